@@ -1,0 +1,199 @@
+"""`labkit …`: the lab from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from labkit.cri import CriError
+from labkit.node import Home, NodeError, connect, examine, lifecycle, status, traces
+from labkit.node.base import IMAGES
+from labkit.pods import PodSnapshot
+
+EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2 for wrong usage."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except (NodeError, CriError) as error:
+        print(f"labkit: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("\nlabkit: stopped; what this command had begun is undone.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="labkit", description="A real container runtime to learn with.", epilog=EPILOG)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}")
+        made.set_defaults(run=run)
+        if reports:
+            made.add_argument("--json", action="store_true", help="print JSON for programs")
+        return made
+
+    verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
+    start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
+    start.add_argument("--node", metavar="KIND", default=None, help="kind of node (default: the first that can work here)")
+    verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
+    verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down")
+    remove = verb("clean", clean, "remove every trace of the lab, and look whether any is left", "labkit clean --json")
+    remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
+    verb("ps", ps, "show Pods with their processes and namespaces", "labkit ps")
+    verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
+    verb("version", version, "print labkit's version and the runtime's", "labkit version")
+    return top
+
+
+def say(text: str) -> None:
+    """Progress, for people: on standard error, so that standard output holds only the answer."""
+    print(f"labkit: {text}", file=sys.stderr, flush=True)
+
+
+def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(data, indent=1) if arguments.json else text())
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    verdicts = examine(Home.find())
+
+    def text() -> str:
+        lines = []
+        for verdict in verdicts:
+            lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
+            if verdict.fix:
+                lines.append(f"  {'':<11} → {verdict.fix}")
+        return "\n".join(lines)
+
+    answer(arguments, [vars(v) for v in verdicts], text)
+    return 0 if any(v.usable for v in verdicts) else 1
+
+
+def up(arguments: argparse.Namespace) -> int:
+    from labkit.node import discovery
+
+    home = Home.find()
+    verdict = discovery.choose(arguments.node or os.environ.get("LABKIT_NODE") or "auto", home)
+    lifecycle.up(home, say)
+    report = state(home)
+    answer(arguments, report, lambda: f"The node is up: {describe(report)} ({verdict.kind}: {verdict.why}).")
+    return 0
+
+
+def state(home: Home) -> dict[str, Any]:
+    """The node's state as `up` and `status` report it."""
+    said = status.read(home)
+    return {"node": "containerd", "state": said["state"], "endpoint": f"unix://{home.socket}" if said["state"] != "down" else None,
+            "runtime": said.get("runtime"), "pid": said.get("pid") if said["state"] != "down" else None,
+            "since": said.get("since") if said["state"] != "down" else None,
+            **({"error": said["error"]} if "error" in said else {})}
+
+
+def describe(report: dict[str, Any]) -> str:
+    runtime = report["runtime"] or {"name": "containerd", "version": "(not answering yet)"}
+    return f"{runtime['name']} {runtime['version']} at {report['endpoint']}"
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    report = state(home)
+
+    def text() -> str:
+        if report["state"] == "down":
+            stale = " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them." if status.read(home).get("stale") else ""
+            return f"The node is down. Start it with `labkit up`.{stale}"
+        if report["state"] == "failed":
+            return f"The node did not start. {report['error']}"
+        return f"The node is {report['state']}: {describe(report)}, since {report['since']}. Log: {home.log_file}"
+
+    answer(arguments, report, text)
+    return 0 if report["state"] == "ready" else 1
+
+
+def down(arguments: argparse.Namespace) -> int:
+    removed = lifecycle.down(Home.find(), say)
+    answer(arguments, {"state": "down", "pods_removed": removed}, lambda: f"The node is down ({removed} Pods removed).")
+    return 0
+
+
+def clean(arguments: argparse.Namespace) -> int:
+    report = lifecycle.clean(Home.find(), say, cache=arguments.all)
+
+    def text() -> str:
+        removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
+        if report["left"]:
+            return f"Removed {removed}. Still there:\n  " + "\n  ".join(report["left"])
+        kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
+        return f"Removed {removed}. Looked again for {', '.join(traces.KINDS)}: nothing is left.{kept}"
+
+    answer(arguments, report, text)
+    return 1 if report["left"] else 0
+
+
+def ps(arguments: argparse.Namespace) -> int:
+    node = running_node()
+    pods = node.pods()
+    if arguments.json:
+        print(json.dumps({"pods": [pod_json(p) for p in pods]}, indent=1))
+        return 0
+    from rich.console import Console
+
+    from labkit.views.terminal import pod_tree
+
+    Console(highlight=False, soft_wrap=True).print(pod_tree(node.name, node.runtime, pods))
+    return 0
+
+
+def pod_json(pod: PodSnapshot) -> dict[str, Any]:
+    return {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "id": pod.id, "state": pod.state, "ip": pod.ip,
+            "processes": [{"pid": p.pid, "ppid": p.ppid, "role": p.role, "comm": p.comm, "container": p.container,
+                           "namespaces": dict(p.namespaces)} for p in pod.processes],
+            "pinned": [vars(n) for n in pod.pinned]}
+
+
+def running_node() -> Any:
+    """The node, which must be up: a command that reports does not start one."""
+    home = Home.find()
+    if status.read(home)["state"] not in ("ready", "restarting"):
+        raise NodeError("The node is down.", "Start it with `labkit up`.")
+    return connect("containerd")
+
+
+def env(arguments: argparse.Namespace) -> int:
+    node = running_node()
+    values = {"LABKIT_NODE": node.kind, "CONTAINER_RUNTIME_ENDPOINT": node.endpoint, "IMAGE_SERVICE_ENDPOINT": node.endpoint,
+              **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in IMAGES.items()}}
+    report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(IMAGES), "env": values}
+    answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
+    return 0
+
+
+def version(arguments: argparse.Namespace) -> int:
+    own = importlib.metadata.version("inside-the-node")
+    runtime = state(Home.find())["runtime"]
+    answer(arguments, {"labkit": own, "runtime": runtime},
+           lambda: f"labkit {own}; " + (f"{runtime['name']} {runtime['version']}" if runtime else "the node is down"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""A question that the learner answers before she looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Prediction:
+    """A question with options to choose from, shown as buttons in a notebook and as plain text elsewhere.
+
+    `choice` is the option chosen, None before. `seen(answer)` says how the choice and what was seen go together.
+    """
+
+    def __init__(self, question: str, options: tuple[str, ...]) -> None:
+        if len(options) < 2:
+            raise ValueError("A prediction needs two options at least.")
+        self.question, self.options = question, options
+        self._buttons: Any = None
+
+    @property
+    def choice(self) -> str | None:
+        return self._buttons.value if self._buttons is not None else None
+
+    def seen(self, answer: str) -> str:
+        """One sentence: what was predicted, what was seen. `answer` must be one of the options (ValueError)."""
+        if answer not in self.options:
+            raise ValueError(f"{answer!r} is none of the options: {', '.join(self.options)}.")
+        if self.choice is None:
+            return f"Seen: {answer}. You had not chosen an answer; choose one before you run the next experiment."
+        return f"Seen: {answer}. You predicted the same." if self.choice == answer else f"Seen: {answer}. You had predicted: {self.choice}."
+
+    def __repr__(self) -> str:
+        return "\n".join([self.question, *(f"( ) {option}" for option in self.options)])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if self._buttons is None:
+            import ipywidgets
+
+            self._buttons = ipywidgets.RadioButtons(options=list(self.options), value=None, layout={"width": "max-content"})
+        question = ipywidgets_box(self.question, self._buttons)
+        return {**question._repr_mimebundle_(), "text/plain": repr(self)}
+
+
+def ipywidgets_box(question: str, buttons: Any) -> Any:
+    import ipywidgets
+
+    return ipywidgets.VBox([ipywidgets.HTML(f"<b>{question}</b>"), buttons])
+
+
+def predict(question: str, *options: str) -> Prediction:
+    """A question to commit to: `predict("Does the address change?", "yes", "no")`."""
+    return Prediction(question, options)

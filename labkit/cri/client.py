@@ -1,0 +1,252 @@
+"""CriClient: gRPC to a container runtime's Unix socket, protobuf messages in and out.
+
+Deadlines and the message size are the kubelet's (its remote_runtime.go and remote_image.go); the RPC methods
+themselves are in labkit.cri.rpcs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import grpc
+from cri_api.v1 import api_pb2
+from google.protobuf.message import Message
+
+from labkit.cri import errors
+from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
+from labkit.cri.errors import CriError
+from labkit.cri.rpcs import Rpcs
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_PATH_BYTES = 107
+READY_POLL_SECONDS = 0.05
+API_VERSIONS = ("v1", "v1alpha2")
+VERSION = next(rpc for rpc in services() if rpc.rpc == "Version")
+
+UNLIMITED = float("inf")
+AT_LEAST_SECONDS = {
+    "RunPodSandbox": 240.0,
+    "StopPodSandbox": 120.0,
+    "RemovePodSandbox": 120.0,
+    "CreateContainer": 120.0,
+    "StartContainer": 120.0,
+    "RemoveContainer": 120.0,
+    "PullImage": UNLIMITED,
+}
+"""Calls that make the runtime work get at least the kubelet's deadline: giving up early leaves half-made things behind."""
+
+Response = TypeVar("Response", bound=Message)
+
+
+class CriStream(Iterator[Response], Generic[Response]):
+    """The responses of a streaming RPC, as they come. Ends when the runtime ends it, or by `cancel()`.
+
+    Also a context manager that cancels when left. Iteration raises CriError.
+    """
+
+    def __init__(self, rpc: str, call: Any, path: str) -> None:
+        self._rpc, self._call, self._path = rpc, call, path
+        self._cancelled = False
+
+    def __next__(self) -> Response:
+        try:
+            return next(self._call)
+        except grpc.RpcError as error:
+            if self._cancelled:
+                raise StopIteration from None
+            raise errors.from_rpc_error(self._rpc, error, self._path) from None
+
+    def cancel(self) -> None:
+        """End the stream; a `next()` that waits in another thread returns by StopIteration."""
+        self._cancelled = True
+        self._call.cancel()
+
+    def __enter__(self) -> CriStream[Response]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cancel()
+
+
+class CriClient(Rpcs):
+    """A client of one CRI endpoint, with a method for every RPC: `cri.version()`, `cri.list_containers(filter={…})`.
+
+    endpoint: "unix:///run/containerd/containerd.sock", or the path alone.
+    timeout: seconds that a call may take unless its own `timeout=` says otherwise; calls that make the runtime work
+        may take longer (AT_LEAST_SECONDS), streams as long as they last.
+    interceptors: grpc client interceptors that see every call.
+
+    Nothing is sent before the first call, which also finds out whether the runtime speaks v1 or only v1alpha2. Either
+    way requests and responses are messages of `cri_api.v1.api_pb2`. Safe to use from several threads. Raises CriError.
+    """
+
+    def __init__(self, endpoint: str, *, timeout: float = 10.0, interceptors: Sequence[Any] = ()) -> None:
+        self.path = socket_path(endpoint)
+        self.endpoint = f"unix://{self.path}"
+        self.timeout = timeout
+        self._api_version: str | None = None
+        self._closed = False
+        self._callables: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._raw_channel = grpc.insecure_channel(f"unix:{self.path}", options=CHANNEL_OPTIONS)
+        self._channel = grpc.intercept_channel(self._raw_channel, *interceptors) if interceptors else self._raw_channel
+
+    @property
+    def api_version(self) -> str:
+        """ "v1" or "v1alpha2": what the runtime speaks. Asks it, the first time."""
+        if self._api_version is None:
+            self._negotiate()
+        assert self._api_version is not None
+        return self._api_version
+
+    def wait_until_ready(self, timeout: float = 30.0) -> api_pb2.VersionResponse:
+        """Ask for the version until the runtime answers; its answer. Raises the last CriError after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self.version(timeout=max(min(end - time.monotonic(), self.timeout), READY_POLL_SECONDS))
+            except CriError as error:
+                if self._closed or time.monotonic() + READY_POLL_SECONDS >= end:
+                    raise error from None
+            time.sleep(READY_POLL_SECONDS)
+
+    def close(self) -> None:
+        """Close the connection; calls and streams under way are cancelled."""
+        self._closed = True
+        self._raw_channel.close()
+
+    def __enter__(self) -> CriClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"CriClient({self.endpoint!r})"
+
+    def _invoke(self, rpc: Rpc, request: Any, fields: dict[str, Any]) -> Any:
+        deadline = None if own_timeout(rpc) else fields.pop("timeout", None)
+        message = build_request(rpc, request, fields)
+        if rpc is VERSION and self._api_version is None:
+            return self._negotiate(message, deadline)
+        try:
+            version = self.api_version
+        except CriError as error:  # told as a failure of the call that was wanted, not of the question before it
+            raise CriError(rpc.rpc, error.code, error.message, error.hint) from None
+        if rpc.streaming:
+            return CriStream(rpc.rpc, self._call(rpc, version)(message, timeout=deadline), self.path)
+        return self._unary(rpc, version, message, self._seconds(rpc, message, deadline))
+
+    def _negotiate(self, request: Message | None = None, seconds: float | None = None) -> Any:
+        """Ask Version in v1, then in v1alpha2; keep the first that is served."""
+        request = request or api_pb2.VersionRequest()
+        refused = ""
+        for version in API_VERSIONS:
+            try:
+                answer = self._unary(VERSION, version, request, self.timeout if seconds is None else seconds)
+            except CriError as error:
+                if error.code != "UNIMPLEMENTED":
+                    raise error from None
+                refused = refused or error.message
+                continue
+            self._api_version = version
+            return answer
+        raise errors.not_cri(VERSION.rpc, self.path, refused)
+
+    def _unary(self, rpc: Rpc, version: str, request: Message, seconds: float | None) -> Any:
+        call = self._call(rpc, version)
+        try:
+            return call(request, timeout=seconds)
+        except grpc.RpcError as error:
+            if not self._missed_the_restart(error):
+                raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
+        try:
+            return call(request, timeout=seconds, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
+
+    def _missed_the_restart(self, error: grpc.RpcError) -> bool:
+        """Whether the call was never sent because the channel still backs off from a runtime that is back by now."""
+        words = error.details() or ""
+        unsent = words.startswith("failed to connect to all addresses") and "connect failed" in words
+        return error.code() is grpc.StatusCode.UNAVAILABLE and unsent and errors.look_at(self.path) is None
+
+    def _call(self, rpc: Rpc, version: str) -> Callable[..., Any]:
+        if self._closed:
+            raise CriError(rpc.rpc, "CANCELLED", "this CriClient is closed", f"Make a new one: CriClient({self.endpoint!r}).")
+        key = (version, rpc.rpc)
+        if key not in self._callables:
+            make = self._channel.unary_stream if rpc.streaming else self._channel.unary_unary
+            # v1alpha2 has the same bytes on the wire as v1: only the name of the service differs.
+            self._callables[key] = make(
+                f"/runtime.{version}.{rpc.service}/{rpc.rpc}",
+                request_serializer=rpc.request_class().SerializeToString,
+                response_deserializer=rpc.response_class().FromString,
+            )
+        return self._callables[key]
+
+    def _seconds(self, rpc: Rpc, request: Any, seconds: float | None) -> float | None:
+        if seconds is not None:
+            return seconds
+        if rpc.rpc == "ExecSync" and not request.timeout:
+            return None  # the request's 0 means that the command may take as long as it likes
+        longest = max(self.timeout, AT_LEAST_SECONDS.get(rpc.rpc, 0.0)) + (request.timeout if own_timeout(rpc) else 0)
+        return None if longest == UNLIMITED else longest
+
+
+def socket_path(endpoint: str) -> str:
+    """The file of "unix:///path", "unix:/path" or "/path". Raises CriError for anything else."""
+    text = os.fspath(endpoint)
+    path = text.removeprefix("unix://") if text.startswith("unix://") else text.removeprefix("unix:")
+    if not path.startswith("/"):
+        advice = "Write unix:///run/containerd/containerd.sock, or the absolute path alone."
+        raise CriError("", "INVALID_ARGUMENT", f"{text!r} is not the address of a Unix socket", advice)
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        advice = "Use a shorter path, for example one below /run."
+        raise CriError("", "INVALID_ARGUMENT", f"{path} is longer than {MAX_PATH_BYTES} bytes, a socket's limit", advice)
+    return path
+
+
+def build_request(rpc: Rpc, request: Any, fields: dict[str, Any]) -> Message:
+    """The request message, from a message, from its first field, or from keywords. Raises TypeError in words."""
+    for name in fields:
+        if name not in rpc.fields:
+            raise TypeError(unknown_field(rpc, name))
+    kind = rpc.request_class()
+    if isinstance(request, kind):
+        if fields:
+            raise TypeError(f"{rpc.method}() takes a {rpc.request} or its fields as keywords, not both.")
+        return request
+    if request is not None:
+        first = next(iter(rpc.fields), "")
+        if not first or first in fields:
+            raise TypeError(f"{rpc.method}() takes a {rpc.request}, not {type(request).__name__}.")
+        fields = {first: request} | fields
+    try:
+        return kind(**{name: value for name, value in fields.items() if value is not None})
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{rpc.method}(): {_wrong_field(rpc, kind, fields)}{error}") from None
+
+
+def _wrong_field(rpc: Rpc, kind: Any, fields: dict[str, Any]) -> str:
+    for name, value in fields.items():
+        try:
+            kind(**{name: value})
+        except (TypeError, ValueError):
+            return f"{name} must be {rpc.fields[name].replace('pb.', '')}: "
+    return ""
+
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.default_authority", "localhost"),
+    # A client of its own connection: another client's back-off must not delay this one.
+    ("grpc.use_local_subchannel_pool", 1),
+    # grpc.min_reconnect_backoff_ms stays as it is: despite its name it limits how long a connect may take.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)

@@ -1,0 +1,212 @@
+"""QoS class, cgroup parent and Linux resources of a Pod and its containers, as the kubelet works them out.
+
+Knowledge: kubelet's cm/helpers_linux.go, qos/policy.go, kuberuntime_container_linux.go, kuberuntime_sandbox_linux.go and
+component-helpers' resource package. CPU in millicores, memory in bytes, CFS periods and quotas in microseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from cri_api.v1 import api_pb2 as pb
+
+from labkit.cri.manifest import read
+from labkit.cri.quantity import exact, milli, whole
+
+MIN_SHARES = 2
+SHARES_PER_CPU = 1024
+CFS_PERIOD_US = 100_000
+MIN_QUOTA_US = 1000
+GUARANTEED_OOM_SCORE_ADJ = -997
+BEST_EFFORT_OOM_SCORE_ADJ = 1000
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
+NODE_CRITICAL_PRIORITY = SYSTEM_CRITICAL_PRIORITY + 1000
+COMPUTE = ("cpu", "memory")
+UNITS = {"cpu": milli, "memory": whole}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the kubelet knows of its machine and puts into container configs.
+
+    `memory_bytes` and `cpus` are capacities; `hugepage_sizes` are the kernel's ("2MB", "1GB"); `cgroup_version` is 1 or
+    2; `swap_controller` says whether the memory controller limits swap too.
+    """
+
+    memory_bytes: int
+    cpus: int
+    hugepage_sizes: tuple[str, ...] = ()
+    cgroup_version: int = 2
+    swap_controller: bool = False
+
+    @classmethod
+    def here(cls, root: str = "/") -> Machine:
+        """The machine that this Python runs on (source: sysconf, /sys/kernel/mm/hugepages, /sys/fs/cgroup below `root`)."""
+        sys = Path(root, "sys")
+        version = 2 if (sys / "fs/cgroup/cgroup.controllers").exists() else 1
+        swap = sys.glob("fs/cgroup/*/memory.swap.max" if version == 2 else "fs/cgroup/memory/memory.memsw.limit_in_bytes")
+        sizes = sorted(int(re.sub(r"\D", "", found.name)) for found in sys.glob("kernel/mm/hugepages/hugepages-*kB"))
+        return cls(
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            cpus=os.cpu_count() or 1,
+            hugepage_sizes=tuple(page_size_name(size * 1024) for size in sizes),
+            cgroup_version=version,
+            swap_controller=any(swap),
+        )
+
+
+def qos_class(pod: Any) -> str:
+    """"Guaranteed", "Burstable" or "BestEffort" (kubernetes.io: Pod Quality of Service Classes).
+
+    pod: dict or V1Pod. Raises ManifestError.
+    """
+    return qos_of(read(pod))
+
+
+def qos_of(pod: Mapping[str, Any]) -> str:
+    """The QoS class of a manifest that has its defaults."""
+    whole_pod = pod["spec"].get("resources")
+    owners = [whole_pod] if whole_pod else [c["resources"] for c in _containers(pod, "containers", "initContainers")]
+    asked = [{name for name in COMPUTE if exact(_amount(owner, "requests", name))} for owner in owners]
+    limited = [{name for name in COMPUTE if exact(_amount(owner, "limits", name))} for owner in owners]
+    if not any(asked) and not any(limited):
+        return "BestEffort"
+    everything = all(names == set(COMPUTE) for names in limited)
+    equal = all(_total(owners, "requests", name) == _total(owners, "limits", name) for name in COMPUTE)
+    return "Guaranteed" if everything and equal else "Burstable"
+
+
+def cgroup_parent(pod: Mapping[str, Any], root: str = "", driver: str = "cgroupfs") -> str:
+    """The Pod's cgroup: /kubepods/burstable/podUID, or the same as systemd slices."""
+    qos = qos_of(pod)
+    parts = [*root.strip("/").split("/"), "kubepods", "" if qos == "Guaranteed" else qos.lower(), f"pod{pod['metadata']['uid']}"]
+    parts = [part for part in parts if part]
+    if driver == "cgroupfs":
+        return "/" + "/".join(parts)
+    escaped = [part.replace("-", "_") for part in parts]
+    return "".join(f"/{'-'.join(escaped[: depth + 1])}.slice" for depth in range(len(escaped)))
+
+
+def sandbox_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+    """The Pod's resources as a whole, without its overhead."""
+    requests, limits = (_pod_total(pod, kind) for kind in ("requests", "limits"))
+    return linux_resources(requests.get("cpu"), limits.get("cpu", 0), limits.get("memory", 0), machine)
+
+
+def overhead_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+    """The runtime class's overhead, empty without one."""
+    overhead = pod["spec"].get("overhead")
+    if not overhead:
+        return pb.LinuxContainerResources()
+    cpu = milli(overhead.get("cpu", 0))
+    return linux_resources(cpu, cpu, whole(overhead.get("memory", 0)), machine)
+
+
+def container_resources(pod: Mapping[str, Any], container: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+    """CPU shares and quota, memory, swap and hugepage limits, and oom_score_adj of one container."""
+    own, of_pod = container["resources"], pod["spec"].get("resources", {})
+    limit = {name: _amount(own, "limits", name) or _amount(of_pod, "limits", name) for name in COMPUTE}
+    request = own.get("requests", {}).get("cpu")
+    resources = linux_resources(None if request is None else milli(request), milli(limit["cpu"]), whole(limit["memory"]), machine)
+    resources.oom_score_adj = oom_score_adj(pod, container, machine.memory_bytes)
+    given = own.get("limits", {})
+    pages = {name.removeprefix("hugepages-"): whole(given[name]) for name in given if name.startswith("hugepages-")}
+    asked = {page_size_name(whole(size)): amount for size, amount in pages.items()}
+    for size in machine.hugepage_sizes:
+        resources.hugepage_limits.add(page_size=size, limit=asked.get(size, 0))
+    if machine.swap_controller and machine.cgroup_version == 2:
+        resources.unified["memory.swap.max"] = "0"
+    elif machine.swap_controller:
+        resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes
+    return resources
+
+
+def linux_resources(request_mcpu: int | None, limit_mcpu: int, memory_bytes: int, machine: Machine) -> pb.LinuxContainerResources:
+    """CFS shares, quota and period, and the memory limit; 0 means unlimited, None for the request means the limit."""
+    shares_of = limit_mcpu if request_mcpu is None else request_mcpu
+    return pb.LinuxContainerResources(
+        cpu_shares=max(shares_of * SHARES_PER_CPU // 1000, MIN_SHARES),
+        cpu_quota=max(limit_mcpu * CFS_PERIOD_US // 1000, MIN_QUOTA_US) if limit_mcpu else 0,
+        cpu_period=CFS_PERIOD_US,
+        memory_limit_in_bytes=memory_bytes,
+        unified={"memory.oom.group": "1"} if machine.cgroup_version == 2 else {},
+    )
+
+
+def oom_score_adj(pod: Mapping[str, Any], container: Mapping[str, Any], memory_bytes: int) -> int:
+    """Who dies first when memory runs out: -997 for Guaranteed, 1000 for BestEffort, by memory request between."""
+    qos, spec = qos_of(pod), pod["spec"]
+    critical = spec.get("priority", 0) >= NODE_CRITICAL_PRIORITY or spec.get("priorityClassName") == "system-node-critical"
+    if qos == "Guaranteed" or critical:
+        return GUARANTEED_OOM_SCORE_ADJ
+    if qos == "BestEffort":
+        return BEST_EFFORT_OOM_SCORE_ADJ
+    spare = _spare_memory_per_container(pod)
+    requested = _memory_request(container) + spare
+    if container in spec.get("initContainers", ()) and container.get("restartPolicy") == "Always":
+        requested = max(requested, min(_memory_request(regular) for regular in spec["containers"]) + spare)
+    score = 1000 - 1000 * requested // memory_bytes
+    return min(max(score, 1000 + GUARANTEED_OOM_SCORE_ADJ), BEST_EFFORT_OOM_SCORE_ADJ - 1)
+
+
+def page_size_name(size: int) -> str:
+    """2097152 → "2MB": the name of a page size in the hugetlb cgroup."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1024:
+            return f"{size}{unit}"
+        size //= 1024
+    return f"{size}TB"
+
+
+def _containers(pod: Mapping[str, Any], *kinds: str) -> list[Mapping[str, Any]]:
+    return [container for kind in kinds for container in pod["spec"].get(kind, ())]
+
+
+def _amount(resources: Mapping[str, Any], kind: str, name: str) -> str | int:
+    return resources.get(kind, {}).get(name, 0)
+
+
+def _total(owners: Iterable[Mapping[str, Any]], kind: str, name: str) -> Fraction:
+    return sum((exact(_amount(owner, kind, name)) for owner in owners), Fraction())
+
+
+def _memory_request(container: Mapping[str, Any]) -> int:
+    return whole(_amount(container["resources"], "requests", "memory"))
+
+
+def _spare_memory_per_container(pod: Mapping[str, Any]) -> int:
+    """What the Pod itself requests beyond its containers, in equal parts."""
+    own = whole(_amount(pod["spec"].get("resources", {}), "requests", "memory"))
+    containers = pod["spec"]["containers"]
+    return max(own - sum(map(_memory_request, containers)), 0) // len(containers)
+
+
+def _pod_total(pod: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """Sum over the regular and the sidecar containers, or the largest init container with the sidecars before it."""
+    total = _sum(container["resources"].get(kind, {}) for container in _containers(pod, "containers"))
+    sidecars: Counter[str] = Counter()
+    peak: dict[str, int] = {}
+    for container in _containers(pod, "initContainers"):
+        mine = _sum([container["resources"].get(kind, {})])
+        now = {name: mine.get(name, 0) + sidecars[name] for name in {*mine, *sidecars}}
+        if container.get("restartPolicy") == "Always":
+            sidecars.update(mine)
+            total.update(mine)
+        peak = {name: max(now.get(name, 0), peak.get(name, 0)) for name in {*now, *peak}}
+    result = {name: max(total[name], peak.get(name, 0)) for name in {*total, *peak}}
+    return {**result, **_sum([pod["spec"].get("resources", {}).get(kind, {})])}
+
+
+def _sum(lists: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """CPU in millicores, memory in bytes, only what is named."""
+    total: Counter[str] = Counter()
+    for amounts in lists:
+        total.update({name: UNITS[name](amounts[name]) for name in COMPUTE if name in amounts})
+    return total

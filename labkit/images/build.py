@@ -1,0 +1,48 @@
+"""The two images of the course, made offline from static programs of this machine.
+
+The pause image holds catatonit, whose -P mode is a pause process that also reaps orphans (as Kubernetes' own pause.c
+does); the application image holds busybox with a link for each of its applets.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from labkit.images.oci import Entry, Image, image, layer
+
+PAUSE = "registry.lab/pause:1"
+BUSYBOX = "registry.lab/busybox:1"
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+GROUP = "root:x:0:\nnobody:x:65534:\n"
+INDEX_HTML = "<!doctype html>\n<title>busybox</title>\n<p>It works: this page comes from a container.</p>\n"
+
+
+def pause_image(catatonit: Path, reference: str = PAUSE) -> Image:
+    """The image that every sandbox starts first. `catatonit`: a static program. Raises OSError if it cannot be read."""
+    return image(reference, [layer([Entry("pause", catatonit.read_bytes())])], {"Entrypoint": ["/pause", "-P"]})
+
+
+def busybox_image(busybox: Path, reference: str = BUSYBOX) -> Image:
+    """A small userland: shell, httpd (document root /var/www), nslookup, wget, … `busybox`: a static program.
+
+    Runs it once to ask for its applets. Raises OSError or subprocess.CalledProcessError if it cannot be read or run.
+    """
+    entries = [
+        Entry("bin/busybox", busybox.read_bytes()),
+        *(Entry(path, target="/bin/busybox") for path in applets(busybox) if path != "bin/busybox"),
+        *(Entry(directory) for directory in ("dev", "proc", "sys", "run")),
+        Entry("tmp", mode=0o1777),
+        Entry("root", mode=0o700),
+        *(Entry(path, text.encode(), mode=0o644) for path, text in
+          {"etc/passwd": PASSWD, "etc/group": GROUP, "var/www/index.html": INDEX_HTML}.items()),
+    ]  # fmt: skip
+    environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    return image(reference, [layer(entries)], {"Env": environment, "Cmd": ["sh"]})
+
+
+def applets(busybox: Path) -> tuple[str, ...]:
+    """Where each applet belongs, without the leading slash ("bin/sh", "usr/bin/wget"), as busybox says, sorted."""
+    said = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=True).stdout
+    return tuple(sorted(line for line in said.split("\n") if line))

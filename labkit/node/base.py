@@ -1,0 +1,250 @@
+"""Node: the one face of every place where Pods run."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cri_api.v1 import api_pb2
+
+from labkit import pods as joined
+from labkit.cri import CriClient, CriError, container_config, sandbox_config, with_defaults
+from labkit.kernel import LocalKernel, Process
+from labkit.kernel.sockets import unix_listener
+from labkit.pods import PodProcess, PodSnapshot
+from labkit.node import podfiles, pods
+from labkit.node.errors import NodeError
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+LESSON = "labkit.lesson"
+IMAGES = {"busybox": "registry.lab/busybox:1", "pause": "registry.lab/pause:1", "private": "private.registry.lab/busybox:1"}
+INIT_WITHIN_S = 120.0
+
+Manifest = Mapping[str, Any]
+
+
+class Node:
+    """A machine with a kernel, a container runtime and, perhaps, Pods.
+
+    `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts carry the label
+    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod.
+    """
+
+    def __init__(self, *, kind: str, name: str, endpoint: str, runtime: str, why: str, lesson: str | None = None,
+                 settings: Mapping[str, Any] | None = None, kernel: LocalKernel | None = None) -> None:
+        self.kind, self.name, self.endpoint, self.runtime, self.why, self.lesson = kind, name, endpoint, runtime, why, lesson
+        self.cri = CriClient(endpoint)
+        self.kernel = kernel or LocalKernel()
+        self.images = dict(IMAGES)
+        self.settings = dict(settings or {})
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}: kind {self.kind}, {self.runtime}, {self.endpoint}>"
+
+    # Pods
+
+    def manifest(self, pod: Manifest | Any) -> dict[str, Any]:
+        """The manifest as a node sees it: the API server's defaults filled in (a uid too), and labkit's labels. Raises ManifestError."""
+        filled = with_defaults(pod)
+        labels = filled["metadata"].setdefault("labels", {})
+        labels[MANAGED_BY] = "labkit"
+        if self.lesson:
+            labels.setdefault(LESSON, self.lesson)
+        return filled
+
+    def sandbox_config(self, pod: Manifest, **more: Any) -> Any:
+        """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.cri.sandbox_config`)."""
+        return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
+
+    def container_config(self, pod: Manifest, name: str, **more: Any) -> Any:
+        """The ContainerConfig for one container of a manifest. Makes the files on the node that its mounts name."""
+        config = container_config(pod, name, **{**self.settings.get("container", {}), **more})
+        podfiles.make(pod, config, self.write_file, self.make_directory, pod_ip=more.get("pod_ip") or "")
+        return config
+
+    def start_pod(self, pod: Manifest | Any, *, auth: Mapping[str, str] | None = None, runtime_handler: str = "") -> PodSnapshot:
+        """Start a Pod by CRI calls, as the kubelet does: sandbox, image, init containers one by one, then the containers.
+
+        `auth` is CRI's AuthConfig, e.g. {"username": "learner", "password": "container"}. Raises ManifestError, CriError or NodeError; a Pod
+        that could not be started is removed again. Returns the Pod as it runs.
+        """
+        manifest = self.manifest(pod)
+        config = self.sandbox_config(manifest)
+        self.refuse_twin(manifest)
+        with self.removed_on_failure(manifest):
+            sandbox = self.cri.run_pod_sandbox(config=config, runtime_handler=runtime_handler, timeout=60).pod_sandbox_id
+            ip = self.cri.pod_sandbox_status(pod_sandbox_id=sandbox).status.network.ip
+            for spec in manifest["spec"].get("initContainers") or []:
+                self.run_init(self.start_container(manifest, spec, config, sandbox, ip, auth), spec["name"])
+            for spec in manifest["spec"]["containers"]:
+                self.start_container(manifest, spec, config, sandbox, ip, auth)
+        return self.pod(manifest)
+
+    def start_container(self, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str,
+                        auth: Mapping[str, str] | None) -> str:
+        """PullImage if absent, CreateContainer, StartContainer; the container's id."""
+        image = pods.pull_if_absent(self.cri, spec["image"], auth, spec.get("imagePullPolicy", "IfNotPresent"))
+        config = self.container_config(manifest, spec["name"], image_ref=image, pod_ip=ip)
+        made = self.cri.create_container(pod_sandbox_id=sandbox, config=config, sandbox_config=sandbox_config, timeout=60).container_id
+        self.cri.start_container(container_id=made, timeout=60)
+        return str(made)
+
+    def run_init(self, container: str, name: str) -> None:
+        try:
+            code = pods.wait_exit(self.cri, container, INIT_WITHIN_S)
+        except TimeoutError:
+            raise NodeError(f"The init container {name} still ran after {INIT_WITHIN_S:.0f} s.", "An init container must end.") from None
+        if code:
+            raise NodeError(f"The init container {name} exited with code {code}.", "The kubelet would run it again; start_pod does not.")
+
+    def refuse_twin(self, manifest: Manifest) -> None:
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        if any(s.metadata.name == name and s.metadata.namespace == namespace and s.state == 0 for s in self.cri.list_pod_sandbox().items):
+            raise NodeError(f"A Pod {namespace}/{name} runs on this node already.", "Remove it with node.remove_pod, or choose another name.")
+
+    @contextlib.contextmanager
+    def removed_on_failure(self, manifest: Manifest) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(CriError):
+                self.remove_pod(manifest)
+            raise
+
+    def remove_pod(self, pod: PodSnapshot | Manifest | str) -> None:
+        """Stop and remove a Pod (given as `start_pod` returned it, as manifest, or by name), its containers, files and cgroups.
+
+        A Pod that is gone already is no error. Refuses a Pod that labkit did not make.
+        """
+        for sandbox in self.sandboxes(pod):
+            if not is_ours(sandbox.labels):
+                raise NodeError(f"The Pod {sandbox.metadata.name} was not made by labkit.", "Remove it with the tool that made it.")
+            pods.remove_sandbox(self.cri, sandbox.id)
+            self.remove_leavings(sandbox.metadata)
+
+    def remove_leavings(self, metadata: Any) -> None:
+        """What the runtime does not remove: the kubelet's files and cgroup of a Pod. A node that has a kubelet leaves it to that."""
+
+    def sandboxes(self, pod: PodSnapshot | Manifest | str) -> list[Any]:
+        if isinstance(pod, PodSnapshot):
+            return list(self.cri.list_pod_sandbox(filter={"id": pod.id}).items)
+        name = pod if isinstance(pod, str) else pod["metadata"]["name"]
+        namespace = None if isinstance(pod, str) else pod["metadata"].get("namespace", "default")
+        return [s for s in self.cri.list_pod_sandbox().items
+                if s.metadata.name == name and namespace in (None, s.metadata.namespace)]
+
+    def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:
+        """The Pod as it is now: state, address, containers, processes, namespaces. Raises NodeError when there is none."""
+        wanted = {s.id for s in self.sandboxes(pod)}
+        found = [p for p in joined.read_pods(self.cri, self.kernel.snapshot()) if p.id in wanted]
+        if not found:
+            name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
+            raise NodeError(f"There is no Pod {name} on this node.", f"It has {', '.join(p.name for p in self.pods()) or 'none'}.")
+        return sorted(found, key=lambda p: p.state != "Ready")[0]
+
+    def pods(self) -> tuple[PodSnapshot, ...]:
+        """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
+        return joined.read_pods(self.cri, self.kernel.snapshot())
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove the Pods that this lesson made and left behind; their names. Touches no other lesson's Pod."""
+        if not self.lesson:
+            return []
+        left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson}}).items)
+        for sandbox in left:
+            pods.remove_sandbox(self.cri, sandbox.id)
+            self.remove_leavings(sandbox.metadata)
+        return sorted(s.metadata.name for s in left)
+
+    # The kernel
+
+    def processes(self) -> tuple[PodProcess, ...]:
+        """The node's part of the process tree: init, the runtime, each shim and all below it, as they are now."""
+        snapshot = self.kernel.snapshot()
+        pods = joined.read_pods(self.cri, snapshot)
+        in_pods = {p.pid: p for pod in pods for p in pod.processes}
+        shown = dict(in_pods)
+        for process in snapshot.processes.values():
+            if process.pid not in shown and self.is_runtime(process):
+                shown[process.pid] = joined.as_member(process, "containerd", None)
+        for member in list(shown.values()):
+            ancestor = snapshot.processes.get(member.ppid)
+            while ancestor and ancestor.pid not in shown:
+                shown[ancestor.pid] = joined.as_member(ancestor, "host", None)
+                ancestor = snapshot.processes.get(ancestor.ppid)
+        return tuple(sorted(shown.values(), key=lambda p: (snapshot.processes[p.pid].start_ns, p.pid)))
+
+    def listener(self) -> Process:
+        """The process that listens on the runtime's socket, as the kernel tells it. Raises NodeError when nobody does."""
+        pid = unix_listener(self.cri.path)
+        if pid is None:
+            raise NodeError(f"No process listens on {self.cri.path}.", "The runtime is down: `labkit status` says more.")
+        return self.kernel.snapshot().processes[pid]
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm in ("containerd", "crio")
+
+    def host_namespaces(self) -> Mapping[str, int]:
+        """The node's own namespaces, type → inode: those of its process 1, and where these may not be read (a process 1 with more
+        capabilities than root has here) those of the runtime, which stays in them."""
+        processes = self.kernel.snapshot().processes
+        return {**self.listener().namespaces, **(processes[1].namespaces if 1 in processes else {})}
+
+    def kill(self, pid: int, signal: int = signal.SIGTERM) -> None:
+        """Send a signal to a process of a Pod that labkit made. Refuses any other process with NodeError."""
+        owned = {p.pid for pod in self.pods() if is_ours(pod.labels) for p in pod.processes}
+        if pid not in owned:
+            raise NodeError(f"The process {pid} belongs to no Pod of labkit's, so it is left alone.", "Take the pid from node.pod(NAME).processes.")
+        self.shell(["kill", f"-{int(signal)}", str(pid)])
+
+    def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
+        """Wait, seconds at most, until a container has exited; its exit code (128 + signal where a signal ended it)."""
+        try:
+            return pods.wait_exit(self.cri, container_id, timeout)
+        except TimeoutError:
+            raise NodeError(f"The container {container_id[:13]} still runs after {timeout:.0f} s.", "") from None
+
+    def wait_not_ready(self, sandbox_id: str, timeout: float = 30.0) -> None:
+        """Wait, seconds at most, until the runtime has noticed that a sandbox ended."""
+        deadline = time.monotonic() + timeout
+        while self.cri.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state == api_pb2.SANDBOX_READY:
+            if time.monotonic() > deadline:
+                raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "")
+            time.sleep(pods.POLL_S)
+
+    # Files and commands on the node itself
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        """Run a command on the node itself, not in a Pod; its standard output. Raises NodeError with what it said when it fails."""
+        raise NotImplementedError
+
+    def write_file(self, path: str, text: str) -> None:
+        raise NotImplementedError
+
+    def make_directory(self, path: str, mode: int) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.cri.close()
+
+
+def is_ours(labels: Mapping[str, str] | None) -> bool:
+    """Whether a Pod's labels say that labkit made it."""
+    return (labels or {}).get(MANAGED_BY) == "labkit"
+
+
+def run_local(argv: Sequence[str], timeout: float) -> str:
+    """Run a command here; its standard output. Raises NodeError."""
+    try:
+        done = subprocess.run(list(argv), capture_output=True, text=True, timeout=timeout)
+    except FileNotFoundError:
+        raise NodeError(f"The node has no program {argv[0]}.", "") from None
+    except subprocess.TimeoutExpired:
+        raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.") from None
+    if done.returncode:
+        raise NodeError(f"{argv[0]} exited with code {done.returncode}: {done.stderr.strip()}", "")
+    return done.stdout

@@ -1,0 +1,90 @@
+"""Where labkit keeps its files, and the names it gives to what it makes in the kernel.
+
+Root has /run/labkit and /var/lib/labkit, anybody else the XDG directories; LABKIT_HOME puts all under one directory. Two
+homes never share a name: bridge, cgroup and sockets are derived from the home, so two labs can run side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from labkit.node.errors import NodeError
+
+SOCKET_PATH_MAX = 107
+"""Bytes in sun_path less the closing zero (man 7 unix)."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The directories of one lab: `run` is gone after a reboot, `data` stays, `cache` can be fetched or made again."""
+
+    run: Path
+    data: Path
+    cache: Path
+    tag: str = ""
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] | None = None) -> Home:
+        """The home that the environment names (LABKIT_HOME), else the user's own. Creates nothing."""
+        environ = os.environ if environ is None else environ
+        if environ.get("LABKIT_HOME"):
+            base = Path(environ["LABKIT_HOME"]).expanduser().resolve()
+            home = cls(base / "run", base / "data", base / "cache", hashlib.sha256(str(base).encode()).hexdigest()[:6])
+        elif os.geteuid() == 0:
+            home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))
+        else:
+            home = cls(platformdirs.user_runtime_path("labkit"), platformdirs.user_data_path("labkit"),
+                       platformdirs.user_cache_path("labkit"))
+        if len(os.fsencode(f"{home.socket}.ttrpc")) > SOCKET_PATH_MAX:
+            raise NodeError(f"The path {home.socket} is longer than a Unix socket's may be ({SOCKET_PATH_MAX} bytes).",
+                            "Set LABKIT_HOME to a shorter directory.")
+        return home
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "containerd.sock"
+
+    @property
+    def bridge(self) -> str:
+        """The Pods' bridge (15 characters at most, man 7 netdevice)."""
+        return f"labkit-{self.tag}" if self.tag else "labkit0"
+
+    @property
+    def cgroup_root(self) -> str:
+        """What the kubelet calls --cgroup-root: every Pod's cgroup is below it."""
+        return f"/labkit-{self.tag}" if self.tag else "/labkit"
+
+    @property
+    def network(self) -> str:
+        """The CNI network's name, which containerd's and host-local's files carry."""
+        return f"labkit-{self.tag}" if self.tag else "labkit"
+
+    @property
+    def status_file(self) -> Path:
+        return self.run / "node.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.data / "labkit.log"
+
+    @property
+    def containerd_state(self) -> Path:
+        return self.run / "containerd"
+
+    def bundles(self) -> list[Path]:
+        """The OCI bundle directory of every container that a shim of this lab looks after, named by the container's id."""
+        return sorted((self.containerd_state / "io.containerd.runtime.v2.task" / "k8s.io").glob("*"))
+
+    @property
+    def kubelet_root(self) -> Path:
+        return self.data / "kubelet"
+
+    @property
+    def log_root(self) -> Path:
+        return self.data / "log" / "pods"

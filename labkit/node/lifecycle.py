@@ -1,0 +1,165 @@
+"""Up and down: bring a private node to life, and stop it, whatever state the machine is in."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.node import links, pods, status, traces
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.programs import ensure_programs
+from labkit.node.strays import end, own_processes, wait_reaped
+
+START_WITHIN_S = 90.0
+Progress = Callable[[str], None]
+
+
+def quiet(text: str) -> None:
+    """A progress that shows nothing."""
+
+
+def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
+    """Bring the private node up, or find it up; returns its status (see `status.read`).
+
+    Idempotent. Two at once are one after the other. Ctrl-C and any failure take down what this call started. Raises NodeError.
+    """
+    require_root()
+    with only_one(home, progress):
+        if status.read(home)["state"] in ("ready", "restarting"):
+            return wait_ready(home, None)
+        ensure_programs(home.cache, progress)
+        if room_mb(home) < 200:
+            raise NodeError(f"Only {room_mb(home):.0f} MB are free in {home.data}, and a node needs 200.", "Free some, or set LABKIT_HOME to another disk.")
+        progress("starting containerd and the registries")
+        status.remove(home)
+        owner = subprocess.Popen([sys.executable, "-m", "labkit.node.supervisor", str(home.run)], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=home.log_file.open("a"), start_new_session=True, cwd="/")
+        try:
+            return wait_ready(home, owner)
+        except BaseException:
+            owner.terminate()
+            owner.wait()
+            raise
+
+
+def wait_ready(home: Home, owner: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        said = status.read(home)
+        if said["state"] == "ready":
+            return said
+        if said["state"] == "failed":
+            raise NodeError(f"The node did not start. {said.get('error', '')}".strip(), f"The log is {home.log_file}.")
+        if owner is not None and owner.poll() is not None:
+            raise NodeError(f"The node's owner ended with code {owner.returncode} before the node was ready.", f"The log is {home.log_file}.")
+        time.sleep(0.02)
+    raise NodeError(f"The node was not ready after {START_WITHIN_S:.0f} s.", f"The log is {home.log_file}.")
+
+
+def down(home: Home, progress: Progress = quiet) -> int:
+    """Stop the node: its Pods are stopped and removed, containerd and the registries end, the bridge goes. Images and logs stay.
+
+    Returns how many Pods were removed. Idempotent; works on what a killed owner left, too.
+    """
+    require_root()
+    if not home.run.exists():
+        return 0
+    with only_one(home, progress):
+        removed = remove_pods(home, progress)
+        progress("stopping containerd and the registries")
+        said = status.read(home)
+        if said["state"] in ("starting", "ready", "restarting"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(said["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + 20.0
+        while status.read(home)["state"] not in ("down", "failed") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for role in ("owner", "daemon", "shim", "container"):
+            end(p for p in own_processes(home) if p.role == role)
+        traces.remove_kernel_objects(home)
+        links.remove_links(home.bridge)
+        status.remove(home)
+    return removed
+
+
+def remove_pods(home: Home, progress: Progress) -> int:
+    """Stop and remove every Pod through CRI while containerd can still do it well (CNI DEL, unmounts)."""
+    if not home.socket.exists():
+        return 0
+    removed = 0
+    with CriClient(f"unix://{home.socket}", timeout=20.0) as cri, contextlib.suppress(CriError):
+        sandboxes = cri.list_pod_sandbox(timeout=3.0).items
+        if sandboxes:
+            progress(f"removing {len(sandboxes)} Pod{'s' * (len(sandboxes) != 1)}")
+        for sandbox in sandboxes:
+            with contextlib.suppress(CriError):
+                pods.remove_sandbox(cri, sandbox.id)
+                removed += 1
+    return removed
+
+
+@contextlib.contextmanager
+def only_one(home: Home, progress: Progress) -> Iterator[None]:
+    """One `up`, `down` or `clean` at a time; a second one waits, and says that it does."""
+    home.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    with (home.run / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("another labkit is at work on this node; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def require_root() -> None:
+    if os.geteuid() != 0 or sys.platform != "linux":
+        raise NodeError("A private containerd needs root on Linux, and this is neither." if sys.platform != "linux" else
+                        "A private containerd needs root, and this is an ordinary user.",
+                        "Run the same command with sudo, or see `labkit doctor` for other kinds of node.")
+
+
+def room_mb(home: Home) -> float:
+    room = os.statvfs(home.data)
+    return room.f_bavail * room.f_frsize / 1e6
+
+
+def clean(home: Home, progress: Progress = quiet, *, cache: bool = False) -> dict[str, Any]:
+    """Stop the node and remove every trace of it; with `cache`, the downloaded programs too.
+
+    Returns {"removed": {kind: [what]}, "left": [what was looked for again and found], "kept": {"path", "mb"} or None}.
+    """
+    if not any(d.exists() for d in (home.run, home.data)):
+        found: traces.Traces = {kind: [] for kind in traces.KINDS}
+    else:
+        require_root()
+        found = traces.find(home)
+        own = own_processes(home)
+        down(home, progress)
+        wait_reaped(own)
+        progress("removing files")
+        traces.remove_files(home)
+    if cache and home.cache.exists():
+        found["files"].append(str(home.cache))
+        shutil.rmtree(home.cache, ignore_errors=True)
+    traces.remove_empty_parents(home)
+    again = traces.find(home) if os.geteuid() == 0 else {}
+    left = [f"{kind}: {what}" for kind, names in again.items() for what in names]
+    return {"removed": found, "left": left, "kept": kept(home)}
+
+
+def kept(home: Home) -> dict[str, Any] | None:
+    if not home.cache.exists():
+        return None
+    size = sum(f.lstat().st_size for f in home.cache.rglob("*") if not f.is_symlink())
+    return {"path": str(home.cache), "mb": round(size / 1e6)}

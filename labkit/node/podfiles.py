@@ -1,0 +1,46 @@
+"""The files that a kubelet makes on the node before it creates a container: what the container's mounts name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from labkit.node.errors import NodeError
+
+HOSTS = """\
+# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+{ip}\t{hostname}
+"""
+
+
+def make(pod: Mapping[str, Any], config: Any, write_file: Callable[[str, str], None], make_directory: Callable[[str, int], None], *,
+         pod_ip: str) -> None:
+    """Make /etc/hosts, the termination log and emptyDir volumes for one container.
+
+    A volume of another kind than emptyDir and hostPath is refused with NodeError: filling it is a kubelet's work.
+    """
+    spec = pod["spec"]
+    unknown = sorted({kind for v in spec.get("volumes") or [] for kind in v if kind not in ("name", "emptyDir", "hostPath")})
+    if unknown:
+        raise NodeError(f"start_pod cannot fill a volume of kind {', '.join(unknown)}.", "Use emptyDir or hostPath.")
+    for mount in config.mounts:
+        if mount.container_path == "/etc/hosts" and mount.host_path.endswith("/etc-hosts"):
+            write_file(mount.host_path, HOSTS.format(ip=pod_ip, hostname=spec.get("hostname") or pod["metadata"]["name"]))
+        elif "/containers/" in mount.host_path and mount.container_path == container_path(spec, config):
+            write_file(mount.host_path, "")
+        elif "/volumes/kubernetes.io~empty-dir/" in mount.host_path:
+            make_directory(mount.host_path, 0o777)
+
+
+def container_path(spec: Mapping[str, Any], config: Any) -> str:
+    """Where the container expects its termination log."""
+    for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
+        if container["name"] == config.metadata.name:
+            return str(container.get("terminationMessagePath") or "/dev/termination-log")
+    return "/dev/termination-log"

@@ -1,0 +1,57 @@
+"""Pods on a node, by CRI calls alone: start one from its manifest, remove one and what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cri_api.v1 import api_pb2
+
+from labkit.cri import CriClient, CriError
+
+POLL_S = 0.02
+
+
+def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
+    """StopPodSandbox (which ends containers and gives the address back), RemoveContainer for each, RemovePodSandbox. A Pod gone already is no error."""
+    with gone_is_fine():
+        cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id)
+    for container in cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers:
+        with gone_is_fine():
+            cri.remove_container(container_id=container.id)
+    with gone_is_fine():
+        cri.remove_pod_sandbox(pod_sandbox_id=sandbox_id)
+
+
+@contextlib.contextmanager
+def gone_is_fine() -> Any:
+    try:
+        yield
+    except CriError as error:
+        if error.code != "NOT_FOUND":
+            raise
+
+
+def pull_if_absent(cri: CriClient, image: str, auth: Mapping[str, str] | None = None, policy: str = "IfNotPresent") -> str:
+    """PullImage unless ImageStatus finds it; returns the image's id as the runtime names it."""
+    if policy != "Always":
+        found = cri.image_status(image={"image": image}).image
+        if found.id:
+            return str(found.id)
+    request: dict[str, Any] = {"image": {"image": image, "user_specified_image": image}}
+    if auth:
+        request["auth"] = dict(auth)
+    return str(cri.pull_image(**request, timeout=120).image_ref)
+
+
+def wait_exit(cri: CriClient, container_id: str, timeout_s: float) -> int:
+    """Wait until the container has exited; its exit code. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        status = cri.container_status(container_id=container_id).status
+        if status.state == api_pb2.CONTAINER_EXITED:
+            return int(status.exit_code)
+        time.sleep(POLL_S)
+    raise TimeoutError(container_id)

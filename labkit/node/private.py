@@ -1,0 +1,136 @@
+"""A private containerd: its files, its services, its images. Used by the background process that owns it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from labkit.cri import CriClient
+from labkit.images import registry
+from labkit.images.build import busybox_image, pause_image
+from labkit.node import config, links
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.programs import Programs, find_programs
+from labkit.node.services import Service
+from labkit.node.strays import end, own_processes
+
+log = logging.getLogger("labkit")
+
+OPEN_REGISTRY = "registry"
+REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
+LOGIN = ("learner", "container")
+NODE_NAME = "sim-worker"
+
+SYSTEM_DIRECTORIES = ("/run/containerd", "/run/containerd/s", "/var/lib/cni", "/var/lib/cni/results", "/var/lib/cni/cache",
+                      "/opt/containerd", "/etc/containerd", "/run/netns")
+"""Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
+
+
+def end_strays(home: Home) -> None:
+    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and containerd finds them again."""
+    for process in end(p for p in own_processes(home) if p.role == "daemon"):
+        log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
+
+
+def prepare(home: Home) -> None:
+    """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while they are free."""
+    for directory in (home.run, home.data, home.kubelet_root, home.log_root, home.data / "cni" / "net.d", home.data / "certs.d"):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory in (home.run, home.data):
+        directory.chmod(0o711 if directory == home.data else 0o700)
+    remember_system_directories(home)
+    programs = find_programs(home.cache)
+    subnet = links.bridge_subnet(home.bridge) or config.free_subnet(links.networks_in_use())
+    links.make_bridge(home.bridge, subnet)
+    (home.data / "cni" / "net.d" / "10-labkit.conflist").write_text(config.cni_config(home, subnet))
+    (home.data / "containerd.toml").write_text(config.containerd_config(
+        home, runc=str(programs.runc), cni_bin=str(programs.cni_dir),
+        restrict_oom_score_adj=not config.may_lower_oom_score(),
+        snapshotter="overlayfs" if overlay_works(home.data) else "native"))
+    home.socket.unlink(missing_ok=True)
+
+
+def remember_system_directories(home: Home) -> None:
+    """Write down, once, which directories of SYSTEM_DIRECTORIES were here before labkit: `clean` removes the others."""
+    note = home.data / "system-directories.json"
+    if not note.exists():
+        note.write_text(json.dumps([d for d in SYSTEM_DIRECTORIES if Path(d).exists()]))
+
+
+def overlay_works(directory: Path) -> bool:
+    """Whether an overlay can be mounted on this file system (it cannot on another overlay, as in many containers)."""
+    with tempfile.TemporaryDirectory(dir=directory) as base:
+        for name in ("lower", "upper", "work", "merged"):
+            os.mkdir(f"{base}/{name}")
+        done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work",
+                               f"{base}/merged"], capture_output=True)
+        if done.returncode == 0:
+            subprocess.run(["umount", f"{base}/merged"], check=True)
+        return done.returncode == 0
+
+
+def services(home: Home) -> list[Service]:
+    """The registries and containerd, not started yet. Registries choose free loopback ports, which `hosts.toml` files tell containerd."""
+    programs = find_programs(home.cache)
+    if programs.missing:
+        raise NodeError(f"Programs are missing: {', '.join(programs.missing)}.", "Run `labkit up`, which brings them.")
+    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    made = [registry_service(home, programs, name) for name in REGISTRIES]
+    argv = (str(programs.containerd), "--config", str(home.data / "containerd.toml"))
+    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(programs)))
+    return made
+
+
+def environment(programs: Programs) -> dict[str, str]:
+    """PATH on which containerd finds its shim, and the libraries that came along."""
+    path = [str(programs.shim.parent), str(programs.runc.parent), os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    env = {"PATH": os.pathsep.join(dict.fromkeys(path))}
+    if programs.library_path:
+        env["LD_LIBRARY_PATH"] = str(programs.library_path)
+    return env
+
+
+def answer(home: Home) -> None:
+    with CriClient(f"unix://{home.socket}", timeout=2.0) as cri:
+        cri.version()
+        conditions = {c.type: c for c in cri.status().status.conditions}
+    if not conditions["RuntimeReady"].status:
+        raise NodeError(f"containerd is not ready: {conditions['RuntimeReady'].message}")
+
+
+def runtime_version(home: Home) -> dict[str, str]:
+    """{"name": "containerd", "version": "1.6.20"}, as the runtime itself says."""
+    with CriClient(f"unix://{home.socket}", timeout=5.0) as cri:
+        said = cri.version()
+    return {"name": said.runtime_name, "version": said.runtime_version}
+
+
+def registry_service(home: Home, programs: Programs, name: str) -> Service:
+    """One of the two registries, on a loopback port that is free each time it starts. They serve the same images; only the open one may be written to."""
+    private = name != OPEN_REGISTRY
+
+    def prepare() -> tuple[str, ...]:
+        made = registry.configure(programs.docker_registry, home.data / name, home.data / "registry-images", registry.free_port(),
+                                  login=LOGIN if private else None, read_only=private)
+        registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url})
+        (home.data / name / "url").write_text(made.url)
+        return made.argv
+
+    return Service(name, prepare, home.data / f"{name}.log", lambda: registry.wait_ready(registry_url(home, name), 0.2))
+
+
+def registry_url(home: Home, name: str = OPEN_REGISTRY) -> str:
+    """Where a registry answers now, e.g. "http://127.0.0.1:40123"."""
+    return (home.data / name / "url").read_text()
+
+
+def publish_images(home: Home) -> None:
+    """Make the course's images of this machine's programs and push what the registry lacks."""
+    programs = find_programs(home.cache)
+    for image in (pause_image(programs.catatonit), busybox_image(programs.busybox)):
+        registry.push(registry_url(home), image)

@@ -1,0 +1,73 @@
+"""Long-running programs of a node: started, watched, restarted, ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger("labkit")
+
+STABLE_S = 30.0
+"""A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
+
+
+@dataclass
+class Service:
+    """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises when it does
+    not; `output` is the file its words go to."""
+
+    name: str
+    prepare: Callable[[], Sequence[str]]
+    output: Path
+    ready: Callable[[], object]
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    quick_deaths: int = 0
+    not_before: float = 0.0
+
+    def start(self) -> None:
+        """Start the program in a session of its own, so that a Ctrl-C meant for somebody else does not reach it.
+
+        REGISTRY_* variables are kept from it: docker-registry would take them for settings that overrule its file.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(self.prepare(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                            env={**inherited, **self.env}, start_new_session=True)
+        self.started = time.monotonic()
+        log.info("%s started, pid %d", self.name, self.process.pid)
+
+    def died(self) -> bool:
+        """Whether it ran and has ended; said in the log, once, with how it ended and when it may start again."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        code = self.process.returncode
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        lived = time.monotonic() - self.started
+        self.quick_deaths = 0 if lived > STABLE_S else self.quick_deaths + 1
+        wait = 0.0 if self.quick_deaths <= 1 else min(0.5 * 2 ** (self.quick_deaths - 2), 30.0)
+        self.not_before = time.monotonic() + wait
+        log.warning("%s (pid %d) ended %s after %.1f s; it is started again%s", self.name, self.process.pid, how, lived,
+                    f" in {wait:.1f} s" if wait else "")
+        self.process = None
+        return True
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """End the program: SIGTERM, then SIGKILL when `grace_s` has passed."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end within %.0f s of SIGTERM: SIGKILL", self.name, grace_s)
+            self.process.kill()
+            self.process.wait()
+        self.process = None

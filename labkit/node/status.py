@@ -1,0 +1,58 @@
+"""`node.json`: what the background process says of the node it owns."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from typing import Any
+
+from labkit.kernel.parse import parse_stat
+from labkit.node.home import Home
+
+
+def read(home: Home) -> dict[str, Any]:
+    """What the node's owner wrote last, checked against the kernel: {"state": "down"} where there is none.
+
+    state is "starting", "ready", "restarting", "failed" or "down". A status whose owner is gone (same pid, same start time) is "down"
+    with `stale` set: the owner was killed, and its programs may still run.
+    """
+    try:
+        said: dict[str, Any] = json.loads(home.status_file.read_text())
+    except (OSError, ValueError):
+        return {"state": "down"}
+    if said.get("state") == "failed":
+        return said
+    if start_time(said.get("pid", 0)) != said.get("started"):
+        return {**said, "state": "down", "stale": True}
+    return said
+
+
+def write(home: Home, **news: Any) -> None:
+    """Merge `news` into the status, atomically. A value of None removes its key."""
+    said: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads(home.status_file.read_text())
+    if news.get("state") == "starting":
+        said = {}
+        news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    said = {k: v for k, v in {**said, **news}.items() if v is not None}
+    new = home.status_file.with_suffix(".new")
+    new.write_text(json.dumps(said, indent=1))
+    os.replace(new, home.status_file)
+
+
+def remove(home: Home) -> None:
+    home.status_file.unlink(missing_ok=True)
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None where there is none
+    or only its remains (a zombie, which its parent has not collected yet)."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="surrogateescape") as file:
+            stat = parse_stat(file.read())
+            return None if stat.state in "ZX" else stat.start_ns
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -1,0 +1,137 @@
+"""The background process that owns a private node: `python -m labkit.node.supervisor`.
+
+Notebooks come and go, kernels restart; this process stays. It makes the bridge and the configuration, starts the two
+registries and containerd, restarts what dies and says so in its log, and takes everything down again on SIGTERM.
+What it is doing stands in `node.json`, which `labkit status` and `labkit.connect` read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from labkit.node import links, private, status
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.services import Service
+
+log = logging.getLogger("labkit")
+
+LOOK_EVERY_S = 0.1
+READY_WITHIN_S = 60.0
+
+
+class Stop(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+def main() -> int:
+    """Own the node of the home that the environment names, until told to stop. Exit code 0 when stopped, 1 when it could not start."""
+    home = Home.find()
+    logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    lock = (home.run / "supervisor.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.error("another supervisor owns %s", home.run)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    services: list[Service] = []
+    code = 0
+    try:
+        status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
+        private.end_strays(home)
+        services = private.services(home)
+        bring_up(home, services)
+        log.info("node is ready")
+        watch(home, services)
+    except Stop:
+        log.info("asked to stop")
+    except (NodeError, OSError, ValueError) as error:
+        log.error("%s", error)
+        status.write(home, state="failed", error=str(error))
+        code = 1
+    except Exception as error:
+        log.exception("the node failed")
+        status.write(home, state="failed", error=f"{type(error).__name__}: {error}")
+        code = 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    for service in reversed(services):
+        service.stop()
+    with contextlib.suppress(OSError):
+        links.remove_links(home.bridge)
+    if code == 0:
+        status.remove(home)
+    log.info("node is down")
+    return code
+
+
+def stop(number: int, frame: object) -> None:
+    raise Stop
+
+
+def bring_up(home: Home, services: list[Service]) -> None:
+    """Start every service and wait until each answers."""
+    private.prepare(home)
+    for service in services:
+        service.start()
+    for service in services:
+        wait_ready(service)
+    private.publish_images(home)
+    version = private.runtime_version(home)
+    status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
+
+
+def wait_ready(service: Service) -> None:
+    """Wait until a service answers; a service that dies meanwhile is an error with its last words."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            service.ready()
+            return
+        except Exception as error:
+            if service.process is None or service.process.poll() is not None:
+                raise NodeError(f"{service.name} ended while it started: {last_words(service.output)}",
+                                f"Its whole output is in {service.output}.") from error
+            if time.monotonic() > deadline:
+                raise NodeError(f"{service.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).",
+                                f"Its output is in {service.output}.") from error
+            time.sleep(0.02)
+
+
+def last_words(output: Path) -> str:
+    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
+    return (errors or lines or ["it said nothing"])[-1][:400]
+
+
+def watch(home: Home, services: list[Service]) -> None:
+    """Restart what dies, for ever."""
+    while True:
+        for service in services:
+            if service.died() or (service.process is None and time.monotonic() >= service.not_before):
+                if time.monotonic() < service.not_before:
+                    continue
+                service.start()
+                status.write(home, state="restarting", restarting=service.name)
+                try:
+                    wait_ready(service)
+                except NodeError as error:
+                    log.error("%s", error)
+                    continue
+                log.info("%s answers again", service.name)
+                status.write(home, state="ready", restarting=None,
+                             processes={s.name: s.process.pid for s in services if s.process})
+        time.sleep(LOOK_EVERY_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

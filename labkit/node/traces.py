@@ -1,0 +1,139 @@
+"""Everything that a lab can leave on a machine: found, removed, and looked for again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from labkit.kernel import LocalKernel
+from labkit.node import links
+from labkit.node.home import Home
+from labkit.node.private import SYSTEM_DIRECTORIES
+from labkit.node.strays import own_processes
+
+KINDS = ("processes", "mounts", "network namespaces", "links", "cgroups", "rules", "files")
+Traces = dict[str, list[str]]
+
+
+def find(home: Home) -> Traces:
+    """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is."""
+    own = mounts(home)
+    return {
+        "processes": [f"{p.comm} (pid {p.pid}, {p.role})" for p in own_processes(home)],
+        "mounts": [m for m in own if not is_network_namespace(m)],
+        "network namespaces": [m for m in own if is_network_namespace(m)],
+        "links": links.links_of(home.bridge),
+        "cgroups": [str(c) for c in cgroups(home)],
+        "rules": rules(home),
+        "files": [str(f) for f in files(home)],
+    }
+
+
+def is_network_namespace(mount_point: str) -> bool:
+    return "/netns/" in mount_point
+
+
+def mounts(home: Home) -> list[str]:
+    """Mount points of this lab, innermost first."""
+    points = [m.mount_point for m in LocalKernel().mounts()]
+    return sorted((p for p in points if below(p, home.run) or below(p, home.data)), key=len, reverse=True)
+
+
+def below(path: str, directory: Path) -> bool:
+    return path.startswith(f"{directory}/")
+
+
+def cgroups(home: Home) -> list[Path]:
+    """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers in containerd's own /k8s.io."""
+    ids = {bundle.name for bundle in home.bundles()}
+    found = []
+    for mount in LocalKernel().cgroup_mounts().values():
+        found += [Path(base) for base, _, _ in os.walk(mount.mount_point + home.cgroup_root)]
+        default = Path(mount.mount_point + "/k8s.io")
+        there = {d for d in default.glob("*") if d.is_dir()}
+        own = {d for d in there if d.name in ids}
+        found += [*own, *([default] if own and own == there else [])]
+    return sorted(found, key=lambda p: len(p.parts), reverse=True)
+
+
+def rules(home: Home) -> list[str]:
+    """iptables and nftables rules that name the lab's bridge. labkit makes none: this is the proof."""
+    found = []
+    for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
+        if shutil.which(command[0]):
+            said = subprocess.run(command, capture_output=True, text=True).stdout
+            found += [f"{command[0]}: {line.strip()}" for line in said.splitlines() if home.bridge in line]
+    return found
+
+
+def files(home: Home) -> list[Path]:
+    """The lab's directories, and what containerd, shims and CNI's library put elsewhere for it."""
+    found = [d for d in (home.run, home.data) if d.exists()]
+    found += cni_results(home)
+    found += [s for s in shim_sockets(home) if s.exists()]
+    return found + left_system_directories(home)
+
+
+def cni_results(home: Home) -> list[Path]:
+    """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
+    ids = {bundle.name for bundle in home.bundles()}
+    return sorted(f for f in Path("/var/lib/cni").glob("*/*")
+                  if f.name.startswith(f"{home.network}-") or any(i in f.name for i in ids))
+
+
+def shim_sockets(home: Home) -> list[Path]:
+    """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd 1.x in `address`, 2.x in
+    `bootstrap.json`)."""
+    found = set()
+    for bundle in home.bundles():
+        with contextlib.suppress(OSError):
+            found.add((bundle / "address").read_text())
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found.add(json.loads((bundle / "bootstrap.json").read_text())["address"])
+    return sorted(Path(address.removeprefix("unix://")) for address in found)
+
+
+def left_system_directories(home: Home) -> list[Path]:
+    """Directories that were not here before the lab, and hold nothing now, innermost first."""
+    try:
+        before = json.loads((home.data / "system-directories.json").read_text())
+    except (OSError, ValueError):
+        return []
+    made = [Path(d) for d in SYSTEM_DIRECTORIES if d not in before and Path(d).is_dir()]
+    return sorted((d for d in made if all(Path(base).is_dir() and not names for base, _, names in os.walk(d))),
+                  key=lambda d: len(d.parts), reverse=True)
+
+
+def remove_kernel_objects(home: Home) -> None:
+    """Unmount, remove links and cgroups. The processes must be gone."""
+    for mount_point in mounts(home):
+        subprocess.run(["umount", "--lazy", mount_point], capture_output=True)
+    links.remove_links(home.bridge)
+    for directory in cgroups(home):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def remove_files(home: Home) -> None:
+    """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not empty what is mounted."""
+    if mounts(home):
+        return
+    for stray in files(home):
+        if stray.is_file() or stray.is_socket():
+            stray.unlink(missing_ok=True)
+    for directory in left_system_directories(home):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+    for tree in (home.run, home.data):
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def remove_empty_parents(home: Home) -> None:
+    """The directory that LABKIT_HOME names, when labkit's were all it held."""
+    if home.tag:
+        with contextlib.suppress(OSError):
+            home.run.parent.rmdir()

@@ -1,0 +1,188 @@
+"""Debian packages unpacked into one directory of their own: complete or not there at all.
+
+A directory is trusted only if it carries a record of what it holds and every file still has the size written there. It
+is filled under another name and renamed when complete, under a lock, so neither a crash nor a second run at the same
+time leaves anything half-made behind that a later run would use.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.node.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
+
+RECORD = "unpacked.json"
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Packages unpacked under `root`; `versions` maps a package's name to its version.
+
+    `library_path` are the directories to put into LD_LIBRARY_PATH, for libraries that the machine itself has not.
+    """
+
+    root: Path
+    versions: dict[str, str]
+    library_path: tuple[Path, ...]
+
+
+def quiet(text: str) -> None:
+    """A Progress that says nothing."""
+
+
+def fetch(
+    packages: Sequence[str], *, dest: Path, dependencies: bool = False, sources: Path | None = None, progress: Progress = quiet
+) -> Unpacked:
+    """Download `packages` (with apt's signature checks) and unpack them into `dest`; nothing of the system is changed.
+
+    With `dependencies`, everything they depend on and that is not installed here comes along; without, only the shared
+    libraries that their programs miss. `sources` (see Apt) names another suite. A `dest` that already holds them is used
+    as it is, without network; anything else found there is replaced. Raises ProgramsError; an interrupt leaves nothing.
+    """
+    dest = dest.absolute()
+    if found := load(dest, packages, dependencies=dependencies):
+        return found
+    with _one_at_a_time(dest.parent, progress):
+        if found := load(dest, packages, dependencies=dependencies):
+            return found
+        for stale in dest.parent.glob(f".{dest.name}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
+        try:
+            apt = Apt(dest.parent / ("apt" if sources is None else f"apt-{dest.name}"), sources)
+            _fill(partial, apt, packages, dependencies, progress)
+            if dest.exists():
+                dest.rename(partial / "replaced")
+            (partial / "unpacked").rename(dest)
+        except OSError as error:
+            raise disk_full(dest.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _cannot_write(dest, error) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    if not (complete := load(dest, packages, dependencies=dependencies)):
+        raise ProgramsError(f"{dest} was changed while labkit filled it.", "End whatever else writes there and try again.")
+    return complete
+
+
+def load(dest: Path, packages: Sequence[str], *, dependencies: bool = False) -> Unpacked | None:
+    """What an earlier fetch left in `dest`, if it holds all `packages` and every file is there in its full size."""
+    try:
+        record = json.loads((dest / RECORD).read_text())
+        root = dest / "root"
+        if not set(packages) <= set(record["packages"]) or (dependencies and not record["dependencies"]):
+            return None
+        if any(os.lstat(root / name).st_size != size for name, size in record["files"].items()):
+            return None
+        return Unpacked(root, dict(record["versions"]), tuple(root / name for name in record["library_path"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _fill(partial: Path, apt: Apt, packages: Sequence[str], dependencies: bool, progress: Progress) -> None:
+    apt.update(progress)
+    target = partial / "unpacked"
+    root = target / "root"
+    root.mkdir(parents=True)
+    plan = list(apt.plan(packages, dependencies=dependencies))
+    _bring(plan, apt, partial, root, progress)
+    while missing := _missing_libraries(root, library_path(root)):
+        depends = {name for package in plan for name in package.depends if name.startswith("lib")}
+        wanted = depends - {package.name for package in plan}
+        if not wanted:
+            raise ProgramsError(
+                f"{', '.join(packages)} need {', '.join(sorted(missing))}, which no package that they depend on has.",
+                "Install the package that has it with apt-get and try again.",
+            )
+        more = apt.plan(sorted(wanted))
+        _bring(more, apt, partial, root, progress)
+        plan += more
+    record = {
+        "packages": sorted(packages),
+        "dependencies": dependencies,
+        "versions": {package.name: package.version for package in plan},
+        "library_path": [str(directory.relative_to(root)) for directory in library_path(root)],
+        "files": {str(path.relative_to(root)): path.lstat().st_size for path in _regular_files(root)},
+    }
+    (target / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
+
+
+def _bring(plan: Sequence[Package], apt: Apt, partial: Path, root: Path, progress: Progress) -> None:
+    needed = sum(package.size + package.installed_size for package in plan)
+    if shutil.disk_usage(partial).free < needed:
+        raise disk_full(partial.parent, needed)
+    archives = partial / "archives"
+    archives.mkdir(exist_ok=True)
+    for archive in apt.download(plan, archives, progress):
+        progress(f"unpacking {archive.name.split('_')[0]}")
+        code, output = run(["dpkg-deb", "--extract", str(archive), str(root)], {**os.environ, "LC_ALL": "C"})
+        if code != 0:
+            full = "No space left on device" in output
+            raise disk_full(partial.parent, needed) if full else explain(output, f"unpack {archive.name}", root)
+        archive.unlink()
+    root.chmod(0o755)
+    for path in _regular_files(root):
+        if path.stat().st_mode & 0o6000:
+            # No set-uid program may come to lie beside the system: dpkg-statoverride and updates would not reach it.
+            path.chmod(path.stat().st_mode & 0o1777)
+
+
+def library_path(root: Path) -> tuple[Path, ...]:
+    """Directories below `root` that hold shared libraries: where the dynamic linker would look if `root` were / (ld.so(8)),
+    and one level below, where some packages keep private ones."""
+    bases = [root / "lib", root / "usr/lib", *root.glob("lib/*-linux-*"), *root.glob("usr/lib/*-linux-*")]
+    private = [directory for base in bases[2:] for directory in sorted(base.glob("*")) if directory.is_dir()]
+    return tuple(directory for directory in [*bases, *private] if any(directory.glob("lib*.so*")))
+
+
+def _missing_libraries(root: Path, search: Sequence[Path]) -> set[str]:
+    programs = [str(path) for path in _regular_files(root) if os.access(path, os.X_OK) and path.open("rb").read(4) == b"\x7fELF"]
+    if not programs:
+        return set()
+    environment = {**os.environ, "LC_ALL": "C", "LD_LIBRARY_PATH": os.pathsep.join(map(str, search))}
+    _, output = run(["ldd", *programs], environment)
+    if too_old := re.search(r"version `(\S+)' not found \(required by (\S+)\)", output):
+        raise ProgramsError(
+            f"{Path(too_old[2]).name} needs a newer C library than this machine has ({too_old[1]}).",
+            "Use the packages of this machine's own release.",
+        )
+    return set(re.findall(r"^\s+(\S+) => not found", output, re.MULTILINE))
+
+
+def _regular_files(root: Path) -> Iterator[Path]:
+    for directory, _, names in os.walk(root):
+        for name in sorted(names):
+            path = Path(directory, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _cannot_write(dest: Path, error: OSError) -> ProgramsError:
+    return ProgramsError(
+        f"labkit cannot write {dest} ({error.strerror}).",
+        "Make its parent directory writable, or set LABKIT_HOME to one that is.",
+    )
+
+
+@contextmanager
+def _one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("w")
+    except OSError as error:
+        raise _cannot_write(directory, error) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another labkit that fetches programs")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

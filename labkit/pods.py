@@ -1,0 +1,178 @@
+"""A Pod at one moment: what CRI says of it, joined with what the kernel shows of its processes.
+
+CRI knows names, states and the pid of each container's first process; the kernel knows every process, its parent and
+its namespaces. Neither alone answers "which processes are this Pod, and what do they share?".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cri_api.v1 import api_pb2
+
+from labkit.cri import CriClient, CriError
+from labkit.kernel import Process, Snapshot
+
+ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "application", "exec", "other")
+"""Each process of a figure, a table or a JSON answer has one of these roles."""
+
+CONTAINER_STATES = {api_pb2.CONTAINER_CREATED: "Created", api_pb2.CONTAINER_RUNNING: "Running", api_pb2.CONTAINER_EXITED: "Exited"}
+
+
+@dataclass(frozen=True)
+class PodProcess:
+    """One process, seen from the node's own (initial) namespaces.
+
+    `role` is one of ROLES. `container` is the container's name in the Pod, None for the pause, the shim and the node's
+    own processes. `namespaces` maps a type ("net", "pid", …) to its inode number.
+    """
+
+    pid: int
+    ppid: int
+    role: str
+    comm: str
+    container: str | None
+    namespaces: Mapping[str, int]
+    cmdline: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PinnedNamespace:
+    """A namespace of a Pod that a bind mount holds, whoever else is in it (source: /proc/PID/mountinfo, type nsfs)."""
+
+    type: str
+    inode: int
+    path: str
+
+
+@dataclass(frozen=True)
+class PodContainer:
+    """One container as the runtime tells of it. `state` is "Created", "Running", "Exited" or "Unknown"; `pid` is its first process,
+    seen from the node, 0 where none runs; `attempt` counts its restarts."""
+
+    name: str
+    id: str
+    state: str
+    attempt: int
+    image: str
+    pid: int
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class PodSnapshot:
+    """One Pod sandbox: identity, state ("Ready" or "NotReady"), address, processes (shim first, then pause, then applications in order
+    of their start), the namespaces that a bind mount holds, and its containers, the newest attempt of each last."""
+
+    name: str
+    namespace: str
+    uid: str
+    id: str
+    state: str
+    ip: str
+    processes: tuple[PodProcess, ...]
+    pinned: tuple[PinnedNamespace, ...] = ()
+    containers: tuple[PodContainer, ...] = ()
+    labels: Mapping[str, str] | None = None
+
+    def container(self, name: str) -> PodContainer:
+        """The newest attempt of the container of that name. Raises KeyError, naming those there are."""
+        for container in reversed(self.containers):
+            if container.name == name:
+                return container
+        raise KeyError(f"Pod {self.name} has no container {name!r}; it has {', '.join(sorted({c.name for c in self.containers})) or 'none'}")
+
+
+def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
+    """Every Pod sandbox that carries `labels`, joined with the processes of `snapshot`, sorted by namespace and name.
+
+    A Pod that is removed meanwhile is left out. Raises CriError when the runtime cannot be asked at all.
+    """
+    wanted = {"label_selector": dict(labels or {})}
+    containers: dict[str, list[PodContainer]] = {}
+    for container in cri.list_containers(filter=wanted).containers:
+        try:
+            containers.setdefault(container.pod_sandbox_id, []).append(read_container(cri, container.id))
+        except CriError as error:
+            if error.code != "NOT_FOUND":
+                raise
+    pods = []
+    for sandbox in cri.list_pod_sandbox(filter=wanted).items:
+        try:
+            pods.append(read_pod(cri, sandbox.id, containers.get(sandbox.id, []), snapshot))
+        except CriError as error:
+            if error.code != "NOT_FOUND":
+                raise
+    return tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+
+
+def read_container(cri: CriClient, container_id: str) -> PodContainer:
+    """One container; its pid is in the verbose answer's JSON (containerd and CRI-O both say it there)."""
+    answer = cri.container_status(container_id=container_id, verbose=True)
+    status = answer.status
+    state = CONTAINER_STATES.get(status.state, "Unknown")
+    pid = json.loads(answer.info.get("info", "{}")).get("pid", 0) if state in ("Created", "Running") else 0
+    return PodContainer(status.metadata.name, status.id, state, status.metadata.attempt, status.image.image, pid,
+                        status.exit_code if state == "Exited" else None)
+
+
+def read_pod(cri: CriClient, sandbox_id: str, containers: list[PodContainer], snapshot: Snapshot) -> PodSnapshot:
+    """One sandbox, joined with the kernel's view: its processes are those in its containers' cgroups, and the shim above them."""
+    answer = cri.pod_sandbox_status(pod_sandbox_id=sandbox_id, verbose=True)
+    status, info = answer.status, json.loads(answer.info.get("info", "{}"))
+    ready = status.state == api_pb2.SANDBOX_READY
+    containers = sorted(containers, key=lambda c: (c.name, c.attempt))
+    processes = pod_processes(sandbox_id, info.get("pid", 0) if ready else 0, containers, snapshot)
+    return PodSnapshot(status.metadata.name, status.metadata.namespace, status.metadata.uid, status.id, "Ready" if ready else "NotReady",
+                       status.network.ip, processes, pinned_namespaces(info, snapshot), tuple(containers), dict(status.labels))
+
+
+def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], snapshot: Snapshot) -> tuple[PodProcess, ...]:
+    """The Pod's processes with their roles, from cgroup membership (each container has a cgroup named after its id) and the tree."""
+    first = {c.pid for c in containers if c.pid} | ({pause} if pause else set())
+    owner = {sandbox_id: None} | {c.id: c for c in containers}
+    members: list[PodProcess] = []
+    for process in sorted(snapshot.processes.values(), key=lambda p: (p.start_ns, p.pid)):
+        found = next((i for i in owner if any(i in path for path in process.cgroups.values())), None)
+        if found is None:
+            continue
+        container = owner[found]
+        if container is None:
+            role = "pause"
+        elif process.pid == container.pid or descends(process, container.pid, snapshot):
+            role = "application"
+        else:
+            role = "runc" if process.comm.startswith("runc") else "exec"
+        members.append(as_member(process, role, container.name if container else None))
+    shims = {snapshot.processes[m.ppid].pid: snapshot.processes[m.ppid] for m in members if m.pid in first and m.ppid in snapshot.processes}
+    shims |= {p.pid: p for p in snapshot.processes.values() if is_shim(p) and sandbox_id in p.cmdline}
+    rank = {"pause": 0}
+    return (*(as_member(s, "shim", None) for s in shims.values() if is_shim(s)), *sorted(members, key=lambda m: rank.get(m.role, 1)))
+
+
+def is_shim(process: Process) -> bool:
+    """containerd's shim, or conmon, which stands in its place with CRI-O."""
+    return bool(process.cmdline) and process.cmdline[0].rpartition("/")[2].startswith(("containerd-shim", "conmon"))
+
+
+def descends(process: Process, ancestor: int, snapshot: Snapshot) -> bool:
+    while process.ppid and process.ppid in snapshot.processes:
+        if process.ppid == ancestor:
+            return True
+        process = snapshot.processes[process.ppid]
+    return False
+
+
+def as_member(process: Process, role: str, container: str | None) -> PodProcess:
+    return PodProcess(process.pid, process.ppid, role, process.comm, container, process.namespaces, process.cmdline)
+
+
+def pinned_namespaces(info: Mapping[str, object], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:
+    """The sandbox's namespaces that a bind mount holds: their paths are in the verbose status (containerd: the runtime spec's network path)."""
+    spec = info.get("runtimeSpec")
+    wanted = {n.get("path") for n in spec.get("linux", {}).get("namespaces", [])} if isinstance(spec, dict) else set()
+    found = [PinnedNamespace(n.type, n.inode, path) for n in snapshot.namespaces.values() for path in n.mounts
+             if path in wanted or path.replace("/run/", "/var/run/", 1) in wanted]
+    return tuple(sorted(found, key=lambda n: n.type))

@@ -1,0 +1,7 @@
+node.start_pod({
+    "kind": "Pod", "metadata": {"name": "window"},
+    "spec": {
+        "hostNetwork": True,
+        "containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}],
+    },
+})

@@ -1,0 +1,31 @@
+"""A lab of a test's own, apart from the session's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit.node import Home
+from tests.conftest import CI, labkit
+
+
+@pytest.fixture
+def own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home below a short temporary directory, with the cache of the default home (programs are not fetched again). Cleaned afterwards."""
+    if os.geteuid() != 0 and not CI:
+        pytest.skip("needs root; CI runs it")
+    cache = Home.find({}).cache
+    base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
+    if cache.exists():
+        (base / "cache").symlink_to(cache)
+    monkeypatch.setenv("LABKIT_HOME", str(base))
+    yield Home.find()
+    labkit("clean", check=False)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(base)

@@ -1,0 +1,170 @@
+"""Pods on the real containerd, held against what the kernel's own tools and bare CRI stubs say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from cri_api.v1 import api_pb2, api_pb2_grpc
+
+import labkit as lab
+from labkit.node import Node
+from tests.conftest import labkit
+
+SLEEP = {"name": "main", "image": "registry.lab/busybox:1", "command": ["sleep", "1000000"]}
+WEB = {"name": "web", "image": "registry.lab/busybox:1", "command": ["httpd", "-f", "-h", "/var/www"]}
+
+
+def manifest(name: str, *containers: dict, **spec: object) -> dict:
+    return {"kind": "Pod", "metadata": {"name": name}, "spec": {**spec, "containers": list(containers or (SLEEP,))}}
+
+
+@pytest.fixture
+def five_pods(node: Node) -> Iterator[list[lab.PodSnapshot]]:
+    yield [node.start_pod(pod) for pod in (
+        manifest("two-containers", SLEEP, WEB), manifest("shared-pid", SLEEP, WEB, shareProcessNamespace=True),
+        manifest("host-network", hostNetwork=True), manifest("plain"),
+        manifest("limited", {**SLEEP, "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}}}))]
+
+
+def test_namespaces_are_those_of_lsns(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
+    pods = json.loads(labkit("ps", "--json").stdout)["pods"]
+    lsns = {int(n["ns"]): n for n in json.loads(subprocess.run(
+        ["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, text=True, check=True).stdout)["namespaces"]}
+    processes = [p for pod in pods for p in pod["processes"]]
+    assert {p["name"] for p in pods} >= {p.name for p in five_pods}
+    assert len(processes) >= 5 * 3 + 2
+    for process in processes:
+        for type, inode in process["namespaces"].items():
+            assert lsns[inode]["type"] == type
+            assert f"{type}:[{inode}]" == Path(f"/proc/{process['pid']}/ns/{type}").readlink().name
+    host = {i for p in processes if p["role"] == "shim" for i in p["namespaces"].values()}
+    for inode in {i for p in processes for i in p["namespaces"].values()} - host:
+        assert int(lsns[inode]["nprocs"]) == sum(inode in p["namespaces"].values() for p in processes)
+
+
+def test_pids_are_those_of_the_cgroups(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
+    for pod in five_pods:
+        for container in pod.containers:
+            listed = {c.procs for c in node.kernel.cgroups(container.pid) if container.id in c.path}
+            assert listed == {tuple(sorted(p.pid for p in pod.processes if p.container == container.name))}
+
+
+def test_bare_stubs_see_the_same(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
+    endpoint = json.loads(labkit("env", "--json").stdout)["endpoint"]
+    with grpc.insecure_channel(endpoint.replace("unix://", "unix:")) as channel:
+        runtime = api_pb2_grpc.RuntimeServiceStub(channel)
+        sandboxes = {s.id for s in runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest()).items}
+        containers = {c.id for c in runtime.ListContainers(api_pb2.ListContainersRequest()).containers}
+    seen = node.pods()
+    assert {p.id for p in seen} == sandboxes
+    assert {c.id for p in seen for c in p.containers} == containers
+
+
+def test_limits_reach_the_cgroup(node: Node) -> None:
+    pod = node.start_pod(manifest("limited", {**SLEEP, "resources": {"limits": {"memory": "32Mi"}}}))
+    files = node.kernel.cgroup_files(pod.container("main").pid)
+    assert "33554432" in (files.get("memory.max"), files.get("memory.limit_in_bytes"))
+
+
+def test_host_network_and_shared_pid(node: Node) -> None:
+    host = node.start_pod(manifest("host", hostNetwork=True))
+    shared = node.start_pod(manifest("shared", SLEEP, WEB, shareProcessNamespace=True))
+    assert all(p.namespaces["net"] == node.host_namespaces()["net"] for p in host.processes)
+    inside = [p for p in shared.processes if p.role != "shim"]
+    assert len({p.namespaces["pid"] for p in inside}) == 1
+    assert [p.role for p in shared.processes] == ["shim", "pause", "application", "application"]
+
+
+def test_init_containers_and_empty_dirs(node: Node) -> None:
+    mount = [{"name": "work", "mountPath": "/work"}]
+    pod = node.start_pod(manifest("init", {**WEB, "command": ["httpd", "-f", "-h", "/work"], "volumeMounts": mount},
+                                  volumes=[{"name": "work", "emptyDir": {}}],
+                                  initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "echo made > /work/index.html"],
+                                                   "volumeMounts": mount}]))
+    said = node.cri.exec_sync(container_id=pod.container("web").id, cmd=["wget", "-q", "-O-", "http://localhost/"])
+    assert said.stdout == b"made\n"
+
+
+def test_an_init_container_that_fails_leaves_no_pod(node: Node) -> None:
+    with pytest.raises(lab.NodeError, match="prepare exited with code 3"):
+        node.start_pod(manifest("failing", SLEEP, initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "exit 3"]}]))
+    assert "failing" not in [p.name for p in node.pods()]
+
+
+def test_private_image_wants_the_password(node: Node) -> None:
+    private = manifest("private", {**SLEEP, "image": "private.registry.lab/busybox:1"})
+    with pytest.raises(lab.CriError, match="401|authoriz|credentials"):
+        node.start_pod(private)
+    assert "private" not in [p.name for p in node.pods()]
+    pod = node.start_pod(private, auth={"username": "learner", "password": "container"})
+    assert pod.container("main").state == "Running"
+    node.cri.remove_image(image={"image": "private.registry.lab/busybox:1"})
+
+
+def test_an_image_that_does_not_exist(node: Node) -> None:
+    with pytest.raises(lab.CriError, match="not found") as refused:
+        node.start_pod(manifest("nope", {**SLEEP, "image": "registry.lab/nope:1"}))
+    assert refused.value.rpc == "PullImage"
+    assert "nope" not in [p.name for p in node.pods()]
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"spec": {"containers": []}}, "spec.containers"),
+    ({"spec": {"containers": [{**SLEEP, "command": "sleep 1"}]}}, "command"),
+    ({"spec": {"containers": [{"name": "x"}]}}, "image"),
+    ({"metadata": {"name": "Not A Name"}}, "metadata.name"),
+])
+def test_a_wrong_manifest_names_the_field(node: Node, change: dict, says: str) -> None:
+    with pytest.raises(lab.ManifestError, match=says):
+        node.start_pod({**manifest("wrong"), **change})
+
+
+def test_a_second_pod_of_that_name_is_refused(node: Node) -> None:
+    node.start_pod(manifest("twin"))
+    with pytest.raises(lab.NodeError, match="runs on this node already"):
+        node.start_pod(manifest("twin"))
+
+
+def test_a_lesson_removes_its_own_leftovers_only(node: Node) -> None:
+    with contextlib.closing(lab.connect(lesson="other")) as other:
+        node.start_pod(manifest("mine"))
+        other.start_pod(manifest("theirs"))
+        assert lab.connect(lesson="test") and "mine" not in [p.name for p in node.pods()]
+        assert "theirs" in [p.name for p in node.pods()]
+        assert other.remove_leftovers() == ["theirs"]
+
+
+def test_foreign_processes_and_pods_are_left_alone(node: Node) -> None:
+    with pytest.raises(lab.NodeError, match="belongs to no Pod"):
+        node.kill(1)
+    config = node.sandbox_config(manifest("foreign"))
+    sandbox = node.cri.run_pod_sandbox(config=config).pod_sandbox_id
+    try:
+        with pytest.raises(lab.NodeError, match="not made by labkit"):
+            node.remove_pod("foreign")
+    finally:
+        node.cri.stop_pod_sandbox(pod_sandbox_id=sandbox)
+        node.cri.remove_pod_sandbox(pod_sandbox_id=sandbox)
+
+
+def test_removing_a_pod_leaves_nothing(node: Node) -> None:
+    pod = node.start_pod(manifest("brief", SLEEP, WEB))
+    pids = [p.pid for p in pod.processes]
+    node.remove_pod(pod)
+    snapshot = node.kernel.snapshot()
+    assert not [pid for pid in pids if pid in snapshot.processes and snapshot.processes[pid].state != "Z"]
+    assert not [m for m in snapshot.mounts if pod.id in m.mount_point or m.mount_point == pod.pinned[0].path]
+    for mount in node.kernel.cgroup_mounts().values():
+        assert not list(Path(mount.mount_point).glob(f"labkit*/kubepods/*/pod{pod.uid}"))
+    node.remove_pod("brief")
+
+
+def test_the_listener_is_containerd(node: Node) -> None:
+    assert node.listener().comm == "containerd"
+    assert [p.pid for p in node.processes() if p.role == "containerd"] == [node.listener().pid]

@@ -1,0 +1,65 @@
+"""Every notebook on the real node: outputs as committed (nbval, strict), in either order, and each exercise judged rightly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labkit as lab
+from labkit.course.checks import CHECKS
+from labkit.node import Node
+from tests.conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = ROOT / "notebooks" / "solutions"
+
+
+def cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text())["cells"]
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("order", [1, -1], ids=["in their order", "in reverse"])
+def test_outputs_are_as_committed(lab: None, order: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "--nbval-sanitize-with", str(ROOT / "tests/notebooks/sanitize.cfg"),
+         *map(str, NOTEBOOKS[::order])], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert f"{sum(c['cell_type'] == 'code' for n in NOTEBOOKS for c in cells(n))} passed" in done.stdout
+
+
+@pytest.mark.notebooks
+def test_notebooks_leave_no_pod(node: Node) -> None:
+    assert [p.name for p in node.pods()] == []
+
+
+@pytest.mark.parametrize("exercise", CHECKS)
+def test_a_solution_passes_its_check_and_nothing_does_not(node: Node, exercise: str) -> None:
+    assert not lab.check(exercise, node).done
+    exec((SOLUTIONS / f"{exercise}.py").read_text(), {"node": node, "labkit": lab})
+    assert lab.check(exercise, node).done
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_every_cell_is_short_run_and_compared(notebook: Path) -> None:
+    for cell in cells(notebook):
+        if cell["cell_type"] != "code":
+            continue
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 10, source
+        assert cell["execution_count"], source
+        assert "nbval" not in source.lower() and not cell["metadata"].get("tags"), source
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error", source
+            assert "<Figure size" not in "".join(output.get("data", {}).get("text/plain", "")), source
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_a_notebook_opens_with_its_question_and_closes_with_summary_exercise_and_sources(notebook: Path) -> None:
+    text = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "markdown")
+    for part in ("\n> **", "## Summary", "## Exercise", "**Sources:**", "**Predict", "<details>"):
+        assert part in text, part

@@ -1,0 +1,145 @@
+"""pyproject.toml, constraints.txt and environment.yml name the same packages, and `course` runs before any of them is there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+CONDA_NAMES = {"kubernetes": "python-kubernetes", "matplotlib": "matplotlib-base"}
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+CONSTRAINTS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def ranges(requirements: list[Requirement]) -> dict[str, str]:
+    return {canonicalize_name(r.name): str(r.specifier) for r in requirements}
+
+
+def exact_version(requirement: Requirement) -> str:
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==" and not specifier.version.endswith(".*"), f"{requirement} is not an exact version"
+    return specifier.version
+
+
+def test_conda_brings_the_same_ranges() -> None:
+    packages = [p for p in ENVIRONMENT["dependencies"] if isinstance(p, str)]
+    (with_pip,) = [p["pip"] for p in ENVIRONMENT["dependencies"] if isinstance(p, dict)]
+    assert "-e ." in with_pip
+    conda = ranges([Requirement(p) for p in packages])
+    assert conda.pop("pip") == ""
+    assert conda.pop("python") == PROJECT["requires-python"]
+    of_conda_name = {conda_name: name for name, conda_name in CONDA_NAMES.items()}
+    found = {of_conda_name.get(name, name): specifier for name, specifier in conda.items()}
+    found |= ranges([Requirement(line) for line in with_pip if line != "-e ."])
+    assert found == ranges(CORE)
+
+
+@pytest.mark.parametrize("requirement", CORE + TEST, ids=lambda r: r.name)
+def test_ranges_are_bounded_and_hold_the_exact_version(requirement: Requirement) -> None:
+    assert sorted(s.operator for s in requirement.specifier) == ["<", ">="]
+    versions = [exact_version(c) for c in CONSTRAINTS if canonicalize_name(c.name) == canonicalize_name(requirement.name)]
+    assert versions, f"constraints.txt has no {requirement.name}"
+    assert all(version in requirement.specifier for version in versions)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_one_exact_version_for_each_python(python: str) -> None:
+    machine = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    names = [canonicalize_name(c.name) for c in CONSTRAINTS if c.marker is None or c.marker.evaluate(machine)]
+    assert names == sorted(set(names))
+    assert all(exact_version(c) and not c.url and not c.extras for c in CONSTRAINTS)
+
+
+def test_constraints_have_everything_that_is_needed_here() -> None:
+    exact = {canonicalize_name(c.name): exact_version(c) for c in CONSTRAINTS if c.marker is None or c.marker.evaluate()}
+    needed = closure(CORE + TEST)
+    assert {name: exact.get(name) for name in needed} == {name: importlib.metadata.version(name) for name in needed}
+    assert set(exact) == needed, "constraints.txt has more than is needed"
+
+
+def closure(requirements: list[Requirement]) -> set[str]:
+    """Canonical names of `requirements` and of all that they need on this machine, as the installed metadata has it."""
+    done: set[tuple[str, frozenset[str]]] = set()
+    todo = list(requirements)
+    while todo:
+        requirement = todo.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in done:
+            continue
+        done.add(key)
+        extras = {"", *requirement.extras}
+        for line in importlib.metadata.requires(requirement.name) or []:
+            need = Requirement(line)
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras):
+                todo.append(need)
+    return {name for name, _ in done}
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt", "environment.yml", "course", ".ci/run"])
+def test_no_file_names_an_address(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert "://" not in text
+    assert not [word for word in ("--index-url", "--extra-index-url", "--find-links", "--hash", "--trusted-host") if word in text]
+
+
+def course(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROOT / "course", *arguments], capture_output=True, text=True, cwd="/", env={**os.environ, **environ})
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("start", "--nonsense"), ("start", "--node"), ("clean", "--nonsense"), ("clean", "--all", "x")]
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+    done = course(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("course: ") and done.stderr.endswith("See ./course help.\n") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",), ("start", "--help"), ("test", "-h")])
+def test_help_names_every_verb(arguments: tuple[str, ...]) -> None:
+    done = course(*arguments)
+    assert done.returncode == 0
+    assert all(f"./course {verb}" in done.stdout for verb in ("start", "test", "bench", "clean", "help"))
+
+
+def test_a_python_that_will_not_do_is_named() -> None:
+    done = course("start", "--check", PYTHON="/bin/false")
+    assert done.returncode == 1
+    assert "PYTHON=/bin/false is not a Python 3.11 or later" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_python_at_all_is_said_with_the_way_to_get_one(tmp_path: Path) -> None:
+    copied = tmp_path / "a course"
+    copied.mkdir()
+    for file in ("course", "pyproject.toml", "constraints.txt"):
+        (copied / file).write_bytes((ROOT / file).read_bytes())
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "dirname", "cat", "cksum", "uname", "id"):
+        (tools / tool).symlink_to(shutil.which(tool) or tool)
+    done = subprocess.run(["/bin/sh", copied / "course", "start"], capture_output=True, text=True, env={"PATH": str(tools)})
+    assert done.returncode == 1
+    assert "needs Python 3.11 or later, and none is on PATH. Get it" in done.stderr
+    assert not (copied / ".venv").exists()
+
+
+def test_course_is_posix_shell() -> None:
+    assert os.access(ROOT / "course", os.X_OK) and os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert (ROOT / "course").read_text().startswith("#!/bin/sh\n")
+    assert subprocess.run(["sh", "-n", ROOT / "course"]).returncode == 0
