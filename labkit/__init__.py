@@ -11,5 +11,16 @@ from labkit.node import Node, NodeError, connect
 from labkit.pods import PodSnapshot
 from labkit.views import namespace_matrix, process_tree
 
-__all__ = ["CriError", "ManifestError", "Node", "NodeError", "PodSnapshot", "check", "connect", "namespace_matrix", "predict",
-           "process_tree", "to_yaml"]
+__all__ = [
+    "CriError",
+    "ManifestError",
+    "Node",
+    "NodeError",
+    "PodSnapshot",
+    "check",
+    "connect",
+    "namespace_matrix",
+    "predict",
+    "process_tree",
+    "to_yaml",
+]

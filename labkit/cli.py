@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.metadata
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +21,8 @@ EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all fi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2 for wrong usage."""
+    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
+    for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = parser().parse_args(argv)
     try:
@@ -44,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="labkit", description="A real container runtime to learn with.", epilog=EPILOG)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True) -> argparse.ArgumentParser:
+    def verb(
+        name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True
+    ) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}")
         made.set_defaults(run=run)
         if reports:
@@ -102,10 +102,15 @@ def up(arguments: argparse.Namespace) -> int:
 def state(home: Home) -> dict[str, Any]:
     """The node's state as `up` and `status` report it."""
     said = status.read(home)
-    return {"node": "containerd", "state": said["state"], "endpoint": f"unix://{home.socket}" if said["state"] != "down" else None,
-            "runtime": said.get("runtime"), "pid": said.get("pid") if said["state"] != "down" else None,
-            "since": said.get("since") if said["state"] != "down" else None,
-            **({"error": said["error"]} if "error" in said else {})}
+    return {
+        "node": "containerd",
+        "state": said["state"],
+        "endpoint": f"unix://{home.socket}" if said["state"] != "down" else None,
+        "runtime": said.get("runtime"),
+        "pid": said.get("pid") if said["state"] != "down" else None,
+        "since": said.get("since") if said["state"] != "down" else None,
+        **({"error": said["error"]} if "error" in said else {}),
+    }
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -119,7 +124,11 @@ def show_status(arguments: argparse.Namespace) -> int:
 
     def text() -> str:
         if report["state"] == "down":
-            stale = " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them." if status.read(home).get("stale") else ""
+            stale = (
+                " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
+                if status.read(home).get("stale")
+                else ""
+            )
             return f"The node is down. Start it with `labkit up`.{stale}"
         if report["state"] == "failed":
             return f"The node did not start. {report['error']}"
@@ -164,10 +173,26 @@ def ps(arguments: argparse.Namespace) -> int:
 
 
 def pod_json(pod: PodSnapshot) -> dict[str, Any]:
-    return {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "id": pod.id, "state": pod.state, "ip": pod.ip,
-            "processes": [{"pid": p.pid, "ppid": p.ppid, "role": p.role, "comm": p.comm, "container": p.container,
-                           "namespaces": dict(p.namespaces)} for p in pod.processes],
-            "pinned": [vars(n) for n in pod.pinned]}
+    return {
+        "name": pod.name,
+        "namespace": pod.namespace,
+        "uid": pod.uid,
+        "id": pod.id,
+        "state": pod.state,
+        "ip": pod.ip,
+        "processes": [
+            {
+                "pid": p.pid,
+                "ppid": p.ppid,
+                "role": p.role,
+                "comm": p.comm,
+                "container": p.container,
+                "namespaces": dict(p.namespaces),
+            }
+            for p in pod.processes
+        ],
+        "pinned": [vars(n) for n in pod.pinned],
+    }
 
 
 def running_node() -> Any:
@@ -180,8 +205,12 @@ def running_node() -> Any:
 
 def env(arguments: argparse.Namespace) -> int:
     node = running_node()
-    values = {"LABKIT_NODE": node.kind, "CONTAINER_RUNTIME_ENDPOINT": node.endpoint, "IMAGE_SERVICE_ENDPOINT": node.endpoint,
-              **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in IMAGES.items()}}
+    values = {
+        "LABKIT_NODE": node.kind,
+        "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
+        "IMAGE_SERVICE_ENDPOINT": node.endpoint,
+        **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in IMAGES.items()},
+    }
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(IMAGES), "env": values}
     answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
     return 0
@@ -190,8 +219,11 @@ def env(arguments: argparse.Namespace) -> int:
 def version(arguments: argparse.Namespace) -> int:
     own = importlib.metadata.version("inside-the-node")
     runtime = state(Home.find())["runtime"]
-    answer(arguments, {"labkit": own, "runtime": runtime},
-           lambda: f"labkit {own}; " + (f"{runtime['name']} {runtime['version']}" if runtime else "the node is down"))
+    answer(
+        arguments,
+        {"labkit": own, "runtime": runtime},
+        lambda: f"labkit {own}; " + (f"{runtime['name']} {runtime['version']}" if runtime else "the node is down"),
+    )
     return 0
 
 

@@ -18,7 +18,11 @@ from labkit.kernel import Process, Snapshot
 ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "application", "exec", "other")
 """Each process of a figure, a table or a JSON answer has one of these roles."""
 
-CONTAINER_STATES = {api_pb2.CONTAINER_CREATED: "Created", api_pb2.CONTAINER_RUNNING: "Running", api_pb2.CONTAINER_EXITED: "Exited"}
+CONTAINER_STATES = {
+    api_pb2.CONTAINER_CREATED: "Created",
+    api_pb2.CONTAINER_RUNNING: "Running",
+    api_pb2.CONTAINER_EXITED: "Exited",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class PinnedNamespace:
 
 @dataclass(frozen=True)
 class PodContainer:
-    """One container as the runtime tells of it. `state` is "Created", "Running", "Exited" or "Unknown"; `pid` is its first process,
+    """One container as the runtime tells of it. `state` is "Created", "Running", "Exited" or "Unknown"; `pid` is its
+    first process,
     seen from the node, 0 where none runs; `attempt` counts its restarts."""
 
     name: str
@@ -63,7 +68,8 @@ class PodContainer:
 
 @dataclass(frozen=True)
 class PodSnapshot:
-    """One Pod sandbox: identity, state ("Ready" or "NotReady"), address, processes (shim first, then pause, then applications in order
+    """One Pod sandbox: identity, state ("Ready" or "NotReady"), address, processes (shim first, then pause, then
+    applications in order
     of their start), the namespaces that a bind mount holds, and its containers, the newest attempt of each last."""
 
     name: str
@@ -82,7 +88,9 @@ class PodSnapshot:
         for container in reversed(self.containers):
             if container.name == name:
                 return container
-        raise KeyError(f"Pod {self.name} has no container {name!r}; it has {', '.join(sorted({c.name for c in self.containers})) or 'none'}")
+        raise KeyError(
+            f"Pod {self.name} has no container {name!r}; it has {', '.join(sorted({c.name for c in self.containers})) or 'none'}"
+        )
 
 
 def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
@@ -114,8 +122,15 @@ def read_container(cri: CriClient, container_id: str) -> PodContainer:
     status = answer.status
     state = CONTAINER_STATES.get(status.state, "Unknown")
     pid = json.loads(answer.info.get("info", "{}")).get("pid", 0) if state in ("Created", "Running") else 0
-    return PodContainer(status.metadata.name, status.id, state, status.metadata.attempt, status.image.image, pid,
-                        status.exit_code if state == "Exited" else None)
+    return PodContainer(
+        status.metadata.name,
+        status.id,
+        state,
+        status.metadata.attempt,
+        status.image.image,
+        pid,
+        status.exit_code if state == "Exited" else None,
+    )
 
 
 def read_pod(cri: CriClient, sandbox_id: str, containers: list[PodContainer], snapshot: Snapshot) -> PodSnapshot:
@@ -125,12 +140,23 @@ def read_pod(cri: CriClient, sandbox_id: str, containers: list[PodContainer], sn
     ready = status.state == api_pb2.SANDBOX_READY
     containers = sorted(containers, key=lambda c: (c.name, c.attempt))
     processes = pod_processes(sandbox_id, info.get("pid", 0) if ready else 0, containers, snapshot)
-    return PodSnapshot(status.metadata.name, status.metadata.namespace, status.metadata.uid, status.id, "Ready" if ready else "NotReady",
-                       status.network.ip, processes, pinned_namespaces(info, snapshot), tuple(containers), dict(status.labels))
+    return PodSnapshot(
+        status.metadata.name,
+        status.metadata.namespace,
+        status.metadata.uid,
+        status.id,
+        "Ready" if ready else "NotReady",
+        status.network.ip,
+        processes,
+        pinned_namespaces(info, snapshot),
+        tuple(containers),
+        dict(status.labels),
+    )
 
 
 def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], snapshot: Snapshot) -> tuple[PodProcess, ...]:
-    """The Pod's processes with their roles, from cgroup membership (each container has a cgroup named after its id) and the tree."""
+    """The Pod's processes with their roles, from cgroup membership (each container has a cgroup named after its id) and
+    the tree."""
     first = {c.pid for c in containers if c.pid} | ({pause} if pause else set())
     owner = {sandbox_id: None} | {c.id: c for c in containers}
     members: list[PodProcess] = []
@@ -146,10 +172,17 @@ def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], s
         else:
             role = "runc" if process.comm.startswith("runc") else "exec"
         members.append(as_member(process, role, container.name if container else None))
-    shims = {snapshot.processes[m.ppid].pid: snapshot.processes[m.ppid] for m in members if m.pid in first and m.ppid in snapshot.processes}
+    shims = {
+        snapshot.processes[m.ppid].pid: snapshot.processes[m.ppid]
+        for m in members
+        if m.pid in first and m.ppid in snapshot.processes
+    }
     shims |= {p.pid: p for p in snapshot.processes.values() if is_shim(p) and sandbox_id in p.cmdline}
     rank = {"pause": 0}
-    return (*(as_member(s, "shim", None) for s in shims.values() if is_shim(s)), *sorted(members, key=lambda m: rank.get(m.role, 1)))
+    return (
+        *(as_member(s, "shim", None) for s in shims.values() if is_shim(s)),
+        *sorted(members, key=lambda m: rank.get(m.role, 1)),
+    )
 
 
 def is_shim(process: Process) -> bool:
@@ -170,9 +203,14 @@ def as_member(process: Process, role: str, container: str | None) -> PodProcess:
 
 
 def pinned_namespaces(info: Mapping[str, object], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:
-    """The sandbox's namespaces that a bind mount holds: their paths are in the verbose status (containerd: the runtime spec's network path)."""
+    """The sandbox's namespaces that a bind mount holds: their paths are in the verbose status (containerd: the runtime
+    spec's network path)."""
     spec = info.get("runtimeSpec")
     wanted = {n.get("path") for n in spec.get("linux", {}).get("namespaces", [])} if isinstance(spec, dict) else set()
-    found = [PinnedNamespace(n.type, n.inode, path) for n in snapshot.namespaces.values() for path in n.mounts
-             if path in wanted or path.replace("/run/", "/var/run/", 1) in wanted]
+    found = [
+        PinnedNamespace(n.type, n.inode, path)
+        for n in snapshot.namespaces.values()
+        for path in n.mounts
+        if path in wanted or path.replace("/run/", "/var/run/", 1) in wanted
+    ]
     return tuple(sorted(found, key=lambda n: n.type))

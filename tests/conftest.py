@@ -27,8 +27,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def labkit(*arguments: str, check: bool = True, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the `labkit` command as a learner would, in the environment of these tests."""
-    done = subprocess.run([sys.executable, "-m", "labkit.cli", *arguments], capture_output=True, text=True, timeout=timeout,
-                          env={**os.environ, **env})
+    done = subprocess.run(
+        [sys.executable, "-m", "labkit.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **env},
+    )
     if check and done.returncode:
         raise AssertionError(f"labkit {' '.join(arguments)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
@@ -36,7 +41,8 @@ def labkit(*arguments: str, check: bool = True, timeout: float = 180, **env: str
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[None]:
-    """The node of the default home (or LABKIT_HOME), up for the whole session. Without root it cannot be: a failure, not a skip, in CI."""
+    """The node of the default home (or LABKIT_HOME), up for the whole session. Without root it cannot be: a failure,
+    not a skip, in CI."""
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
     labkit("up")

@@ -27,7 +27,11 @@ class Prediction:
             raise ValueError(f"{answer!r} is none of the options: {', '.join(self.options)}.")
         if self.choice is None:
             return f"Seen: {answer}. You had not chosen an answer; choose one before you run the next experiment."
-        return f"Seen: {answer}. You predicted the same." if self.choice == answer else f"Seen: {answer}. You had predicted: {self.choice}."
+        return (
+            f"Seen: {answer}. You predicted the same."
+            if self.choice == answer
+            else f"Seen: {answer}. You had predicted: {self.choice}."
+        )
 
     def __repr__(self) -> str:
         return "\n".join([self.question, *(f"( ) {option}" for option in self.options)])

@@ -18,7 +18,7 @@ def to_yaml(message: Message) -> str:
 
 def to_dict(message: Message) -> dict[str, Any]:
     """A message as plain dicts, lists, strings and numbers (source: protobuf's descriptors)."""
-    plain = {}
+    plain: dict[str, Any] = {}
     for field, value in message.ListFields():
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             in_map = field.message_type.fields_by_name["value"]

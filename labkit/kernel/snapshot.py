@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from labkit.kernel.cgroup import Cgroup, cgroup_mounts, cgroups_of
 from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
 from labkit.kernel.network import interfaces_of
 from labkit.kernel.parse import nsfs_mounts, parse_cgroup, parse_mountinfo
-from labkit.kernel.processes import Held, read_processes, read_text
+from labkit.kernel.processes import Held, ProcReader, read_text
 
 
 class LocalKernel:
@@ -25,21 +24,19 @@ class LocalKernel:
         self._proc = proc.rstrip("/")
         self._root = self._proc.removesuffix("/proc")
 
-    def snapshot(self, fds: bool = False) -> Snapshot:
+    def snapshot(self, fds: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
 
-        fds=True looks at every open file of the machine too, for the file descriptors that hold a namespace; only so the
-        namespaces that nothing else holds are found. It takes a fifth longer (tests/bench/bench_snapshot.py), more where
-        processes have many files open, and is therefore asked for. Raises OSError only where there is no readable /proc.
+        With fds=False it does not look at every open file of the machine, and so misses file descriptors that hold a
+        namespace, and
+        the namespaces that nothing else holds. That spares a fifth of the time (tests/bench/bench_snapshot.py). Raises
+        OSError only where there is no readable /proc.
         """
         at_ns = time.monotonic_ns()
-        processes: list[Process] = []
-        held: list[Held] = []
-        for process, its_held in read_processes(self._proc, fds):
-            processes.append(process)
-            held += its_held
         mounts = self.mounts()
-        return assemble(at_ns, processes, mounts, self._foreign_pins(processes, mounts), held)
+        reader = ProcReader(self._proc, fds, mounts)
+        processes = reader.read()
+        return assemble(at_ns, processes, mounts, reader.pins, reader.held)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of the node: of labkit's own mount namespace, or of process 1 where /proc is another pid namespace's."""
@@ -77,31 +74,6 @@ class LocalKernel:
         except (FileNotFoundError, ProcessLookupError):
             raise ProcessLookupError(f"There is no process {pid}. It may have ended: take a new snapshot.") from None
 
-    def _foreign_pins(self, processes: Iterable[Process], mounts: Iterable[Mount]) -> list[tuple[str, int, str]]:
-        """(type, inode, path) of what other mount namespaces hold by a bind mount that the node's own does not show."""
-        seen = set(nsfs_mounts(mounts))
-        looked_into = {_inode(f"{self._proc}/self/ns/mnt")}
-        pins = []
-        for process in processes:
-            namespace = process.namespaces.get("mnt")
-            if namespace is None or namespace in looked_into:
-                continue
-            try:
-                # The kernel writes mountstats in little more than half the time, enough to see that there is nothing to see.
-                text = read_text(f"{self._proc}/{process.pid}/mountstats")
-                text = read_text(f"{self._proc}/{process.pid}/mountinfo") if " with fstype nsfs" in text else ""
-            except OSError:
-                # It ended. Another process may be in the same mount namespace and still be there to ask.
-                continue
-            looked_into.add(namespace)
-            lines = "\n".join(line for line in text.split("\n") if " nsfs " in line)
-            for type, inode, path in nsfs_mounts(parse_mountinfo(lines)):
-                # A mount namespace begins as a copy of another, so the same mount is met again and again.
-                if (type, inode, path) not in seen:
-                    seen.add((type, inode, path))
-                    pins.append((type, inode, f"/proc/{process.pid}/root{path}"))
-        return pins
-
 
 def assemble(
     at_ns: int,
@@ -137,10 +109,3 @@ def assemble(
         its_fds = tuple(sorted(descriptors[inode])) if inode in descriptors else ()
         namespaces[inode] = Namespace(inode, type, inside[0] if inside else None, inside, its_paths, its_fds)
     return Snapshot(at_ns, by_pid, namespaces, mounts)
-
-
-def _inode(link: str) -> int | None:
-    try:
-        return os.stat(link).st_ino
-    except OSError:
-        return None

@@ -21,7 +21,8 @@ def parse_unix_sockets(text: str) -> dict[str, int]:
 
 
 def unix_listener(path: str, proc: str = "/proc") -> int | None:
-    """The lowest pid that holds the listening socket bound to `path`; None where nobody listens, or it may not be seen (needs root)."""
+    """The lowest pid that holds the listening socket bound to `path`; None where nobody listens, or it may not be seen
+    (needs root)."""
     inode = parse_unix_sockets(read_text(f"{proc}/net/unix")).get(path)
     if inode is None:
         return None

@@ -136,7 +136,7 @@ class Apt:
         except OSError as error:
             raise ProgramsError(
                 f"labkit cannot write its package cache {self.state} ({error.strerror}).",
-                "Make that directory writable, or set LABKIT_HOME to one that is."
+                "Make that directory writable, or set LABKIT_HOME to one that is.",
             ) from None
 
     def _main_configuration(self) -> str:
@@ -202,12 +202,12 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
     if re.search(UNTRUSTED, output):
         return ProgramsError(
             f"apt does not trust a package source: {_first(output, UNTRUSTED)}.",
-            "Repair the key or the source (see man apt-secure) until `apt-get update` is content, then try again."
+            "Repair the key or the source (see man apt-secure) until `apt-get update` is content, then try again.",
         )
     if re.search(r"Hash Sum mismatch|unexpected size", output):
         return ProgramsError(
             f"A downloaded file is not the one that was signed: {_first(output, 'Hash Sum mismatch|unexpected size')}.",
-            "A mirror in the middle of an update does that: try again in a few minutes."
+            "A mirror in the middle of an update does that: try again in a few minutes.",
         )
     if re.search(NO_ANSWER, output):
         return ProgramsError(
@@ -218,7 +218,7 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
         names = ", ".join(sorted(set(filter(None, missing)))) or action.removeprefix("find ")
         return ProgramsError(
             f"The package sources of this machine have no package {names}.",
-            "Enable the component that has it (Debian: main, Ubuntu: universe) in /etc/apt/sources.list.d and try again."
+            "Enable the component that has it (Debian: main, Ubuntu: universe) in /etc/apt/sources.list.d and try again.",
         )
     reason = _first(output, "^E:") or output.strip()[-300:] or "it said nothing"
     return ProgramsError(f"apt could not {action}: {reason}.", "Run `apt-get update` by hand to see what apt says then.")

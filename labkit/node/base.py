@@ -15,9 +15,9 @@ from labkit import pods as joined
 from labkit.cri import CriClient, CriError, container_config, sandbox_config, with_defaults
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.sockets import unix_listener
-from labkit.pods import PodProcess, PodSnapshot
 from labkit.node import podfiles, pods
 from labkit.node.errors import NodeError
+from labkit.pods import PodProcess, PodSnapshot
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
@@ -30,12 +30,23 @@ Manifest = Mapping[str, Any]
 class Node:
     """A machine with a kernel, a container runtime and, perhaps, Pods.
 
-    `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts carry the label
+    `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts
+    carry the label
     app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod.
     """
 
-    def __init__(self, *, kind: str, name: str, endpoint: str, runtime: str, why: str, lesson: str | None = None,
-                 settings: Mapping[str, Any] | None = None, kernel: LocalKernel | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        kind: str,
+        name: str,
+        endpoint: str,
+        runtime: str,
+        why: str,
+        lesson: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        kernel: LocalKernel | None = None,
+    ) -> None:
         self.kind, self.name, self.endpoint, self.runtime, self.why, self.lesson = kind, name, endpoint, runtime, why, lesson
         self.cri = CriClient(endpoint)
         self.kernel = kernel or LocalKernel()
@@ -48,7 +59,8 @@ class Node:
     # Pods
 
     def manifest(self, pod: Manifest | Any) -> dict[str, Any]:
-        """The manifest as a node sees it: the API server's defaults filled in (a uid too), and labkit's labels. Raises ManifestError."""
+        """The manifest as a node sees it: the API server's defaults filled in (a uid too), and labkit's labels. Raises
+        ManifestError."""
         filled = with_defaults(pod)
         labels = filled["metadata"].setdefault("labels", {})
         labels[MANAGED_BY] = "labkit"
@@ -69,7 +81,8 @@ class Node:
     def start_pod(self, pod: Manifest | Any, *, auth: Mapping[str, str] | None = None, runtime_handler: str = "") -> PodSnapshot:
         """Start a Pod by CRI calls, as the kubelet does: sandbox, image, init containers one by one, then the containers.
 
-        `auth` is CRI's AuthConfig, e.g. {"username": "learner", "password": "container"}. Raises ManifestError, CriError or NodeError; a Pod
+        `auth` is CRI's AuthConfig, e.g. {"username": "learner", "password": "container"}. Raises ManifestError,
+        CriError or NodeError; a Pod
         that could not be started is removed again. Returns the Pod as it runs.
         """
         manifest = self.manifest(pod)
@@ -84,12 +97,15 @@ class Node:
                 self.start_container(manifest, spec, config, sandbox, ip, auth)
         return self.pod(manifest)
 
-    def start_container(self, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str,
-                        auth: Mapping[str, str] | None) -> str:
+    def start_container(
+        self, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str, auth: Mapping[str, str] | None
+    ) -> str:
         """PullImage if absent, CreateContainer, StartContainer; the container's id."""
         image = pods.pull_if_absent(self.cri, spec["image"], auth, spec.get("imagePullPolicy", "IfNotPresent"))
         config = self.container_config(manifest, spec["name"], image_ref=image, pod_ip=ip)
-        made = self.cri.create_container(pod_sandbox_id=sandbox, config=config, sandbox_config=sandbox_config, timeout=60).container_id
+        made = self.cri.create_container(
+            pod_sandbox_id=sandbox, config=config, sandbox_config=sandbox_config, timeout=60
+        ).container_id
         self.cri.start_container(container_id=made, timeout=60)
         return str(made)
 
@@ -97,14 +113,23 @@ class Node:
         try:
             code = pods.wait_exit(self.cri, container, INIT_WITHIN_S)
         except TimeoutError:
-            raise NodeError(f"The init container {name} still ran after {INIT_WITHIN_S:.0f} s.", "An init container must end.") from None
+            raise NodeError(
+                f"The init container {name} still ran after {INIT_WITHIN_S:.0f} s.", "An init container must end."
+            ) from None
         if code:
-            raise NodeError(f"The init container {name} exited with code {code}.", "The kubelet would run it again; start_pod does not.")
+            raise NodeError(
+                f"The init container {name} exited with code {code}.", "The kubelet would run it again; start_pod does not."
+            )
 
     def refuse_twin(self, manifest: Manifest) -> None:
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        if any(s.metadata.name == name and s.metadata.namespace == namespace and s.state == 0 for s in self.cri.list_pod_sandbox().items):
-            raise NodeError(f"A Pod {namespace}/{name} runs on this node already.", "Remove it with node.remove_pod, or choose another name.")
+        if any(
+            s.metadata.name == name and s.metadata.namespace == namespace and s.state == 0
+            for s in self.cri.list_pod_sandbox().items
+        ):
+            raise NodeError(
+                f"A Pod {namespace}/{name} runs on this node already.", "Remove it with node.remove_pod, or choose another name."
+            )
 
     @contextlib.contextmanager
     def removed_on_failure(self, manifest: Manifest) -> Iterator[None]:
@@ -122,33 +147,39 @@ class Node:
         """
         for sandbox in self.sandboxes(pod):
             if not is_ours(sandbox.labels):
-                raise NodeError(f"The Pod {sandbox.metadata.name} was not made by labkit.", "Remove it with the tool that made it.")
+                raise NodeError(
+                    f"The Pod {sandbox.metadata.name} was not made by labkit.", "Remove it with the tool that made it."
+                )
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox.metadata)
 
     def remove_leavings(self, metadata: Any) -> None:
-        """What the runtime does not remove: the kubelet's files and cgroup of a Pod. A node that has a kubelet leaves it to that."""
+        """What the runtime does not remove: the kubelet's files and cgroup of a Pod. A node that has a kubelet leaves
+        it to that."""
 
     def sandboxes(self, pod: PodSnapshot | Manifest | str) -> list[Any]:
         if isinstance(pod, PodSnapshot):
             return list(self.cri.list_pod_sandbox(filter={"id": pod.id}).items)
         name = pod if isinstance(pod, str) else pod["metadata"]["name"]
         namespace = None if isinstance(pod, str) else pod["metadata"].get("namespace", "default")
-        return [s for s in self.cri.list_pod_sandbox().items
-                if s.metadata.name == name and namespace in (None, s.metadata.namespace)]
+        return [
+            s for s in self.cri.list_pod_sandbox().items if s.metadata.name == name and namespace in (None, s.metadata.namespace)
+        ]
 
     def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:
         """The Pod as it is now: state, address, containers, processes, namespaces. Raises NodeError when there is none."""
         wanted = {s.id for s in self.sandboxes(pod)}
-        found = [p for p in joined.read_pods(self.cri, self.kernel.snapshot()) if p.id in wanted]
+        found = [p for p in joined.read_pods(self.cri, self.kernel.snapshot(fds=False)) if p.id in wanted]
         if not found:
             name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
-            raise NodeError(f"There is no Pod {name} on this node.", f"It has {', '.join(p.name for p in self.pods()) or 'none'}.")
+            raise NodeError(
+                f"There is no Pod {name} on this node.", f"It has {', '.join(p.name for p in self.pods()) or 'none'}."
+            )
         return sorted(found, key=lambda p: p.state != "Ready")[0]
 
     def pods(self) -> tuple[PodSnapshot, ...]:
         """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
-        return joined.read_pods(self.cri, self.kernel.snapshot())
+        return joined.read_pods(self.cri, self.kernel.snapshot(fds=False))
 
     def remove_leftovers(self) -> list[str]:
         """Remove the Pods that this lesson made and left behind; their names. Touches no other lesson's Pod."""
@@ -164,7 +195,7 @@ class Node:
 
     def processes(self) -> tuple[PodProcess, ...]:
         """The node's part of the process tree: init, the runtime, each shim and all below it, as they are now."""
-        snapshot = self.kernel.snapshot()
+        snapshot = self.kernel.snapshot(fds=False)
         pods = joined.read_pods(self.cri, snapshot)
         in_pods = {p.pid: p for pod in pods for p in pod.processes}
         shown = dict(in_pods)
@@ -183,7 +214,7 @@ class Node:
         pid = unix_listener(self.cri.path)
         if pid is None:
             raise NodeError(f"No process listens on {self.cri.path}.", "The runtime is down: `labkit status` says more.")
-        return self.kernel.snapshot().processes[pid]
+        return self.kernel.snapshot(fds=False).processes[pid]
 
     def is_runtime(self, process: Process) -> bool:
         return process.comm in ("containerd", "crio")
@@ -191,14 +222,17 @@ class Node:
     def host_namespaces(self) -> Mapping[str, int]:
         """The node's own namespaces, type → inode: those of its process 1, and where these may not be read (a process 1 with more
         capabilities than root has here) those of the runtime, which stays in them."""
-        processes = self.kernel.snapshot().processes
+        processes = self.kernel.snapshot(fds=False).processes
         return {**self.listener().namespaces, **(processes[1].namespaces if 1 in processes else {})}
 
     def kill(self, pid: int, signal: int = signal.SIGTERM) -> None:
         """Send a signal to a process of a Pod that labkit made. Refuses any other process with NodeError."""
         owned = {p.pid for pod in self.pods() if is_ours(pod.labels) for p in pod.processes}
         if pid not in owned:
-            raise NodeError(f"The process {pid} belongs to no Pod of labkit's, so it is left alone.", "Take the pid from node.pod(NAME).processes.")
+            raise NodeError(
+                f"The process {pid} belongs to no Pod of labkit's, so it is left alone.",
+                "Take the pid from node.pod(NAME).processes.",
+            )
         self.shell(["kill", f"-{int(signal)}", str(pid)])
 
     def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
@@ -219,7 +253,8 @@ class Node:
     # Files and commands on the node itself
 
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        """Run a command on the node itself, not in a Pod; its standard output. Raises NodeError with what it said when it fails."""
+        """Run a command on the node itself, not in a Pod; its standard output. Raises NodeError with what it said when
+        it fails."""
         raise NotImplementedError
 
     def write_file(self, path: str, text: str) -> None:

@@ -72,30 +72,59 @@ def may_lower_oom_score() -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def containerd_config(home: Home, *, runc: str, cni_bin: str, restrict_oom_score_adj: bool, snapshotter: str = "overlayfs") -> str:
-    """containerd's config.toml (version 2, which 1.6, 1.7 and 2.x read) for a containerd that shares nothing with the system's."""
+def containerd_config(
+    home: Home, *, runc: str, cni_bin: str, restrict_oom_score_adj: bool, snapshotter: str = "overlayfs"
+) -> str:
+    """containerd's config.toml (version 2, which 1.6, 1.7 and 2.x read) for a containerd that shares nothing with the
+    system's."""
     return CONTAINERD.format(
-        root=home.data / "containerd", state=home.containerd_state, socket=home.socket, opt=home.data / "opt",
-        cni_bin=cni_bin, cni_conf=home.data / "cni" / "net.d", certs=home.data / "certs.d", runc=runc, runc_root=home.run / "runc",
-        snapshotter=snapshotter, restrict_oom_score_adj=str(restrict_oom_score_adj).lower())
+        root=home.data / "containerd",
+        state=home.containerd_state,
+        socket=home.socket,
+        opt=home.data / "opt",
+        cni_bin=cni_bin,
+        cni_conf=home.data / "cni" / "net.d",
+        certs=home.data / "certs.d",
+        runc=runc,
+        runc_root=home.run / "runc",
+        snapshotter=snapshotter,
+        restrict_oom_score_adj=str(restrict_oom_score_adj).lower(),
+    )
 
 
 def cni_config(home: Home, subnet: ipaddress.IPv4Network) -> str:
     """A network that leaves the host's iptables and sysctls alone.
 
-    ipMasq and isGateway are off: the first would write iptables rules, the second switch on IP forwarding for the whole machine. labkit
+    ipMasq and isGateway are off: the first would write iptables rules, the second switch on IP forwarding for the whole
+    machine. labkit
     gives the bridge its address itself, so Pods reach each other and the node, and nothing else.
     """
     gateway = str(subnet[1])
-    return json.dumps({
-        "cniVersion": "0.4.0", "name": home.network,
-        "plugins": [{
-            "type": "bridge", "bridge": home.bridge, "isGateway": False, "ipMasq": False, "hairpinMode": True,
-            "ipam": {"type": "host-local", "dataDir": str(home.data / "cni" / "networks"),
-                     "ranges": [[{"subnet": str(subnet), "gateway": gateway}]],
-                     "routes": [{"dst": "0.0.0.0/0", "gw": gateway}]},
-        }],
-    }, indent=2) + "\n"
+    return (
+        json.dumps(
+            {
+                "cniVersion": "0.4.0",
+                "name": home.network,
+                "plugins": [
+                    {
+                        "type": "bridge",
+                        "bridge": home.bridge,
+                        "isGateway": False,
+                        "ipMasq": False,
+                        "hairpinMode": True,
+                        "ipam": {
+                            "type": "host-local",
+                            "dataDir": str(home.data / "cni" / "networks"),
+                            "ranges": [[{"subnet": str(subnet), "gateway": gateway}]],
+                            "routes": [{"dst": "0.0.0.0/0", "gw": gateway}],
+                        },
+                    }
+                ],
+            },
+            indent=2,
+        )
+        + "\n"
+    )
 
 
 def free_subnet(taken: Iterable[str]) -> ipaddress.IPv4Network:

@@ -16,12 +16,20 @@ from labkit.node.home import Home
 
 
 class ContainerdNode(Node):
-    """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps and lsns show."""
+    """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps
+    and lsns show."""
 
     def __init__(self, home: Home, said: dict[str, Any], *, why: str, lesson: str | None = None) -> None:
         runtime = said["runtime"]
-        super().__init__(kind="containerd", name="sim-worker", endpoint=f"unix://{home.socket}",
-                         runtime=f"{runtime['name']} {runtime['version']}", why=why, lesson=lesson, settings=settings(home))
+        super().__init__(
+            kind="containerd",
+            name="sim-worker",
+            endpoint=f"unix://{home.socket}",
+            runtime=f"{runtime['name']} {runtime['version']}",
+            why=why,
+            lesson=lesson,
+            settings=settings(home),
+        )
         self.home = home
 
     def is_runtime(self, process: Process) -> bool:
@@ -52,7 +60,10 @@ def settings(home: Home) -> dict[str, Any]:
     """What this node's kubelet would be configured with."""
     return {
         "sandbox": {"cgroup_root": home.cgroup_root, "log_root": str(home.log_root)},
-        "container": {"kubelet_root": str(home.kubelet_root), "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")},
+        "container": {
+            "kubelet_root": str(home.kubelet_root),
+            "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
     }
 
 

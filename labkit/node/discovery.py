@@ -39,11 +39,18 @@ def look_kind(home: Home) -> Verdict:
 
 def look_containerd(home: Home) -> Verdict:
     if sys.platform != "linux":
-        return Verdict("containerd", False, f"It needs Linux, and this is {sys.platform}.", "run the course in a Linux virtual machine")
+        return Verdict(
+            "containerd", False, f"It needs Linux, and this is {sys.platform}.", "run the course in a Linux virtual machine"
+        )
     if os.geteuid() != 0:
         return Verdict("containerd", False, "It needs root, and this is an ordinary user.", "sudo ./course start")
     if lacks := missing_capabilities():
-        return Verdict("containerd", False, f"root lacks {', '.join(lacks)} here.", "run outside of this container, or give it these capabilities")
+        return Verdict(
+            "containerd",
+            False,
+            f"root lacks {', '.join(lacks)} here.",
+            "run outside of this container, or give it these capabilities",
+        )
     advice = missing_advice(home.cache)
     if advice:
         return Verdict("containerd", False, advice[0], advice[1])
@@ -60,7 +67,15 @@ def look_cri(home: Home) -> Verdict:
 
 LOOKS: dict[str, Callable[[Home], Verdict]] = {"kind": look_kind, "containerd": look_containerd, "vm": look_vm, "cri": look_cri}
 
-NEEDED = {"CAP_SYS_ADMIN": 21, "CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_MKNOD": 27, "CAP_SETUID": 7, "CAP_SETGID": 6, "CAP_KILL": 5}
+NEEDED = {
+    "CAP_SYS_ADMIN": 21,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_MKNOD": 27,
+    "CAP_SETUID": 7,
+    "CAP_SETGID": 6,
+    "CAP_KILL": 5,
+}
 """What namespaces, mounts, links and processes of other users need (man 7 capabilities): name → bit."""
 
 
@@ -71,7 +86,8 @@ def missing_capabilities() -> list[str]:
 
 
 def choose(wanted: str, home: Home) -> Verdict:
-    """The verdict of the kind that `connect` shall use: the one asked for, or the first usable. Raises NodeError, saying why and what to do."""
+    """The verdict of the kind that `connect` shall use: the one asked for, or the first usable. Raises NodeError,
+    saying why and what to do."""
     kind = wanted.partition(":")[0]
     if kind != "auto" and kind not in KINDS:
         raise NodeError(f"{wanted!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}.")

@@ -39,11 +39,16 @@ class Home:
         elif os.geteuid() == 0:
             home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))
         else:
-            home = cls(platformdirs.user_runtime_path("labkit"), platformdirs.user_data_path("labkit"),
-                       platformdirs.user_cache_path("labkit"))
+            home = cls(
+                platformdirs.user_runtime_path("labkit"),
+                platformdirs.user_data_path("labkit"),
+                platformdirs.user_cache_path("labkit"),
+            )
         if len(os.fsencode(f"{home.socket}.ttrpc")) > SOCKET_PATH_MAX:
-            raise NodeError(f"The path {home.socket} is longer than a Unix socket's may be ({SOCKET_PATH_MAX} bytes).",
-                            "Set LABKIT_HOME to a shorter directory.")
+            raise NodeError(
+                f"The path {home.socket} is longer than a Unix socket's may be ({SOCKET_PATH_MAX} bytes).",
+                "Set LABKIT_HOME to a shorter directory.",
+            )
         return home
 
     @property

@@ -39,11 +39,20 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
             return wait_ready(home, None)
         ensure_programs(home.cache, progress)
         if room_mb(home) < 200:
-            raise NodeError(f"Only {room_mb(home):.0f} MB are free in {home.data}, and a node needs 200.", "Free some, or set LABKIT_HOME to another disk.")
+            raise NodeError(
+                f"Only {room_mb(home):.0f} MB are free in {home.data}, and a node needs 200.",
+                "Free some, or set LABKIT_HOME to another disk.",
+            )
         progress("starting containerd and the registries")
         status.remove(home)
-        owner = subprocess.Popen([sys.executable, "-m", "labkit.node.supervisor", str(home.run)], stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, stderr=home.log_file.open("a"), start_new_session=True, cwd="/")
+        owner = subprocess.Popen(
+            [sys.executable, "-m", "labkit.node.supervisor", str(home.run)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=home.log_file.open("a"),
+            start_new_session=True,
+            cwd="/",
+        )
         try:
             return wait_ready(home, owner)
         except BaseException:
@@ -61,7 +70,9 @@ def wait_ready(home: Home, owner: subprocess.Popen[bytes] | None) -> dict[str, A
         if said["state"] == "failed":
             raise NodeError(f"The node did not start. {said.get('error', '')}".strip(), f"The log is {home.log_file}.")
         if owner is not None and owner.poll() is not None:
-            raise NodeError(f"The node's owner ended with code {owner.returncode} before the node was ready.", f"The log is {home.log_file}.")
+            raise NodeError(
+                f"The node's owner ended with code {owner.returncode} before the node was ready.", f"The log is {home.log_file}."
+            )
         time.sleep(0.02)
     raise NodeError(f"The node was not ready after {START_WITHIN_S:.0f} s.", f"The log is {home.log_file}.")
 
@@ -124,9 +135,12 @@ def only_one(home: Home, progress: Progress) -> Iterator[None]:
 
 def require_root() -> None:
     if os.geteuid() != 0 or sys.platform != "linux":
-        raise NodeError("A private containerd needs root on Linux, and this is neither." if sys.platform != "linux" else
-                        "A private containerd needs root, and this is an ordinary user.",
-                        "Run the same command with sudo, or see `labkit doctor` for other kinds of node.")
+        raise NodeError(
+            "A private containerd needs root on Linux, and this is neither."
+            if sys.platform != "linux"
+            else "A private containerd needs root, and this is an ordinary user.",
+            "Run the same command with sudo, or see `labkit doctor` for other kinds of node.",
+        )
 
 
 def room_mb(home: Home) -> float:

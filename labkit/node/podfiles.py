@@ -19,8 +19,14 @@ fe00::2\tip6-allrouters
 """
 
 
-def make(pod: Mapping[str, Any], config: Any, write_file: Callable[[str, str], None], make_directory: Callable[[str, int], None], *,
-         pod_ip: str) -> None:
+def make(
+    pod: Mapping[str, Any],
+    config: Any,
+    write_file: Callable[[str, str], None],
+    make_directory: Callable[[str, int], None],
+    *,
+    pod_ip: str,
+) -> None:
     """Make /etc/hosts, the termination log and emptyDir volumes for one container.
 
     A volume of another kind than emptyDir and hostPath is refused with NodeError: filling it is a kubelet's work.

@@ -15,7 +15,8 @@ POLL_S = 0.02
 
 
 def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
-    """StopPodSandbox (which ends containers and gives the address back), RemoveContainer for each, RemovePodSandbox. A Pod gone already is no error."""
+    """StopPodSandbox (which ends containers and gives the address back), RemoveContainer for each, RemovePodSandbox. A
+    Pod gone already is no error."""
     with gone_is_fine():
         cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id)
     for container in cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers:

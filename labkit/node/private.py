@@ -26,19 +26,29 @@ REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.regist
 LOGIN = ("learner", "container")
 NODE_NAME = "sim-worker"
 
-SYSTEM_DIRECTORIES = ("/run/containerd", "/run/containerd/s", "/var/lib/cni", "/var/lib/cni/results", "/var/lib/cni/cache",
-                      "/opt/containerd", "/etc/containerd", "/run/netns")
+SYSTEM_DIRECTORIES = (
+    "/run/containerd",
+    "/run/containerd/s",
+    "/var/lib/cni",
+    "/var/lib/cni/results",
+    "/var/lib/cni/cache",
+    "/opt/containerd",
+    "/etc/containerd",
+    "/run/netns",
+)
 """Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
 
 
 def end_strays(home: Home) -> None:
-    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and containerd finds them again."""
+    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
+    containerd finds them again."""
     for process in end(p for p in own_processes(home) if p.role == "daemon"):
         log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
 
 
 def prepare(home: Home) -> None:
-    """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while they are free."""
+    """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while
+    they are free."""
     for directory in (home.run, home.data, home.kubelet_root, home.log_root, home.data / "cni" / "net.d", home.data / "certs.d"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for directory in (home.run, home.data):
@@ -48,10 +58,15 @@ def prepare(home: Home) -> None:
     subnet = links.bridge_subnet(home.bridge) or config.free_subnet(links.networks_in_use())
     links.make_bridge(home.bridge, subnet)
     (home.data / "cni" / "net.d" / "10-labkit.conflist").write_text(config.cni_config(home, subnet))
-    (home.data / "containerd.toml").write_text(config.containerd_config(
-        home, runc=str(programs.runc), cni_bin=str(programs.cni_dir),
-        restrict_oom_score_adj=not config.may_lower_oom_score(),
-        snapshotter="overlayfs" if overlay_works(home.data) else "native"))
+    (home.data / "containerd.toml").write_text(
+        config.containerd_config(
+            home,
+            runc=str(programs.runc),
+            cni_bin=str(programs.cni_dir),
+            restrict_oom_score_adj=not config.may_lower_oom_score(),
+            snapshotter="overlayfs" if overlay_works(home.data) else "native",
+        )
+    )
     home.socket.unlink(missing_ok=True)
 
 
@@ -67,15 +82,26 @@ def overlay_works(directory: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=directory) as base:
         for name in ("lower", "upper", "work", "merged"):
             os.mkdir(f"{base}/{name}")
-        done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work",
-                               f"{base}/merged"], capture_output=True)
+        done = subprocess.run(
+            [
+                "mount",
+                "-t",
+                "overlay",
+                "overlay",
+                "-o",
+                f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work",
+                f"{base}/merged",
+            ],
+            capture_output=True,
+        )
         if done.returncode == 0:
             subprocess.run(["umount", f"{base}/merged"], check=True)
         return done.returncode == 0
 
 
 def services(home: Home) -> list[Service]:
-    """The registries and containerd, not started yet. Registries choose free loopback ports, which `hosts.toml` files tell containerd."""
+    """The registries and containerd, not started yet. Registries choose free loopback ports, which `hosts.toml` files
+    tell containerd."""
     programs = find_programs(home.cache)
     if programs.missing:
         raise NodeError(f"Programs are missing: {', '.join(programs.missing)}.", "Run `labkit up`, which brings them.")
@@ -88,7 +114,15 @@ def services(home: Home) -> list[Service]:
 
 def environment(programs: Programs) -> dict[str, str]:
     """PATH on which containerd finds its shim, and the libraries that came along."""
-    path = [str(programs.shim.parent), str(programs.runc.parent), os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    path = [
+        str(programs.shim.parent),
+        str(programs.runc.parent),
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
     env = {"PATH": os.pathsep.join(dict.fromkeys(path))}
     if programs.library_path:
         env["LD_LIBRARY_PATH"] = str(programs.library_path)
@@ -111,12 +145,19 @@ def runtime_version(home: Home) -> dict[str, str]:
 
 
 def registry_service(home: Home, programs: Programs, name: str) -> Service:
-    """One of the two registries, on a loopback port that is free each time it starts. They serve the same images; only the open one may be written to."""
+    """One of the two registries, on a loopback port that is free each time it starts. They serve the same images; only
+    the open one may be written to."""
     private = name != OPEN_REGISTRY
 
     def prepare() -> tuple[str, ...]:
-        made = registry.configure(programs.docker_registry, home.data / name, home.data / "registry-images", registry.free_port(),
-                                  login=LOGIN if private else None, read_only=private)
+        made = registry.configure(
+            programs.docker_registry,
+            home.data / name,
+            home.data / "registry-images",
+            registry.free_port(),
+            login=LOGIN if private else None,
+            read_only=private,
+        )
         registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url})
         (home.data / name / "url").write_text(made.url)
         return made.argv

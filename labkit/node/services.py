@@ -19,7 +19,8 @@ STABLE_S = 30.0
 
 @dataclass
 class Service:
-    """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises when it does
+    """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
+    when it does
     not; `output` is the file its words go to."""
 
     name: str
@@ -39,8 +40,14 @@ class Service:
         """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(self.prepare(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                            env={**inherited, **self.env}, start_new_session=True)
+            self.process = subprocess.Popen(
+                self.prepare(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**inherited, **self.env},
+                start_new_session=True,
+            )
         self.started = time.monotonic()
         log.info("%s started, pid %d", self.name, self.process.pid)
 
@@ -54,8 +61,14 @@ class Service:
         self.quick_deaths = 0 if lived > STABLE_S else self.quick_deaths + 1
         wait = 0.0 if self.quick_deaths <= 1 else min(0.5 * 2 ** (self.quick_deaths - 2), 30.0)
         self.not_before = time.monotonic() + wait
-        log.warning("%s (pid %d) ended %s after %.1f s; it is started again%s", self.name, self.process.pid, how, lived,
-                    f" in {wait:.1f} s" if wait else "")
+        log.warning(
+            "%s (pid %d) ended %s after %.1f s; it is started again%s",
+            self.name,
+            self.process.pid,
+            how,
+            lived,
+            f" in {wait:.1f} s" if wait else "",
+        )
         self.process = None
         return True
 

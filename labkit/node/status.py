@@ -15,7 +15,8 @@ from labkit.node.home import Home
 def read(home: Home) -> dict[str, Any]:
     """What the node's owner wrote last, checked against the kernel: {"state": "down"} where there is none.
 
-    state is "starting", "ready", "restarting", "failed" or "down". A status whose owner is gone (same pid, same start time) is "down"
+    state is "starting", "ready", "restarting", "failed" or "down". A status whose owner is gone (same pid, same start
+    time) is "down"
     with `stale` set: the owner was killed, and its programs may still run.
     """
     try:
@@ -48,7 +49,8 @@ def remove(home: Home) -> None:
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None where there is none
+    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None
+    where there is none
     or only its remains (a zombie, which its parent has not collected yet)."""
     try:
         with open(f"/proc/{pid}/stat", errors="surrogateescape") as file:

@@ -29,7 +29,11 @@ def own_processes(home: Home) -> list[OwnProcess]:
     """Every process of this lab: told by its executable's arguments (they name the home's directories) or its cgroup (below the
     home's root, or named after a container of the lab, as containerd names one when a sandbox asks for no cgroup_parent)."""
     ids = {bundle.name for bundle in home.bundles()}
-    found = [OwnProcess(p.pid, p.comm, role) for p in LocalKernel().snapshot(fds=False).processes.values() if (role := role_of(p, home, ids))]
+    found = [
+        OwnProcess(p.pid, p.comm, role)
+        for p in LocalKernel().snapshot(fds=False).processes.values()
+        if (role := role_of(p, home, ids))
+    ]
     order = {"owner": 0, "daemon": 1, "shim": 2, "container": 3}
     return sorted(found, key=lambda p: (order[p.role], p.pid))
 
@@ -37,7 +41,9 @@ def own_processes(home: Home) -> list[OwnProcess]:
 def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     if process.pid == os.getpid():
         return None
-    if any((path + "/").startswith(home.cgroup_root + "/") or path.rpartition("/")[2] in ids for path in process.cgroups.values()):
+    if any(
+        (path + "/").startswith(home.cgroup_root + "/") or path.rpartition("/")[2] in ids for path in process.cgroups.values()
+    ):
         return "container"
     if not names_home(process.cmdline, home):
         return None
@@ -57,7 +63,8 @@ def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
 
 
 def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProcess]:
-    """SIGTERM, wait, SIGKILL; returns those that were ended. Containers and shims get SIGKILL at once: nobody is left to wait for them."""
+    """SIGTERM, wait, SIGKILL; returns those that were ended. Containers and shims get SIGKILL at once: nobody is left
+    to wait for them."""
     asked = list(processes)
     for process in asked:
         with contextlib.suppress(ProcessLookupError):
@@ -74,7 +81,8 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
 
 
 def wait_reaped(processes: Iterable[OwnProcess], timeout_s: float = 5.0) -> None:
-    """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may take its time."""
+    """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
+    take its time."""
     deadline = time.monotonic() + timeout_s
     waiting = list(processes)
     while (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]) and time.monotonic() < deadline:

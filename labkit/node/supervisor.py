@@ -8,6 +8,7 @@ What it is doing stands in `node.json`, which `labkit status` and `labkit.connec
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import logging
 import os
@@ -32,8 +33,10 @@ class Stop(Exception):
 
 
 def main() -> int:
-    """Own the node of the home that the environment names, until told to stop. Exit code 0 when stopped, 1 when it could not start."""
+    """Own the node of the home that the environment names, until told to stop. Exit code 0 when stopped, 1 when it
+    could not start."""
     home = Home.find()
+    call_oneself("labkit")
     logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     lock = (home.run / "supervisor.lock").open("w")
     try:
@@ -74,6 +77,11 @@ def main() -> int:
     return code
 
 
+def call_oneself(name: str) -> None:
+    """Show up under this name in ps and in the process tree (man 2 prctl, PR_SET_NAME)."""
+    ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+
+
 def stop(number: int, frame: object) -> None:
     raise Stop
 
@@ -99,11 +107,15 @@ def wait_ready(service: Service) -> None:
             return
         except Exception as error:
             if service.process is None or service.process.poll() is not None:
-                raise NodeError(f"{service.name} ended while it started: {last_words(service.output)}",
-                                f"Its whole output is in {service.output}.") from error
+                raise NodeError(
+                    f"{service.name} ended while it started: {last_words(service.output)}",
+                    f"Its whole output is in {service.output}.",
+                ) from error
             if time.monotonic() > deadline:
-                raise NodeError(f"{service.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).",
-                                f"Its output is in {service.output}.") from error
+                raise NodeError(
+                    f"{service.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).",
+                    f"Its output is in {service.output}.",
+                ) from error
             time.sleep(0.02)
 
 
@@ -128,8 +140,9 @@ def watch(home: Home, services: list[Service]) -> None:
                     log.error("%s", error)
                     continue
                 log.info("%s answers again", service.name)
-                status.write(home, state="ready", restarting=None,
-                             processes={s.name: s.process.pid for s in services if s.process})
+                status.write(
+                    home, state="ready", restarting=None, processes={s.name: s.process.pid for s in services if s.process}
+                )
         time.sleep(LOOK_EVERY_S)
 
 

@@ -48,7 +48,8 @@ def below(path: str, directory: Path) -> bool:
 
 
 def cgroups(home: Home) -> list[Path]:
-    """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers in containerd's own /k8s.io."""
+    """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers
+    in containerd's own /k8s.io."""
     ids = {bundle.name for bundle in home.bundles()}
     found = []
     for mount in LocalKernel().cgroup_mounts().values():
@@ -81,12 +82,14 @@ def files(home: Home) -> list[Path]:
 def cni_results(home: Home) -> list[Path]:
     """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
     ids = {bundle.name for bundle in home.bundles()}
-    return sorted(f for f in Path("/var/lib/cni").glob("*/*")
-                  if f.name.startswith(f"{home.network}-") or any(i in f.name for i in ids))
+    return sorted(
+        f for f in Path("/var/lib/cni").glob("*/*") if f.name.startswith(f"{home.network}-") or any(i in f.name for i in ids)
+    )
 
 
 def shim_sockets(home: Home) -> list[Path]:
-    """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd 1.x in `address`, 2.x in
+    """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd
+    1.x in `address`, 2.x in
     `bootstrap.json`)."""
     found = set()
     for bundle in home.bundles():
@@ -104,8 +107,11 @@ def left_system_directories(home: Home) -> list[Path]:
     except (OSError, ValueError):
         return []
     made = [Path(d) for d in SYSTEM_DIRECTORIES if d not in before and Path(d).is_dir()]
-    return sorted((d for d in made if all(Path(base).is_dir() and not names for base, _, names in os.walk(d))),
-                  key=lambda d: len(d.parts), reverse=True)
+    return sorted(
+        (d for d in made if all(Path(base).is_dir() and not names for base, _, names in os.walk(d))),
+        key=lambda d: len(d.parts),
+        reverse=True,
+    )
 
 
 def remove_kernel_objects(home: Home) -> None:
@@ -119,7 +125,8 @@ def remove_kernel_objects(home: Home) -> None:
 
 
 def remove_files(home: Home) -> None:
-    """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not empty what is mounted."""
+    """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not
+    empty what is mounted."""
     if mounts(home):
         return
     for stray in files(home):

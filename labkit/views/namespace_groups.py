@@ -6,15 +6,14 @@ Nothing here shows a pid or an inode number; they are only compared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from labkit.kernel import NAMESPACE_TYPES
 
 if TYPE_CHECKING:
     from labkit.pods import PodSnapshot
 
-
-NAMESPACE_TYPES = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user", "time")
-"""The eight types (man 7 namespaces), in the order of the matrix's columns: first what a Pod shares."""
 
 NODE_SIDE = frozenset({"host", "kubelet", "containerd", "shim", "runc", "cni"})
 """Roles of processes that work for a Pod but are not in it."""
@@ -70,6 +69,39 @@ def host_of(pods: Iterable[PodSnapshot], host: Mapping[str, int] | None) -> Mapp
     if host is not None:
         return host
     return next((p.namespaces for pod in pods for p in pod.processes if p.role == "shim"), {})
+
+
+def told_apart(before: Iterable[PodSnapshot], after: Sequence[PodSnapshot], host: Mapping[str, int]) -> list[PodSnapshot]:
+    """The later Pods, with another number for each namespace that only has the number of an earlier one.
+
+    The kernel gives the number of a namespace that is gone to the next one, often at once. It is the same namespace only if
+    something held it all the time: a process that is there both times, a bind mount that is there both times, or the host.
+    """
+    earlier = {holding for pod in before for holding in _holdings(pod)}
+    kept = {(kind, inode) for pod in after for kind, inode, holder in _holdings(pod) if (kind, inode, holder) in earlier}
+    kept |= set(host.items())
+    used = {(kind, inode) for kind, inode, _ in earlier}
+
+    def number(kind: str, inode: int) -> int:
+        return -inode if (kind, inode) in used - kept else inode
+
+    return [
+        replace(
+            pod,
+            processes=tuple(
+                replace(p, namespaces={kind: number(kind, inode) for kind, inode in p.namespaces.items()}) for p in pod.processes
+            ),
+            pinned=tuple(replace(pin, inode=number(pin.type, pin.inode)) for pin in pod.pinned),
+        )
+        for pod in after
+    ]
+
+
+def _holdings(pod: PodSnapshot) -> Iterable[tuple[str, int, int | str]]:
+    """(type, inode, pid or path) of everything that holds a namespace of the Pod."""
+    for process in pod.processes:
+        yield from ((kind, inode, process.pid) for kind, inode in process.namespaces.items())
+    yield from ((pin.type, pin.inode, pin.path) for pin in pod.pinned)
 
 
 def groups(pod: PodSnapshot, host: Mapping[str, int]) -> dict[str, tuple[Group, ...]]:

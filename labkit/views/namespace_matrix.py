@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from labkit.kernel import NAMESPACE_TYPES
 from labkit.views import namespace_groups as ng
 from labkit.views import namespace_words, style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
@@ -77,6 +78,8 @@ def namespace_matrix(
     types to the host's inode numbers; without it the first shim's are taken. The title is made from the data unless given.
     """
     host = ng.host_of([*pods, *(after or ())], host)
+    if after is not None:
+        after = ng.told_apart(pods, after, host)
     moments = [pods] if after is None else [pods, after]
     blocks, more = _fold(_blocks(moments, host))
     kinds, elsewhere = _columns(moments, host)
@@ -123,10 +126,10 @@ def namespace_matrix(
 def _columns(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> tuple[tuple[str, ...], str]:
     """The types to draw, and words about the others: of two moments side by side, what is the host's in both has no column."""
     if len(moments) == 1:
-        return ng.NAMESPACE_TYPES, ""
+        return NAMESPACE_TYPES, ""
     found = [ng.groups(pod, host) for pods in moments for pod in pods]
-    kinds = tuple(kind for kind in ng.NAMESPACE_TYPES if any(not group.host for each in found for group in each[kind]))
-    others = [kind for kind in ng.NAMESPACE_TYPES if kind not in kinds and any(each[kind] for each in found)]
+    kinds = tuple(kind for kind in NAMESPACE_TYPES if any(not group.host for each in found for group in each[kind]))
+    others = [kind for kind in NAMESPACE_TYPES if kind not in kinds and any(each[kind] for each in found)]
     return kinds, f"Not drawn: {ng.words(others)}, before and after the host's" if others else ""
 
 
@@ -205,7 +208,7 @@ def _looks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) ->
 
 
 def _patterns(pod: PodSnapshot, host: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(ng.pattern(ng.groups(pod, host)[kind]) for kind in ng.NAMESPACE_TYPES)
+    return tuple(ng.pattern(ng.groups(pod, host)[kind]) for kind in NAMESPACE_TYPES)
 
 
 def _letter(number: int) -> str:

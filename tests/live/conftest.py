@@ -17,7 +17,8 @@ from tests.conftest import CI, labkit
 
 @pytest.fixture
 def own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home below a short temporary directory, with the cache of the default home (programs are not fetched again). Cleaned afterwards."""
+    """A home below a short temporary directory, with the cache of the default home (programs are not fetched again).
+    Cleaned afterwards."""
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
     cache = Home.find({}).cache

@@ -12,16 +12,25 @@ TEMPORARY = ("containerd", "runc", "labkit", "cni")
 
 
 def look(*ours: Path) -> dict[str, set[str]]:
-    """Processes, mounts, links, network namespaces, firewall rules, sysctls, cgroups and files; `ours` are left out of the files."""
+    """Processes, mounts, links, network namespaces, firewall rules, sysctls, cgroups and files; `ours` are left out of
+    the files."""
     return {
-        "processes": {line for line in run("ps", "-e", "-o", "args=").splitlines()
-                      if any(word in line for word in ("containerd", "registry", "labkit", "runc", "pause", "<defunct>"))},
+        "processes": {
+            line
+            for line in run("ps", "-e", "-o", "args=").splitlines()
+            if any(word in line for word in ("containerd", "registry", "labkit", "runc", "pause", "<defunct>"))
+        },
         "mounts": set(Path("/proc/mounts").read_text().splitlines()),
         "links": {line.split(":")[1] for line in run("ip", "-o", "link").splitlines()},
         "addresses and routes": set((run("ip", "-o", "addr") + run("ip", "route")).splitlines()),
         "network namespaces": set(run("ip", "netns").splitlines()),
-        "rules": {line for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]) if shutil.which(command[0])
-                  for line in run(*command).splitlines() if not line.startswith("#")},
+        "rules": {
+            line
+            for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
+            if shutil.which(command[0])
+            for line in run(*command).splitlines()
+            if not line.startswith("#")
+        },
         "sysctls": {line for line in run("sysctl", "-a").splitlines() if "forward" in line and ".conf.veth" not in line},
         "cgroups": {base for base, _, _ in os.walk("/sys/fs/cgroup")},
         "files": {name for tree in TREES for name in walk(Path(tree), ours)}
@@ -38,9 +47,15 @@ def walk(tree: Path, ours: tuple[Path, ...]) -> set[str]:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    ).stdout
 
 
 def changed(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, dict[str, set[str]]]:
     """Only what differs: {kind: {"new": …, "gone": …}}."""
-    return {kind: {"new": after[kind] - before[kind], "gone": before[kind] - after[kind]} for kind in before if before[kind] != after[kind]}
+    return {
+        kind: {"new": after[kind] - before[kind], "gone": before[kind] - after[kind]}
+        for kind in before
+        if before[kind] != after[kind]
+    }

@@ -34,7 +34,9 @@ def state() -> dict:
 
 
 def start(*arguments: str, **more: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "labkit.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    return subprocess.Popen(
+        [sys.executable, "-m", "labkit.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
 
 
 def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
@@ -44,10 +46,22 @@ def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
     node = lab.connect(lesson="test")
     node.start_pod(manifest("a"))
     node.start_pod(manifest("b", hostNetwork=True))
-    assert machine.changed(before, machine.look(own_home.cache, own_home.run.parent)).keys() >= {"processes", "mounts", "links", "cgroups"}
+    assert machine.changed(before, machine.look(own_home.cache, own_home.run.parent)).keys() >= {
+        "processes",
+        "mounts",
+        "links",
+        "cgroups",
+    }
     report = json.loads(labkit("clean", "--json").stdout)
     assert report["left"] == []
-    assert {kind for kind, names in report["removed"].items() if names} >= {"processes", "mounts", "network namespaces", "links", "cgroups", "files"}
+    assert {kind for kind, names in report["removed"].items() if names} >= {
+        "processes",
+        "mounts",
+        "network namespaces",
+        "links",
+        "cgroups",
+        "files",
+    }
     assert machine.changed(before, machine.look(own_home.cache, own_home.run.parent)) == {}
     assert not own_home.run.exists() and not own_home.data.exists()
 
@@ -125,7 +139,10 @@ def test_registry_killed_comes_back_on_a_free_port(own_home: Home) -> None:
     os.kill(json.loads(own_home.status_file.read_text())["processes"]["registry"], signal.SIGKILL)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        wait_for(lambda: bound(taken, int(old.rpartition(":")[2])) or private.registry_url(own_home) != old, "the old port or a new registry")
+        wait_for(
+            lambda: bound(taken, int(old.rpartition(":")[2])) or private.registry_url(own_home) != old,
+            "the old port or a new registry",
+        )
         wait_for(lambda: "registry answers again" in own_home.log_file.read_text(), "the registry")
         assert lab.connect(lesson="test").start_pod(manifest("puller")).state == "Ready"
 
@@ -165,7 +182,11 @@ def test_a_containerd_that_cannot_start_is_said_with_its_last_words(own_home: Ho
     (own_home.data / "containerd").write_text("a file where containerd wants its directory")
     failed = labkit("up", check=False)
     assert failed.returncode == 1
-    assert "containerd ended while it started" in failed.stderr and "not a directory" in failed.stderr and "Traceback" not in failed.stderr
+    assert (
+        "containerd ended while it started" in failed.stderr
+        and "not a directory" in failed.stderr
+        and "Traceback" not in failed.stderr
+    )
     assert labkit("status", check=False).returncode == 1
     assert json.loads(labkit("clean", "--json").stdout)["left"] == []
 
@@ -184,12 +205,15 @@ def test_without_apt_and_programs(own_home: Home, tmp_path: Path) -> None:
     assert "containerd" in failed.stderr and "install" in failed.stderr.lower() and "Traceback" not in failed.stderr
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["up", "--node", "podman"], 1, "no kind of node"),
-    (["up", "--node", "vm"], 1, "cannot work here"),
-    (["fly"], 2, "invalid choice"),
-    ([], 2, "required"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["up", "--node", "podman"], 1, "no kind of node"),
+        (["up", "--node", "vm"], 1, "cannot work here"),
+        (["fly"], 2, "invalid choice"),
+        ([], 2, "required"),
+    ],
+)
 def test_wrong_usage(own_home: Home, arguments: list[str], code: int, says: str) -> None:
     failed = labkit(*arguments, check=False)
     assert failed.returncode == code and says in failed.stderr and "Traceback" not in failed.stderr

@@ -26,16 +26,26 @@ def manifest(name: str, *containers: dict, **spec: object) -> dict:
 
 @pytest.fixture
 def five_pods(node: Node) -> Iterator[list[lab.PodSnapshot]]:
-    yield [node.start_pod(pod) for pod in (
-        manifest("two-containers", SLEEP, WEB), manifest("shared-pid", SLEEP, WEB, shareProcessNamespace=True),
-        manifest("host-network", hostNetwork=True), manifest("plain"),
-        manifest("limited", {**SLEEP, "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}}}))]
+    yield [
+        node.start_pod(pod)
+        for pod in (
+            manifest("two-containers", SLEEP, WEB),
+            manifest("shared-pid", SLEEP, WEB, shareProcessNamespace=True),
+            manifest("host-network", hostNetwork=True),
+            manifest("plain"),
+            manifest("limited", {**SLEEP, "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}}}),
+        )
+    ]
 
 
 def test_namespaces_are_those_of_lsns(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
     pods = json.loads(labkit("ps", "--json").stdout)["pods"]
-    lsns = {int(n["ns"]): n for n in json.loads(subprocess.run(
-        ["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, text=True, check=True).stdout)["namespaces"]}
+    lsns = {
+        int(n["ns"]): n
+        for n in json.loads(
+            subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, text=True, check=True).stdout
+        )["namespaces"]
+    }
     processes = [p for pod in pods for p in pod["processes"]]
     assert {p["name"] for p in pods} >= {p.name for p in five_pods}
     assert len(processes) >= 5 * 3 + 2
@@ -83,23 +93,31 @@ def test_host_network_and_shared_pid(node: Node) -> None:
 
 def test_init_containers_and_empty_dirs(node: Node) -> None:
     mount = [{"name": "work", "mountPath": "/work"}]
-    pod = node.start_pod(manifest("init", {**WEB, "command": ["httpd", "-f", "-h", "/work"], "volumeMounts": mount},
-                                  volumes=[{"name": "work", "emptyDir": {}}],
-                                  initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "echo made > /work/index.html"],
-                                                   "volumeMounts": mount}]))
+    pod = node.start_pod(
+        manifest(
+            "init",
+            {**WEB, "command": ["httpd", "-f", "-h", "/work"], "volumeMounts": mount},
+            volumes=[{"name": "work", "emptyDir": {}}],
+            initContainers=[
+                {**SLEEP, "name": "prepare", "command": ["sh", "-c", "echo made > /work/index.html"], "volumeMounts": mount}
+            ],
+        )
+    )
     said = node.cri.exec_sync(container_id=pod.container("web").id, cmd=["wget", "-q", "-O-", "http://localhost/"])
     assert said.stdout == b"made\n"
 
 
 def test_an_init_container_that_fails_leaves_no_pod(node: Node) -> None:
     with pytest.raises(lab.NodeError, match="prepare exited with code 3"):
-        node.start_pod(manifest("failing", SLEEP, initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "exit 3"]}]))
+        node.start_pod(
+            manifest("failing", SLEEP, initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "exit 3"]}])
+        )
     assert "failing" not in [p.name for p in node.pods()]
 
 
 def test_private_image_wants_the_password(node: Node) -> None:
     private = manifest("private", {**SLEEP, "image": "private.registry.lab/busybox:1"})
-    with pytest.raises(lab.CriError, match="401|authoriz|credentials"):
+    with pytest.raises(lab.CriError, match=r"401|authoriz|credentials"):
         node.start_pod(private)
     assert "private" not in [p.name for p in node.pods()]
     pod = node.start_pod(private, auth={"username": "learner", "password": "container"})
@@ -114,12 +132,15 @@ def test_an_image_that_does_not_exist(node: Node) -> None:
     assert "nope" not in [p.name for p in node.pods()]
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"spec": {"containers": []}}, "spec.containers"),
-    ({"spec": {"containers": [{**SLEEP, "command": "sleep 1"}]}}, "command"),
-    ({"spec": {"containers": [{"name": "x"}]}}, "image"),
-    ({"metadata": {"name": "Not A Name"}}, "metadata.name"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"spec": {"containers": []}}, "spec.containers"),
+        ({"spec": {"containers": [{**SLEEP, "command": "sleep 1"}]}}, "command"),
+        ({"spec": {"containers": [{"name": "x"}]}}, "image"),
+        ({"metadata": {"name": "Not A Name"}}, "metadata.name"),
+    ],
+)
 def test_a_wrong_manifest_names_the_field(node: Node, change: dict, says: str) -> None:
     with pytest.raises(lab.ManifestError, match=says):
         node.start_pod({**manifest("wrong"), **change})

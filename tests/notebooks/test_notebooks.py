@@ -26,8 +26,22 @@ def cells(notebook: Path) -> list[dict]:
 @pytest.mark.parametrize("order", [1, -1], ids=["in their order", "in reverse"])
 def test_outputs_are_as_committed(lab: None, order: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "--nbval-sanitize-with", str(ROOT / "tests/notebooks/sanitize.cfg"),
-         *map(str, NOTEBOOKS[::order])], capture_output=True, text=True, cwd=ROOT)
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--nbval",
+            "-p",
+            "no:cacheprovider",
+            "--nbval-sanitize-with",
+            str(ROOT / "tests/notebooks/sanitize.cfg"),
+            *map(str, NOTEBOOKS[::order]),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert f"{sum(c['cell_type'] == 'code' for n in NOTEBOOKS for c in cells(n))} passed" in done.stdout
 

@@ -104,15 +104,17 @@ def test_namespaces_and_members_as_lsns_tells(spawn):
 
 def compare_with_lsns() -> None:
     differences = {}
-    # Other programs come and go: that the two agree is to be seen in a moment in which none does.
+    # Other programs come and go: that the two agree is to be seen in a moment in which none does. In the machine's own
+    # namespaces some
+    # always do, so of these only the owner is compared.
     for _ in range(ATTEMPTS):
         snapshot = LocalKernel().snapshot()
         lsns = subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, check=True, text=True)
-        told = {(row["ns"], row["type"]): (row["nprocs"], row["pid"]) for row in json.loads(lsns.stdout)["namespaces"]}
-        # lsns counts itself, in the namespaces of this process.
         own = set(snapshot.processes[os.getpid()].namespaces.values())
+        rows = json.loads(lsns.stdout)["namespaces"]
+        told = {(row["ns"], row["type"]): (None if row["ns"] in own else row["nprocs"], row["pid"]) for row in rows}
         seen = {
-            (namespace.inode, namespace.type): (len(namespace.members) + (namespace.inode in own), namespace.owner)
+            (namespace.inode, namespace.type): (None if namespace.inode in own else len(namespace.members), namespace.owner)
             for namespace in snapshot.namespaces.values()
             if namespace.members
         }
@@ -217,12 +219,12 @@ def test_a_command_name_with_a_line_break(tmp_path):
 
 
 def test_processes_that_come_and_go_are_no_error_and_nothing_leaks():
-    churn = subprocess.Popen(["sh", "-c", "while :; do true | true; done"])
+    churn = subprocess.Popen(["sh", "-c", "while :; do sleep 0.01 & sleep 0.002; done"])
     try:
         before = sorted(os.listdir("/proc/self/fd"))
-        pids = [frozenset(LocalKernel().snapshot(fds=True).processes) for _ in range(50)]
+        seen = [frozenset(LocalKernel().snapshot(fds=True).processes) for _ in range(50)]
         assert sorted(os.listdir("/proc/self/fd")) == before
-        assert len(set(pids)) > 1, "no process came or went, so that nothing was shown"
+        assert len(set(seen)) > 1, "no process came or went, so that nothing was shown"
     finally:
         churn.kill()
         churn.wait()

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from labkit.kernel import NAMESPACE_TYPES
 from labkit.pods import PinnedNamespace, PodProcess, PodSnapshot
 from labkit.views import namespace_groups as ng
 from labkit.views import namespace_matrix, namespace_words
@@ -63,7 +64,7 @@ def test_groups_of_a_usual_pod(web):
     assert found["net"] == (Group("net", 4000, ("pause", "web", "sidecar"), host=False, pinned=True),)
     assert [group.members for group in found["mnt"]] == [("pause",), ("web",), ("sidecar",)]
     assert found["user"] == (Group("user", 7, ("pause", "web", "sidecar"), host=True, pinned=False),)
-    assert [ng.pattern(found[kind]) for kind in ng.NAMESPACE_TYPES] == [ng.WHOLE] * 3 + [ng.EACH] * 2 + [ng.HOST] * 3
+    assert [ng.pattern(found[kind]) for kind in NAMESPACE_TYPES] == [ng.WHOLE] * 3 + [ng.EACH] * 2 + [ng.HOST] * 3
 
 
 def test_a_shared_pid_namespace():
@@ -123,7 +124,7 @@ def test_the_host_is_taken_from_the_shim_when_not_given(web):
     assert "host" not in repr(namespace_matrix([without(web, "shim")]))
 
 
-@pytest.mark.parametrize("kind", ng.NAMESPACE_TYPES)
+@pytest.mark.parametrize("kind", NAMESPACE_TYPES)
 def test_another_inode_is_another_text(web, kind):
     other = changed(
         web, "sidecar", namespaces={**web.processes[-1].namespaces, kind: HOST[kind] if kind in ("pid", "mnt") else 99999}
@@ -303,3 +304,19 @@ def test_labels_stay_on_the_sheet_and_rows_apart(count):
 def test_no_pod_at_all():
     assert repr(namespace_matrix([], HOST)) == "Namespaces: there is no Pod."
     assert "image/svg+xml" in namespace_matrix([], HOST)._repr_mimebundle_()[0]
+
+
+def test_a_number_used_again_is_not_the_same_namespace(web):
+    """The kernel gives the numbers of web's dead namespaces to the new web at once."""
+    after = changed(web, "web", pid=777)
+    assert [p.namespaces for p in after.processes] == [p.namespaces for p in web.processes]
+    told = repr(namespace_matrix([web], HOST, after=[after]))
+    assert "the net, ipc and uts namespaces are the same; web is a new process with a new pid and mnt" in told
+
+
+def test_a_network_namespace_that_nothing_held_is_another_one(web):
+    bare = replace(web, pinned=())
+    after = replace(bare, processes=tuple(replace(p, pid=p.pid + 500) for p in bare.processes))
+    assert "the net, ipc, uts, pid and mnt namespaces are new" in repr(namespace_matrix([bare], HOST, after=[after]))
+    held = replace(web, processes=after.processes)
+    assert "the net namespace is the same" in repr(namespace_matrix([web], HOST, after=[held]))

@@ -61,7 +61,8 @@ class Paper:
 
 def test_the_text_of_one_pod(web):
     assert repr(process_tree(everything(web), [web])) == (
-        "Process tree: 1 shim, a child of init, not of containerd.\nPod web: the shim, below it pause, web (httpd) and sidecar (sleep)."
+        "Process tree: 1 shim, a child of init, not of containerd.\n"
+        "Pod web: the shim, below it pause, web (httpd) and sidecar (sleep)."
     )
 
 

@@ -1,0 +1,40 @@
+"""How long work is shown to whoever waits for it: in a notebook below the cell, elsewhere on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+def in_notebook() -> bool:
+    """Whether this Python is a notebook's kernel."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Callable[[str], None]]:
+    """A progress callable. What it showed below a cell is taken away at the end, so that the cell's output is the same
+    whether there was
+    anything to wait for or not."""
+    if not in_notebook():
+        yield lambda text: print(f"labkit: {text}", file=sys.stderr, flush=True)
+        return
+    from IPython.display import clear_output
+
+    said = []
+
+    def show(text: str) -> None:
+        clear_output(wait=True)
+        print(text, flush=True)
+        said.append(text)
+
+    try:
+        yield show
+    finally:
+        if said:
+            clear_output()
