@@ -108,12 +108,12 @@ def services(home: Home) -> list[Service]:
     home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     made = [registry_service(home, programs, name) for name in REGISTRIES]
     argv = (str(programs.containerd), "--config", str(home.data / "containerd.toml"))
-    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(programs)))
+    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(home, programs)))
     return made
 
 
-def environment(programs: Programs) -> dict[str, str]:
-    """PATH on which containerd finds its shim, and the libraries that came along."""
+def environment(home: Home, programs: Programs) -> dict[str, str]:
+    """PATH on which containerd finds its shim, the libraries that came along, and a place of the lab's own for temporary files."""
     path = [
         str(programs.shim.parent),
         str(programs.runc.parent),
@@ -123,7 +123,7 @@ def environment(programs: Programs) -> dict[str, str]:
         "/sbin",
         "/bin",
     ]
-    env = {"PATH": os.pathsep.join(dict.fromkeys(path))}
+    env = {"PATH": os.pathsep.join(dict.fromkeys(path)), "TMPDIR": str(home.run / "tmp")}
     if programs.library_path:
         env["LD_LIBRARY_PATH"] = str(programs.library_path)
     return env

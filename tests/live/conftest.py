@@ -12,19 +12,25 @@ from pathlib import Path
 import pytest
 
 from labkit.node import Home
+from labkit.node.programs import ensure_programs
 from tests.conftest import CI, labkit
 
 
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The cache with the node's programs, brought once for all tests."""
+    cache = Home.find().cache
+    ensure_programs(cache)
+    return cache
+
+
 @pytest.fixture
-def own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home below a short temporary directory, with the cache of the default home (programs are not fetched again).
-    Cleaned afterwards."""
+def own_home(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home below a short temporary directory, whose cache is a link to the one that is filled. Cleaned afterwards."""
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
-    cache = Home.find({}).cache
     base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
-    if cache.exists():
-        (base / "cache").symlink_to(cache)
+    (base / "cache").symlink_to(programs)
     monkeypatch.setenv("LABKIT_HOME", str(base))
     yield Home.find()
     labkit("clean", check=False)
