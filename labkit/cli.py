@@ -9,12 +9,11 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from labkit.cri import CriError
-from labkit.node import Home, NodeError, connect, examine, lifecycle, status, traces
-from labkit.node.base import IMAGES
+from labkit.node import Choice, Home, NodeError, choice, cleaning, connect, discovery, examine, traces
 from labkit.pods import PodSnapshot
 
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
@@ -53,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
 
     verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
     start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
-    start.add_argument("--node", metavar="KIND", default=None, help="kind of node (default: the first that can work here)")
+    start.add_argument(
+        "--node", metavar="KIND", default="auto", help="kind, containerd or cri:ENDPOINT (default: the first that can work here)"
+    )
+    start.add_argument("--cluster", metavar="NAME", default="", help="which kind cluster, where there are several")
+    start.add_argument("--node-name", metavar="NAME", default="", help="which node of the cluster, where there are several")
     verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
     verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down")
     remove = verb("clean", clean, "remove every trace of the lab, and look whether any is left", "labkit clean --json")
@@ -89,32 +92,24 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    from labkit.node import discovery
-
     home = Home.find()
-    verdict = discovery.choose(arguments.node or os.environ.get("LABKIT_NODE") or "auto", home)
-    lifecycle.up(home, say)
-    report = state(home)
-    answer(arguments, report, lambda: f"The node is up: {describe(report)} ({verdict.kind}: {verdict.why}).")
+    wanted, why = discovery.choose(Choice.parse(arguments.node, arguments.cluster, arguments.node_name), home)
+    report = discovery.KINDS[wanted.kind].up(home, wanted, say)
+    if report["state"] != "ready":
+        raise NodeError(report.get("error", "The node is not ready."))
+    answer(arguments, report, lambda: f"The node is up: {describe(report)} ({wanted.kind}: {why}).")
     return 0
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The node's state as `up` and `status` report it."""
-    said = status.read(home)
-    return {
-        "node": "containerd",
-        "state": said["state"],
-        "endpoint": f"unix://{home.socket}" if said["state"] != "down" else None,
-        "runtime": said.get("runtime"),
-        "pid": said.get("pid") if said["state"] != "down" else None,
-        "since": said.get("since") if said["state"] != "down" else None,
-        **({"error": said["error"]} if "error" in said else {}),
-    }
+    """The state of the node that `up` brought last, as `up` and `status` report it."""
+    last = choice.remembered(home)[-1:] or [Choice("containerd")]
+    report: dict[str, Any] = discovery.KINDS[last[0].kind].report(home, last[0])
+    return report
 
 
 def describe(report: dict[str, Any]) -> str:
-    runtime = report["runtime"] or {"name": "containerd", "version": "(not answering yet)"}
+    runtime = report["runtime"] or {"name": report["node"], "version": "(not answering yet)"}
     return f"{runtime['name']} {runtime['version']} at {report['endpoint']}"
 
 
@@ -126,10 +121,10 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report["state"] == "down":
             stale = (
                 " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
-                if status.read(home).get("stale")
+                if report.get("stale")
                 else ""
             )
-            return f"The node is down. Start it with `labkit up`.{stale}"
+            return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
         if report["state"] == "failed":
             return f"The node did not start. {report['error']}"
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}. Log: {home.log_file}"
@@ -139,13 +134,14 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    removed = lifecycle.down(Home.find(), say)
+    home = Home.find()
+    removed = sum(discovery.KINDS[c.kind].down(home, c, say) for c in choice.remembered(home) or [Choice("containerd")])
     answer(arguments, {"state": "down", "pods_removed": removed}, lambda: f"The node is down ({removed} Pods removed).")
     return 0
 
 
 def clean(arguments: argparse.Namespace) -> int:
-    report = lifecycle.clean(Home.find(), say, cache=arguments.all)
+    report = cleaning.clean(Home.find(), say, cache=arguments.all)
 
     def text() -> str:
         removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
@@ -162,7 +158,8 @@ def ps(arguments: argparse.Namespace) -> int:
     node = running_node()
     pods = node.pods()
     if arguments.json:
-        print(json.dumps({"pods": [pod_json(p) for p in pods]}, indent=1))
+        hosts = node.host_pids()
+        print(json.dumps({"pods": [pod_json(p, hosts) for p in pods]}, indent=1))
         return 0
     from rich.console import Console
 
@@ -172,7 +169,8 @@ def ps(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def pod_json(pod: PodSnapshot) -> dict[str, Any]:
+def pod_json(pod: PodSnapshot, host_pids: Mapping[int, int]) -> dict[str, Any]:
+    """A Pod for programs. `host_pid` is there where this machine numbers the node's processes otherwise than the node does."""
     return {
         "name": pod.name,
         "namespace": pod.namespace,
@@ -188,6 +186,7 @@ def pod_json(pod: PodSnapshot) -> dict[str, Any]:
                 "comm": p.comm,
                 "container": p.container,
                 "namespaces": dict(p.namespaces),
+                **({"host_pid": host_pids[p.pid]} if p.pid in host_pids else {}),
             }
             for p in pod.processes
         ],
@@ -197,21 +196,20 @@ def pod_json(pod: PodSnapshot) -> dict[str, Any]:
 
 def running_node() -> Any:
     """The node, which must be up: a command that reports does not start one."""
-    home = Home.find()
-    if status.read(home)["state"] not in ("ready", "restarting"):
+    if state(Home.find())["state"] not in ("ready", "restarting"):
         raise NodeError("The node is down.", "Start it with `labkit up`.")
-    return connect("containerd")
+    return connect()
 
 
 def env(arguments: argparse.Namespace) -> int:
     node = running_node()
     values = {
-        "LABKIT_NODE": node.kind,
+        "LABKIT_NODE": node.kind if node.kind != "cri" else f"cri:{node.endpoint}",
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
-        **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in IMAGES.items()},
+        **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
     }
-    report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(IMAGES), "env": values}
+    report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
     answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
     return 0
 

@@ -7,6 +7,7 @@ its namespaces. Neither alone answers "which processes are this Pod, and what do
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from labkit.kernel import Process, Snapshot
 
 ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "application", "exec", "other")
 """Each process of a figure, a table or a JSON answer has one of these roles."""
+
+CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 CONTAINER_STATES = {
     api_pb2.CONTAINER_CREATED: "Created",
@@ -53,7 +56,8 @@ class PinnedNamespace:
 
 @dataclass(frozen=True)
 class PodContainer:
-    """One container as the runtime tells of it. `state` is "Created", "Running", "Exited" or "Unknown"; `pid` is its
+    """One container as the runtime tells of it. `created_ns` is ns since 1970. `state` is "Created", "Running",
+    "Exited" or "Unknown"; `pid` is its
     first process,
     seen from the node, 0 where none runs; `attempt` counts its restarts."""
 
@@ -64,13 +68,13 @@ class PodContainer:
     image: str
     pid: int
     exit_code: int | None = None
+    created_ns: int = 0
 
 
 @dataclass(frozen=True)
 class PodSnapshot:
-    """One Pod sandbox: identity, state ("Ready" or "NotReady"), address, processes (shim first, then pause, then
-    applications in order
-    of their start), the namespaces that a bind mount holds, and its containers, the newest attempt of each last."""
+    """One Pod sandbox: identity, state ("Ready" or "NotReady"), address, processes (shim first, then pause, then those of the
+    containers), the namespaces that a bind mount holds, and its containers, in the order in which they were first created."""
 
     name: str
     namespace: str
@@ -106,10 +110,11 @@ def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | No
         except CriError as error:
             if error.code != "NOT_FOUND":
                 raise
+    members = by_container(snapshot)
     pods = []
     for sandbox in cri.list_pod_sandbox(filter=wanted).items:
         try:
-            pods.append(read_pod(cri, sandbox.id, containers.get(sandbox.id, []), snapshot))
+            pods.append(read_pod(cri, sandbox.id, containers.get(sandbox.id, []), snapshot, members))
         except CriError as error:
             if error.code != "NOT_FOUND":
                 raise
@@ -130,16 +135,20 @@ def read_container(cri: CriClient, container_id: str) -> PodContainer:
         status.image.image,
         pid,
         status.exit_code if state == "Exited" else None,
+        status.created_at,
     )
 
 
-def read_pod(cri: CriClient, sandbox_id: str, containers: list[PodContainer], snapshot: Snapshot) -> PodSnapshot:
+def read_pod(
+    cri: CriClient, sandbox_id: str, containers: list[PodContainer], snapshot: Snapshot, members: Mapping[str, list[Process]]
+) -> PodSnapshot:
     """One sandbox, joined with the kernel's view: its processes are those in its containers' cgroups, and the shim above them."""
     answer = cri.pod_sandbox_status(pod_sandbox_id=sandbox_id, verbose=True)
     status, info = answer.status, json.loads(answer.info.get("info", "{}"))
     ready = status.state == api_pb2.SANDBOX_READY
-    containers = sorted(containers, key=lambda c: (c.name, c.attempt))
-    processes = pod_processes(sandbox_id, info.get("pid", 0) if ready else 0, containers, snapshot)
+    first = {c.name: c.created_ns for c in sorted(containers, key=lambda c: c.created_ns, reverse=True)}
+    containers = sorted(containers, key=lambda c: (first[c.name], c.name, c.attempt))
+    processes = pod_processes(sandbox_id, info.get("pid", 0) if ready else 0, containers, snapshot, members)
     return PodSnapshot(
         status.metadata.name,
         status.metadata.namespace,
@@ -154,35 +163,32 @@ def read_pod(cri: CriClient, sandbox_id: str, containers: list[PodContainer], sn
     )
 
 
-def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], snapshot: Snapshot) -> tuple[PodProcess, ...]:
-    """The Pod's processes with their roles, from cgroup membership (each container has a cgroup named after its id) and
-    the tree."""
-    first = {c.pid for c in containers if c.pid} | ({pause} if pause else set())
-    owner = {sandbox_id: None} | {c.id: c for c in containers}
-    members: list[PodProcess] = []
+def pod_processes(
+    sandbox_id: str, pause: int, containers: list[PodContainer], snapshot: Snapshot, members: Mapping[str, list[Process]]
+) -> tuple[PodProcess, ...]:
+    """The Pod's processes with their roles, from cgroup membership and the tree. `members`: see `by_container`."""
+    found = [as_member(process, "pause", None) for process in members.get(sandbox_id, ())]
+    for container in containers:
+        for process in members.get(container.id, ()):
+            if process.pid == container.pid or descends(process, container.pid, snapshot):
+                role = "application"
+            else:
+                role = "runc" if process.comm.startswith("runc") else "exec"
+            found.append(as_member(process, role, container.name))
+    first = {pause, *(c.pid for c in containers)} - {0}
+    parents = {p.ppid for p in found if p.pid in first}
+    shims = [p for p in snapshot.processes.values() if is_shim(p) and (p.pid in parents or sandbox_id in p.cmdline)]
+    return (*(as_member(shim, "shim", None) for shim in shims), *found)
+
+
+def by_container(snapshot: Snapshot) -> dict[str, list[Process]]:
+    """Container id → processes in its cgroup, the oldest first. Runtimes name a container's cgroup after its id (64
+    hexadecimal digits)."""
+    found: dict[str, list[Process]] = {}
     for process in sorted(snapshot.processes.values(), key=lambda p: (p.start_ns, p.pid)):
-        found = next((i for i in owner if any(i in path for path in process.cgroups.values())), None)
-        if found is None:
-            continue
-        container = owner[found]
-        if container is None:
-            role = "pause"
-        elif process.pid == container.pid or descends(process, container.pid, snapshot):
-            role = "application"
-        else:
-            role = "runc" if process.comm.startswith("runc") else "exec"
-        members.append(as_member(process, role, container.name if container else None))
-    shims = {
-        snapshot.processes[m.ppid].pid: snapshot.processes[m.ppid]
-        for m in members
-        if m.pid in first and m.ppid in snapshot.processes
-    }
-    shims |= {p.pid: p for p in snapshot.processes.values() if is_shim(p) and sandbox_id in p.cmdline}
-    rank = {"pause": 0}
-    return (
-        *(as_member(s, "shim", None) for s in shims.values() if is_shim(s)),
-        *sorted(members, key=lambda m: rank.get(m.role, 1)),
-    )
+        for container_id in {i for path in set(process.cgroups.values()) for i in CONTAINER_ID.findall(path)}:
+            found.setdefault(container_id, []).append(process)
+    return found
 
 
 def is_shim(process: Process) -> bool:

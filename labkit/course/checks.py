@@ -64,17 +64,17 @@ def host_window(node: Node) -> Check:
 
 
 def reaped(node: Node) -> Check:
-    """02.2: a Pod `family` of two containers in one PID namespace, where the pause is PID 1."""
-    pod = find(node, "family")
+    """02.2: a Pod `twins` of two containers in one PID namespace, where the pause is PID 1."""
+    pod = find(node, "twins")
     if pod is None:
-        return Check(False, "there is no Pod called family on the node.")
+        return Check(False, "there is no Pod called twins on the node.")
     apps = applications(pod)
     if len({p.container for p in apps}) < 2:
-        return Check(False, "the Pod family has fewer than two running containers.")
+        return Check(False, "the Pod twins has fewer than two running containers.")
     inside = [p for p in pod.processes if p.role != "shim"]
     if len({p.namespaces["pid"] for p in inside}) != 1:
-        return Check(False, "the processes of family are in different PID namespaces.")
-    return Check(True, "pause and both containers of family are in one PID namespace.")
+        return Check(False, "the processes of twins are in different PID namespaces.")
+    return Check(True, "pause and both containers of twins are in one PID namespace.")
 
 
 CHECKS: dict[str, Callable[[Node], Check]] = {"00.1": first_pod, "02.1": host_window, "02.2": reaped}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import html
+from functools import cache
 from typing import Any
+
+
+class Seen(str):
+    """A sentence that a notebook shows without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class Prediction:
@@ -21,36 +30,32 @@ class Prediction:
     def choice(self) -> str | None:
         return self._buttons.value if self._buttons is not None else None
 
-    def seen(self, answer: str) -> str:
+    def seen(self, answer: str) -> Seen:
         """One sentence: what was predicted, what was seen. `answer` must be one of the options (ValueError)."""
         if answer not in self.options:
             raise ValueError(f"{answer!r} is none of the options: {', '.join(self.options)}.")
         if self.choice is None:
-            return f"Seen: {answer}. You had not chosen an answer; choose one before you run the next experiment."
-        return (
-            f"Seen: {answer}. You predicted the same."
-            if self.choice == answer
-            else f"Seen: {answer}. You had predicted: {self.choice}."
-        )
+            return Seen(f"Seen: {answer}.")
+        if self.choice == answer:
+            return Seen(f"Seen: {answer}. You predicted the same.")
+        return Seen(f"Seen: {answer}. You had predicted: {self.choice}.")
 
     def __repr__(self) -> str:
         return "\n".join([self.question, *(f"( ) {option}" for option in self.options)])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        import ipywidgets
+
         if self._buttons is None:
-            import ipywidgets
-
-            self._buttons = ipywidgets.RadioButtons(options=list(self.options), value=None, layout={"width": "max-content"})
-        question = ipywidgets_box(self.question, self._buttons)
-        return {**question._repr_mimebundle_(), "text/plain": repr(self)}
+            self._buttons = ipywidgets.RadioButtons(options=list(self.options), value=None, layout={"width": "auto"})
+        box = ipywidgets.VBox([ipywidgets.HTML(f"<b>{html.escape(self.question)}</b>"), self._buttons])
+        return {**box._repr_mimebundle_(), "text/plain": repr(self)}
 
 
-def ipywidgets_box(question: str, buttons: Any) -> Any:
-    import ipywidgets
-
-    return ipywidgets.VBox([ipywidgets.HTML(f"<b>{question}</b>"), buttons])
-
-
+@cache
 def predict(question: str, *options: str) -> Prediction:
-    """A question to commit to: `predict("Does the address change?", "yes", "no")`."""
+    """A question to commit to: `predict("Does the address change?", "yes", "no")`.
+
+    The same question is the same object, so that running its cell again, which a click and Shift-Enter do, keeps the choice.
+    """
     return Prediction(question, options)

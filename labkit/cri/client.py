@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -23,6 +24,8 @@ from labkit.cri.rpcs import Rpcs
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_PATH_BYTES = 107
 READY_POLL_SECONDS = 0.05
+RECONNECT_WITHIN_SECONDS = 1.5
+"""How long a call that was never sent waits for the socket to be connected again: a runtime was restarted, or a relay's node."""
 API_VERSIONS = ("v1", "v1alpha2")
 VERSION = next(rpc for rpc in services() if rpc.rpc == "Version")
 
@@ -162,15 +165,17 @@ class CriClient(Rpcs):
         except grpc.RpcError as error:
             if not self._missed_the_restart(error):
                 raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
+        with suppress(grpc.FutureTimeoutError):
+            grpc.channel_ready_future(self._raw_channel).result(RECONNECT_WITHIN_SECONDS)
         try:
-            return call(request, timeout=seconds, wait_for_ready=True)
+            return call(request, timeout=seconds)
         except grpc.RpcError as error:
             raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
 
     def _missed_the_restart(self, error: grpc.RpcError) -> bool:
         """Whether the call was never sent because the channel still backs off from a runtime that is back by now."""
         words = error.details() or ""
-        unsent = words.startswith("failed to connect to all addresses") and "connect failed" in words
+        unsent = words.startswith("failed to connect to all addresses")
         return error.code() is grpc.StatusCode.UNAVAILABLE and unsent and errors.look_at(self.path) is None
 
     def _call(self, rpc: Rpc, version: str) -> Callable[..., Any]:

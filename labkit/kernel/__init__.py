@@ -2,6 +2,7 @@
 
 from labkit.kernel.cgroup import Cgroup, cgroup_mounts
 from labkit.kernel.model import NAMESPACE_TYPES, Interface, Mount, Namespace, Process, Snapshot
+from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.snapshot import LocalKernel, assemble
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "Process",
+    "RemoteKernel",
     "Snapshot",
     "assemble",
     "cgroup_mounts",

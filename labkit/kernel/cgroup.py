@@ -13,8 +13,8 @@ from pathlib import Path
 
 from labkit.kernel.model import Mount
 
-# Files that tell of the cgroup itself, not of a resource.
-_CORE_PREFIX = "cgroup."
+CORE_PREFIX = "cgroup."
+"""Files so named tell of the cgroup itself, not of a resource."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,35 @@ class Cgroup:
 
         Raises FileNotFoundError with the names there are; OSError of other kinds where the kernel refuses (write-only files).
         """
-        if not self.directory:
-            raise FileNotFoundError(
-                f"No mount shows cgroup {self.path} of {_name(self.controllers)}. Look for it from the host's mount namespace."
-            )
         try:
-            return (Path(self.directory) / file).read_text(errors="surrogateescape").removesuffix("\n")
+            if self.directory:
+                return (Path(self.directory) / file).read_text(errors="surrogateescape").removesuffix("\n")
         except FileNotFoundError:
-            there = ", ".join(sorted(_file_names(self.directory))) or "none: the cgroup is gone"
-            raise FileNotFoundError(
-                f"Cgroup {self.path} of {_name(self.controllers)} has no file {file}. These can be read: {there}."
-            ) from None
+            pass
+        raise self.without(file, _file_names(self.directory))
 
     def files(self) -> dict[str, str]:
         """File name -> text of every controller file (memory.*, cpu.*, …) that can be read."""
         texts = {}
         for name in sorted(_file_names(self.directory)):
-            if not name.startswith(_CORE_PREFIX):
+            if not name.startswith(CORE_PREFIX):
                 try:
                     texts[name] = self.read(name)
                 except OSError:
                     # Write-only files, and files that need a kernel feature which is off.
                     continue
         return texts
+
+    def without(self, file: str, there: Iterable[str]) -> FileNotFoundError:
+        """The error that says that `file` is not among `there`, the names that are."""
+        if not self.directory:
+            return FileNotFoundError(
+                f"No mount shows cgroup {self.path} of {_name(self.controllers)}. Look for it from the host's mount namespace."
+            )
+        names = ", ".join(sorted(there)) or "none: the cgroup is gone"
+        return FileNotFoundError(
+            f"Cgroup {self.path} of {_name(self.controllers)} has no file {file}. These can be read: {names}."
+        )
 
 
 def cgroup_mounts(mounts: Iterable[Mount]) -> dict[str, Mount]:
@@ -77,14 +83,23 @@ def cgroups_of(paths: Mapping[str, str], mounts: Iterable[Mount], root: str = ""
 
     root: what to put before mount points to reach them from here.
     """
+    cgroups = []
+    for controllers, directory in cgroup_directories(paths, mounts).items():
+        directory = root + directory if directory and os.path.isdir(root + directory) else ""
+        cgroups.append(Cgroup(controllers, paths[controllers], directory, _procs(directory)))
+    return tuple(cgroups)
+
+
+def cgroup_directories(paths: Mapping[str, str], mounts: Iterable[Mount]) -> dict[str, str]:
+    """Controller list -> the directory in which `mounts` show its path, "" where none does. Whether it is still there, only a
+    look can tell."""
     # Some kernels list co-mounted controllers in one order here and in another there.
     hierarchies = {frozenset(controllers.split(",")): mount for controllers, mount in cgroup_mounts(mounts).items()}
-    cgroups = []
+    directories = {}
     for controllers, path in paths.items():
         mount = hierarchies.get(frozenset(controllers.split(",")))
-        directory = _directory(mount, path, root) if mount else ""
-        cgroups.append(Cgroup(controllers, path, directory, _procs(directory)))
-    return tuple(cgroups)
+        directories[controllers] = _directory(mount, path) if mount else ""
+    return directories
 
 
 # What a mount of cgroup v1 shows among its options besides its controllers: man 8 mount, and the kernel's cgroup1_show_options.
@@ -104,7 +119,7 @@ def _controllers(mount: Mount) -> str | None:
     return ",".join(word for word in words if not word.startswith("release_agent="))
 
 
-def _directory(mount: Mount, path: str, root: str) -> str:
+def _directory(mount: Mount, path: str) -> str:
     below = mount.root.rstrip("/")
     if path != mount.root and not path.startswith(f"{below}/"):
         return ""
@@ -112,16 +127,19 @@ def _directory(mount: Mount, path: str, root: str) -> str:
     # Seen from a cgroup namespace, a cgroup outside of it is "/../other": no mount made inside shows that.
     if rest == ".." or rest.startswith("../"):
         return ""
-    directory = os.path.join(root + mount.mount_point, rest) if rest else root + mount.mount_point
-    return directory if os.path.isdir(directory) else ""
+    return os.path.join(mount.mount_point, rest) if rest else mount.mount_point
 
 
 def _procs(directory: str) -> tuple[int, ...]:
     try:
-        text = (Path(directory) / "cgroup.procs").read_text() if directory else ""
+        return parse_procs((Path(directory) / "cgroup.procs").read_text() if directory else "")
     except OSError:
         # A threaded cgroup (v2) lists no processes.
         return ()
+
+
+def parse_procs(text: str) -> tuple[int, ...]:
+    """The pids of a cgroup.procs, ascending."""
     # 0 stands for a process of a pid namespace that is not ours.
     return tuple(sorted({int(pid) for pid in text.split()} - {0}))
 

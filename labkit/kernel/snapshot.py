@@ -11,6 +11,7 @@ from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
 from labkit.kernel.network import interfaces_of
 from labkit.kernel.parse import nsfs_mounts, parse_cgroup, parse_mountinfo
 from labkit.kernel.processes import Held, ProcReader, read_text
+from labkit.kernel.sockets import unix_listener
 
 
 class LocalKernel:
@@ -67,6 +68,11 @@ class LocalKernel:
         """File name -> text of every controller file that can be read in the cgroups of a process: "memory.max",
         "cpu.max", or on v1 "memory.limit_in_bytes", …; without the ending line break. Raises ProcessLookupError."""
         return {name: text for cgroup in self.cgroups(pid) for name, text in cgroup.files().items()}
+
+    def unix_listener(self, path: str) -> int | None:
+        """The lowest pid that holds the listening Unix socket bound to `path`; None where nobody listens, or it may not be
+        seen (needs root)."""
+        return unix_listener(path, self._proc)
 
     def _cgroup_paths(self, pid: int) -> Mapping[str, str]:
         try:

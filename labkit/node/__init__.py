@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
-from labkit.node import containerd, discovery, progress
+from labkit.node import discovery, progress
 from labkit.node.base import Node
-from labkit.node.discovery import Verdict, examine
+from labkit.node.choice import Choice
+from labkit.node.discovery import examine
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.verdict import Verdict
 
-__all__ = ["Home", "Node", "NodeError", "Verdict", "connect", "examine"]
+__all__ = ["Choice", "Home", "Node", "NodeError", "Verdict", "connect", "examine"]
 
 
-def connect(node: str = "auto", lesson: str | None = None) -> Node:
+def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "", node_name: str = "") -> Node:
     """Connect to a node, bringing it up when it is down, and remove what `lesson` left behind last time (nothing else).
 
-    `node` is a kind ("auto", "containerd"); the environment variable LABKIT_NODE chooses where it is "auto". `lesson`,
-    e.g. "02", is
-    carried by every Pod that is started through the returned Node. A notebook is told which kind it is and why. Raises
-    NodeError with what to do when no node can be had.
+    `node` is "auto", "containerd", "kind" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
+    "auto". `cluster` and
+    `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is started through
+    the returned Node. A
+    notebook is told which kind it is and why. Raises NodeError with what to do when no node can be had.
     """
-    if node == "auto":
-        node = os.environ.get("LABKIT_NODE") or "auto"
     home = Home.find()
-    verdict = discovery.choose(node, home)
+    choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
     with progress.shown() as show:
-        connected = containerd.connect(home, why=verdict.why, lesson=lesson, progress=show)
+        connected: Any = discovery.KINDS[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
     if progress.in_notebook():
         print(f"Connected to {connected.name}: {connected.runtime}, kind {connected.kind} ({connected.why}).")

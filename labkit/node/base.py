@@ -6,17 +6,18 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit.cri import CriClient, CriError, container_config, sandbox_config, with_defaults
-from labkit.kernel import LocalKernel, Process
-from labkit.kernel.sockets import unix_listener
+from labkit.kernel import LocalKernel, Process, Snapshot
+from labkit.kernel.remote import RemoteKernel
 from labkit.node import podfiles, pods
 from labkit.node.errors import NodeError
+from labkit.node.hold import Hold
 from labkit.pods import PodProcess, PodSnapshot
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -45,7 +46,7 @@ class Node:
         why: str,
         lesson: str | None = None,
         settings: Mapping[str, Any] | None = None,
-        kernel: LocalKernel | None = None,
+        kernel: LocalKernel | RemoteKernel | None = None,
     ) -> None:
         self.kind, self.name, self.endpoint, self.runtime, self.why, self.lesson = kind, name, endpoint, runtime, why, lesson
         self.cri = CriClient(endpoint)
@@ -169,7 +170,7 @@ class Node:
     def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:
         """The Pod as it is now: state, address, containers, processes, namespaces. Raises NodeError when there is none."""
         wanted = {s.id for s in self.sandboxes(pod)}
-        found = [p for p in joined.read_pods(self.cri, self.kernel.snapshot(fds=False)) if p.id in wanted]
+        found = [p for p in self.pods() if p.id in wanted]
         if not found:
             name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
             raise NodeError(
@@ -179,7 +180,21 @@ class Node:
 
     def pods(self) -> tuple[PodSnapshot, ...]:
         """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
-        return joined.read_pods(self.cri, self.kernel.snapshot(fds=False))
+        return self.settled()[1]
+
+    def settled(self) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
+        """The kernel's view and the Pods in it, taken when no container is between two programs.
+
+        StartContainer answers when runc has let the container's process go; that process, still `runc init`, becomes the
+        application a moment later. Half a second is waited for it, no longer.
+        """
+        for _ in range(25):
+            snapshot = self.kernel.snapshot(fds=False)
+            pods = joined.read_pods(self.cri, snapshot)
+            if not any(p.comm.startswith("runc:") for pod in pods for p in pod.processes if p.role in ("pause", "application")):
+                break
+            time.sleep(0.02)
+        return snapshot, pods
 
     def remove_leftovers(self) -> list[str]:
         """Remove the Pods that this lesson made and left behind; their names. Touches no other lesson's Pod."""
@@ -195,8 +210,7 @@ class Node:
 
     def processes(self) -> tuple[PodProcess, ...]:
         """The node's part of the process tree: init, the runtime, each shim and all below it, as they are now."""
-        snapshot = self.kernel.snapshot(fds=False)
-        pods = joined.read_pods(self.cri, snapshot)
+        snapshot, pods = self.settled()
         in_pods = {p.pid: p for pod in pods for p in pod.processes}
         shown = dict(in_pods)
         for process in snapshot.processes.values():
@@ -211,9 +225,10 @@ class Node:
 
     def listener(self) -> Process:
         """The process that listens on the runtime's socket, as the kernel tells it. Raises NodeError when nobody does."""
-        pid = unix_listener(self.cri.path)
+        path = self.socket_path()
+        pid = self.kernel.unix_listener(path)
         if pid is None:
-            raise NodeError(f"No process listens on {self.cri.path}.", "The runtime is down: `labkit status` says more.")
+            raise NodeError(f"No process listens on {path}.", "The runtime is down: `labkit status` says more.")
         return self.kernel.snapshot(fds=False).processes[pid]
 
     def is_runtime(self, process: Process) -> bool:
@@ -250,7 +265,23 @@ class Node:
                 raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "")
             time.sleep(pods.POLL_S)
 
+    def kubelet_held(self) -> Hold:
+        """Hold the node's kubelet still while Pods are made by hand; where there is none it does nothing (see
+        `labkit.node.hold`)."""
+        return Hold()
+
+    def host_pids(self) -> Mapping[int, int]:
+        """The node's pids → this machine's, where the two differ and this machine shows both; else empty."""
+        return {}
+
+    def provide_images(self, progress: Callable[[str], None]) -> None:
+        """Make the course's images available to the node's runtime. A private node has them from its own registry."""
+
     # Files and commands on the node itself
+
+    def socket_path(self) -> str:
+        """Where the runtime's socket is on the node itself."""
+        return self.cri.path
 
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         """Run a command on the node itself, not in a Pod; its standard output. Raises NodeError with what it said when

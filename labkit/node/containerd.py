@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from labkit.kernel import Process
+from labkit.node import choice as choices
 from labkit.node import lifecycle, status
 from labkit.node.base import Node, run_local
+from labkit.node.choice import Choice
 from labkit.node.home import Home
+from labkit.node.podfiles import LocalFiles
+from labkit.node.programs import missing_advice
+from labkit.node.verdict import Verdict
 
 
-class ContainerdNode(Node):
+class ContainerdNode(LocalFiles, Node):
     """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps
     and lsns show."""
 
@@ -38,14 +43,6 @@ class ContainerdNode(Node):
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return run_local(argv, timeout)
 
-    def write_file(self, path: str, text: str) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text)
-
-    def make_directory(self, path: str, mode: int) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        Path(path).chmod(mode)
-
     def remove_leavings(self, metadata: Any) -> None:
         """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster."""
         shutil.rmtree(self.home.kubelet_root / "pods" / metadata.uid, ignore_errors=True)
@@ -67,6 +64,71 @@ def settings(home: Home) -> dict[str, Any]:
     }
 
 
-def connect(home: Home, *, why: str, lesson: str | None, progress: lifecycle.Progress = lifecycle.quiet) -> ContainerdNode:
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether a private containerd can run here. Never raises."""
+    if sys.platform != "linux":
+        return Verdict(
+            "containerd", False, f"It needs Linux, and this is {sys.platform}.", "run the course in a Linux virtual machine"
+        )
+    if os.geteuid() != 0:
+        return Verdict("containerd", False, "It needs root, and this is an ordinary user.", "sudo ./course start")
+    if lacks := missing_capabilities():
+        fix = "run outside of this container, or give it these capabilities"
+        return Verdict("containerd", False, f"root lacks {', '.join(lacks)} here.", fix)
+    if advice := missing_advice(home.cache):
+        return Verdict("containerd", False, *advice)
+    return Verdict("containerd", True, "root on Linux: a private containerd, apart from the system's", "")
+
+
+NEEDED = {
+    "CAP_SYS_ADMIN": 21,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_MKNOD": 27,
+    "CAP_SETUID": 7,
+    "CAP_SETGID": 6,
+    "CAP_KILL": 5,
+}
+"""What namespaces, mounts, links and processes of other users need (man 7 capabilities): name → bit."""
+
+
+def missing_capabilities() -> list[str]:
+    with open("/proc/self/status") as lines:
+        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
+
+
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
-    return ContainerdNode(home, lifecycle.up(home, progress), why=why, lesson=lesson)
+    return ContainerdNode(home, bring(home, choice, progress), why=why, lesson=lesson)
+
+
+def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+    bring(home, choice, progress)
+    return report(home, choice)
+
+
+def bring(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+    said = lifecycle.up(home, progress)
+    choices.remember(home, Choice("containerd"))
+    return said
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The node's state as its owner wrote it last."""
+    said = status.read(home)
+    there = said["state"] != "down"
+    return {
+        "node": "containerd",
+        "state": said["state"],
+        "endpoint": f"unix://{home.socket}" if there else None,
+        "runtime": said.get("runtime") if there else None,
+        "pid": said.get("pid") if there else None,
+        "since": said.get("since") if there else None,
+        **({"error": said["error"]} if "error" in said else {}),
+        **({"stale": True} if said.get("stale") else {}),
+    }
+
+
+def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
+    return lifecycle.down(home, progress)

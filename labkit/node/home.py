@@ -51,6 +51,10 @@ class Home:
             )
         return home
 
+    def environ(self) -> dict[str, str]:
+        """What another process must have in its environment to find this home, wherever it runs."""
+        return {"LABKIT_HOME": str(self.run.parent)} if self.tag else {}
+
     @property
     def socket(self) -> Path:
         return self.run / "containerd.sock"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from labkit.node.programs import ensure_programs
 from labkit.node.strays import end, own_processes, wait_reaped
 
 START_WITHIN_S = 90.0
+STOP_WITHIN_S = 45.0
 Progress = Callable[[str], None]
 
 
@@ -50,6 +50,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=home.log_file.open("a"),
+            env={**os.environ, **home.environ()},
             start_new_session=True,
             cwd="/",
         )
@@ -57,7 +58,10 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
             return wait_ready(home, owner)
         except BaseException:
             owner.terminate()
-            owner.wait()
+            try:
+                owner.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                owner.kill()
             raise
 
 
@@ -148,32 +152,13 @@ def room_mb(home: Home) -> float:
     return room.f_bavail * room.f_frsize / 1e6
 
 
-def clean(home: Home, progress: Progress = quiet, *, cache: bool = False) -> dict[str, Any]:
-    """Stop the node and remove every trace of it; with `cache`, the downloaded programs too.
-
-    Returns {"removed": {kind: [what]}, "left": [what was looked for again and found], "kept": {"path", "mb"} or None}.
-    """
-    if not any(d.exists() for d in (home.run, home.data)):
-        found: traces.Traces = {kind: [] for kind in traces.KINDS}
-    else:
-        require_root()
-        found = traces.find(home)
-        own = own_processes(home)
-        down(home, progress)
-        wait_reaped(own)
-        progress("removing files")
-        traces.remove_files(home)
-    if cache and home.cache.exists():
-        found["files"].append(str(home.cache))
-        shutil.rmtree(home.cache, ignore_errors=True)
-    traces.remove_empty_parents(home)
-    again = traces.find(home) if os.geteuid() == 0 else {}
-    left = [f"{kind}: {what}" for kind, names in again.items() for what in names]
-    return {"removed": found, "left": left, "kept": kept(home)}
-
-
-def kept(home: Home) -> dict[str, Any] | None:
-    if not home.cache.exists():
-        return None
-    size = sum(f.lstat().st_size for f in home.cache.rglob("*") if not f.is_symlink())
-    return {"path": str(home.cache), "mb": round(size / 1e6)}
+def clean(home: Home, progress: Progress = quiet) -> traces.Traces:
+    """Stop the node and remove every trace of it from this machine; what there was, by kind. `traces.find` tells what is left."""
+    require_root()
+    found = traces.find(home)
+    own = own_processes(home)
+    down(home, progress)
+    wait_reaped(own)
+    progress("removing files")
+    traces.remove_files(home)
+    return found

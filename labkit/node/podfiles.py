@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from labkit.node.errors import NodeError
@@ -50,3 +51,15 @@ def container_path(spec: Mapping[str, Any], config: Any) -> str:
         if container["name"] == config.metadata.name:
             return str(container.get("terminationMessagePath") or "/dev/termination-log")
     return "/dev/termination-log"
+
+
+class LocalFiles:
+    """How a Node writes files where it is on this very machine."""
+
+    def write_file(self, path: str, text: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        Path(path).chmod(mode)

@@ -49,7 +49,11 @@ def end_strays(home: Home) -> None:
 def prepare(home: Home) -> None:
     """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while
     they are free."""
-    for directory in (home.run, home.data, home.kubelet_root, home.log_root, home.data / "cni" / "net.d", home.data / "certs.d"):
+    below_run, below_data = (
+        [home.run / "tmp"],
+        [home.data / "cni" / "net.d", home.data / "certs.d", home.kubelet_root, home.log_root],
+    )
+    for directory in (home.run, *below_run, home.data, *below_data):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for directory in (home.run, home.data):
         directory.chmod(0o711 if directory == home.data else 0o700)
@@ -108,12 +112,15 @@ def services(home: Home) -> list[Service]:
     home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     made = [registry_service(home, programs, name) for name in REGISTRIES]
     argv = (str(programs.containerd), "--config", str(home.data / "containerd.toml"))
-    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(home, programs)))
+    made.append(
+        Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(home, programs))
+    )
     return made
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:
-    """PATH on which containerd finds its shim, the libraries that came along, and a place of the lab's own for temporary files."""
+    """PATH on which containerd finds its shim, the libraries that came along, and a place of the lab's own for
+    temporary files."""
     path = [
         str(programs.shim.parent),
         str(programs.runc.parent),

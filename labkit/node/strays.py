@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from labkit.kernel import LocalKernel, Process
+from labkit.node import relay_process
 from labkit.node.home import Home
 from labkit.node.status import start_time
 
@@ -48,7 +49,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     if not names_home(process.cmdline, home):
         return None
     program = os.path.basename(process.cmdline[0])
-    if "labkit.node.supervisor" in process.cmdline:
+    if "labkit.node.supervisor" in process.cmdline or relay_process.__file__ in process.cmdline:
         return "owner"
     if program in DAEMONS:
         return "daemon"

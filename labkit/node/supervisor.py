@@ -28,8 +28,8 @@ LOOK_EVERY_S = 0.1
 READY_WITHIN_S = 60.0
 
 
-class Stop(Exception):
-    """SIGTERM or SIGINT came."""
+class Stop(BaseException):
+    """SIGTERM or SIGINT came. No Exception, so that nobody who waits for a service takes it for the service's failure."""
 
 
 def main() -> int:

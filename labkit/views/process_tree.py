@@ -138,6 +138,8 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 
 
 def _label(process: ProcessLike, role: str) -> str:
+    if process.pid == 1:
+        return "init"  # by what it is: every machine calls it otherwise (systemd, tini, …)
     if role == "shim":
         return process.cmdline[0].rsplit("/", 1)[-1] if process.cmdline else process.comm
     if role in ("application", "exec", "pause", "runc", "cni") and process.cmdline:

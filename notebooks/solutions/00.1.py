@@ -1,4 +1,4 @@
 node.start_pod({
-    "kind": "Pod", "metadata": {"name": "mine"},
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"},
     "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]},
 })

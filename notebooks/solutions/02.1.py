@@ -1,5 +1,5 @@
 node.start_pod({
-    "kind": "Pod", "metadata": {"name": "window"},
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "window"},
     "spec": {
         "hostNetwork": True,
         "containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}],

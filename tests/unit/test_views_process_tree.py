@@ -95,7 +95,7 @@ def test_containerd_has_no_line_to_the_shim(web):
     dots = {y: x for x, y, _ in paper.dots}
     shim = at["containerd-shim-runc-v2"][1]
     elbow = next(points for points in paper.lines if len(points) == 3 and points[-1][1] == shim)
-    assert elbow[0] == (dots[at["systemd"][1]], at["systemd"][1])
+    assert elbow[0] == (dots[at["init"][1]], at["init"][1])
     assert "has no child" in at
 
 
@@ -124,7 +124,7 @@ def test_a_snapshot_of_a_whole_machine_shows_only_the_runtimes_part(web):
     snapshot = SimpleNamespace(processes=machine)
     drawn = [words for *_, words in Paper(process_tree(snapshot, [web])).texts]
     assert "sshd" not in drawn and "kthreadd" not in drawn
-    assert {"systemd", "containerd", "kubelet", "httpd -f -p 80"} <= set(drawn)
+    assert {"init", "containerd", "kubelet", "httpd -f -p 80"} <= set(drawn)
     assert repr(process_tree(machine, [web])) == repr(process_tree(snapshot, [web]))
 
 

@@ -1,0 +1,220 @@
+"""Node kind `cri:ENDPOINT`: a CRI socket of the learner's own (k3s, minikube, CRI-O, a node), whatever runtime speaks there.
+
+`cri:unix:///run/k3s/containerd/containerd.sock`, or `cri:docker://NODE/path/to.sock` for a socket inside of a
+container. What the runtime is, is
+asked, never assumed. The course's images come from a registry on this machine's loopback, which runtimes take without TLS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.images import registry
+from labkit.images.build import busybox_image, pause_image
+from labkit.kernel import Process
+from labkit.node import choice as choices
+from labkit.node import inside, kind, pods, private, status
+from labkit.node.base import Node, run_local
+from labkit.node.choice import Choice
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.podfiles import LocalFiles
+from labkit.node.programs import ensure_programs
+from labkit.node.verdict import Verdict
+
+RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
+"""runtime_name of the Version answer → comm of its process."""
+
+
+class EndpointNode(LocalFiles, Node):
+    """A runtime on this machine, by its socket."""
+
+    def __init__(self, home: Home, endpoint: str, *, why: str, lesson: str | None = None) -> None:
+        with CriClient(endpoint) as cri:
+            said = cri.version(timeout=5)
+            driver = kind.cgroup_driver(cri)
+        self.home, self.runtime_name = home, said.runtime_name
+        super().__init__(
+            kind="cri",
+            name=os.uname().nodename,
+            endpoint=endpoint,
+            runtime=f"{said.runtime_name} {said.runtime_version}",
+            why=why,
+            lesson=lesson,
+            settings={
+                "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit"},
+                "container": {"kubelet_root": str(home.kubelet_root)},
+            },
+        )
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return run_local(argv, timeout)
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
+
+    def provide_images(self, progress: Any) -> None:
+        """Serve the course's images on loopback; `images` then names them by that address."""
+        host = Loopback(self.home).ensure(progress)
+        self.images = {"busybox": f"{host}/busybox:1", "pause": f"{host}/pause:1"}
+
+
+class Loopback:
+    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It goes
+    on until `stop`."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.note = home.data / "loopback-registry.json"
+
+    def ensure(self, progress: Any) -> str:
+        """Start it unless it runs; "localhost:PORT"."""
+        if said := self.running():
+            return str(said["host"])
+        programs = ensure_programs(self.home.cache, progress)
+        progress("starting the course's registry on loopback")
+        made = registry.configure(
+            programs.docker_registry,
+            self.home.data / "loopback-registry",
+            self.home.data / "registry-images",
+            registry.free_port(),
+        )
+        with (self.home.data / "loopback-registry.log").open("ab") as log:
+            process = subprocess.Popen(
+                made.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            )
+        registry.wait_ready(made.url, 10, lambda: process.poll() is None)
+        for image in (pause_image(programs.catatonit), busybox_image(programs.busybox)):
+            registry.push(made.url, image)
+        host = made.url.replace("http://127.0.0.1", "localhost")
+        self.note.write_text(json.dumps({"pid": process.pid, "started": status.start_time(process.pid), "host": host}))
+        return host
+
+    def running(self) -> dict[str, Any] | None:
+        try:
+            said: dict[str, Any] = json.loads(self.note.read_text())
+        except (OSError, ValueError):
+            return None
+        return said if status.start_time(said["pid"]) == said["started"] else None
+
+    def stop(self) -> None:
+        if said := self.running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(said["pid"], 15)
+        self.note.unlink(missing_ok=True)
+
+
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether the endpoint answers; without one, what to write. Never raises."""
+    endpoint = choice.endpoint if choice else ""
+    if not endpoint:
+        return Verdict(
+            "cri",
+            False,
+            "It is for a CRI socket of your own, which you name.",
+            "labkit up --node cri:unix:///run/…/containerd.sock",
+        )
+    try:
+        with contextlib.closing(open_node(home, endpoint)) as node:
+            return Verdict("cri", True, f"{node.runtime} at {endpoint}", "")
+    except (NodeError, CriError) as error:
+        said = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
+        todo = error.todo if isinstance(error, NodeError) else error.hint
+        return Verdict("cri", False, said, todo)
+
+
+def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> Node:
+    """A Node for "unix:///path", "/path" or "docker://NODE/path". Raises NodeError or CriError."""
+    if endpoint.startswith("docker://"):
+        name, _, inner = endpoint.removeprefix("docker://").partition("/")
+        engine = kind.need_engine()
+        node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson)
+        node.kind = "cri"
+        return node
+    path = Path("/" + endpoint.removeprefix("unix:").lstrip("/"))
+    if path.exists() and not path.is_socket():
+        raise NodeError(
+            f"{path} is no socket but a {'directory' if path.is_dir() else 'file'}.", "Give the path of the runtime's socket."
+        )
+    return EndpointNode(home, f"unix://{path}", why=why, lesson=lesson)
+
+
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> Node:
+    """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
+    if not choice.endpoint:
+        raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
+    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    node = open_node(home, choice.endpoint, why=why, lesson=lesson)
+    node.provide_images(progress)
+    choices.remember(home, choice)
+    return node
+
+
+def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
+    connect(home, choice, why="", lesson=None, progress=progress).close()
+    return report(home, choice)
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The node's state, asked at this moment. When it was started is not labkit's to know."""
+    try:
+        with contextlib.closing(open_node(home, choice.endpoint)) as node:
+            said = node.cri.version()
+            runtime = {"name": said.runtime_name, "version": said.runtime_version}
+            return {"node": "cri", "state": "ready", "endpoint": node.endpoint, "runtime": runtime, "pid": None, "since": None}
+    except (NodeError, CriError) as error:
+        return {
+            "node": "cri",
+            "state": "down",
+            "endpoint": None,
+            "runtime": None,
+            "pid": None,
+            "since": None,
+            "error": str(error),
+        }
+
+
+def down(home: Home, choice: Choice, progress: Any) -> int:
+    """Remove labkit's Pods from the node, and end what labkit started for it on this machine. How many Pods were removed."""
+    removed = 0
+    with contextlib.suppress(NodeError, CriError), contextlib.closing(open_node(home, choice.endpoint)) as node:
+        for sandbox in inside.labelled(node.cri):
+            pods.remove_sandbox(node.cri, sandbox.id)
+            node.remove_leavings(sandbox.metadata)
+            removed += 1
+    Loopback(home).stop()
+    if choice.endpoint.startswith("docker://"):
+        kind.stop(home, choice.endpoint.removeprefix("docker://").partition("/")[0])
+    return removed
+
+
+def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
+    """Remove labkit's Pods and images from the node. ({kind: [what was there]}, [what is still there])."""
+    found: list[str] = []
+    still: list[str] = []
+    with contextlib.suppress(NodeError, CriError), contextlib.closing(open_node(home, choice.endpoint)) as node:
+        if isinstance(node, kind.KindNode):
+            found, still = kind.clean_node(node, progress)
+        else:
+            own = [tag for image in node.cri.list_images().images for tag in image.repo_tags if is_own(tag)]
+            found = [f"image {tag}" for tag in own] + [f"Pod {s.metadata.name}" for s in inside.labelled(node.cri)]
+            down(home, choice, progress)
+            for tag in own:
+                node.cri.remove_image(image={"image": tag})
+            still = [f"Pod {s.metadata.name}" for s in inside.labelled(node.cri)]
+    down(home, choice, progress)
+    choices.forget(home, choice)
+    return {f"node {choice.endpoint}": found}, still
+
+
+def is_own(tag: str) -> bool:
+    """Whether an image's name is one that Loopback serves, or the lab's own."""
+    host, _, name = tag.partition("/")
+    return (host.startswith("localhost:") and name in ("busybox:1", "pause:1")) or host in private.REGISTRIES.values()

@@ -1,0 +1,133 @@
+"""The container engine on the learner's machine (Docker, or Podman, or nerdctl), by its own command line.
+
+The command line finds the engine as the learner's other programs do: DOCKER_HOST, contexts, a virtual machine on a Mac.
+Nothing of that is
+repeated here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+from labkit.node.errors import NodeError
+
+COMMANDS = ("docker", "podman", "nerdctl")
+ANSWERS_WITHIN_S = 5.0
+
+KIND_CLUSTER, KIND_ROLE = "io.x-k8s.kind.cluster", "io.x-k8s.kind.role"
+"""Labels that kind puts on each node's container (kind: pkg/cluster/constants, internal/providers/docker)."""
+
+MINIKUBE = "name.minikube.sigs.k8s.io"
+"""minikube's Docker driver labels a node's container with the profile's name (minikube: pkg/drivers/kic/oci)."""
+
+
+@dataclass(frozen=True)
+class NodeContainer:
+    """One cluster node that is a container: its name, the cluster it is of ("" for none), its role and its state
+    ("running", "paused", "exited", …)."""
+
+    name: str
+    cluster: str
+    role: str
+    state: str
+    pid: int = 0
+    image: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine, by the command that speaks to it."""
+
+    command: str
+
+    @classmethod
+    def find(cls) -> Engine | None:
+        """The first of COMMANDS on PATH, None where there is none. Whether its engine runs is not asked yet."""
+        return next((cls(command) for command in COMMANDS if shutil.which(command)), None)
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [self.command, *arguments]
+
+    def run(self, *arguments: str, timeout: float = ANSWERS_WITHIN_S, stdin: bytes | None = None) -> str:
+        """The standard output of one command of the engine. Raises NodeError, which says why the engine cannot be
+        asked, or what it said."""
+        return self.run_bytes(*arguments, timeout=timeout, stdin=stdin).decode(errors="replace")
+
+    def run_bytes(self, *arguments: str, timeout: float = ANSWERS_WITHIN_S, stdin: bytes | None = None) -> bytes:
+        try:
+            done = subprocess.run(
+                self.argv(*arguments),
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            raise NodeError(
+                f"{self.command} {arguments[0]} did not answer within {timeout:.0f} s.",
+                f"See whether `{self.command} version` answers; DOCKER_HOST and the context decide which engine it asks.",
+            ) from None
+        if done.returncode:
+            raise explain(self.command, done.stderr.decode(errors="replace"), done.returncode)
+        return done.stdout
+
+    def node_containers(self) -> list[NodeContainer]:
+        """Every container that is a node of a kind or minikube cluster, running or not, sorted by cluster, control
+        plane first."""
+        ids: list[str] = []
+        for label in (KIND_CLUSTER, MINIKUBE):
+            ids += self.run("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}").split()
+        found = [as_node(c) for c in self.inspect(*dict.fromkeys(ids))]
+        return sorted(found, key=lambda n: (n.cluster, n.role != "control-plane", n.name))
+
+    def inspect(self, *names: str) -> list[dict[str, Any]]:
+        """What the engine knows of containers. Raises NodeError where one is not there."""
+        if not names:
+            return []
+        return list(json.loads(self.run("inspect", "--type", "container", *names)))
+
+    def node_container(self, name: str) -> NodeContainer:
+        """One container by its name, whatever its labels. Raises NodeError."""
+        return as_node(self.inspect(name)[0])
+
+
+def as_node(inspected: dict[str, Any]) -> NodeContainer:
+    labels = inspected["Config"].get("Labels") or {}
+    cluster = labels.get(KIND_CLUSTER) or labels.get(MINIKUBE) or ""
+    role = labels.get(KIND_ROLE) or ("control-plane" if MINIKUBE in labels else "")
+    state = inspected["State"]
+    status = state.get("Status") or ("running" if state.get("Running") else "exited")
+    return NodeContainer(
+        inspected["Name"].lstrip("/"), cluster, role, status, state.get("Pid", 0), inspected["Config"].get("Image", ""), labels
+    )
+
+
+def explain(command: str, words: str, code: int) -> NodeError:
+    """Make a sentence of what an engine's command line complained about."""
+    said = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
+    low = words.lower()
+    if "permission denied" in low and "sock" in low:
+        return NodeError(
+            f"You may not use {command}: its socket is for another group.",
+            "Join it with `sudo usermod -aG docker $USER`, log in again, and run the command once more.",
+        )
+    if "cannot connect to" in low or "is the docker daemon running" in low or "connection refused" in low:
+        return NodeError(
+            f"{command} is installed, but its engine does not run.",
+            "Start it (Docker Desktop, or `sudo systemctl start docker`).",
+        )
+    if "no such container" in low or "no such object" in low:
+        return NodeError(
+            f"{command} has no such container: {said.rpartition(':')[2].strip()}.",
+            "See `labkit doctor` for the clusters there are.",
+        )
+    if "is not running" in low:
+        return NodeError(f"The node's container is not running ({said}).", f"Start it with `{command} start NAME`.")
+    if "is paused" in low:
+        return NodeError(f"The node's container is paused ({said}).", f"Let it go on with `{command} unpause NAME`.")
+    return NodeError(f"{command} said: {said}", f"Run it by hand to see more: `{command} ps --all`.")

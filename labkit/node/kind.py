@@ -1,0 +1,349 @@
+"""Node kind `kind`: a node of a learner's cluster that is a container of Docker (or Podman), made by kind or minikube.
+
+labkit needs no root for it, only the right to use Docker: commands go through `docker exec`, CRI through the relay.
+Where the learner is root on
+the node's own kernel, the socket is reached directly below /proc/PID/root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.kernel import LocalKernel, Process
+from labkit.kernel.remote import RemoteKernel
+from labkit.node import choice as choices
+from labkit.node import inside, pods, relay
+from labkit.node.base import Node
+from labkit.node.choice import Choice
+from labkit.node.engine import Engine, NodeContainer
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.programs import ensure_programs
+from labkit.node.verdict import Verdict
+
+SOCKETS = (
+    "/run/containerd/containerd.sock",
+    "/var/run/crio/crio.sock",
+    "/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+)
+CLUSTER = "labkit"
+"""The one cluster that labkit makes, and so the only one that it deletes."""
+CLUSTER_CONFIG = Path(__file__).with_name("kind-cluster.yaml")
+CREATE_WITHIN_S = 600.0
+
+
+class KindNode(Node):
+    """One node container of a cluster. Pids are the node's own; where this machine shows the node's processes too,
+    `host_pids` maps them."""
+
+    def __init__(
+        self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None
+    ) -> None:
+        self.home, self.engine, self.container, self.socket = home, engine, container, socket
+        path = relay.start_relay(home, relay_name(container.name), relay_argv(engine, container, socket))
+        with explained(home, container), CriClient(f"unix://{path}") as cri:
+            said = cri.version(timeout=10)
+            driver = cgroup_driver(cri)
+        super().__init__(
+            kind="kind",
+            name=container.name,
+            endpoint=f"unix://{path}",
+            runtime=f"{said.runtime_name} {said.runtime_version}",
+            why=why,
+            lesson=lesson,
+            settings=settings(driver),
+            kernel=RemoteKernel(self.run),
+        )
+        self.images_by = ""
+
+    def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
+        """Run a command on the node; its standard output as bytes. Raises NodeError."""
+        flags = ["exec", "--interactive"] if stdin is not None else ["exec"]
+        return self.engine.run_bytes(*flags, self.container.name, *argv, stdin=stdin, timeout=timeout)
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return self.run(argv, timeout=timeout).decode(errors="replace")
+
+    def write_file(self, path: str, text: str) -> None:
+        self.run(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", path], stdin=text.encode())
+
+    def make_directory(self, path: str, mode: int) -> None:
+        self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])
+
+    def remove_leavings(self, metadata: Any) -> None:
+        """The files that labkit made for the Pod. Its cgroup and logs the runtime and the kubelet look after."""
+        self.run(["rm", "-rf", f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}"])
+
+    def socket_path(self) -> str:
+        return self.socket
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm in ("containerd", "crio")
+
+    def host_pids(self) -> Mapping[int, int]:
+        """The node's pids → this machine's, where this machine's /proc shows the node (Docker on Linux); else empty."""
+        root = self.engine.node_container(self.container.name).pid
+        if sys.platform != "linux" or not root:
+            return {}
+        snapshot = LocalKernel().snapshot(fds=False)
+        if root not in snapshot.processes:
+            return {}
+        inside = [snapshot.processes[root], *snapshot.descendants(root)]
+        depth = len(snapshot.processes[root].ns_pids) - 1
+        return {p.ns_pids[depth]: p.pid for p in inside if len(p.ns_pids) > depth} if depth else {}
+
+    def provide_images(self, progress: Any) -> None:
+        """Make the course's images available on the node (see `labkit.node.inside`)."""
+        programs = ensure_programs(self.home.cache, progress)
+        self.images_by = inside.provide(self.cri, self.run, programs, self.home.data, progress)
+
+
+def settings(driver: str) -> dict[str, Any]:
+    return {
+        "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit"},
+        "container": {"kubelet_root": f"{inside.DIRECTORY}/kubelet"},
+    }
+
+
+def cgroup_driver(cri: CriClient) -> str:
+    """ "systemd" or "cgroupfs", as the runtime says (RuntimeConfig; before containerd 2 and 1.7.2 the verbose Status
+    holds it)."""
+    try:
+        return "systemd" if cri.runtime_config().linux.cgroup_driver == 0 else "cgroupfs"
+    except CriError as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+    return "systemd" if '"SystemdCgroup":true' in cri.status(verbose=True).info.get("config", "").replace(" ", "") else "cgroupfs"
+
+
+def relay_name(node_name: str) -> str:
+    return f"kind-{node_name}"[:40]
+
+
+def relay_argv(engine: Engine, container: NodeContainer, socket: str) -> list[str]:
+    """Directly where this user may enter the node's root, else through the engine."""
+    if os.geteuid() == 0 and container.pid and Path(f"/proc/{container.pid}/root{socket}").exists():
+        return relay.direct(socket, engine.argv("inspect", "--format", "{{.State.Pid}}", container.name))
+    return relay.inside(engine.argv("exec", "--interactive", container.name), socket)
+
+
+@contextlib.contextmanager
+def explained(home: Home, container: NodeContainer) -> Any:
+    """A CRI call that fails because of the relay says what the relay heard."""
+    try:
+        yield
+    except CriError as error:
+        if heard := relay.relay_error(home, relay_name(container.name)):
+            raise NodeError(
+                f"The node {container.name} cannot be reached: {heard}", "See `labkit doctor`, then run `labkit up` again."
+            ) from None
+        raise error from None
+
+
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether a node of a kind cluster can be had here. Never raises."""
+    engine = Engine.find()
+    if engine is None:
+        fix = "install Docker (https://docs.docker.com/get-docker), then kind, then `labkit up --node kind`"
+        return Verdict("kind", False, "There is no docker, podman or nerdctl command here.", fix)
+    try:
+        found = engine.node_containers()
+    except NodeError as error:
+        return Verdict("kind", False, error.happened, error.todo)
+    running = [n for n in found if n.state == "running"]
+    if running:
+        return Verdict("kind", True, f"a cluster in {engine.command}: {describe(running)}", "")
+    if found:
+        return Verdict("kind", False, f"No cluster runs; there is {describe(found)}.", f"{engine.command} start {found[0].name}")
+    if shutil.which("kind"):
+        return Verdict("kind", False, "There is no cluster yet.", "labkit up --node kind makes one called labkit")
+    return Verdict(
+        "kind",
+        False,
+        f"{engine.command} runs, but there is no cluster and no kind command to make one.",
+        "install kind (https://kind.sigs.k8s.io), then `labkit up --node kind`",
+    )
+
+
+def describe(nodes: Sequence[NodeContainer]) -> str:
+    return ", ".join(f"{n.name} (cluster {n.cluster}{'' if n.state == 'running' else ', ' + n.state})" for n in nodes)
+
+
+def pick(engine: Engine, choice: Choice) -> NodeContainer:
+    """The node container that is meant. Raises NodeError with a list where several could be, or with what is wrong with
+    the one."""
+    found = engine.node_containers()
+    meant = [n for n in found if choice.cluster in ("", n.cluster) and choice.node_name in ("", n.name)]
+    if not meant:
+        if choice.cluster or choice.node_name:
+            wanted = " ".join(
+                filter(None, [choice.cluster and f"cluster {choice.cluster}", choice.node_name and f"node {choice.node_name}"])
+            )
+            raise NodeError(f"{engine.command} has no {wanted}.", f"There is {describe(found) or 'no cluster at all'}.")
+        raise NodeError("There is no kind cluster.", "`labkit up --node kind` makes one where the kind command is installed.")
+    own = [n for n in meant if n.cluster == CLUSTER and n.role == "worker"]
+    if len(meant) > 1 and not own:
+        raise NodeError(
+            f"Several nodes could be meant: {describe(meant)}.",
+            "Choose one with --cluster NAME or --node-name NAME (LABKIT_CLUSTER, LABKIT_NODE_NAME).",
+        )
+    node = (own or meant)[0]
+    if node.state == "paused":
+        raise NodeError(f"The node {node.name} is paused.", f"Let it go on with `{engine.command} unpause {node.name}`.")
+    if node.state != "running":
+        raise NodeError(
+            f"The node {node.name} does not run (it is {node.state}).", f"Start it with `{engine.command} start {node.name}`."
+        )
+    return node
+
+
+def find_socket(engine: Engine, container: NodeContainer) -> str:
+    """Where the runtime listens inside of the node. Raises NodeError."""
+    script = "for s in " + " ".join(SOCKETS) + '; do [ -S "$s" ] && echo "$s"; done; true'
+    said = engine.run("exec", container.name, "sh", "-c", script, timeout=20).split()
+    if not said:
+        raise NodeError(
+            f"No container runtime listens in the node {container.name}.",
+            f"Looked for {', '.join(SOCKETS)}. Is the node still starting?",
+        )
+    return said[0]
+
+
+def need_engine() -> Engine:
+    engine = Engine.find()
+    if engine is None:
+        raise NodeError("There is no docker, podman or nerdctl command here.", "Install Docker, then kind, and run this again.")
+    return engine
+
+
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> KindNode:
+    """A Node for the chosen cluster node, with the course's images on it. Raises NodeError."""
+    engine = need_engine()
+    container = pick(engine, choice)
+    node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
+    node.provide_images(progress)
+    choices.remember(home, Choice("kind", container.cluster, container.name))
+    return node
+
+
+def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
+    """Connect to the cluster's node once, so that relay and images are there; makes the cluster `labkit` when there is
+    none. Its status."""
+    engine = need_engine()
+    if not engine.node_containers() and not choice.node_name and choice.cluster in ("", CLUSTER):
+        make_cluster(engine, progress)
+    node = connect(home, choice, why="", lesson=None, progress=progress)
+    node.close()
+    return report(home, Choice("kind", node.container.cluster, node.container.name))
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The node's state, asked at this moment."""
+    down = {"node": "kind", "state": "down", "endpoint": None, "runtime": None, "pid": None, "since": None}
+    try:
+        engine = need_engine()
+        container = pick(engine, choice)
+        path = relay.socket_of(home, relay_name(container.name))
+        with explained(home, container), CriClient(f"unix://{path}", timeout=10) as cri:
+            said = cri.version()
+    except (NodeError, CriError) as error:
+        return {**down, "error": str(error)}
+    started = engine.inspect(container.name)[0]["State"].get("StartedAt")
+    runtime = {"name": said.runtime_name, "version": said.runtime_version}
+    return {
+        "node": "kind",
+        "state": "ready",
+        "endpoint": f"unix://{path}",
+        "runtime": runtime,
+        "pid": container.pid,
+        "since": started,
+        "cluster": container.cluster,
+        "name": container.name,
+    }
+
+
+def make_cluster(engine: Engine, progress: Any) -> None:
+    """`kind create cluster --name labkit`: a control plane and a worker called sim-worker, containerd ready for the
+    lab's registry names."""
+    if not shutil.which("kind"):
+        raise NodeError(
+            "There is no kind cluster, and no kind command to make one.",
+            "Install kind (https://kind.sigs.k8s.io), then run this again.",
+        )
+    progress(f"making a kind cluster called {CLUSTER} (a control plane and the node sim-worker); this takes some minutes")
+    provider = {} if engine.command == "docker" else {"KIND_EXPERIMENTAL_PROVIDER": engine.command}
+    done = subprocess.run(
+        ["kind", "create", "cluster", "--name", CLUSTER, "--config", str(CLUSTER_CONFIG), "--wait", "120s"],
+        capture_output=True,
+        text=True,
+        timeout=CREATE_WITHIN_S,
+        env={**os.environ, **provider},
+    )
+    if done.returncode:
+        raise NodeError(
+            f"kind could not make the cluster: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
+            f"Run it by hand to see all of it: kind create cluster --name {CLUSTER} --config {CLUSTER_CONFIG}",
+        )
+
+
+def down(home: Home, choice: Choice, progress: Any) -> int:
+    """Remove labkit's Pods from the node and end the relay; delete the cluster if it is the one that labkit made. How
+    many Pods were removed."""
+    removed = 0
+    with contextlib.suppress(NodeError, CriError):
+        engine = need_engine()
+        container = pick(engine, choice)
+        node = KindNode(home, engine, container, find_socket(engine, container), why="")
+        for sandbox in inside.labelled(node.cri):
+            pods.remove_sandbox(node.cri, sandbox.id)
+            node.remove_leavings(sandbox.metadata)
+            removed += 1
+        node.run(inside.sh(inside.STOP))
+        node.close()
+    if choice.cluster == CLUSTER and shutil.which("kind"):
+        progress(f"deleting the cluster {CLUSTER}")
+        subprocess.run(["kind", "delete", "cluster", "--name", CLUSTER], capture_output=True, timeout=CREATE_WITHIN_S)
+    stop(home, choice.node_name)
+    return removed
+
+
+def stop(home: Home, node_name: str) -> None:
+    """End the relay of a node, and with it every `docker exec` that it runs."""
+    relay.stop_relay(home, relay_name(node_name))
+
+
+def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
+    """Remove everything of labkit's from the node. ({kind: [what was there]}, [what is still there])."""
+    found: list[str] = []
+    still: list[str] = []
+    try:
+        engine = need_engine()
+        container = pick(engine, choice)
+        node = KindNode(home, engine, container, find_socket(engine, container), why="")
+    except (NodeError, CriError):
+        pass  # the node is gone or does not run: nothing of labkit's runs there, and a deleted node keeps no file
+    else:
+        found, still = clean_node(node, progress)
+        node.close()
+    down(home, choice, progress)
+    choices.forget(home, choice)
+    return {f"node {choice.node_name}": found}, still
+
+
+def clean_node(node: KindNode, progress: Any) -> tuple[list[str], list[str]]:
+    """Remove labkit's Pods, images and files from a node. (What was there, what is still there)."""
+    progress(f"removing labkit's Pods, images and files from {node.name}")
+    found = inside.left(node.cri, node.run)
+    for sandbox in inside.labelled(node.cri):
+        pods.remove_sandbox(node.cri, sandbox.id)
+    inside.remove(node.cri, node.run)
+    return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run)]

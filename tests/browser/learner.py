@@ -1,0 +1,125 @@
+"""What a learner does and sees in a notebook in JupyterLab, told in her terms."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+
+import nbformat
+from PIL import Image
+from playwright.sync_api import Locator, Page, ViewportSize, expect
+
+from labkit.views.style import contrast
+from tests.browser.jupyterlab import NOTEBOOKS, THEMES, JupyterLab
+
+SECOND = 1000.0
+LAPTOP: ViewportSize = {"width": 1280, "height": 800}
+HALF_A_SCREEN: ViewportSize = {"width": 700, "height": 800}
+ERRORS = ", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr"))
+FIGURES = ".jp-RenderedSVG > img, .jp-RenderedImage > img"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A notebook opened in `page`. `cells` are the sources of its cells, `kinds` their kinds ("code", "markdown")."""
+
+    page: Page
+    cells: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    @classmethod
+    def opens(cls, page: Page, jupyterlab: JupyterLab, lesson: str, outputs: bool) -> Learner:
+        """Open the notebook of `lesson` ("02"). Without `outputs` the committed ones are taken out: what is seen then was run."""
+        (original,) = NOTEBOOKS.glob(f"{lesson}-*.ipynb")
+        notebook = nbformat.read(original, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and not outputs:
+                cell.update(outputs=[], execution_count=None)
+        nbformat.write(notebook, jupyterlab.notebooks / original.name)
+        page.goto(jupyterlab.address(original.name))
+        learner = cls(page, tuple(cell.source for cell in notebook.cells), tuple(cell.cell_type for cell in notebook.cells))
+        expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(notebook.cells), timeout=60 * SECOND)
+        learner._wait_until_idle()
+        return learner
+
+    def runs_all(self) -> None:
+        """Run → Run All Cells, and wait for the last cell's number."""
+        self._menu("Run", "Run All Cells")
+        self._wait_for_number(max(self.cells_of("code")))
+        self._wait_until_idle()
+
+    def switches_theme(self, theme: str) -> None:
+        """Settings → Theme → JupyterLab Light or Dark."""
+        self._menu("Settings", "Theme", THEMES[theme])
+        expect(self.page.locator(f'body[data-jp-theme-light="{"true" if theme == "light" else "false"}"]')).to_be_attached()
+
+    def runs_to(self, cell: int) -> None:
+        """Shift-Enter from the selected cell on, up to and with the cell of that number."""
+        active = self.page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
+        for _ in range(int(active.get_attribute("data-windowed-list-index") or 0), cell + 1):
+            self.page.keyboard.press("Shift+Enter")
+        self._wait_for_number(cell)
+
+    def chooses(self, cell: int, option: str) -> None:
+        """Click on an option of the prediction below a cell."""
+        self.cell(cell).get_by_role("radio", name=option, exact=True).check()
+
+    def cells_of(self, kind: str) -> list[int]:
+        """The numbers of the "code" or "markdown" cells."""
+        return [number for number, its in enumerate(self.kinds) if its == kind]
+
+    def output(self, cell: int) -> str:
+        return self.cell(cell).locator(".jp-OutputArea-output").last.text_content() or ""
+
+    def cell(self, number: int) -> Locator:
+        return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{number}"]')
+
+    def numbers(self) -> list[str]:
+        """What stands before the code cells: ["[1]:", "[2]:", …]."""
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+
+    def errors(self) -> list[str]:
+        return self.page.locator(ERRORS).all_text_contents()
+
+    def figures(self) -> list[Locator]:
+        return self.page.locator(FIGURES).all()
+
+    def where(self, words: str) -> list[int]:
+        """The numbers of the cells whose source contains `words`."""
+        return [number for number, source in enumerate(self.cells) if words in source]
+
+    def _menu(self, *names: str) -> None:
+        for name in names:
+            self.page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(name, exact=True).click()
+
+    def _wait_for_number(self, cell: int) -> None:
+        """A code cell has its number when the kernel has run it, [*] or [ ] before. An error ends the wait: it ends the run."""
+        number = self.cell(cell).locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]:"))
+        expect(number.or_(self.page.locator(ERRORS)).first).to_be_attached(timeout=120 * SECOND)
+        if errors := self.errors():
+            raise AssertionError("The notebook says:\n" + "\n".join(errors))
+
+    def _wait_until_idle(self) -> None:
+        expect(self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')).to_be_visible(timeout=60 * SECOND)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What an eye makes of a picture: its background (#rrggbb), and the contrast of its strongest ink (1…21, WCAG)."""
+
+    background: str
+    ink: float
+
+    @classmethod
+    def of(cls, element: Locator) -> Looks:
+        picture = Image.open(io.BytesIO(element.screenshot())).convert("RGB")
+        background = _hex(picture.getpixel((2, 2)))
+        colours = picture.getcolors(picture.width * picture.height) or []
+        # A hundred pixels are less than one letter has; a single one may be an artefact.
+        return cls(background, max((contrast(background, _hex(colour)) for count, colour in colours if count > 100), default=1.0))
+
+
+def _hex(colour: object) -> str:
+    assert isinstance(colour, tuple)
+    return "#" + "".join(f"{part:02x}" for part in colour[:3])

@@ -1,0 +1,78 @@
+"""The notebooks as a learner meets them: JupyterLab in Chromium, Run All, the figures, the predictions, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from labkit.views.style import contrast
+from tests.browser.learner import HALF_A_SCREEN, Learner, Looks
+
+pytestmark = pytest.mark.browser
+Opens = Callable[..., Learner]
+READABLE = 4.5
+"""The contrast that text needs (WCAG 2.2, 1.4.3)."""
+
+
+@pytest.mark.parametrize("lesson", ["00", "02"])
+def test_run_all(lesson: str, learner: Opens) -> None:
+    """Every cell runs without an error; every figure is there, turns from light to dark with the page, fits half a screen."""
+    notebook = learner(lesson)
+    assert not notebook.figures()
+
+    notebook.runs_all()
+
+    assert not notebook.errors()
+    assert notebook.numbers() == [f"[{number}]:" for number in range(1, len(notebook.cells_of("code")) + 1)]
+    assert len(notebook.figures()) == len(notebook.where("labkit.process_tree(") + notebook.where("labkit.namespace_matrix("))
+    assert_readable(notebook, "light")
+
+    notebook.switches_theme("dark")
+    assert_readable(notebook, "dark")
+    assert_no_wider_than_text(notebook)
+
+
+def test_before_anything_is_run(learner: Opens) -> None:
+    """The committed figures show in a notebook that is not trusted yet, on a dark page too."""
+    notebook = learner("02", theme="dark", outputs=True)
+
+    assert len(notebook.figures()) == len(notebook.where("labkit.process_tree(") + notebook.where("labkit.namespace_matrix("))
+    assert_readable(notebook, "dark")
+
+
+def test_predictions(learner: Opens) -> None:
+    """The learner works downwards, chooses an answer, runs the experiment, and is told how both go together."""
+    notebook = learner("02")
+    sandbox, sharing = notebook.where("How many processes does a sandbox") + notebook.where("web and sidecar share, apart")
+    for question, option, said in (
+        (sandbox, "two", "Seen: two. You predicted the same."),
+        (sharing, "net and ipc", "Seen: net, ipc and uts. You had predicted: net and ipc."),
+    ):
+        answer = next(number for number in notebook.where("guess.seen(") if number > question)
+
+        notebook.runs_to(question)
+        notebook.chooses(question, option)
+        notebook.runs_to(answer)
+
+        assert said in notebook.output(answer)
+
+
+def assert_readable(notebook: Learner, theme: str) -> None:
+    """Each figure is loaded and can be read on a page of that theme."""
+    for figure in notebook.figures():
+        figure.scroll_into_view_if_needed()
+        assert figure.evaluate("picture => picture.complete && picture.naturalWidth > 100 && picture.naturalHeight > 50")
+        looks = Looks.of(figure)
+        assert contrast(looks.background, {"light": "#ffffff", "dark": "#111111"}[theme]) < 1.2
+        assert looks.ink > READABLE
+
+
+def assert_no_wider_than_text(notebook: Learner) -> None:
+    """Beside another window, no figure is cut off."""
+    notebook.page.set_viewport_size(HALF_A_SCREEN)
+    for figure in notebook.figures():
+        figure.scroll_into_view_if_needed()
+        picture, text = figure.bounding_box(), notebook.page.locator(".jp-RenderedMarkdown").first.bounding_box()
+        assert picture and text
+        assert 100 < picture["width"] <= text["width"]
