@@ -25,7 +25,7 @@ def test_run_all(lesson: str, learner: Opens) -> None:
 
     assert not notebook.errors()
     assert notebook.numbers() == [f"[{number}]:" for number in range(1, len(notebook.cells_of("code")) + 1)]
-    assert len(notebook.figures()) == len(notebook.where("labkit.process_tree(") + notebook.where("labkit.namespace_matrix("))
+    assert len(notebook.figures()) == len(draws(notebook))
     assert_readable(notebook, "light")
 
     notebook.switches_theme("dark")
@@ -37,25 +37,35 @@ def test_before_anything_is_run(learner: Opens) -> None:
     """The committed figures show in a notebook that is not trusted yet, on a dark page too."""
     notebook = learner("02", theme="dark", outputs=True)
 
-    assert len(notebook.figures()) == len(notebook.where("labkit.process_tree(") + notebook.where("labkit.namespace_matrix("))
+    assert len(notebook.figures()) == len(draws(notebook))
     assert_readable(notebook, "dark")
 
 
 def test_predictions(learner: Opens) -> None:
     """The learner works downwards, chooses an answer, runs the experiment, and is told how both go together."""
     notebook = learner("02")
-    sandbox, sharing = notebook.where("How many processes does a sandbox") + notebook.where("web and sidecar share, apart")
+    sandbox, sharing = asks(notebook, "How many new processes") + asks(notebook, "In which namespaces")
     for question, option, said in (
         (sandbox, "two", "Seen: two. You predicted the same."),
         (sharing, "net and ipc", "Seen: net, ipc and uts. You had predicted: net and ipc."),
     ):
-        answer = next(number for number in notebook.where("guess.seen(") if number > question)
+        answer = next(number for number in asks(notebook, "guess.seen(") if number > question)
 
         notebook.runs_to(question)
         notebook.chooses(question, option)
         notebook.runs_to(answer)
 
         assert said in notebook.output(answer)
+
+
+def draws(notebook: Learner) -> list[int]:
+    """The cells that make a figure."""
+    return asks(notebook, "labkit.process_tree(") + asks(notebook, "labkit.namespace_matrix(")
+
+
+def asks(notebook: Learner, code: str) -> list[int]:
+    """The code cells, not the prose, in which this stands."""
+    return [number for number in notebook.where(code) if number in notebook.cells_of("code")]
 
 
 def assert_readable(notebook: Learner, theme: str) -> None:
