@@ -161,10 +161,12 @@ class Node:
     def sandboxes(self, pod: PodSnapshot | Manifest | str) -> list[Any]:
         if isinstance(pod, PodSnapshot):
             return list(self.cri.list_pod_sandbox(filter={"id": pod.id}).items)
-        name = pod if isinstance(pod, str) else pod["metadata"]["name"]
-        namespace = None if isinstance(pod, str) else pod["metadata"].get("namespace", "default")
+        if isinstance(pod, str):
+            return [s for s in self.cri.list_pod_sandbox().items if s.metadata.name == pod]
+        metadata = pod["metadata"]
+        wanted = {"name": metadata["name"], "namespace": metadata.get("namespace", "default"), "uid": metadata.get("uid")}
         return [
-            s for s in self.cri.list_pod_sandbox().items if s.metadata.name == name and namespace in (None, s.metadata.namespace)
+            s for s in self.cri.list_pod_sandbox().items if all(v in (None, getattr(s.metadata, k)) for k, v in wanted.items())
         ]
 
     def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:
@@ -269,6 +271,21 @@ class Node:
         """Hold the node's kubelet still while Pods are made by hand; where there is none it does nothing (see
         `labkit.node.hold`)."""
         return Hold()
+
+    @property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api` of the cluster that the node is of. Raises NodeError where it is of none."""
+        raise NodeError(
+            f"The node {self.name} is of no cluster, so there is no Kubernetes API.", "Use node.cri, or a node of kind `kind`."
+        )
+
+    def remove_all_pods(self) -> int:
+        """Remove every Pod that labkit made on this node, of any lesson; how many."""
+        own = [s for s in self.cri.list_pod_sandbox().items if is_ours(s.labels)]
+        for sandbox in own:
+            pods.remove_sandbox(self.cri, sandbox.id)
+            self.remove_leavings(sandbox.metadata)
+        return len(own)
 
     def host_pids(self) -> Mapping[int, int]:
         """The node's pids → this machine's, where the two differ and this machine shows both; else empty."""

@@ -20,7 +20,7 @@ from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import inside, kind, pods, private, status
+from labkit.node import inside, kind, private, status
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -185,10 +185,7 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove labkit's Pods from the node, and end what labkit started for it on this machine. How many Pods were removed."""
     removed = 0
     with contextlib.suppress(NodeError, CriError), contextlib.closing(open_node(home, choice.endpoint)) as node:
-        for sandbox in inside.labelled(node.cri):
-            pods.remove_sandbox(node.cri, sandbox.id)
-            node.remove_leavings(sandbox.metadata)
-            removed += 1
+        removed = node.remove_all_pods()
     Loopback(home).stop()
     if choice.endpoint.startswith("docker://"):
         kind.stop(home, choice.endpoint.removeprefix("docker://").partition("/")[0])

@@ -20,11 +20,12 @@ from labkit.cri import CriClient, CriError
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import choice as choices
-from labkit.node import inside, pods, relay
+from labkit.node import inside, relay
 from labkit.node.base import Node
 from labkit.node.choice import Choice
-from labkit.node.engine import Engine, NodeContainer
+from labkit.node.engine import KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
+from labkit.node.hold import Hold, KubeletHold, let_go
 from labkit.node.home import Home
 from labkit.node.programs import ensure_programs
 from labkit.node.verdict import Verdict
@@ -88,6 +89,31 @@ class KindNode(Node):
 
     def is_runtime(self, process: Process) -> bool:
         return process.comm in ("containerd", "crio")
+
+    def kubelet_held(self) -> Hold:
+        return KubeletHold(self, asks=self.container.cluster != CLUSTER)
+
+    @property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api`, by the context that kind or minikube wrote into the kubeconfig. Raises NodeError."""
+        from kubernetes import client, config
+
+        context = f"kind-{self.container.cluster}" if KIND_CLUSTER in self.container.labels else self.container.cluster
+        try:
+            return client.CoreV1Api(config.new_client_from_config(context=context))
+        except (config.ConfigException, OSError) as error:
+            fix = f"kind export kubeconfig --name {self.container.cluster}"
+            raise NodeError(
+                f"There is no kubeconfig for the cluster {self.container.cluster} ({error}).", f"Try: {fix}"
+            ) from None
+
+    def cluster_name(self) -> str:
+        """What the cluster calls this node: kubeadm's choice for sim-worker, else the host's name."""
+        return (
+            "sim-worker"
+            if self.container.cluster == CLUSTER and self.container.role == "worker"
+            else self.shell(["hostname"]).strip()
+        )
 
     def host_pids(self) -> Mapping[int, int]:
         """The node's pids → this machine's, where this machine's /proc shows the node (Docker on Linux); else empty."""
@@ -303,10 +329,8 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
         engine = need_engine()
         container = pick(engine, choice)
         node = KindNode(home, engine, container, find_socket(engine, container), why="")
-        for sandbox in inside.labelled(node.cri):
-            pods.remove_sandbox(node.cri, sandbox.id)
-            node.remove_leavings(sandbox.metadata)
-            removed += 1
+        removed = node.remove_all_pods()
+        let_go(node)
         node.run(inside.sh(inside.STOP))
         node.close()
     if choice.cluster == CLUSTER and shutil.which("kind"):
@@ -343,7 +367,7 @@ def clean_node(node: KindNode, progress: Any) -> tuple[list[str], list[str]]:
     """Remove labkit's Pods, images and files from a node. (What was there, what is still there)."""
     progress(f"removing labkit's Pods, images and files from {node.name}")
     found = inside.left(node.cri, node.run)
-    for sandbox in inside.labelled(node.cri):
-        pods.remove_sandbox(node.cri, sandbox.id)
+    node.remove_all_pods()
+    let_go(node)
     inside.remove(node.cri, node.run)
     return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run)]
