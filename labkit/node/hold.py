@@ -35,6 +35,7 @@ CONSENT = "LABKIT_HOLD"
 WATCHER = """
 flag=$1 silent=$2 end=$(( $(date +%s) + $3 ))
 shift 3
+echo $$ >"$flag"
 kill -STOP "$@"
 while now=$(date +%s) && [ -e "$flag" ] && [ $((now - $(stat -c %Y "$flag"))) -lt "$silent" ] && [ "$now" -lt "$end" ];
 do sleep 1; done
@@ -90,7 +91,6 @@ class KubeletHold(Hold):
             self.lease = lease_of(self.node)
             refuse_limits(self.node)
             longest = 24 * 3600 if self.lease else WITHOUT_LEASE_S
-            self.node.run(["touch", FLAG])
             watcher = ["sh", "-c", WATCHER, "labkit-hold", FLAG, str(SILENT_S), str(longest), *map(str, pids)]
             self.node.engine.run("exec", "--detach", self.node.container.name, *watcher)
             self.done.clear()
@@ -125,10 +125,19 @@ class KubeletHold(Hold):
             number += 1
 
 
+LET_GO = f"""
+read -r watcher <{FLAG} 2>/dev/null || exit 0
+rm -f {FLAG}
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    kill -0 "$watcher" 2>/dev/null || exit 0
+    sleep 0.1
+done
+"""
+
+
 def let_go(node: KindNode) -> None:
-    """Let a kubelet go on that a hold of labkit's stopped, if there is one: without the flag the watcher ends the hold
-    within a second."""
-    node.run(["sh", "-c", f"rm -f {FLAG}; while pgrep -f labkit-hold >/dev/null 2>&1; do sleep 0.1; done"])
+    """Let a kubelet go on that labkit holds, if it does: without the flag the watcher ends the hold within a second."""
+    node.run(["sh", "-c", LET_GO])
 
 
 def ask(name: str) -> None:

@@ -39,11 +39,10 @@ class Home:
         elif os.geteuid() == 0:
             home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))
         else:
-            home = cls(
-                platformdirs.user_runtime_path("labkit"),
-                platformdirs.user_data_path("labkit"),
-                platformdirs.user_cache_path("labkit"),
-            )
+            data = platformdirs.user_data_path("labkit")
+            runtime = environ.get("XDG_RUNTIME_DIR", "")
+            run = Path(runtime, "labkit") if os.path.isdir(runtime) else data / "run"
+            home = cls(run, data, platformdirs.user_cache_path("labkit"))
         if len(os.fsencode(f"{home.socket}.ttrpc")) > SOCKET_PATH_MAX:
             raise NodeError(
                 f"The path {home.socket} is longer than a Unix socket's may be ({SOCKET_PATH_MAX} bytes).",

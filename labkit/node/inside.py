@@ -52,6 +52,15 @@ true
 """
 
 
+CGROUPS = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do for g in labkit labkit.slice; do [ ! -d $d/$g ] || echo $d/$g; done; done"
+"""Prints the lab's cgroups: `labkit` where the runtime makes cgroups itself, `labkit.slice` where systemd does."""
+
+REMOVE_CGROUPS = f"""
+if command -v systemctl >/dev/null; then systemctl stop labkit.slice; fi
+for g in $({CGROUPS}); do find $g -depth -type d -exec rmdir {{}} ';'; done
+"""
+
+
 def sh(script: str) -> Sequence[str]:
     return ["sh", "-c", script]
 
@@ -158,10 +167,11 @@ def remove(cri: CriClient, run: Run) -> None:
             cri.remove_image(image={"image": tag})
     paths = [DIRECTORY, *(f"{certs}/{host}" for host in REGISTRIES.values() if certs)]
     run(["rm", "-rf", *paths])
+    run(sh(f"( {REMOVE_CGROUPS} ) >/dev/null 2>&1; true"))
 
 
 def left(cri: CriClient, run: Run) -> list[str]:
-    """What of labkit's is on the node: files, images, Pods. For the proof of `clean`."""
+    """What of labkit's is on the node: files, images, Pods, cgroups. For the proof of `clean`."""
     found = [
         f"image {tag}"
         for image in cri.list_images().images
@@ -172,7 +182,8 @@ def left(cri: CriClient, run: Run) -> list[str]:
     certs = config_path(cri)
     paths = [DIRECTORY, *(f"{certs}/{host}" for host in REGISTRIES.values() if certs)]
     said = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
-    return found + [f"file {line}" for line in said.decode().splitlines()]
+    found += [f"file {line}" for line in said.decode().splitlines()]
+    return found + [f"cgroup {line}" for line in run(sh(CGROUPS)).decode().splitlines()]
 
 
 def labelled(cri: CriClient) -> list[Any]:

@@ -81,8 +81,10 @@ class KindNode(Node):
         self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])
 
     def remove_leavings(self, metadata: Any) -> None:
-        """The files that labkit made for the Pod. Its cgroup and logs the runtime and the kubelet look after."""
-        self.run(["rm", "-rf", f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}"])
+        """The files and the cgroup that were made for the Pod."""
+        logs = f"{inside.DIRECTORY}/log/pods/{metadata.namespace}_{metadata.name}_{metadata.uid}"
+        script = 'rm -rf "$1" "$2"; find /sys/fs/cgroup -depth -type d -path \'*/labkit/*\' -name "pod$3" -exec rmdir {} \';\''
+        self.run(["sh", "-c", script, "sh", f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}", logs, metadata.uid])
 
     def socket_path(self) -> str:
         return self.socket
@@ -135,7 +137,7 @@ class KindNode(Node):
 
 def settings(driver: str) -> dict[str, Any]:
     return {
-        "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit"},
+        "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit", "log_root": f"{inside.DIRECTORY}/log/pods"},
         "container": {"kubelet_root": f"{inside.DIRECTORY}/kubelet"},
     }
 

@@ -205,7 +205,7 @@ def _programs(binaries: list[Path], plugins: list[Path], library_path: str, sour
 
 
 def _executable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return os.path.isfile(path) and os.access(path, os.X_OK)  # pathlib raises where a directory may not be searched
 
 
 def _version(program: Path) -> str:

@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 from labkit.node import Home
-from labkit.node.programs import ensure_programs
 from tests.conftest import CI, labkit
-
-
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    """The cache with the node's programs, brought once for all tests."""
-    cache = Home.find().cache
-    ensure_programs(cache)
-    return cache
 
 
 @pytest.fixture

@@ -1,0 +1,284 @@
+"""Node kinds `kind` and `cri:docker://…` on a stand-in for a kind node, in a real Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labkit as lab
+from labkit.node import Home
+from tests.conftest import ROOT, labkit
+from tests.live.test_pods import SLEEP, WEB, manifest
+from tests.standin.engine import Engine, User
+from tests.standin.node import StandIn
+from tests.standin.node import node as running_node
+
+pytestmark = pytest.mark.live
+pytest_plugins = ("tests.standin.fixtures",)
+
+AS_USER = """
+mount --bind "$1" "$3/python" && mount --bind "$2" "$3/course" && cd "$3/course" && shift 3
+exec setpriv --reuid "$1" --regid "$2" --groups "$3" -- sh -c 'shift 3; exec "$@"' sh "$@"
+"""
+INSIDE = """
+for link in /proc/[0-9]*/ns/*; do printf '%s ' "$link"; readlink "$link"; done
+"""
+
+
+@pytest.fixture
+def docker(engine: Engine, standin: StandIn, own_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine as this process's own, a home of its own, and the node as it was afterwards."""
+    for name, value in engine.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LABKIT_NODE", "kind")
+    monkeypatch.setenv("LABKIT_HOLD", "yes")
+    yield engine
+    if standin.pid:
+        labkit("clean", check=False)
+
+
+def up(*arguments: str) -> dict:
+    return json.loads(labkit("up", "--json", *arguments).stdout)
+
+
+def state_of(engine: Engine) -> dict[str, set[str]]:
+    """What Docker has."""
+    return {
+        "containers": set(engine.run("ps", "--all", "--format", "{{.Names}} {{.Image}}").splitlines()),
+        **{what: set(engine.run(what, "ls", "--quiet").split()) for what in ("network", "volume", "image")},
+    }
+
+
+def on_node(standin: StandIn) -> dict[str, set[str]]:
+    """What the node has, by its own tools."""
+    ask = {
+        "processes": "ps -eo comm=",
+        "mounts": "grep -v -e /proc/ /proc/mounts",
+        "namespaces": "ls /run/netns 2>/dev/null",
+        "images": "ctr -n k8s.io images ls -q",
+        "containers": "ctr -n k8s.io containers ls -q",
+        "tenants": "ctr namespaces ls -q",
+        "files": "find /etc /var/lib/labkit /var/log/pods /run -path /run/containerd -prune -o -print 2>/dev/null",
+        "cgroups": "find /sys/fs/cgroup -type d",
+    }
+    return {what: set(standin.exec("sh", "-c", f"{script}; true").splitlines()) for what, script in ask.items()}
+
+
+def test_ps_is_what_the_node_itself_says(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    for pod in (manifest("two", SLEEP, WEB), manifest("shared", SLEEP, WEB, shareProcessNamespace=True), manifest("host", hostNetwork=True)):
+        node.start_pod(pod)
+    processes = [p for pod in json.loads(labkit("ps", "--json").stdout)["pods"] for p in pod["processes"]]
+    links = dict(line.split(" ", 1) for line in standin.exec("sh", "-c", INSIDE).splitlines() if line.count(" ") == 1)
+    lsns = json.loads(standin.exec("lsns", "-J", "-o", "NS,TYPE,NPROCS"))["namespaces"]
+    counted = {int(n["ns"]): (n["type"], int(n["nprocs"])) for n in lsns}
+    host = {i for p in processes if p["role"] == "shim" for i in p["namespaces"].values()}
+    assert [p["role"] for p in processes].count("application") == 5
+    for process in processes:
+        for type, inode in process["namespaces"].items():
+            assert links[f"/proc/{process['pid']}/ns/{type}"] == f"{type}:[{inode}]"
+            assert counted[inode][0] == type
+            if inode not in host:
+                assert counted[inode][1] == sum(inode in p["namespaces"].values() for p in processes)
+        on_host = Path(f"/proc/{process['host_pid']}/status").read_text()
+        assert str(process["pid"]) in next(line for line in on_host.splitlines() if line.startswith("NSpid:")).split()
+
+
+def test_pulls_are_real_and_the_password_is_wanted(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    node.cri.remove_image(image={"image": "registry.lab/busybox:1"})
+    assert node.start_pod(manifest("puller")).state == "Ready"
+    private = manifest("private", {**SLEEP, "image": "private.registry.lab/busybox:1"})
+    with pytest.raises(lab.CriError, match=r"401|authoriz|credentials"):
+        node.start_pod(private)
+    assert node.start_pod(private, auth={"username": "learner", "password": "container"}).state == "Ready"
+    assert "docker-registry" in standin.exec("ps", "-eo", "comm=")
+
+
+def test_clean_leaves_docker_and_the_node_as_they_were(docker: Engine, standin: StandIn) -> None:
+    docker_before, node_before = state_of(docker), on_node(standin)
+    up()
+    node = lab.connect(lesson="test")
+    node.start_pod(manifest("a", SLEEP, WEB))
+    assert on_node(standin) != node_before
+    report = json.loads(labkit("clean", "--json").stdout)
+    assert report["left"] == []
+    assert any("Pod a" in found for names in report["removed"].values() for found in names)
+    assert state_of(docker) == docker_before
+    after = on_node(standin)
+    assert {what: after[what] ^ node_before[what] for what in after if after[what] != node_before[what]} == {}
+
+
+def test_another_learners_pods_are_left_alone(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    config = {"metadata": {"name": "theirs", "namespace": "default", "uid": "4711"}, "linux": {}}
+    theirs = node.cri.run_pod_sandbox(config=config).pod_sandbox_id
+    try:
+        with pytest.raises(lab.NodeError, match="not made by labkit"):
+            node.remove_pod("theirs")
+        labkit("clean")
+        assert theirs in standin.exec("ctr", "-n", "k8s.io", "containers", "ls", "-q")
+    finally:
+        up()
+        with contextlib.closing(lab.connect()) as again:
+            again.cri.stop_pod_sandbox(pod_sandbox_id=theirs)
+            again.cri.remove_pod_sandbox(pod_sandbox_id=theirs)
+
+
+def test_relay_killed_and_node_restarted(docker: Engine, standin: StandIn) -> None:
+    """The next call works, or says in a sentence what to run; `labkit up` always helps."""
+    up()
+    node = lab.connect(lesson="test")
+    relay = int(Path(f"{node.cri.path}.lock").read_text())
+    os.kill(relay, signal.SIGKILL)
+    with pytest.raises(lab.CriError) as refused:
+        node.cri.version()
+    assert "labkit up" in str(refused.value)
+    again = lab.connect(lesson="test")
+    assert again.cri.version().runtime_name == "containerd"
+    standin.restart()
+    assert again.cri.version(timeout=30).runtime_name == "containerd"
+    assert lab.connect(lesson="test").start_pod(manifest("after")).state == "Ready"
+
+
+def test_a_node_stopped_paused_or_deleted(docker: Engine) -> None:
+    with running_node(docker, name="brief-control-plane", cluster="brief") as brief:
+        up("--cluster", "brief")
+        brief.pause()
+        assert "docker unpause brief-control-plane" in labkit("up", "--cluster", "brief", check=False).stderr
+        brief.unpause()
+        brief.stop()
+        failed = labkit("up", "--cluster", "brief", check=False)
+        assert failed.returncode == 1 and "docker start brief-control-plane" in failed.stderr
+        brief.remove()
+        failed = labkit("status", check=False)
+        assert failed.returncode == 1 and "no cluster brief" in failed.stdout
+        assert json.loads(labkit("clean", "--json").stdout)["left"] == []
+
+
+def test_two_clusters_are_listed(docker: Engine, standin: StandIn) -> None:
+    with running_node(docker, name="second-control-plane", cluster="second"):
+        failed = labkit("up", check=False)
+        assert failed.returncode == 1 and "kind-control-plane" in failed.stderr and "second-control-plane" in failed.stderr
+        assert up("--cluster", "second")["name"] == "second-control-plane"
+        assert up("--node-name", "kind-control-plane")["cluster"] == "kind"
+        assert "no cluster nowhere" in labkit("up", "--cluster", "nowhere", check=False).stderr
+
+
+def test_a_socket_inside_of_a_container(docker: Engine, standin: StandIn) -> None:
+    said = up("--node", f"cri:docker://{standin.name}/run/containerd/containerd.sock")
+    assert said["node"] == "cri" and said["runtime"]["name"] == "containerd"
+    node = lab.connect(f"cri:docker://{standin.name}/run/containerd/containerd.sock", lesson="test")
+    assert node.start_pod(manifest("there", {**SLEEP, "image": node.images["busybox"]})).state == "Ready"
+    failed = labkit("up", "--node", f"cri:docker://{standin.name}/etc/hostname", check=False)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert json.loads(labkit("clean", "--json").stdout)["left"] == []
+
+
+def test_an_engine_that_does_not_answer(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    failed = labkit("up", check=False)
+    assert failed.returncode == 1 and "engine does not run" in failed.stderr
+    silent = tmp_path / "silent.sock"
+    code = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({str(silent)!r}); s.listen(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code]) as listener:
+        while not silent.exists():
+            time.sleep(0.02)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{silent}")
+        failed = labkit("up", check=False, timeout=30)
+        listener.kill()
+    assert failed.returncode == 1 and "did not answer within 5 s" in failed.stderr
+
+
+def test_the_kubelet_is_held_and_goes_on(docker: Engine, standin: StandIn) -> None:
+    """A process called kubelet removes each Pod that it does not know. Held, it does not; released, it does again."""
+    standin.start_kubelet()
+    try:
+        up()
+        node = lab.connect(lesson="test")
+        with node.kubelet_held():
+            pod = node.start_pod(manifest("by-hand"))
+            time.sleep(3)
+            assert node.pod(pod).state == "Ready"
+        assert "by-hand" not in [p.name for p in node.pods()]
+        node.start_pod(manifest("unheld"))
+        gone_within(node, "unheld", 20)
+    finally:
+        standin.stop_kubelet()
+
+
+def test_a_notebook_that_dies_lets_the_kubelet_go_on(docker: Engine, standin: StandIn) -> None:
+    standin.start_kubelet()
+    try:
+        up()
+        hold = "import labkit, os; n = labkit.connect(lesson='test'); n.kubelet_held().start(); os.kill(os.getpid(), 9)"
+        subprocess.run([sys.executable, "-c", hold], check=False)
+        node = lab.connect(lesson="test")
+        node.start_pod(manifest("orphan"))
+        time.sleep(3)
+        assert node.pod("orphan").state == "Ready"
+        gone_within(node, "orphan", 40)
+    finally:
+        standin.stop_kubelet()
+
+
+def gone_within(node: lab.Node, name: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while name in [p.name for p in node.pods() if p.state == "Ready"]:
+        assert time.monotonic() < end, f"the kubelet did not remove {name} within {seconds} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def learner(docker: Engine) -> Iterator[User]:
+    with docker.user() as made:
+        yield made
+
+
+def as_user(engine: Engine, user: User, *command: str, in_group: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run this Python, with this course, as an ordinary user, who may not look into root's directories: both are bound to places
+    that she may, in a mount namespace of the command's own."""
+    for directory in ("python", "course"):
+        (engine.base / directory).mkdir(exist_ok=True)
+    python = str(engine.base / "python" / "bin" / Path(sys.executable).resolve().name)
+    site = Path(sysconfig.get_path("purelib")).relative_to(ROOT)
+    course = engine.base / "course"
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_"))}, **user.env, "LABKIT_NODE": "kind",
+           "PYTHONPATH": f"{course}:{course / site}", "PYTHONDONTWRITEBYTECODE": "1",
+           "LD_LIBRARY_PATH": str(engine.base / "python" / "lib")}  # fmt: skip
+    groups = str(user.docker_gid) if in_group else str(user.gid)
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", AS_USER, "sh", sys.base_prefix, str(ROOT), str(engine.base),
+            str(user.uid), str(user.gid), groups, python, *command]  # fmt: skip
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def test_an_ordinary_user_runs_the_notebooks(docker: Engine, standin: StandIn, learner: User) -> None:
+    started = as_user(docker, learner, "-m", "labkit.cli", "up", "--json")
+    assert started.returncode == 0, started.stderr
+    notebooks = [str(n.relative_to(ROOT)) for n in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    for order in (notebooks, notebooks[::-1]):
+        done = as_user(docker, learner, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
+                       "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *order)  # fmt: skip
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    cleaned = as_user(docker, learner, "-m", "labkit.cli", "clean", "--json")
+    assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr
+
+
+def test_a_user_outside_of_the_docker_group(docker: Engine, standin: StandIn, learner: User) -> None:
+    failed = as_user(docker, learner, "-m", "labkit.cli", "up", in_group=False)
+    assert failed.returncode == 1 and "usermod -aG docker" in failed.stderr and "Traceback" not in failed.stderr
+    shutil.rmtree(learner.home / ".cache", ignore_errors=True)
