@@ -78,7 +78,11 @@ def on_node(standin: StandIn) -> dict[str, set[str]]:
 def test_ps_is_what_the_node_itself_says(docker: Engine, standin: StandIn) -> None:
     up()
     node = lab.connect(lesson="test")
-    for pod in (manifest("two", SLEEP, WEB), manifest("shared", SLEEP, WEB, shareProcessNamespace=True), manifest("host", hostNetwork=True)):
+    for pod in (
+        manifest("two", SLEEP, WEB),
+        manifest("shared", SLEEP, WEB, shareProcessNamespace=True),
+        manifest("host", hostNetwork=True),
+    ):
         node.start_pod(pod)
     processes = [p for pod in json.loads(labkit("ps", "--json").stdout)["pods"] for p in pod["processes"]]
     links = dict(line.split(" ", 1) for line in standin.exec("sh", "-c", INSIDE).splitlines() if line.count(" ") == 1)
@@ -249,7 +253,9 @@ def learner(docker: Engine) -> Iterator[User]:
         yield made
 
 
-def as_user(engine: Engine, user: User, *command: str, in_group: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def as_user(
+    engine: Engine, user: User, *command: str, in_group: bool = True, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run this Python, with this course, as an ordinary user, who may not look into root's directories: both are bound to places
     that she may, in a mount namespace of the command's own."""
     for directory in ("python", "course"):
@@ -257,11 +263,13 @@ def as_user(engine: Engine, user: User, *command: str, in_group: bool = True, ti
     python = str(engine.base / "python" / "bin" / Path(sys.executable).resolve().name)
     site = Path(sysconfig.get_path("purelib")).relative_to(ROOT)
     course = engine.base / "course"
-    env = {**{k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_"))}, **user.env, "LABKIT_NODE": "kind",
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_"))}, **user.env,
+           "LABKIT_NODE": "kind",
            "PYTHONPATH": f"{course}:{course / site}", "PYTHONDONTWRITEBYTECODE": "1",
            "LD_LIBRARY_PATH": str(engine.base / "python" / "lib")}  # fmt: skip
     groups = str(user.docker_gid) if in_group else str(user.gid)
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", AS_USER, "sh", sys.base_prefix, str(ROOT), str(engine.base),
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", AS_USER, "sh", sys.base_prefix,
+            str(ROOT), str(engine.base),
             str(user.uid), str(user.gid), groups, python, *command]  # fmt: skip
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
 
