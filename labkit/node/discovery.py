@@ -41,7 +41,8 @@ def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
             if verdict.usable:
                 return Choice(verdict.kind, wanted.cluster, wanted.node_name), verdict.why
         reasons = "; ".join(f"{v.kind}: {v.why}" for v in verdicts)
-        raise NodeError(f"No kind of node can work here ({reasons})", "`labkit doctor` says what would make each usable.")
+        fixes = " or ".join(v.fix for v in verdicts if v.kind in KINDS and v.kind != "cri" and v.fix)
+        raise NodeError(f"No kind of node can work here ({reasons})", f"Try: {fixes}. `labkit doctor` shows all of it.")
     verdict = KINDS[wanted.kind].look(home, wanted)
     if not verdict.usable and not (wanted.kind == "kind" and "makes one" in verdict.fix):
         raise NodeError(

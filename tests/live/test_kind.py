@@ -263,7 +263,8 @@ def as_user(
     python = str(engine.base / "python" / "bin" / Path(sys.executable).resolve().name)
     site = Path(sysconfig.get_path("purelib")).relative_to(ROOT)
     course = engine.base / "course"
-    env = {**{k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_"))}, **user.env,
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_")) and not v.startswith(str(ROOT))}
+    env = {**own, **user.env,
            "LABKIT_NODE": "kind",
            "PYTHONPATH": f"{course}:{course / site}", "PYTHONDONTWRITEBYTECODE": "1",
            "LD_LIBRARY_PATH": str(engine.base / "python" / "lib")}  # fmt: skip
