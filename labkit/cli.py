@@ -19,6 +19,10 @@ from labkit.pods import PodSnapshot
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
 
 
+WIDTH_OF_A_FILE = 200
+"""Columns of a table that no terminal shows: wide enough that no path is broken."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
     for wrong usage."""
@@ -165,7 +169,10 @@ def ps(arguments: argparse.Namespace) -> int:
 
     from labkit.views.terminal import pod_tree
 
-    Console(highlight=False, soft_wrap=True).print(pod_tree(node.name, node.runtime, pods))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_A_FILE
+    console.print(pod_tree(node.name, node.runtime, pods))
     return 0
 
 

@@ -36,7 +36,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
     require_root()
     with only_one(home, progress):
         if status.read(home)["state"] in ("ready", "restarting"):
-            return wait_ready(home, None)
+            return wait_ready(home)
         ensure_programs(home.cache, progress)
         if room_mb(home) < 200:
             raise NodeError(
@@ -45,27 +45,31 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
             )
         progress("starting containerd and the registries")
         status.remove(home)
-        owner = subprocess.Popen(
+        try:
+            start_owner(home)
+            return wait_ready(home)
+        except BaseException:
+            end((p for p in own_processes(home) if p.role == "owner"), STOP_WITHIN_S)
+            raise
+
+
+def start_owner(home: Home) -> None:
+    """Start the background process; it is nobody's child, so that it stays when notebooks and terminals go. Raises NodeError."""
+    with home.log_file.open("a") as log:
+        started = subprocess.run(
             [sys.executable, "-m", "labkit.node.supervisor", str(home.run)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=home.log_file.open("a"),
+            stderr=log,
             env={**os.environ, **home.environ()},
             start_new_session=True,
             cwd="/",
         )
-        try:
-            return wait_ready(home, owner)
-        except BaseException:
-            owner.terminate()
-            try:
-                owner.wait(STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                owner.kill()
-            raise
+    if started.returncode:
+        raise NodeError(f"The node's owner did not start (exit code {started.returncode}).", f"The log is {home.log_file}.")
 
 
-def wait_ready(home: Home, owner: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+def wait_ready(home: Home) -> dict[str, Any]:
     deadline = time.monotonic() + START_WITHIN_S
     while time.monotonic() < deadline:
         said = status.read(home)
@@ -73,10 +77,8 @@ def wait_ready(home: Home, owner: subprocess.Popen[bytes] | None) -> dict[str, A
             return said
         if said["state"] == "failed":
             raise NodeError(f"The node did not start. {said.get('error', '')}".strip(), f"The log is {home.log_file}.")
-        if owner is not None and owner.poll() is not None:
-            raise NodeError(
-                f"The node's owner ended with code {owner.returncode} before the node was ready.", f"The log is {home.log_file}."
-            )
+        if said["state"] == "down":
+            raise NodeError("The node's owner ended before the node was ready.", f"The log is {home.log_file}.")
         time.sleep(0.02)
     raise NodeError(f"The node was not ready after {START_WITHIN_S:.0f} s.", f"The log is {home.log_file}.")
 

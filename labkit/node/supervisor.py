@@ -28,13 +28,32 @@ LOOK_EVERY_S = 0.1
 READY_WITHIN_S = 60.0
 
 
-class Stop(BaseException):
-    """SIGTERM or SIGINT came. No Exception, so that nobody who waits for a service takes it for the service's failure."""
+class Stop(Exception):
+    """The owner was asked to stop, and has come to a place where it can."""
+
+
+class Asked:
+    """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `heed` is called where it is safe to stop."""
+
+    def __init__(self) -> None:
+        self.to_stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.hear)
+
+    def hear(self, number: int, frame: object) -> None:
+        self.to_stop = True
+
+    def heed(self) -> None:
+        if self.to_stop:
+            raise Stop
 
 
 def main() -> int:
-    """Own the node of the home that the environment names, until told to stop. Exit code 0 when stopped, 1 when it
-    could not start."""
+    """Own the node of the home that the environment names, until told to stop.
+
+    Returns in the caller as soon as `node.json` says who owns the node; the owner itself is a child that nobody waits for. Exit
+    code 1 when another owns the node.
+    """
     home = Home.find()
     call_oneself("labkit")
     logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -44,17 +63,22 @@ def main() -> int:
     except BlockingIOError:
         log.error("another supervisor owns %s", home.run)
         return 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    known, told = os.pipe()
+    if os.fork():
+        os.close(told)
+        os.read(known, 1)  # until the child has written who it is
+        os._exit(0)
+    asked = Asked()
     services: list[Service] = []
     code = 0
     try:
         status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
+        os.close(told)
         private.end_strays(home)
         services = private.services(home)
-        bring_up(home, services)
+        bring_up(home, services, asked)
         log.info("node is ready")
-        watch(home, services)
+        watch(home, services, asked)
     except Stop:
         log.info("asked to stop")
     except (NodeError, OSError, ValueError) as error:
@@ -65,8 +89,6 @@ def main() -> int:
         log.exception("the node failed")
         status.write(home, state="failed", error=f"{type(error).__name__}: {error}")
         code = 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     for service in reversed(services):
         service.stop()
     with contextlib.suppress(OSError):
@@ -82,26 +104,25 @@ def call_oneself(name: str) -> None:
     ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
 
 
-def stop(number: int, frame: object) -> None:
-    raise Stop
-
-
-def bring_up(home: Home, services: list[Service]) -> None:
+def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
     """Start every service and wait until each answers."""
+    asked.heed()
     private.prepare(home)
     for service in services:
+        asked.heed()
         service.start()
     for service in services:
-        wait_ready(service)
+        wait_ready(service, asked)
     private.publish_images(home)
     version = private.runtime_version(home)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
 
-def wait_ready(service: Service) -> None:
+def wait_ready(service: Service, asked: Asked) -> None:
     """Wait until a service answers; a service that dies meanwhile is an error with its last words."""
     deadline = time.monotonic() + READY_WITHIN_S
     while True:
+        asked.heed()
         try:
             service.ready()
             return
@@ -125,9 +146,10 @@ def last_words(output: Path) -> str:
     return (errors or lines or ["it said nothing"])[-1][:400]
 
 
-def watch(home: Home, services: list[Service]) -> None:
+def watch(home: Home, services: list[Service], asked: Asked) -> None:
     """Restart what dies, for ever."""
     while True:
+        asked.heed()
         for service in services:
             if service.died() or (service.process is None and time.monotonic() >= service.not_before):
                 if time.monotonic() < service.not_before:
@@ -135,7 +157,7 @@ def watch(home: Home, services: list[Service]) -> None:
                 service.start()
                 status.write(home, state="restarting", restarting=service.name)
                 try:
-                    wait_ready(service)
+                    wait_ready(service, asked)
                 except NodeError as error:
                     log.error("%s", error)
                     continue
