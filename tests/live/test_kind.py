@@ -12,17 +12,20 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import labkit as lab
-from labkit.node import Home
+from labkit.cri import CriClient
+from labkit.node import Home, relay
 from tests.conftest import ROOT, labkit
 from tests.live.test_pods import SLEEP, WEB, manifest
 from tests.standin.engine import Engine, User
 from tests.standin.node import StandIn
 from tests.standin.node import node as running_node
+from tests.standin.system import wait_for
 
 pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
@@ -291,3 +294,40 @@ def test_a_user_outside_of_the_docker_group(docker: Engine, standin: StandIn, le
     failed = as_user(docker, learner, "-m", "labkit.cli", "up", in_group=False)
     assert failed.returncode == 1 and "usermod -aG docker" in failed.stderr and "Traceback" not in failed.stderr
     shutil.rmtree(learner.home / ".cache", ignore_errors=True)
+
+
+def test_a_thousand_calls_through_docker_exec(docker: Engine, standin: StandIn, own_home: Home) -> None:
+    """16 threads, streams and cancels among them: each answer is the one asked for; no process and no descriptor is left."""
+    up()
+    node = lab.connect(lesson="test")
+    pods = [node.start_pod(manifest(f"pod-{number}")) for number in range(4)]
+    socat = "pgrep -c socat || true"
+    path = relay.start_relay(own_home, "exec", relay.inside(["docker", "exec", "--interactive", standin.name], node.socket))
+    try:
+        serving = int(Path(f"{path}.lock").read_text())
+
+        def held() -> tuple[int, int, int]:
+            """Descriptors of the relay, socats on the node, descriptors of this process."""
+            return len(os.listdir(f"/proc/{serving}/fd")), int(standin.exec("sh", "-c", socat)), len(os.listdir("/proc/self/fd"))
+
+        before = held()
+
+        def ask(thread: int) -> int:
+            answered = 0
+            with CriClient(f"unix://{path}") as cri:
+                for number in range(63):
+                    pod = pods[(thread + number) % len(pods)]
+                    if number % 21 == 20:
+                        with cri.get_container_events():
+                            pass  # leaving the block cancels the stream
+                    assert cri.pod_sandbox_status(pod_sandbox_id=pod.id, timeout=60).status.metadata.name == pod.name
+                    answered += 1
+            return answered
+
+        with ThreadPoolExecutor(16) as threads:
+            assert sum(threads.map(ask, range(16))) == 16 * 63 >= 1000
+
+        wait_for(lambda: held() == before, f"every connection to be gone (before: {before}, now: {held()})")
+    finally:
+        relay.stop_relay(own_home, "exec")
+    assert not path.exists()
