@@ -19,6 +19,9 @@ from labkit.pods import PodSnapshot
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
 
 
+SYSTEM_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where mount, umount and their like are, whatever a user's PATH says; last, so that it overrules nothing."""
+
 WIDTH_OF_A_FILE = 200
 """Columns of a table that no terminal shows: wide enough that no path is broken."""
 
@@ -27,13 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
     for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PATH])
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
     except (NodeError, CriError) as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"labkit: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", file=sys.stderr)
+            return 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -42,6 +42,8 @@ def from_rpc_error(rpc: str, error: grpc.RpcError, path: str) -> CriError:
     code, words = error.code().name, error.details() or "the runtime gave no reason"
     if "before receiving SETTINGS" in words:
         code = "DEADLINE_EXCEEDED"
+    if code == "DEADLINE_EXCEEDED" and rpc == "ExecSync" and "Deadline Exceeded" not in words:
+        return CriError(rpc, code, words, "The command did not end within its timeout=, in seconds: give it more.")
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         found = look_at(path)
         if found:
@@ -116,6 +118,7 @@ def _last(words: str) -> str:
 IMAGE = r"PullImage|ImageStatus|CreateContainer|RunPodSandbox"
 HINTS = (
     ("UNIMPLEMENTED", "", "", "This runtime or version does not serve that RPC: use another one, or a newer runtime."),
+    ("", "", r"no space left", "The node's disk is full: remove containers and images (cri.remove_image()), then try again."),
     ("", "RunPodSandbox", r"sandbox image",
      "The pause image cannot be had: check sandbox_image in the runtime's configuration, and that its registry runs."),
     ("", IMAGE, r"401|unauthorized|insufficient_scope|authorization failed|pull access denied|no basic auth",
@@ -126,7 +129,6 @@ HINTS = (
      "There is no such image in the registry: check its name and tag."),
     ("", "PullImage|CreateContainer", r"invalid reference|could not parse|failed to parse",
      "Write the image reference as registry/name:tag."),
-    ("", "", r"no space left", "The node's disk is full: remove containers and images (cri.remove_image()), then try again."),
     ("", "CreateContainer", r"image.*not found|failed to resolve image|no such image",
      "Pull the image first: cri.pull_image(image={'image': …})."),
     ("", "RunPodSandbox", r"cni|network", "The Pod's network could not be made: check the node's CNI configuration and plugins."),

@@ -12,7 +12,7 @@ from typing import Any
 from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
-from labkit.cri import CriClient, CriError, container_config, sandbox_config, with_defaults
+from labkit.cri import CreateContainerConfigError, CriClient, CriError, container_config, sandbox_config, with_defaults
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import podfiles, pods
@@ -24,6 +24,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
 IMAGES = {"busybox": "registry.lab/busybox:1", "pause": "registry.lab/pause:1", "private": "private.registry.lab/busybox:1"}
 INIT_WITHIN_S = 120.0
+REMOVE_WITHIN_S = 3.0
 
 Manifest = Mapping[str, Any]
 
@@ -65,6 +66,8 @@ class Node:
         filled = with_defaults(pod)
         labels = filled["metadata"].setdefault("labels", {})
         labels[MANAGED_BY] = "labkit"
+        filled["spec"].setdefault("nodeName", self.name)
+        filled["spec"].setdefault("serviceAccountName", "default")
         if self.lesson:
             labels.setdefault(LESSON, self.lesson)
         return filled
@@ -87,23 +90,31 @@ class Node:
         that could not be started is removed again. Returns the Pod as it runs.
         """
         manifest = self.manifest(pod)
+        podfiles.refuse_volumes(manifest)
         config = self.sandbox_config(manifest)
         self.refuse_twin(manifest)
         with self.removed_on_failure(manifest):
             sandbox = self.cri.run_pod_sandbox(config=config, runtime_handler=runtime_handler, timeout=60).pod_sandbox_id
             ip = self.cri.pod_sandbox_status(pod_sandbox_id=sandbox).status.network.ip
             for spec in manifest["spec"].get("initContainers") or []:
-                self.run_init(self.start_container(manifest, spec, config, sandbox, ip, auth), spec["name"])
+                started = self.start_container(manifest, spec, config, sandbox, ip, auth)
+                if spec.get("restartPolicy") != "Always":  # such a one is a sidecar, which goes on beside the others
+                    self.run_init(started, spec["name"])
             for spec in manifest["spec"]["containers"]:
                 self.start_container(manifest, spec, config, sandbox, ip, auth)
-        return self.pod(manifest)
+            return self.pod(manifest)
 
     def start_container(
         self, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str, auth: Mapping[str, str] | None
     ) -> str:
         """PullImage if absent, CreateContainer, StartContainer; the container's id."""
         image = pods.pull_if_absent(self.cri, spec["image"], auth, spec.get("imagePullPolicy", "IfNotPresent"))
-        config = self.container_config(manifest, spec["name"], image_ref=image, pod_ip=ip)
+        host_ip = self.settings.get("container", {}).get("host_ip")
+        address = (ip or host_ip) if manifest["spec"].get("hostNetwork") else ip
+        try:
+            config = self.container_config(manifest, spec["name"], image_ref=image, pod_ip=address)
+        except CreateContainerConfigError as error:
+            raise NodeError(f"The container {spec['name']} cannot be configured: {error}.", "Change the manifest.") from None
         made = self.cri.create_container(
             pod_sandbox_id=sandbox, config=config, sandbox_config=sandbox_config, timeout=60
         ).container_id
@@ -138,6 +149,7 @@ class Node:
             yield
         except BaseException:
             with contextlib.suppress(CriError):
+                self.cri.wait_until_ready(REMOVE_WITHIN_S)  # the runtime may have been restarted in the middle
                 self.remove_pod(manifest)
             raise
 
@@ -152,9 +164,9 @@ class Node:
                     f"The Pod {sandbox.metadata.name} was not made by labkit.", "Remove it with the tool that made it."
                 )
             pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox.metadata)
+            self.remove_leavings(sandbox)
 
-    def remove_leavings(self, metadata: Any) -> None:
+    def remove_leavings(self, sandbox: Any) -> None:
         """What the runtime does not remove: the kubelet's files and cgroup of a Pod. A node that has a kubelet leaves
         it to that."""
 
@@ -205,7 +217,7 @@ class Node:
         left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson}}).items)
         for sandbox in left:
             pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox.metadata)
+            self.remove_leavings(sandbox)
         return sorted(s.metadata.name for s in left)
 
     # The kernel
@@ -284,7 +296,7 @@ class Node:
         own = [s for s in self.cri.list_pod_sandbox().items if is_ours(s.labels)]
         for sandbox in own:
             pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox.metadata)
+            self.remove_leavings(sandbox)
         return len(own)
 
     def host_pids(self) -> Mapping[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import lifecycle, status
+from labkit.node import lifecycle, links, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.home import Home
@@ -43,9 +43,17 @@ class ContainerdNode(LocalFiles, Node):
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return run_local(argv, timeout)
 
-    def remove_leavings(self, metadata: Any) -> None:
-        """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster."""
-        shutil.rmtree(self.home.kubelet_root / "pods" / metadata.uid, ignore_errors=True)
+    def remove_leavings(self, sandbox: Any) -> None:
+        """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
+        was killed.
+
+        Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
+        """
+        metadata = sandbox.metadata
+        directory = self.home.kubelet_root / "pods" / metadata.uid
+        traces.unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        traces.unlink_shim_socket(self.home, sandbox.id)
         shutil.rmtree(self.home.log_root / f"{metadata.namespace}_{metadata.name}_{metadata.uid}", ignore_errors=True)
         for mount in self.kernel.cgroup_mounts().values():
             for parent in ("", "/burstable", "/besteffort"):
@@ -54,11 +62,13 @@ class ContainerdNode(LocalFiles, Node):
 
 
 def settings(home: Home) -> dict[str, Any]:
-    """What this node's kubelet would be configured with."""
+    """What this node's kubelet would be configured with. The node's address is the bridge's: Pods reach the node by it."""
+    subnet = links.bridge_subnet(home.bridge)
     return {
         "sandbox": {"cgroup_root": home.cgroup_root, "log_root": str(home.log_root)},
         "container": {
             "kubelet_root": str(home.kubelet_root),
+            "host_ip": str(subnet[1]) if subnet else None,
             "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
     }

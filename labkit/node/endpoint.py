@@ -25,6 +25,7 @@ from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.lifecycle import only_one
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import ensure_programs
 from labkit.node.verdict import Verdict
@@ -150,10 +151,10 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
     """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
     if not choice.endpoint:
         raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
-    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
-    node = open_node(home, choice.endpoint, why=why, lesson=lesson)
-    node.provide_images(progress)
-    choices.remember(home, choice)
+    with only_one(home, progress):
+        node = open_node(home, choice.endpoint, why=why, lesson=lesson)
+        node.provide_images(progress)
+        choices.remember(home, choice)
     return node
 
 

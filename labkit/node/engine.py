@@ -8,6 +8,7 @@ repeated here.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -76,6 +77,21 @@ class Engine:
             raise explain(self.command, done.stderr.decode(errors="replace"), done.returncode)
         return done.stdout
 
+    def exec_bytes(self, *arguments: str, program: str, timeout: float, stdin: bytes | None = None) -> bytes:
+        """Standard output of `program`, run by an `exec` of the engine under timeout(1). Raises NodeError: about the
+        engine where it could not
+        run it, else with the program's own words."""
+        try:
+            return self.run_bytes(*arguments, timeout=timeout + ANSWERS_WITHIN_S, stdin=stdin)
+        except EngineError as error:
+            if ENGINES_WORDS.match(error.words):
+                raise
+            if error.code in (126, 127):
+                raise NodeError(f"The node has no program {program}, or may not run it.", "") from None
+            if error.code in (124, 137) and not error.words.strip():
+                raise NodeError(f"{program} did not end within {timeout:g} s.", "Give a longer timeout=.") from None
+            raise NodeError(f"{program} exited with code {error.code}: {error.words.strip()}", "") from None
+
     def node_containers(self) -> list[NodeContainer]:
         """Every container that is a node of a kind or minikube cluster, running or not, sorted by cluster, control
         plane first."""
@@ -107,27 +123,47 @@ def as_node(inspected: dict[str, Any]) -> NodeContainer:
     )
 
 
-def explain(command: str, words: str, code: int) -> NodeError:
+ENGINES_WORDS = re.compile(
+    r"\s*(Error response from daemon|Error: No such container|Cannot connect|error during connect"
+    r"|(Got )?permission denied while)",
+    re.IGNORECASE,
+)
+"""How an engine's command line begins what it says itself, and not the program that it ran."""
+
+
+class EngineError(NodeError):
+    """What an engine's command line complained about; `words` and `code` are its own."""
+
+    def __init__(self, happened: str, todo: str, words: str, code: int) -> None:
+        super().__init__(happened, todo)
+        self.words, self.code = words, code
+
+
+def explain(command: str, words: str, code: int) -> EngineError:
     """Make a sentence of what an engine's command line complained about."""
+    return EngineError(*sentences(command, words, code), words, code)
+
+
+def sentences(command: str, words: str, code: int) -> tuple[str, str]:
     said = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
     low = words.lower()
     if "permission denied" in low and "sock" in low:
-        return NodeError(
+        return (
             f"You may not use {command}: its socket is for another group.",
             "Join it with `sudo usermod -aG docker $USER`, log in again, and run the command once more.",
         )
     if "cannot connect to" in low or "is the docker daemon running" in low or "connection refused" in low:
-        return NodeError(
+        return (
             f"{command} is installed, but its engine does not run.",
             "Start it (Docker Desktop, or `sudo systemctl start docker`).",
         )
     if "no such container" in low or "no such object" in low:
-        return NodeError(
+        return (
             f"{command} has no such container: {said.rpartition(':')[2].strip()}.",
             "See `labkit doctor` for the clusters there are.",
         )
     if "is not running" in low:
-        return NodeError(f"The node's container is not running ({said}).", f"Start it with `{command} start NAME`.")
+        return (f"The node's container is not running ({said}).", f"Start it with `{command} start NAME`.")
     if "is paused" in low:
-        return NodeError(f"The node's container is paused ({said}).", f"Let it go on with `{command} unpause NAME`.")
-    return NodeError(f"{command} said: {said}", f"Run it by hand to see more: `{command} ps --all`.")
+        return (f"The node's container is paused ({said}).", f"Let it go on with `{command} unpause NAME`.")
+    return (f"{command} said: {said}", f"Run it by hand to see more: `{command} ps --all`.")

@@ -16,6 +16,9 @@ import platformdirs
 
 from labkit.node.errors import NodeError
 
+ODD = ":,\"'\\$`#%"
+"""Characters that mean something in one of the configuration files or mount options that a path of the home goes into."""
+
 SOCKET_PATH_MAX = 107
 """Bytes in sun_path less the closing zero (man 7 unix)."""
 
@@ -35,6 +38,9 @@ class Home:
         environ = os.environ if environ is None else environ
         if environ.get("LABKIT_HOME"):
             base = Path(environ["LABKIT_HOME"]).expanduser().resolve()
+            if odd := sorted({c for c in str(base) if not c.isascii() or not c.isprintable() or c in ODD}):
+                raise NodeError(f"LABKIT_HOME is {base}, and the node's programs cannot read {' '.join(odd)} in a path.",
+                                "Choose a directory with plain letters.")  # fmt: skip
             home = cls(base / "run", base / "data", base / "cache", hashlib.sha256(str(base).encode()).hexdigest()[:6])
         elif os.geteuid() == 0:
             home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))

@@ -27,6 +27,7 @@ from labkit.node.engine import KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold, KubeletHold, let_go
 from labkit.node.home import Home
+from labkit.node.lifecycle import only_one
 from labkit.node.programs import ensure_programs
 from labkit.node.verdict import Verdict
 
@@ -40,6 +41,13 @@ CLUSTER = "labkit"
 """The one cluster that labkit makes, and so the only one that it deletes."""
 CLUSTER_CONFIG = Path(__file__).with_name("kind-cluster.yaml")
 CREATE_WITHIN_S = 600.0
+
+
+UNMOUNT = """
+points() { cut -d' ' -f2 /proc/mounts | grep "^$1/" | sort -r; }
+for point in $(points "$1"); do umount "$point"; done
+[ -z "$(points "$1")" ] || { echo "$(points "$1" | head -n 1) is still mounted, so nothing was removed" >&2; exit 1; }
+"""
 
 
 class KindNode(Node):
@@ -69,7 +77,8 @@ class KindNode(Node):
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
         """Run a command on the node; its standard output as bytes. Raises NodeError."""
         flags = ["exec", "--interactive"] if stdin is not None else ["exec"]
-        return self.engine.run_bytes(*flags, self.container.name, *argv, stdin=stdin, timeout=timeout)
+        limited = ["timeout", "-k", "1", f"{timeout:g}", *argv]  # so that nothing goes on there when nobody waits here
+        return self.engine.exec_bytes(*flags, self.container.name, *limited, program=argv[0], stdin=stdin, timeout=timeout)
 
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return self.run(argv, timeout=timeout).decode(errors="replace")
@@ -80,8 +89,12 @@ class KindNode(Node):
     def make_directory(self, path: str, mode: int) -> None:
         self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])
 
-    def remove_leavings(self, metadata: Any) -> None:
-        """The files and the cgroup that were made for the Pod."""
+    def remove_leavings(self, sandbox: Any) -> None:
+        """The files and the cgroup that were made for the Pod. Raises NodeError, and removes no file, where something is
+        still mounted in its directory."""
+        metadata = sandbox.metadata
+        directory = f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}"
+        self.run(["sh", "-c", UNMOUNT, "sh", directory])
         logs = f"{inside.DIRECTORY}/log/pods/{metadata.namespace}_{metadata.name}_{metadata.uid}"
         script = 'rm -rf "$1" "$2"; find /sys/fs/cgroup -depth -type d -path \'*/labkit/*\' -name "pod$3" -exec rmdir {} \';\''
         self.run(["sh", "-c", script, "sh", f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}", logs, metadata.uid])
@@ -255,6 +268,11 @@ def need_engine() -> Engine:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> KindNode:
     """A Node for the chosen cluster node, with the course's images on it. Raises NodeError."""
+    with only_one(home, progress):
+        return prepared(home, choice, why=why, lesson=lesson, progress=progress)
+
+
+def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> KindNode:
     engine = need_engine()
     container = pick(engine, choice)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
@@ -266,10 +284,11 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
 def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
     """Connect to the cluster's node once, so that relay and images are there; makes the cluster `labkit` when there is
     none. Its status."""
-    engine = need_engine()
-    if not engine.node_containers() and not choice.node_name and choice.cluster in ("", CLUSTER):
-        make_cluster(engine, progress)
-    node = connect(home, choice, why="", lesson=None, progress=progress)
+    with only_one(home, progress):
+        engine = need_engine()
+        if not engine.node_containers() and not choice.node_name and choice.cluster in ("", CLUSTER):
+            make_cluster(engine, progress)
+        node = prepared(home, choice, why="", lesson=None, progress=progress)
     node.close()
     return report(home, Choice("kind", node.container.cluster, node.container.name))
 
@@ -326,6 +345,11 @@ def make_cluster(engine: Engine, progress: Any) -> None:
 def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove labkit's Pods from the node and end the relay; delete the cluster if it is the one that labkit made. How
     many Pods were removed."""
+    with only_one(home, progress):
+        return taken_down(home, choice, progress)
+
+
+def taken_down(home: Home, choice: Choice, progress: Any) -> int:
     removed = 0
     with contextlib.suppress(NodeError, CriError):
         engine = need_engine()
@@ -349,6 +373,11 @@ def stop(home: Home, node_name: str) -> None:
 
 def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
     """Remove everything of labkit's from the node. ({kind: [what was there]}, [what is still there])."""
+    with only_one(home, progress):
+        return cleaned(home, choice, progress)
+
+
+def cleaned(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
     found: list[str] = []
     still: list[str] = []
     try:
@@ -360,7 +389,7 @@ def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str
     else:
         found, still = clean_node(node, progress)
         node.close()
-    down(home, choice, progress)
+    taken_down(home, choice, progress)
     choices.forget(home, choice)
     return {f"node {choice.node_name}": found}, still
 

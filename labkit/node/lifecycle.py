@@ -121,6 +121,7 @@ def remove_pods(home: Home, progress: Progress) -> int:
         for sandbox in sandboxes:
             with contextlib.suppress(CriError):
                 pods.remove_sandbox(cri, sandbox.id)
+                traces.unlink_shim_socket(home, sandbox.id)
                 removed += 1
     return removed
 

@@ -28,14 +28,9 @@ def make(
     *,
     pod_ip: str,
 ) -> None:
-    """Make /etc/hosts, the termination log and emptyDir volumes for one container.
-
-    A volume of another kind than emptyDir and hostPath is refused with NodeError: filling it is a kubelet's work.
-    """
+    """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
+    refuse_volumes(pod)
     spec = pod["spec"]
-    unknown = sorted({kind for v in spec.get("volumes") or [] for kind in v if kind not in ("name", "emptyDir", "hostPath")})
-    if unknown:
-        raise NodeError(f"start_pod cannot fill a volume of kind {', '.join(unknown)}.", "Use emptyDir or hostPath.")
     for mount in config.mounts:
         if mount.container_path == "/etc/hosts" and mount.host_path.endswith("/etc-hosts"):
             write_file(mount.host_path, HOSTS.format(ip=pod_ip, hostname=spec.get("hostname") or pod["metadata"]["name"]))
@@ -43,6 +38,14 @@ def make(
             write_file(mount.host_path, "")
         elif "/volumes/kubernetes.io~empty-dir/" in mount.host_path:
             make_directory(mount.host_path, 0o777)
+
+
+def refuse_volumes(pod: Mapping[str, Any]) -> None:
+    """Raises NodeError for a volume of another kind than emptyDir and hostPath: filling it is a kubelet's work."""
+    spec = pod["spec"]
+    unknown = sorted({kind for v in spec.get("volumes") or [] for kind in v if kind not in ("name", "emptyDir", "hostPath")})
+    if unknown:
+        raise NodeError(f"start_pod cannot fill a volume of kind {', '.join(unknown)}.", "Use emptyDir or hostPath.")
 
 
 def container_path(spec: Mapping[str, Any], config: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from cri_api.v1 import api_pb2
 
 from labkit.cri import CriClient, CriError
+from labkit.node.errors import NodeError
 
 POLL_S = 0.02
 
@@ -41,6 +42,8 @@ def pull_if_absent(cri: CriClient, image: str, auth: Mapping[str, str] | None = 
         found = cri.image_status(image={"image": image}).image
         if found.id:
             return str(found.id)
+    if policy == "Never":
+        raise NodeError(f"The image {image} is not present, and its pull policy is Never.", "Pull it, or use IfNotPresent.")
     request: dict[str, Any] = {"image": {"image": image, "user_specified_image": image}}
     if auth:
         request["auth"] = dict(auth)

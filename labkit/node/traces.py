@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from labkit.kernel import LocalKernel
 from labkit.node import links
+from labkit.node.config import SOCKETS_OF_SHIMS
+from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.private import SYSTEM_DIRECTORIES
 from labkit.node.strays import own_processes
@@ -85,6 +88,28 @@ def cni_results(home: Home) -> list[Path]:
     return sorted(
         f for f in Path("/var/lib/cni").glob("*/*") if f.name.startswith(f"{home.network}-") or any(i in f.name for i in ids)
     )
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount whatever is mounted below a directory, innermost first: a container with mount propagation may have
+    mounted a host's directory
+    there, whose files must not be removed with it. Raises NodeError where a mount stays."""
+
+    def points() -> list[str]:
+        return sorted((m.mount_point for m in LocalKernel().mounts() if below(m.mount_point, directory)), key=len, reverse=True)
+
+    for point in points():
+        subprocess.run(["umount", point], capture_output=True)
+    if stays := points():
+        raise NodeError(f"{stays[0]} is still mounted, so nothing in {directory} was removed.", "Unmount it, then try again.")
+
+
+def unlink_shim_socket(home: Home, sandbox_id: str) -> None:
+    """The socket of a shim that ended without removing it. Its name is a hash of containerd's address, namespace and
+    the sandbox's id
+    (containerd 1.x, runtime/v2/shim, SocketAddress)."""
+    name = hashlib.sha256(f"{home.socket}/k8s.io/{sandbox_id}".encode()).hexdigest()
+    (SOCKETS_OF_SHIMS / name).unlink(missing_ok=True)
 
 
 def shim_sockets(home: Home) -> list[Path]:

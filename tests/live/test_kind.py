@@ -331,3 +331,24 @@ def test_a_thousand_calls_through_docker_exec(docker: Engine, standin: StandIn, 
     finally:
         relay.stop_relay(own_home, "exec")
     assert not path.exists()
+
+
+def test_several_ups_and_downs_at_once(docker: Engine, standin: StandIn) -> None:
+    argv = [sys.executable, "-m", "labkit.cli"]
+    ups = [subprocess.Popen([*argv, "up", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    answers = [json.loads(p.communicate(timeout=120)[0]) for p in ups]
+    assert [p.returncode for p in ups] == [0, 0, 0] and answers[0] == answers[1] == answers[2]
+    both = [subprocess.Popen([*argv, verb], stderr=subprocess.PIPE, text=True) for verb in ("down", "up")]
+    assert [p.wait(120) for p in both] == [0, 0], [p.stderr.read() for p in both if p.stderr]
+
+
+def test_a_command_on_the_node_speaks_for_itself(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    with pytest.raises(lab.NodeError, match="sh exited with code 3: connection refused"):
+        node.shell(["sh", "-c", "echo connection refused >&2; exit 3"])
+    with pytest.raises(lab.NodeError, match="no program nope"):
+        node.shell(["nope"])
+    with pytest.raises(lab.NodeError, match="sleep did not end within 1 s"):
+        node.shell(["sleep", "4711"], timeout=1)
+    assert "4711" not in standin.exec("ps", "-eo", "args=")

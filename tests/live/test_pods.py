@@ -189,3 +189,62 @@ def test_removing_a_pod_leaves_nothing(node: Node) -> None:
 def test_the_listener_is_containerd(node: Node) -> None:
     assert node.listener().comm == "containerd"
     assert [p.pid for p in node.processes() if p.role == "containerd"] == [node.listener().pid]
+
+
+def test_files_behind_a_mount_in_the_pods_directory_are_kept(node: Node, tmp_path: Path) -> None:
+    """A privileged container mounts a host's directory into its emptyDir, and the mount reaches the host."""
+    (tmp_path / "precious").write_text("keep me")
+    mounts = [{"name": "e", "mountPath": "/e", "mountPropagation": "Bidirectional"}, {"name": "h", "mountPath": "/h"}]
+    pod = manifest("mounter", {**SLEEP, "securityContext": {"privileged": True}, "volumeMounts": mounts},
+                   volumes=[{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path)}}])  # fmt: skip
+    directory = Path(node.settings["container"]["kubelet_root"])
+    subprocess.run(["mount", "--bind", str(directory), str(directory)], check=True)
+    subprocess.run(["mount", "--make-shared", str(directory)], check=True)
+    try:
+        started = node.start_pod(pod)
+        command = ["sh", "-c", "mkdir /e/in && mount --bind /h /e/in"]
+        assert node.cri.exec_sync(container_id=started.container("main").id, cmd=command).exit_code == 0
+        assert [m for m in node.kernel.mounts() if m.mount_point.endswith("/e/in")]
+        node.remove_pod(started)
+        assert (tmp_path / "precious").read_text() == "keep me"
+        assert not [m for m in node.kernel.mounts() if m.mount_point.endswith("/e/in")]
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_sidecar_goes_on_beside_the_others(node: Node) -> None:
+    pod = node.start_pod(manifest("sidecar", SLEEP, initContainers=[{**SLEEP, "name": "log", "restartPolicy": "Always"}]))
+    assert {c.name: c.state for c in pod.containers} == {"log": "Running", "main": "Running"}
+
+
+def test_what_start_pod_cannot_do_is_refused_before_anything_runs(node: Node) -> None:
+    absent = {**SLEEP, "image": "registry.lab/absent:1", "imagePullPolicy": "Never"}
+    claim = [{"name": "d", "persistentVolumeClaim": {"claimName": "none"}}]
+    wanted = {**SLEEP, "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "absent", "key": "a"}}}]}
+    refused = {
+        "pull policy is Never": manifest("never", absent),
+        "persistentVolumeClaim": manifest("claim", SLEEP, volumes=claim),
+        "cannot be configured": manifest("config", wanted),
+    }
+    for says, pod in refused.items():
+        with pytest.raises(lab.NodeError, match=says):
+            node.start_pod(pod)
+    assert node.pods() == ()
+
+
+def test_the_downward_api_knows_the_node(node: Node) -> None:
+    fields = {"NODE": "spec.nodeName", "HOST": "status.hostIP", "IP": "status.podIP", "ACCOUNT": "spec.serviceAccountName"}
+    env = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
+    pod = node.start_pod(manifest("downward", {**SLEEP, "env": env}))
+    said = node.cri.exec_sync(container_id=pod.container("main").id, cmd=["env"]).stdout.decode().splitlines()
+    values = dict(line.split("=", 1) for line in said)
+    assert (values["NODE"], values["ACCOUNT"], values["IP"]) == ("sim-worker", "default", pod.ip)
+    assert values["HOST"].endswith(".0.1")
+
+
+def test_a_killed_shim_leaves_no_socket(node: Node) -> None:
+    before = set(Path("/run/containerd/s").glob("*"))
+    pod = node.start_pod(manifest("shimless"))
+    node.kill(next(p.pid for p in pod.processes if p.role == "shim"), 9)
+    node.remove_pod(pod)
+    assert set(Path("/run/containerd/s").glob("*")) <= before

@@ -49,6 +49,7 @@ class Flight:
     source: str = "proc-connector"
     lost: int = 0
     precision: str = "exact"
+    notes: tuple[str, ...] = ()
 
 
 class Recording:
