@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import lifecycle, links, status, traces
+from labkit.node import lifecycle, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.home import Home
@@ -63,12 +64,12 @@ class ContainerdNode(LocalFiles, Node):
 
 def settings(home: Home) -> dict[str, Any]:
     """What this node's kubelet would be configured with. The node's address is the bridge's: Pods reach the node by it."""
-    subnet = links.bridge_subnet(home.bridge)
+    network = json.loads((home.data / "cni" / "net.d" / "10-labkit.conflist").read_text())
     return {
         "sandbox": {"cgroup_root": home.cgroup_root, "log_root": str(home.log_root)},
         "container": {
             "kubelet_root": str(home.kubelet_root),
-            "host_ip": str(subnet[1]) if subnet else None,
+            "host_ip": network["plugins"][0]["ipam"]["ranges"][0][0]["gateway"],
             "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
     }
