@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from labkit.cri import CriError
+from labkit.cri.calls import CallLog
+from labkit.flight import FlightError
+from labkit.kernel.events import EventsError
 from labkit.node import Choice, Home, NodeError, choice, cleaning, connect, discovery, examine, traces
+from labkit.node.proxy import RecordingProxy
 from labkit.pods import PodSnapshot
 
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
@@ -34,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
-    except (NodeError, CriError) as error:
+    except (NodeError, CriError, EventsError, FlightError) as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -74,6 +83,23 @@ def parser() -> argparse.ArgumentParser:
     remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
     verb("ps", ps, "show Pods with their processes and namespaces", "labkit ps")
     verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
+    tape = verb(
+        "record",
+        record,
+        "record CRI calls and processes while a command runs, or until Ctrl-C, and print the steps",
+        "labkit record --plot flight.svg -- crictl pods",
+        reports=False,
+    )
+    for kind, what in (
+        ("json", "JSON (docs/flight-format.md)"),
+        ("trace", "a Chrome trace, for ui.perfetto.dev"),
+        ("plot", "the picture"),
+    ):
+        tape.add_argument(f"--{kind}", metavar="FILE", help=f"write {what}{'; - is standard output' if kind != 'plot' else ''}")
+    tape.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after so long")
+    tape.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- CMD", help="a command; it finds the node by CONTAINER_RUNTIME_ENDPOINT"
+    )
     verb("version", version, "print labkit's version and the runtime's", "labkit version")
     return top
 
@@ -226,6 +252,44 @@ def env(arguments: argparse.Namespace) -> int:
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
     answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
     return 0
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """What the command calls through CONTAINER_RUNTIME_ENDPOINT is recorded, whoever it is. Its exit code is passed on."""
+    node = running_node()
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if command and not shutil.which(command[0]):
+        raise NodeError(f"There is no command {command[0]}.", "Check its name and PATH.")
+    log, code = CallLog(), 0
+    with node.record(log=log) as flight, RecordingProxy(node.endpoint, log) as proxy:
+        endpoint = {"CONTAINER_RUNTIME_ENDPOINT": proxy.endpoint, "IMAGE_SERVICE_ENDPOINT": proxy.endpoint}
+        if command:
+            code = run_for(command, arguments.seconds, endpoint)
+        else:
+            say(f"recording; other programs' calls are recorded at {proxy.endpoint}; Ctrl-C ends it")
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(arguments.seconds or threading.TIMEOUT_MAX)
+    written = {"json": flight.to_json, "trace": flight.to_trace}
+    for kind, text in written.items():
+        if name := getattr(arguments, kind):
+            with contextlib.nullcontext(sys.stdout) if name == "-" else open(name, "w") as file:
+                file.write(text() + "\n")
+    if arguments.plot:
+        flight.plot().save(arguments.plot)
+    if "-" not in (arguments.json, arguments.trace):
+        print(flight.steps().table())
+    return code
+
+
+def run_for(command: Sequence[str], seconds: float | None, environment: Mapping[str, str]) -> int:
+    """Run a command, `seconds` at most; its exit code (128 + signal where a signal ended it)."""
+    with subprocess.Popen(command, env={**os.environ, **environment}) as process:
+        try:
+            process.wait(seconds)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.terminate()
+        code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def version(arguments: argparse.Namespace) -> int:

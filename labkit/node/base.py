@@ -12,8 +12,12 @@ from typing import Any
 from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
+from labkit import recorder
 from labkit.cri import CreateContainerConfigError, CriClient, CriError, container_config, sandbox_config, with_defaults
+from labkit.cri.calls import CallLog
+from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
+from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import podfiles, pods
 from labkit.node.errors import NodeError
@@ -219,6 +223,24 @@ class Node:
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox)
         return sorted(s.metadata.name for s in left)
+
+    # The flight recorder
+
+    def process_events(self) -> EventStream:
+        """Fork, exec and exit on this node's kernel from now on (see `labkit.kernel.events`). Raises EventsError."""
+        return watch()
+
+    @contextlib.contextmanager
+    def record(self, log: CallLog | None = None) -> Iterator[Flight]:
+        """Record CRI calls and process events while the block runs: `with node.record() as flight: …`, then `flight.plot()`.
+
+        The Flight is empty until the block ends. Calls are those made through `node.cri`, and those in `log` besides. Raises
+        EventsError where
+        the kernel's events cannot be had.
+        """
+        runtime = self.listener().pid
+        with recorder.record(self.cri, self.process_events(), self.kernel, log=log, runtime=runtime) as flight:
+            yield flight
 
     # The kernel
 

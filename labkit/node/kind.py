@@ -18,6 +18,8 @@ from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.kernel import LocalKernel, Process
+from labkit.kernel.events import EventStream
+from labkit.kernel.poll import watch_by_polling
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import choice as choices
 from labkit.node import inside, relay
@@ -104,6 +106,10 @@ class KindNode(Node):
 
     def is_runtime(self, process: Process) -> bool:
         return process.comm in ("containerd", "crio")
+
+    def process_events(self) -> EventStream:
+        """By a poll of the node's processes: it says so, and what it may miss."""
+        return watch_by_polling(self.kernel)
 
     def kubelet_held(self) -> Hold:
         return KubeletHold(self, asks=self.container.cluster != CLUSTER)

@@ -161,7 +161,7 @@ def clean(home: Home, progress: Progress = quiet) -> traces.Traces:
     found = traces.find(home)
     own = own_processes(home)
     down(home, progress)
-    wait_reaped(own)
+    wait_reaped(own)  # shims end by themselves when their Pods are removed
     progress("removing files")
     traces.remove_files(home)
     return found

@@ -78,6 +78,7 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
             os.kill(process.pid, signal.SIGKILL)
     while any(start_time(p.pid) is not None for p in alive) and time.monotonic() < deadline + grace_s:
         time.sleep(0.02)
+    wait_reaped(asked)
     return asked
 
 

@@ -18,7 +18,7 @@ def look(*ours: Path) -> dict[str, set[str]]:
         "processes": {
             line
             for line in run("ps", "-e", "-o", "args=").splitlines()
-            if any(word in line for word in ("containerd", "docker-registry", "labkit.node", "runc", "pause -P", "<defunct>"))
+            if any(word in line for word in ("containerd", "docker-registry", "labkit.node", "runc", "pause -P", "[labkit]"))
         },
         "mounts": set(Path("/proc/mounts").read_text().splitlines()),
         "links": {line.split(":")[1] for line in run("ip", "-o", "link").splitlines()},

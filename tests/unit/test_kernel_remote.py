@@ -215,8 +215,9 @@ def test_the_clock_is_the_monotonic_one(remote):
 def test_processes_that_come_and_go_are_no_error(remote):
     churn = subprocess.Popen(["sh", "-c", "while :; do sleep 0.01 & sleep 0.002; done"])
     try:
-        seen = [frozenset(remote.snapshot().processes) for _ in range(20)]
-        assert len(set(seen)) > 1, "no process came or went, so that nothing was shown"
+        seen = {frozenset(remote.snapshot().processes) for _ in range(20)}
+        # Twenty looks, and more until some process has come or gone meanwhile: else nothing was shown.
+        wait_until(lambda: seen.add(frozenset(remote.snapshot().processes)) or len(seen) > 1)
     finally:
         churn.kill()
         churn.wait()

@@ -222,9 +222,10 @@ def test_processes_that_come_and_go_are_no_error_and_nothing_leaks():
     churn = subprocess.Popen(["sh", "-c", "while :; do sleep 0.01 & sleep 0.002; done"])
     try:
         before = sorted(os.listdir("/proc/self/fd"))
-        seen = [frozenset(LocalKernel().snapshot(fds=True).processes) for _ in range(50)]
+        seen = {frozenset(LocalKernel().snapshot(fds=True).processes) for _ in range(50)}
         assert sorted(os.listdir("/proc/self/fd")) == before
-        assert len(set(seen)) > 1, "no process came or went, so that nothing was shown"
+        # More looks until some process has come or gone meanwhile: else nothing was shown.
+        wait_until(lambda: seen.add(frozenset(LocalKernel().snapshot(fds=True).processes)) or len(seen) > 1)
     finally:
         churn.kill()
         churn.wait()

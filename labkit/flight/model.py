@@ -1,0 +1,332 @@
+"""A flight recording: CRI calls and the kernel's own events of the processes that they caused, on one clock.
+
+Plain data, made by `labkit.recorder`, drawn by `labkit.views.flight_timeline`. All times are ns of CLOCK_MONOTONIC. The JSON
+format is described in docs/flight-format.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.flight.steps import Steps, Tree
+
+PRECISION = {
+    "proc-connector": "exact: the kernel's own events, each with the kernel's time",
+    "tracefs": "exact: the kernel's own events, each with the kernel's time",
+    "poll": "looked at again and again: a process that lives a few milliseconds may be missing, and times are those of the look",
+}
+"""How exact a source of events is, by its name."""
+
+RUNC_VERBS = (
+    "create",
+    "start",
+    "init",
+    "exec",
+    "run",
+    "kill",
+    "delete",
+    "state",
+    "pause",
+    "resume",
+    "update",
+    "events",
+    "features",
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One CRI call.
+
+    service: "RuntimeService" or "ImageService". caller: "labkit", or the comm of the process that called, "?" if unknown. pod,
+    container: their names, None where the call is about none. code: the gRPC status code's name ("OK", "NOT_FOUND", …); "" when
+    it was still under way as the recording ended, which is then `to_ns`. request, response: the messages as plain dicts, field
+    names as in api.proto, credentials left out; of a stream the last response, of a List… none. source: "interceptor" (labkit's
+    client), "proxy" or "log" (the runtime's own log).
+    """
+
+    service: str
+    method: str
+    from_ns: int
+    to_ns: int
+    caller: str
+    pod: str | None = None
+    container: str | None = None
+    code: str = "OK"
+    request: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
+    source: str = "interceptor"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it only asks and changes nothing."""
+        return asks(self.method)
+
+    def __str__(self) -> str:
+        return " ".join([self.method, *([self.container] if self.container else [])])
+
+
+def asks(method: str) -> bool:
+    """Whether an RPC of that name only asks and changes nothing."""
+    words = ("Version", "RuntimeConfig", "GetContainerEvents", "ImageFsInfo")
+    return method in words or method.startswith(("List", "Stream")) or method.endswith(("Status", "Stats"))
+
+
+@dataclass(frozen=True)
+class Exec:
+    """The moment when a process became another program. argv: () where it was gone before it could be read."""
+
+    at_ns: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlightProcess:
+    """One process.
+
+    ppid: the process that forked it; when that ends, the kernel gives the child to the nearest subreaper (the shim), or to init.
+    role: one of labkit.pods.ROLES. from_ns: None when it lived before the recording; to_ns: None when it outlived it. exit_code:
+    None when a signal ended it or it lives. call: index into the flight's calls of the one that caused it, None where none did.
+    name: what it is called in figures ("runc create", "shim", "httpd -f"). pod, container: names.
+    """
+
+    pid: int
+    ppid: int
+    role: str
+    from_ns: int | None
+    to_ns: int | None
+    exit_code: int | None = None
+    signal: int | None = None
+    call: int | None = None
+    execs: tuple[Exec, ...] = ()
+    name: str = ""
+    pod: str | None = None
+    container: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Flight:
+    """What was recorded: calls and processes, each in the order of their start.
+
+    source: where the events are from, "proc-connector", "tracefs" or "poll"; "" when there were none to be had. lost: how many
+    events the kernel had to drop. precision: what the source may miss. notes: sentences on what cut the recording short.
+    """
+
+    calls: tuple[Call, ...] = ()
+    processes: tuple[FlightProcess, ...] = ()
+    source: str = ""
+    lost: int = 0
+    precision: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def steps(self) -> Steps:
+        """The sequence as a table: each call that changes something, below it the processes that it caused."""
+        from labkit.flight.steps import steps
+
+        return steps(self)
+
+    def tree(self) -> Tree:
+        """The processes as a text tree, each below the one that forked it."""
+        from labkit.flight.steps import tree
+
+        return tree(self)
+
+    def plot(self, **options: Any) -> Any:
+        """The figure: calls above, processes below, one time axis (see labkit.views.flight_timeline)."""
+        from labkit.views.flight_timeline import flight_timeline
+
+        return flight_timeline(self, **options)
+
+    def to_json(self) -> str:
+        """The recording as JSON, without messages (docs/flight-format.md)."""
+        from labkit.flight.text import write
+
+        return write(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Flight:
+        """The recording that `to_json` wrote. Raises FlightError for anything else, and for a version that it does not know."""
+        from labkit.flight.text import read
+
+        return read(text)
+
+    def to_trace(self) -> str:
+        """The recording in the Chrome trace format (JSON), which ui.perfetto.dev and chrome://tracing open."""
+        from labkit.flight.trace import trace
+
+        return json.dumps(trace(self))
+
+    def zoom(self, step: int | str) -> Flight:
+        """One step alone: the call of that number in `steps()`, or all of that method ("RunPodSandbox"), with what they caused.
+        Raises KeyError, naming those there are."""
+        shown = [index for index, call in enumerate(self.calls) if self.is_step(index)]
+        chosen = shown[step - 1 : step] if isinstance(step, int) and step > 0 else []
+        chosen = chosen or [index for index, call in enumerate(self.calls) if call.method == step]
+        if not chosen:
+            names = ", ".join(dict.fromkeys(self.calls[index].method for index in shown)) or "none"
+            raise KeyError(f"There is no step {step!r} in this recording; it has 1 to {len(shown)}: {names}.")
+        return self._only(chosen, lambda process: process.call in chosen or self.ended_by(process) in chosen)
+
+    def pods(self) -> set[str]:
+        """The names of the Pods that anything here belongs to."""
+        return {c.pod for c in self.calls if c.pod} | {p.pod for p in self.processes if p.pod}
+
+    def pod(self, name: str) -> Flight:
+        """One Pod alone. Raises KeyError, naming those there are."""
+        names = self.pods()
+        if name not in names:
+            raise KeyError(f"There is no Pod {name!r} in this recording; it has {', '.join(sorted(names)) or 'none'}.")
+        return self._only([i for i, c in enumerate(self.calls) if c.pod == name], lambda process: process.pod == name)
+
+    def fold(self, *roles: str) -> Flight:
+        """Without the processes of these roles; their children are shown below the nearest that is left."""
+        ancestors = _ancestry(self.processes)
+
+        def near(index: int) -> int:
+            for ancestor in ancestors(index):
+                if self.processes[ancestor].role not in roles:
+                    return self.processes[ancestor].pid
+            return self.processes[index].ppid
+
+        kept = (replace(p, ppid=near(i)) for i, p in enumerate(self.processes) if p.role not in roles)
+        return replace(self, processes=tuple(kept))
+
+    def is_step(self, index: int) -> bool:
+        """Whether a call is worth a step: it changes something, started a process, or failed."""
+        call = self.calls[index]
+        return not call.asks or any(process.call == index for process in self.processes)
+
+    def ended_by(self, process: FlightProcess) -> int | None:
+        """Of a process that was there before: the call about its container or Pod that was under way when it ended, if that is
+        one that ends such."""
+        if process.from_ns is not None or process.to_ns is None or process.pod is None:
+            return None
+        for index, call in reversed(list(enumerate(self.calls))):
+            about = call.pod == process.pod and call.container in (None, process.container)
+            if about and call.method.startswith(("Stop", "Remove")) and call.from_ns <= process.to_ns <= call.to_ns:
+                return index
+        return None
+
+    def parents(self) -> tuple[int | None, ...]:
+        """For each process the index of the one that forked it, None where the recording does not have it."""
+        ancestors = _ancestry(self.processes)
+        return tuple(next(iter(ancestors(index)), None) for index in range(len(self.processes)))
+
+    def _only(self, calls: Sequence[int], wanted: Callable[[FlightProcess], bool]) -> Flight:
+        """Some calls, the processes wanted, and the ancestors of these that lived before."""
+        ancestors = _ancestry(self.processes)
+        kept = {index for index, process in enumerate(self.processes) if wanted(process)}
+        above = {a for index in kept for a in ancestors(index)} - kept
+        place = {old: new for new, old in enumerate(calls)}
+        last = max((self.calls[index].to_ns for index in calls), default=0)
+        # An ancestor is there for what it made: that it ended later is no part of this.
+        processes = [
+            replace(p, to_ns=None) if index in above and p.to_ns is not None and p.to_ns > last else p
+            for index, p in enumerate(self.processes)
+            if index in kept | above
+        ]
+        return replace(
+            self,
+            calls=tuple(self.calls[index] for index in calls),
+            processes=tuple(replace(p, call=place.get(p.call) if p.call is not None else None) for p in processes),
+        )
+
+    def __repr__(self) -> str:
+        if not self.calls and not self.processes:
+            return "An empty recording: no call was made and no process of the runtime's began or ended."
+        pods = len(self.pods())
+        new = sum(process.from_ns is not None for process in self.processes)
+        return f"A recording of {_count(len(self.calls), 'call')} and {_count(new, 'process')}, {_count(pods, 'Pod')}."
+
+
+def described(processes: Sequence[FlightProcess], calls: Sequence[Call]) -> tuple[FlightProcess, ...]:
+    """The same with name, Pod and container filled in where they are missing, from the program, the call and the parent.
+
+    The lasting shim has its Pod's name, no container's; a process that lived before has the Pod of what it forked.
+    """
+    ancestors = _ancestry(processes)
+    made: list[FlightProcess] = []
+    for index, process in enumerate(processes):
+        parent = next(iter(ancestors(index)), None)
+        call = calls[process.call] if process.call is not None else None
+        pod = process.pod or (call.pod if call else None)
+        container = process.container or (call.container if call and process.role in IN_CONTAINER else None)
+        made.append(replace(process, pod=pod, container=container, name=process.name or _name(process, processes, parent)))
+    for index in reversed(range(len(made))):
+        parent = next(iter(ancestors(index)), None)
+        if parent is not None and made[parent].role == "shim" and made[parent].pod is None and made[index].role != "shim":
+            made[parent] = replace(made[parent], pod=made[index].pod)
+    return tuple(made)
+
+
+IN_CONTAINER = ("application", "exec", "runc", "shim")
+"""Roles of processes that may belong to one container."""
+
+
+def label(role: str, argv: Sequence[str]) -> str:
+    """What a program is called: "runc create", "shim start", "bridge", "httpd -f -p 80"."""
+    if not argv:
+        return role
+    program = argv[0].rsplit("/", 1)[-1]
+    if role == "shim":
+        verb = next((word for word in argv[1:] if word in ("start", "delete")), "")
+        return f"{'conmon' if program == 'conmon' else 'shim'} {verb}".strip()
+    if role == "runc":
+        program = program if program in ("runc", "crun") else "runc"  # `runc init` may run as /proc/self/exe
+        return f"{program} {runc_verb(argv)}".strip()
+    if role in ("application", "exec", "other"):
+        return " ".join([program, *argv[1:]])
+    return program
+
+
+def runc_verb(argv: Sequence[str]) -> str:
+    """The command of a runc or crun command line: "create", "start", …; "" where there is none."""
+    return next((word for word in argv[1:] if word in RUNC_VERBS), "")
+
+
+def _name(process: FlightProcess, processes: Sequence[FlightProcess], parent: int | None) -> str:
+    """From its last program, or from the one that its parent ran when it forked it.
+
+    `runc init` forks with CLONE_PARENT (runc's nsexec.c), so that its children are those of `runc create`, or `run`, `exec`: what
+    has no program of its own below these is still `runc init`.
+    """
+    told = [each.argv for each in process.execs if each.argv]
+    if not told and parent is not None and not process.execs:
+        born = process.from_ns or 0
+        told = [each.argv for each in processes[parent].execs if each.argv and each.at_ns <= born]
+    if told and process.role == "runc" and not process.execs and runc_verb(told[-1]) in ("create", "run", "exec"):
+        told[-1] = (told[-1][0], "init")
+    return label(process.role, told[-1] if told else ())
+
+
+def _ancestry(processes: Sequence[FlightProcess]) -> Callable[[int], list[int]]:
+    """index → indexes of its ancestors, the parent first. A pid that was used twice is told apart by the time."""
+    by_pid: dict[int, list[int]] = {}
+    for index, process in enumerate(processes):
+        by_pid.setdefault(process.pid, []).append(index)
+
+    def parent(index: int) -> int | None:
+        process = processes[index]
+        born = -1 if process.from_ns is None else process.from_ns
+        for candidate in reversed(by_pid.get(process.ppid, ())):
+            if candidate != index and (processes[candidate].from_ns or -1) <= born:
+                return candidate
+        return None
+
+    def ancestors(index: int) -> list[int]:
+        found: list[int] = []
+        above = parent(index)
+        while above is not None and above not in found:
+            found.append(above)
+            above = parent(above)
+        return found
+
+    return ancestors
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"

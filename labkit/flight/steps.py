@@ -1,0 +1,267 @@
+"""A recording told in words: the table of steps, and the tree of processes.
+
+Their text is deterministic, for screen readers and for notebooks that compare it: names and order, never pids or times. What runs
+side by side has no order of its own and is told by name: Pods, and the CNI plugins of one call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import groupby
+
+from labkit.flight.model import Flight, FlightProcess
+from labkit.flight.model import label as program_label
+
+UNCAUSED = "–"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row: a call, a process, or the moment when a container's process becomes its program.
+
+    step: "2" for a call, "2.1", "2.2", … for what it caused; "–" for what no recorded call caused. who: the caller, the parent
+    that forked it, or the program that it was. from_ns, to_ns: ns of CLOCK_MONOTONIC; to_ns None: it outlived the recording.
+    cause: the call. role: of the process, "" for a call.
+    """
+
+    step: str
+    what: str
+    who: str
+    from_ns: int | None
+    to_ns: int | None
+    cause: str
+    pod: str | None = None
+    container: str | None = None
+    result: str = ""
+    role: str = ""
+
+    @property
+    def duration_ns(self) -> int | None:
+        return None if self.from_ns is None or self.to_ns is None else self.to_ns - self.from_ns
+
+
+class Steps(list[Step]):
+    """The rows of `flight.steps()`. A notebook shows them as a table; their text names the steps alone."""
+
+    def __init__(self, rows: Iterable[Step], notes: Sequence[str] = ()) -> None:
+        super().__init__(rows)
+        self.notes = tuple(notes)
+
+    def __repr__(self) -> str:
+        if not self:
+            return "\n".join(["No step was recorded.", *self.notes])
+        pods = sorted({row.pod for row in self if row.pod}, key=_natural)
+        if len(pods) == 1:
+            lines = [f"Pod {pods[0]}", *self._told(self)]
+        else:
+            lines = [line for pod in pods for line in (f"Pod {pod}", *self._told([row for row in self if row.pod == pod]))]
+            if rest := self._told([row for row in self if not row.pod]):
+                lines += [*(["No Pod's"] if pods else []), *rest]
+        return "\n".join([*lines, *self.notes])
+
+    @staticmethod
+    def _told(rows: Sequence[Step]) -> list[str]:
+        lines, number = [], 0
+        for row in in_words(rows):
+            result = f" ({row.result})" if row.result else ""
+            number += not row.role
+            by = f" ← {row.who}" if row.who else ""
+            lines.append(f"    {row.what}{result}{by}" if row.role else f"  {number} {row.what}{result}, called by {row.who}")
+        return lines
+
+    def table(self) -> str:
+        """As text with times: ms since the first step."""
+        rows = [("step", "what", "by", "from ms", "took ms", "cause"), *(self._cells(row) for row in self)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = []
+        for row in rows:
+            cells = [c.rjust(w) if i in NUMBERS else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join([*lines, *self.notes] if self else ["No step was recorded.", *self.notes])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("step", "what", "by", "from ms", "took ms", "cause"))
+        body = []
+        for row in self:
+            cells = "".join(
+                f'<td style="text-align:{"right" if i in NUMBERS else "left"}">{escape(cell)}</td>'
+                for i, cell in enumerate(self._cells(row))
+            )
+            body.append(f'<tr style="font-weight:{"normal" if row.role else "bold"}">{cells}</tr>')
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}"
+
+    def _cells(self, row: Step) -> tuple[str, ...]:
+        origin = min((each.from_ns for each in self if each.from_ns is not None), default=0)
+        begin = "before" if row.from_ns is None else f"{(row.from_ns - origin) / 1e6:.3f}"
+        took = "stays" if row.to_ns is None else "" if row.duration_ns is None else f"{row.duration_ns / 1e6:.3f}"
+        what = f"{row.what} ({row.result})" if row.result else row.what
+        several = len({each.pod for each in self if each.pod}) > 1
+        pod = f" [{row.pod}]" if several and row.pod and not row.role else ""
+        return row.step, what + pod, row.who, begin, took, row.cause
+
+
+NUMBERS = (3, 4)
+"""Columns that are numbers."""
+
+
+class Tree(str):
+    """A text that a notebook shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def steps(flight: Flight) -> Steps:
+    """See Flight.steps."""
+    parents, trivial = flight.parents(), passing(flight)
+    caused: dict[int | None, list[Step]] = {}
+    for index, process in enumerate(flight.processes):
+        if process.from_ns is None and process.to_ns is not None:
+            by = flight.ended_by(process)
+            caused.setdefault(by, []).append(_end(process, str(flight.calls[by]) if by is not None else ""))
+        if process.from_ns is None or trivial[index]:
+            continue
+        parent = parents[index]
+        who = _program_at(flight.processes[parent], process.from_ns) if parent is not None else "?"
+        call = flight.calls[process.call] if process.call is not None else None
+        for row in _rows(process, who):
+            cause = str(call) if call else ""
+            made = Step("", row[0], row[1], row[2], row[3], cause, process.pod, process.container, row[4], process.role)
+            caused.setdefault(process.call, []).append(made)
+    rows: list[Step] = []
+    number = 0
+    for index, call in enumerate(flight.calls):
+        if not flight.is_step(index) and call.code in ("", "OK"):
+            continue
+        number += 1
+        result = "" if call.code == "OK" else call.code or "under way"
+        rows.append(Step(str(number), str(call), call.caller, call.from_ns, call.to_ns, "", call.pod, call.container, result))
+        rows += _numbered(f"{number}.", caused.pop(index, []))
+    for left in caused.values():
+        rows += _numbered(UNCAUSED, left)
+    return Steps(rows, flight.notes)
+
+
+def tree(flight: Flight) -> Tree:
+    """See Flight.tree. Of siblings that are alike one is shown, and how many there are."""
+    trivial = passing(flight)
+    children: dict[int | None, list[int]] = {}
+    for index, parent in enumerate(flight.parents()):
+        if not trivial[index]:
+            children.setdefault(parent, []).append(index)
+
+    def lines(index: int) -> tuple[str, ...]:
+        process = flight.processes[index]
+        where = f" ({process.container})" if process.container and process.role in ("application", "exec") else ""
+        stays = "" if process.to_ns is not None else ", stays"
+        return (f"{process.name}{where}{stays}{_ending(process)}", *below(children.get(index, [])))
+
+    def below(indexes: Sequence[int]) -> list[str]:
+        ordered = sorted(indexes, key=lambda i: (_natural(flight.processes[i].pod or ""),))
+        blocks = [(flight.processes[i].role, lines(i)) for i in ordered]
+        told: list[tuple[str, ...]] = []
+        for cni, run in groupby(blocks, key=lambda each: each[0] == "cni"):
+            texts = [text for _, text in run]
+            told += sorted(texts) if cni else texts
+        result: list[str] = []
+        for text in dict.fromkeys(told):
+            count = told.count(text)
+            head = f"{count} × {text[0]}" if count > 1 else text[0]
+            result += [head, *text[1:]]
+        return [f"  {line}" for line in result]
+
+    text = [line[2:] for line in below(children.get(None, []))]
+    return Tree("\n".join([*(text or ["No process was recorded."]), *flight.notes]))
+
+
+def passing(flight: Flight) -> list[bool]:
+    """For each process whether it is a mere fork that ended as what it was: nothing became of it and it made nothing.
+
+    runc's double fork makes such, and the Go runtime when it tries what the kernel can do.
+    """
+    parents = flight.parents()
+    has_child = {parent for parent in parents if parent is not None}
+    return [
+        not process.execs
+        and process.to_ns is not None
+        and index not in has_child
+        and (parent := parents[index]) is not None
+        and flight.processes[parent].role == process.role
+        and process.role not in ("application", "exec", "pause")
+        for index, process in enumerate(flight.processes)
+    ]
+
+
+def in_words(rows: Sequence[Step]) -> list[Step]:
+    """The same in an order that does not depend on what runs side by side: neighbours that are CNI plugins by name,
+    what one call does to several containers by theirs, and the shim's end after what is done about it."""
+    rows = [row for _, part in groupby(rows, key=lambda row: row.step.partition(".")[0]) for row in _by_container(list(part))]
+    told: list[Step] = []
+    for cni, run in groupby(rows, key=lambda row: row.role == "cni"):
+        members = list(run)
+        told += sorted(members, key=lambda row: (row.what, row.who)) if cni else members
+    return told
+
+
+def _by_container(rows: list[Step]) -> list[Step]:
+    """The rows of one call, the call first."""
+    late = [row for row in rows if row.role == "shim" and row.what.endswith(" ends")]
+    first = next((i for i, row in enumerate(rows) if row.role == "cni" and late), len(rows))
+    rows = [row for row in rows[:first] if row not in late] + late + [row for row in rows[first:] if row not in late]
+    return sorted(rows, key=lambda row: (bool(row.role), row.container is None, row.container or ""))
+
+
+Row = tuple[str, str, int | None, int | None, str]
+
+
+def _rows(process: FlightProcess, who: str) -> list[Row]:
+    """(what, who, from, to, result): one row; two for a process that waited as `runc init` before it became its program."""
+    if process.role not in ("pause", "application", "exec") or not process.execs or who.partition(" ")[0] not in ("runc", "crun"):
+        return [(process.name, who, process.from_ns, process.to_ns, _result(process))]
+    became = process.execs[0].at_ns
+    runc = who.partition(" ")[0]
+    return [
+        (f"{runc} init, to become {process.role}", who, process.from_ns, became, ""),
+        (f"{process.name}{f' ({process.container})' if process.container else ''}", f"{runc} init", became, process.to_ns,
+         _result(process)),
+    ]  # fmt: skip
+
+
+def _end(process: FlightProcess, cause: str) -> Step:
+    """The end of a process that was there before."""
+    what = f"{process.name}{f' ({process.container})' if process.container else ''} ends"
+    at, result = process.to_ns, _result(process)
+    return Step("", what, "", at, at, cause, process.pod, process.container, result, process.role)
+
+
+def _numbered(prefix: str, rows: Sequence[Step]) -> list[Step]:
+    ordered = sorted(rows, key=lambda row: row.from_ns or 0)
+    return [replace(row, step=prefix if prefix == UNCAUSED else f"{prefix}{number}") for number, row in enumerate(ordered, 1)]
+
+
+def _program_at(process: FlightProcess, at_ns: int) -> str:
+    """What a process was called at a time: one that forks as `runc create` may have become something else since."""
+    if process.role in ("pause", "application", "exec"):
+        return process.name
+    told = [each.argv for each in process.execs if each.at_ns <= at_ns and each.argv]
+    return program_label(process.role, told[-1]) if told else process.name
+
+
+def _result(process: FlightProcess) -> str:
+    if process.signal:
+        return f"ended by signal {process.signal}"
+    return f"exit code {process.exit_code}" if process.exit_code else ""
+
+
+def _ending(process: FlightProcess) -> str:
+    result = _result(process)
+    return f", {result}" if result else ""
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """A key that sorts web-2 before web-10."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", name)]

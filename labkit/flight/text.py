@@ -1,0 +1,77 @@
+"""The JSON format of a recording; docs/flight-format.md describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from labkit.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described
+from labkit.pods import ROLES
+
+VERSION = 1
+CLOCK = "CLOCK_MONOTONIC"
+CALL_KEYS = ("service", "method", "from_ns", "to_ns", "caller", "pod", "container", "code")
+PROCESS_KEYS = ("pid", "ppid", "role", "from_ns", "to_ns", "exit_code", "signal", "call")
+"""What the JSON has of a call and of a process, besides its execs."""
+
+
+class FlightError(ValueError):
+    """A text that is no recording this labkit can read: one sentence what it is, one what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Notebooks show the sentences, not the stack (IPython's hook for exceptions of one's own)."""
+        return [str(self)]
+
+
+def write(flight: Flight) -> str:
+    """See Flight.to_json."""
+    return json.dumps(
+        {
+            "version": VERSION,
+            "clock": CLOCK,
+            "unit": "ns",
+            "source": flight.source,
+            "lost": flight.lost,
+            "calls": [{key: getattr(call, key) for key in CALL_KEYS} for call in flight.calls],
+            "processes": [
+                {**{key: getattr(p, key) for key in PROCESS_KEYS}, "execs": [asdict(each) for each in p.execs]}
+                for p in flight.processes
+            ],
+        },
+        indent=1,
+    )
+
+
+def read(text: str | bytes) -> Flight:
+    """See Flight.from_json."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise FlightError(f"This is no recording: not JSON ({error}). Give what `labkit record --json` wrote.") from None
+    version = data.get("version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise FlightError("This JSON is no recording: it has no version. Give what `labkit record --json` wrote.")
+    if version != VERSION:
+        todo = "Update labkit." if version > VERSION else "Record it again."
+        raise FlightError(f"This recording has the format version {version}, and this labkit reads version {VERSION}. {todo}")
+    if (data.get("clock"), data.get("unit")) != (CLOCK, "ns"):
+        raise FlightError(f"This recording's times are not {CLOCK} in ns. Record it again.")
+    try:
+        calls = tuple(Call(**{key: call[key] for key in CALL_KEYS}, source="") for call in data["calls"])
+        processes = [_process(each, len(calls)) for each in data["processes"]]
+        source, lost = str(data["source"]), int(data["lost"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FlightError(
+            f"This recording is damaged ({error!r}). Take a whole one: docs/flight-format.md has the format."
+        ) from None
+    return Flight(calls, described(processes, calls), source, lost, PRECISION.get(source, ""))
+
+
+def _process(data: Mapping[str, Any], calls: int) -> FlightProcess:
+    execs = tuple(Exec(each["at_ns"], tuple(each["argv"])) for each in data["execs"])
+    process = FlightProcess(**{key: data[key] for key in PROCESS_KEYS}, execs=execs)
+    if process.role not in ROLES or not (process.call is None or 0 <= process.call < calls):
+        raise ValueError(f"process {process.pid}: role {process.role!r}, call {process.call!r}")
+    return process

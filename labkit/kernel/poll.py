@@ -1,0 +1,57 @@
+"""Process events by looking again and again: what is left where neither the proc connector nor tracefs can be had."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from labkit.kernel.events import Batch, Event, EventStream
+from labkit.kernel.model import Process, Snapshot
+from labkit.kernel.remote import RemoteKernel
+from labkit.kernel.snapshot import LocalKernel
+
+
+def watch_by_polling(kernel: LocalKernel | RemoteKernel, every_s: float = 0.02) -> EventStream:
+    """Compare snapshots, with `every_s` between them. An event's at_ns is that of the snapshot that first shows it. Exit codes
+    are not known. Raises what kernel.snapshot() raises."""
+    start = time.monotonic()
+    before = kernel.snapshot(fds=False)
+    gap_ms = (time.monotonic() - start + every_s) * 1000
+    precision = (
+        f"Looked at every {gap_ms:.0f} ms or so: a process that lives shorter may be missed, "
+        "an earlier program of a process too, times are late by up to as much, and exit codes are not known (poll)."
+    )
+    stopped = threading.Event()
+
+    def batches(before: Snapshot) -> Iterator[Batch]:
+        last = False
+        while not last:
+            # What there is at the end is looked at, too.
+            last = stopped.wait(every_s)
+            after = kernel.snapshot(fds=False)
+            yield Batch(tuple(differences(before, after)))
+            before = after
+
+    return EventStream("poll", precision, batches(before), stopped.set)
+
+
+def differences(before: Snapshot, after: Snapshot) -> Iterator[Event]:
+    """Exits, then forks in the order of their start, each followed by its exec, then execs of those that were there."""
+    old, new = before.processes, after.processes
+    for pid, process in old.items():
+        if pid not in new or new[pid].start_ns != process.start_ns:
+            yield Event("exit", after.at_ns, pid, None)
+    for process in sorted(new.values(), key=lambda process: (process.start_ns, process.pid)):
+        known = old.get(process.pid)
+        if known is None or known.start_ns != process.start_ns:
+            yield Event("fork", after.at_ns, process.pid, process.ppid)
+            known = new.get(process.ppid)
+        if known is None or (process.exe, process.cmdline) != (known.exe, known.cmdline):
+            yield exec_of(process, after.at_ns)
+
+
+def exec_of(process: Process, at_ns: int) -> Event:
+    line = max((f"0:{name}:{path}" for name, path in process.cgroups.items()), key=len, default="")
+    argv, exe, comm = process.cmdline, process.exe, process.comm
+    return Event("exec", at_ns, process.pid, None, argv, not argv, exe, comm, cgroup=line, namespaces=process.namespaces)

@@ -1,0 +1,146 @@
+"""Tells calls and processes live, as `strace -f` does."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from labkit.cri import CriClient
+from labkit.cri.calls import CallLog, CallRecord
+from labkit.flight import Call, Flight
+from labkit.flight.model import asks
+from labkit.kernel.events import Event, EventStream
+from labkit.recorder import names
+from labkit.recorder.causes import Causes
+from labkit.recorder.processes import Tracked
+from labkit.recorder.recording import Kernel, Recorder
+
+POLL_S = 0.2
+
+
+def follow(
+    cri: CriClient,
+    events: EventStream,
+    kernel: Kernel,
+    show: Callable[[str, str], None],
+    *,
+    log: CallLog | None = None,
+    pod: str | None = None,
+    runtime: int | None = None,
+    until: threading.Event | None = None,
+) -> Flight:
+    """Tell calls and processes as they happen, until `until` is set, the events end, or Ctrl-C; then the whole as a Flight.
+
+    show: called with a line and its role ("call" for calls). pod: only what belongs to the Pod of that name. log: the one
+    of a RecordingProxy, where calls come in by one, too.
+    """
+    return Follower(cri, events, kernel, show, log, pod, runtime).run(until or threading.Event())
+
+
+class Follower:
+    """Writes one line for each call's start and end, and for each exec and exit of the runtime's processes.
+
+    A sandbox's id is known only when RunPodSandbox has been answered: with `pod`, a line is held back until its Pod is known.
+    """
+
+    def __init__(
+        self,
+        cri: CriClient,
+        events: EventStream,
+        kernel: Kernel,
+        show: Callable[[str, str], None],
+        log: CallLog | None,
+        pod: str | None,
+        runtime: int | None,
+    ) -> None:
+        self._show, self._pod, self._endpoint = show, pod, cri.endpoint
+        self._begin = time.monotonic_ns()
+        self._lock = threading.RLock()
+        self._held: list[tuple[Tracked, int, str, str]] = []
+        self._failure: OSError | None = None
+        self._log = log or CallLog()
+        self._log.on_change = self._call
+        self._recorder = Recorder(cri, events, kernel, log=self._log, runtime=runtime, seen=self._event)
+        self._known = names.known((), 0, self._recorder.listed)
+
+    def run(self, until: threading.Event) -> Flight:
+        """Raises OSError where a line could not be shown (a closed pipe)."""
+        self._recorder.start()
+        # A client of its own: its questions are not among the calls that are told.
+        with contextlib.suppress(KeyboardInterrupt), CriClient(self._endpoint) as asking:
+            while not until.wait(POLL_S) and self._recorder.running() and not self._failure:
+                if self._held:
+                    self._recorder.list_names(asking)
+                    self._learn()
+        self._recorder.stop()
+        if self._failure:
+            raise self._failure
+        return self._recorder.flight()
+
+    def _call(self, record: CallRecord) -> None:
+        with self._lock:
+            records = self._learn(record.number)
+            call = self._known.calls[[each.number for each in records].index(record.number)].call
+            if self._pod in (None, call.pod):
+                self._tell(record.to_ns or record.from_ns, call_words(call, record.to_ns), "call")
+
+    def _learn(self, number: int | None = None) -> list[CallRecord]:
+        """Take in the names that the calls tell by now; those calls: all that change something, and the one of that number."""
+        with self._lock:
+            records = [each for each in self._log.records() if each.number == number or not asks(each.method)]
+            self._known = names.known(records, time.monotonic_ns(), self._recorder.listed)
+            self._release()
+        return records
+
+    def _event(self, event: Event, process: Tracked | None) -> None:
+        if process is None or not process.role or event.kind not in ("exec", "exit"):
+            return
+        with self._lock:
+            role = self._recorder.processes.role(process, self._known)
+            words = event_words(event, process, role)
+            if self._pod:
+                self._held.append((process, event.at_ns, words, role))
+                self._release()
+            else:
+                self._tell(event.at_ns, words, role)
+
+    def _release(self) -> None:
+        """Show the lines held back whose Pod is known by now."""
+        held, self._held = self._held, []
+        causes = Causes(self._known)
+        for process, at_ns, words, role in held:
+            pod = self._pod_of(process, causes)
+            if pod is None:
+                self._held.append((process, at_ns, words, role))
+            elif pod == self._pod:
+                self._tell(at_ns, words, role)
+
+    def _pod_of(self, process: Tracked, causes: Causes) -> str | None:
+        if process.id in self._known.sandboxes or process.id in self._known.containers:
+            return self._known.names(process.id)[0]
+        call = [causes.of(each) for each in reversed(list(process.above()))][-1]
+        return None if call is None else self._known.calls[call].call.pod
+
+    def _tell(self, at_ns: int, words: str, role: str) -> None:
+        try:
+            self._show(f"{(at_ns - self._begin) / 1e6:10.3f}  {words}", role)
+        except OSError as error:
+            self._failure = error
+
+
+def call_words(call: Call, to_ns: int | None) -> str:
+    """ "→ RunPodSandbox web (labkit)" at a call's start, "← RunPodSandbox web = OK, 132.1 ms" at its end."""
+    what = " ".join([call.method, *(name for name in (call.pod, call.container) if name)])
+    if to_ns is None:
+        return f"→ {what} ({call.caller})"
+    return f"← {what} = {call.code}, {(to_ns - call.from_ns) / 1e6:.1f} ms"
+
+
+def event_words(event: Event, process: Tracked, role: str) -> str:
+    """ "[4711] exec runc … create …", "[4711] exited with 0"."""
+    who = f"    [{process.pid}] {role}:"
+    if event.kind == "exec":
+        return f"{who} exec {' '.join(event.argv) or event.exe or '(gone before its arguments were read)'}"
+    return f"{who} killed by signal {event.signal}" if event.signal else f"{who} exited with {event.exit_code}"

@@ -1,0 +1,253 @@
+"""Follows processes event by event, and decides which role each has.
+
+Roles follow from the tree and the programs, never from times. A fork has its parent's role until it becomes another program:
+
+- containerd: the runtime (also crio). kubelet is never below it, and so left out.
+- cni: what the runtime execs from a CNI directory (…/cni/…), and all below that.
+- shim: containerd-shim-…, or conmon, which stands in its place with CRI-O.
+- runc: runc or crun below runtime or shim, until the process becomes the program that it was made for.
+- pause: that program where the container's id is the sandbox's; application otherwise; exec below `runc exec`. These keep their
+  role, and give it to all that they fork, whatever they become.
+- other: anything else below the runtime, for example a runc hook (it is outside of the container's cgroup).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from labkit.flight import Exec, label, runc_verb
+from labkit.pods import CONTAINER_ID
+from labkit.recorder.names import Known
+
+RUNTIMES = ("containerd", "crio")
+RUNC = ("runc", "crun", "youki")
+INSIDE = ("application", "exec")
+CNI_PLUGINS = (
+    "bridge",
+    "loopback",
+    "host-local",
+    "portmap",
+    "ptp",
+    "firewall",
+    "bandwidth",
+    "tuning",
+    "dhcp",
+    "macvlan",
+    "ipvlan",
+)
+MAKING = ("create", "run", "exec", "restore")
+"""runc's commands that leave a process behind, which becomes the container's program."""
+
+
+class EventLike(Protocol):
+    """See labkit.kernel.events.Event."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def at_ns(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def ppid(self) -> int | None: ...
+    @property
+    def argv(self) -> tuple[str, ...]: ...
+    @property
+    def exe(self) -> str: ...
+    @property
+    def comm(self) -> str: ...
+    @property
+    def cgroup(self) -> str: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def signal(self) -> int | None: ...
+
+
+class ProcessLike(Protocol):
+    """See labkit.kernel.Process."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def ppid(self) -> int: ...
+    @property
+    def comm(self) -> str: ...
+    @property
+    def cmdline(self) -> tuple[str, ...]: ...
+    @property
+    def exe(self) -> str: ...
+    @property
+    def cgroups(self) -> Mapping[str, str]: ...
+
+
+@dataclass(eq=False)
+class Tracked:
+    """One process as it is followed. role "" is outside the runtime's tree; argv: of the program that it runs now; own_id: the
+    sandbox or container that it names itself; id: that, or its parent's."""
+
+    pid: int
+    parent: Tracked | None
+    ppid: int
+    role: str = ""
+    from_ns: int | None = None
+    to_ns: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    argv: tuple[str, ...] = ()
+    own_id: str = ""
+    id: str = ""
+    execs: list[Exec] = field(default_factory=list)
+    touched: bool = False
+
+    def above(self) -> Iterator[Tracked]:
+        """This process, its parent, and so on."""
+        each: Tracked | None = self
+        while each is not None:
+            yield each
+            each = each.parent
+
+
+class Processes:
+    """Follows processes event by event.
+
+    before: those that were there when the recording began. runtime: the runtime's pid; None takes every containerd and crio.
+    address: the runtime's socket; a shim that serves another one is left out.
+    """
+
+    def __init__(self, before: Iterable[ProcessLike] = (), runtime: int | None = None, address: str = "") -> None:
+        self.all: list[Tracked] = []
+        self.sandboxes: set[str] = set()
+        self._alive: dict[int, Tracked] = {}
+        self._runtime_argv: tuple[str, ...] = ()
+        known = {each.pid: each for each in before}
+        for pid in sorted(known):
+            self._found(pid, known, runtime, address)
+
+    def feed(self, event: EventLike, container_id: str = "") -> Tracked | None:
+        """Take in the next event; the process that it is about. container_id: what the process's environment says, for CNI."""
+        if event.kind == "fork":
+            parent = self._alive.get(event.ppid or 0)
+            process = self._add(event.pid, parent, event.ppid or 0, from_ns=event.at_ns)
+            if parent:
+                process.role, process.argv, process.id = parent.role, parent.argv, parent.id
+        elif event.kind == "exec":
+            process = self._alive.get(event.pid) or self._add(event.pid, None, 0)
+            process.execs.append(Exec(event.at_ns, event.argv))
+            self._become(process, event, container_id)
+        elif event.kind == "exit" and event.pid in self._alive:
+            process = self._alive.pop(event.pid)
+            process.to_ns, process.exit_code, process.signal = event.at_ns, event.exit_code, event.signal
+        else:
+            return self._alive.get(event.pid)
+        process.touched = True
+        return process
+
+    def role(self, process: Tracked, known: Known) -> str:
+        """Its role, the pause told from an application by what is known of its id by now."""
+        if process.role != "application":
+            return process.role
+        if process.id in known.containers:
+            return "application"
+        if process.id in known.sandboxes or process.id in self.sandboxes:
+            return "pause"
+        return "pause" if not process.id and _program(process.argv) == "pause" else "application"
+
+    def busy(self) -> bool:
+        """Whether a command of runc, the shim or a CNI plugin is at work, or a container's process is between two programs."""
+        return any((p.touched and p.role in ("runc", "cni")) or (p.role == "shim" and command(p)) for p in self._alive.values())
+
+    def _add(self, pid: int, parent: Tracked | None, ppid: int, from_ns: int | None = None) -> Tracked:
+        if (earlier := self._alive.get(pid)) and earlier.from_ns is not None and from_ns is not None:
+            earlier.to_ns = from_ns  # its number is given again, so it has ended: that event was lost
+        elif earlier and from_ns is not None:
+            self.all.remove(earlier)  # the list of those before was read while this one began
+        made = Tracked(pid, parent, ppid, from_ns=from_ns)
+        self._alive[pid] = made
+        self.all.append(made)
+        return made
+
+    def _found(self, pid: int, known: Mapping[int, ProcessLike], runtime: int | None, address: str) -> Tracked:
+        """A process that was there before, its ancestors first."""
+        if pid in self._alive:
+            return self._alive[pid]
+        said = known[pid]
+        above = said.ppid if said.ppid in known and said.ppid != pid else None
+        process = self._add(pid, None, said.ppid)
+        parent = process.parent = self._found(above, known, runtime, address) if above else None
+        argv = process.argv = said.cmdline or (said.comm,)
+        ids = [i for path in said.cgroups.values() for i in CONTAINER_ID.findall(path)[-1:]]
+        if pid == runtime or (runtime is None and said.comm in RUNTIMES):
+            process.role, self._runtime_argv = "containerd", argv
+        elif is_shim(argv) and address in ("", _option(argv, "-address") or address):
+            process.role, process.id = "shim", _id(argv)
+            self.sandboxes.add(process.id)
+        elif parent and parent.role in ("shim", "runc"):
+            process.role = "runc" if said.comm.startswith(("runc", "crun")) else "application"
+            process.id = (_id(argv) if process.role == "runc" else "") or (ids[-1] if ids else parent.id)
+        elif parent:
+            process.role, process.id = ("" if parent.role == "containerd" else parent.role), parent.id
+        return process
+
+    def _become(self, process: Tracked, event: EventLike, container_id: str) -> None:
+        """Another program, which may give another role."""
+        before, makes = process.role, _making(process)
+        argv = process.argv = event.argv or (event.exe.removesuffix(" (deleted)") or event.comm,)
+        program = _program(argv)
+        if before in INSIDE:
+            return
+        if not before:
+            if program in RUNTIMES and argv == self._runtime_argv:  # restarted
+                process.role = "containerd"
+            return
+        in_cgroup = CONTAINER_ID.findall(event.cgroup)
+        if is_shim(argv):
+            process.role, process.own_id = "shim", _id(argv)
+            if not label("shim", argv).endswith((" start", " delete")):
+                self.sandboxes.add(process.own_id)
+        elif program in RUNC or (before == "runc" and argv[1:2] == ("init",)):
+            process.role, process.own_id = "runc", _id(argv)
+        elif before == "runc" and makes and (in_cgroup or not event.cgroup):
+            process.role = "exec" if makes == "exec" else "application"
+            process.id = process.id or "".join(in_cgroup[-1:])
+        elif before == "cni" or (before == "containerd" and is_cni(argv, event.exe)):
+            process.role, process.own_id = "cni", container_id
+        else:
+            process.role, process.own_id = "other", _id(argv)
+        process.id = process.own_id or process.id
+
+
+def is_shim(argv: tuple[str, ...]) -> bool:
+    return _program(argv).startswith(("containerd-shim", "conmon"))
+
+
+def is_cni(argv: tuple[str, ...], exe: str = "") -> bool:
+    """Whether a child of the runtime is a CNI plugin."""
+    return "/cni/" in f"{argv[0] if argv else ''} {exe}" or _program(argv) in CNI_PLUGINS
+
+
+def command(process: Tracked) -> str:
+    return label("shim", process.argv).partition(" ")[2] if process.role == "shim" else runc_verb(process.argv)
+
+
+def _making(process: Tracked) -> str:
+    """The runc command that a process below it was made by: "create", "run", "exec"; "" if none."""
+    verbs = (runc_verb(each.argv) for each in process.above() if each.role == "runc")
+    return next((verb for verb in verbs if verb in MAKING), "")
+
+
+def _id(argv: tuple[str, ...]) -> str:
+    """The id that a command line names: an option's (`-id`, conmon's `-c`), else the last."""
+    named = _option(argv, "-id") or _option(argv, "-c") or _option(argv, "--cid")
+    found = CONTAINER_ID.findall(named) or CONTAINER_ID.findall(" ".join(argv))
+    return found[-1] if found else ""
+
+
+def _option(argv: tuple[str, ...], name: str) -> str:
+    return argv[argv.index(name) + 1] if name in argv[:-1] else ""
+
+
+def _program(argv: tuple[str, ...]) -> str:
+    return argv[0].rsplit("/", 1)[-1] if argv else ""

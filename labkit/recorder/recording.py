@@ -1,0 +1,177 @@
+"""Collects calls and events while they happen, and joins them to a Flight."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from labkit.cri import CriClient, CriError
+from labkit.cri.calls import CallLog, recorded
+from labkit.flight import PRECISION, Flight
+from labkit.kernel.events import Event, EventsError, EventStream
+from labkit.pods import CONTAINER_ID
+from labkit.recorder import names
+from labkit.recorder.causes import join
+from labkit.recorder.processes import Processes, Tracked, is_cni
+
+SETTLE_WITHIN_S = 0.5
+SETTLE_POLL_S = 0.01
+CNI_CONTAINER = b"CNI_CONTAINERID="
+
+
+class Kernel(Protocol):
+    """Who can tell which processes there are: LocalKernel or RemoteKernel."""
+
+    def snapshot(self, fds: bool = ...) -> Any: ...
+
+
+class Recorder:
+    """Collects events and calls from `start` to `stop`, once; `flight()` joins what there is, at any time.
+
+    events: a stream that flows already, None where none can be had: then only calls are recorded. kernel: of the same node. log:
+    where else calls are noted, for example by a RecordingProxy. runtime: the runtime's pid. everything: also keep processes that
+    have nothing to do with the runtime. seen: called with each event, in the order of time.
+    """
+
+    def __init__(
+        self,
+        cri: CriClient,
+        events: EventStream | None,
+        kernel: Kernel,
+        *,
+        log: CallLog | None = None,
+        runtime: int | None = None,
+        everything: bool = False,
+        seen: Callable[[Event, Tracked | None], None] | None = None,
+    ) -> None:
+        self.log = log or CallLog()
+        self.listed: dict[str, dict[str, Any]] = {"sandboxes": {}, "containers": {}}
+        self.notes: list[str] = []
+        self._cri, self._events, self._everything, self._seen = cri, events, everything, seen
+        self._interest = contextlib.ExitStack()
+        self._lock = threading.Lock()
+        self.list_names()
+        try:
+            before = kernel.snapshot(fds=False).processes.values() if events else ()
+        except BaseException:
+            if events:
+                events.stop()
+            raise
+        self.processes = Processes(before, runtime, cri.path if runtime else "")
+        self._thread = threading.Thread(target=self._collect, name="flight recorder", daemon=True)
+
+    def start(self) -> None:
+        self._interest.enter_context(recorded(self._cri, self.log))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the recording when what was begun has settled: `runc start` answers before its process is the new program."""
+        self._interest.close()
+        if self._events and self._thread.is_alive():
+            self._settle()
+        if self._events:
+            rest = self._events.stop()
+            self._thread.join()
+            for event in rest:
+                self._take(event)
+        self.list_names()
+
+    def running(self) -> bool:
+        """Whether events still come."""
+        return self._thread.is_alive()
+
+    def flight(self) -> Flight:
+        """What is recorded so far."""
+        events = self._events
+        with self._lock:
+            known = names.known(self.log.records(), time.monotonic_ns(), self.listed)
+            processes = join(self.processes, known, self._everything)
+        source = events.source if events else ""
+        precision = str(getattr(events, "precision", "") or PRECISION.get(source, "")) if events else "calls only, no processes"
+        notes = [*self.notes]
+        if events and events.lost:
+            notes.append(f"The kernel dropped {events.lost} events: processes or their ends may be missing.")
+        return Flight(
+            tuple(n.call for n in known.calls), processes, source, events.lost if events else 0, precision, tuple(notes)
+        )
+
+    def _collect(self) -> None:
+        try:
+            for event in self._events or ():
+                self._take(event)
+        except EventsError as error:
+            self.notes.append(f"{error} What was recorded until then is kept.")
+
+    def _take(self, event: Event) -> None:
+        container = ""
+        if event.kind == "exec" and is_cni(event.argv, event.exe):
+            container = str(getattr(event, "container_id", "")) or cni_container(event.pid)
+        with self._lock:
+            process = self.processes.feed(event, container)
+        if self._seen:
+            self._seen(event, process)
+
+    def _settle(self) -> None:
+        """Wait until no runc or shim command is in the middle of its work; half a second at most."""
+        until = time.monotonic() + SETTLE_WITHIN_S
+        quiet = 0
+        while time.monotonic() < until and quiet < 2 and self._thread.is_alive():
+            time.sleep(SETTLE_POLL_S)
+            with self._lock:
+                quiet = 0 if self.processes.busy() else quiet + 1
+
+    def list_names(self, cri: CriClient | None = None) -> None:
+        """Ask for the names of Pods and containers whose making was not recorded."""
+        with contextlib.suppress(CriError):
+            for kind, found in listed(cri or self._cri).items():
+                self.listed[kind].update(found)
+
+
+@contextlib.contextmanager
+def record(
+    cri: CriClient,
+    events: EventStream | None,
+    kernel: Kernel,
+    *,
+    log: CallLog | None = None,
+    runtime: int | None = None,
+    everything: bool = False,
+) -> Iterator[Flight]:
+    """Record what is called and what runs while the block does; see Recorder for the arguments.
+
+    Yields a Flight that is empty until the block ends and complete afterwards, also when the block raises: what was recorded
+    until then is kept. What cut a recording short is in its `notes`. The stream of events is stopped at the end.
+    """
+    recorder = Recorder(cri, events, kernel, log=log, runtime=runtime, everything=everything)
+    flight = Flight()
+    try:
+        recorder.start()
+        yield flight
+    finally:
+        recorder.stop()
+        # The one moment when a Flight changes: who holds it has waited for this.
+        for name, value in vars(recorder.flight()).items():
+            object.__setattr__(flight, name, value)
+
+
+def listed(cri: CriClient) -> dict[str, Mapping[str, Any]]:
+    """The names that the runtime knows now (see `names.Known`). Raises CriError."""
+    sandboxes = {s.id: s.metadata.name for s in cri.list_pod_sandbox().items}
+    containers = {c.id: (c.pod_sandbox_id, c.metadata.name) for c in cri.list_containers().containers}
+    return {"sandboxes": sandboxes, "containers": containers}
+
+
+def cni_container(pid: int) -> str:
+    """The sandbox that a CNI plugin works for, from its environment; "" where it has ended or is on another kernel."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    values = (
+        v.removeprefix(CNI_CONTAINER).decode(errors="replace") for v in environment.split(b"\0") if v.startswith(CNI_CONTAINER)
+    )
+    return next((value for value in values if CONTAINER_ID.fullmatch(value)), "")

@@ -1,0 +1,162 @@
+"""Who hands the work to whom: caller → CRI → containerd → shim → runc → the container's process, as a recording shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit.views import style
+from labkit.views.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
+from labkit.views.flight_rows import Family, is_asking
+from labkit.views.flight_words import NUMBERS, ending, plain, precision
+from labkit.views.namespace_groups import words
+
+if TYPE_CHECKING:
+    from labkit.flight import Flight, FlightProcess
+
+WIDTH, BOX, HIGH, LINE, STEP = 760.0, 118.0, 30.0, 17.0, 24.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the chain: its name, colour, the way by which the one above reaches it, and what was recorded of it.
+
+    `joined`: an arrow comes from the stage above; else it stands beside that one.
+    """
+
+    name: str
+    role: str
+    reached: str
+    told: str
+    joined: bool = True
+
+
+def call_chain(flight: Flight, *, title: str | None = None, width: float = WIDTH) -> Figure:
+    """Draw the chain from the caller of CRI down to the processes that stay, each stage with what the recording shows of it.
+
+    Stages that the recording does not have are left out: nothing is drawn that was not seen.
+    """
+    links = list(chain(flight))
+    told = title or _title(links)
+    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    note = wrap(precision(flight), width - 2 * MARGIN, style.SMALL)
+    top = title_height(heads) + (15 * len(note) if precision(flight) else 0)
+    text_left = MARGIN + BOX + 18
+    placed, y = [], top
+    for number, link in enumerate(links):
+        lines = wrap(link.told, width - text_left - MARGIN, style.BODY)
+        high = max(HIGH, LINE * len(lines) + 6)
+        placed.append((link, y, high, lines))
+        y += high + (0 if number == len(links) - 1 else STEP if links[number + 1].joined else 6)
+
+    def paint(canvas: Canvas) -> None:
+        canvas.title(heads)
+        if precision(flight):
+            for number, line in enumerate(note):
+                canvas.text(MARGIN, title_height(heads) - 2 + 15 * number, line, style.SMALL, "muted")
+        for number, (link, at, high, lines) in enumerate(placed):
+            canvas.box(MARGIN, at, BOX, high, link.role)
+            ink = style.text_on(style.colour(link.role, canvas.theme))
+            name = fit(link.name, BOX - 8, bold=True)
+            canvas.text(MARGIN + BOX / 2, at + high / 2, name, colour=ink, bold=True, align="center")
+            for index, line in enumerate(lines):
+                canvas.text(text_left, at + high / 2 + LINE * (index - (len(lines) - 1) / 2), line)
+            if number + 1 < len(placed) and placed[number + 1][0].joined:
+                x, end = MARGIN + BOX / 2, at + high + STEP
+                canvas.line([(x, at + high + 2), (x, end - 7)], "muted", 1.6)
+                canvas.line([(x - 4, end - 8), (x, end - 3), (x + 4, end - 8)], "muted", 1.6)
+                canvas.text(x + 10, at + high + STEP / 2, placed[number + 1][0].reached, style.SMALL, "muted")
+
+    lines = [f"Call chain: {told}.", *([f"{precision(flight)}."] if precision(flight) else [])]
+    for number, link in enumerate(links):
+        way = f" (by {link.reached})" if link.reached else ""
+        lines.append(f"{'→ ' if number and link.joined else ''}{link.name}{way}: {link.told}")
+    return Figure("\n".join(lines), paint, width, y + MARGIN)
+
+
+def chain(flight: Flight) -> Iterable[Link]:
+    """The stages that were recorded, from the caller to the container's process."""
+    family = Family(flight)
+    roles: dict[str, list[FlightProcess]] = {}
+    for process in flight.processes:
+        roles.setdefault(process.role, []).append(process)
+    for place, caller in enumerate(sorted({call.caller for call in flight.calls})):
+        mine = [call for call in flight.calls if call.caller == caller]
+        acting = [call.method for call in mine if not is_asking(call)]
+        asking = [call.method for call in mine if is_asking(call)]
+        told = "calls " + words(_counted(acting)) if acting else "only asks"
+        told += f"; asks {words(_counted(sorted(asking)))}" if asking else ""
+        yield Link(caller, "kubelet", "", f"{told}.", joined=place == 0)
+    services = sorted({call.service for call in flight.calls}, reverse=True)
+    forked = _forked(flight, family, "containerd")
+    if "containerd" in roles or forked or services:
+        told = f"answers as {words(services)}" if services else ""
+        told += f"{'; ' if told else ''}forks {words(forked)}" if forked else ""
+        yield Link("containerd", "containerd", "CRI: gRPC on a Unix socket" if flight.calls else "", f"{told or 'was there'}.")
+    shims = [p for p in roles.get("shim", ()) if p.to_ns is None or p.from_ns is None or family.children.get(id(p))]
+    lasting = [p for p in shims if p.from_ns is None or p.to_ns is None]
+    if shims:
+        forked = _forked(flight, family, "shim", lasting or shims)
+        pods = {p.pod for p in lasting if p.pod}
+        told = f"{_number(len(lasting) or len(shims))} for {'the Pod' if len(pods) < 2 else f'{len(pods)} Pods'}"
+        told += f"; {'forks' if len(lasting) < 2 else 'they fork'} {words(forked)}" if forked else ""
+        living = sum(p.to_ns is None for p in lasting)
+        told += "; ends" if not living else "; lives on" if living == 1 else "; they live on"
+        yield Link("shim", "shim", _way(family, lasting, "shim", "shim start, which forks the lasting shim"), f"{told}.")
+    runcs = [p for p in roles.get("runc", ()) if p.from_ns is not None]
+    if runcs:
+        inside = [p for role in ("pause", "application", "exec") for p in roles.get(role, ())]
+        left = [plain(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
+        told = f"{_number(len(runcs))} processes: {words(_counted(plain(p.name) for p in runcs))}"
+        told += f"; {'all end' if all(p.to_ns is not None for p in runcs) else 'not all end'}"
+        told += f", leaving {words(_counted(left))}" if left else ""
+        yield Link("runc", "runc", "fork and exec", f"{told}.")
+    beside = False
+    for role in ("pause", "application", "exec"):
+        members = [p for p in roles.get(role, ()) if p.from_ns is not None or p.to_ns is not None]
+        if members:
+            names = [plain(p.name) + (f" ({p.container})" if p.container else "") for p in members]
+            endings = [word for p in members if (word := ending(p))]
+            stay = sum(p.to_ns is None for p in members)
+            told = words(_counted(names))
+            told += "; ended" if not stay else "; stays" if len(members) == 1 else f"; {_number(stay)} of them stay"
+            told += f" with {words(_counted(endings))}" if endings else ""
+            way = "" if beside else _way(family, members, "runc", "fork, then exec of the image's program")
+            yield Link("process" if role == "application" else role, role, way, f"{told}.", joined=not beside)
+            beside = True
+
+
+def _forked(flight: Flight, family: Family, role: str, only: list[FlightProcess] | None = None) -> list[str]:
+    parents = [p for p in flight.processes if p.role == role] if only is None else only
+    names = [plain(child.name) for p in parents for child in family.children.get(id(p), ()) if child.from_ns is not None]
+    return _counted(sorted(names) if len(parents) > 1 or role == "containerd" else names)
+
+
+def _way(family: Family, processes: list[FlightProcess], role: str, words: str) -> str:
+    return words if any(_under(family, p, role) for p in processes) else ""
+
+
+def _under(family: Family, process: FlightProcess, role: str) -> bool:
+    parent = family.parent(process)
+    return parent is not None and parent.role == role
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return [name if n == 1 else f"{name} ×{n}" for name, n in counts.items()]
+
+
+def _number(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
+
+
+def _title(links: list[Link]) -> str:
+    names = list(dict.fromkeys(link.name for link in links if link.role not in ("pause", "exec")))
+    if not names:
+        return "Nothing was recorded"
+    if len(names) > 1 and links[0].role == "kubelet":
+        names.insert(1 + sum(link.role == "kubelet" for link in links) - 1, "CRI")
+    return "The recorded chain: " + " → ".join(names)

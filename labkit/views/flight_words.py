@@ -1,0 +1,198 @@
+"""What a flight timeline says in words: its title, and the alternative text that names every call, role and process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from labkit.views.flight_rows import Family, in_order, is_asking
+from labkit.views.namespace_groups import words
+from labkit.views.process_tree import natural
+
+if TYPE_CHECKING:
+    from labkit.flight import Call, Flight, FlightProcess
+
+NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
+LONGEST = 40
+"""So many lines of calls a Pod."""
+EXACT = ("proc-connector", "tracefs")
+SOURCES = {"poll": "polling /proc", "proc-connector": "the proc connector", "tracefs": "tracefs", "log": "containerd's log"}
+
+
+def count(number: int, noun: str, many: str = "") -> str:
+    """ "six calls", "one call", "19 processes"."""
+    numeral = NUMBERS[number] if number < len(NUMBERS) else str(number)
+    return f"{numeral} {noun if number == 1 else many or noun + 's'}"
+
+
+def capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def ending(process: FlightProcess) -> str:
+    """How a process ended where that is worth a word: "exit 1", "SIGKILL", else ""."""
+    if process.signal:
+        return SIGNALS.get(process.signal, f"signal {process.signal}")
+    return f"exit {process.exit_code}" if process.exit_code else ""
+
+
+def precision(flight: Flight) -> str:
+    """What the figure must say of its own precision; "" where calls and processes are exact and complete."""
+    told = []
+    if not flight.source and flight.calls:
+        told.append("No process events: only the calls were recorded")
+    elif flight.source not in EXACT and flight.processes:
+        source = SOURCES.get(flight.source, flight.source or "an unknown source")
+        told.append(f"Recorded by {source}" + (f": {flight.precision}" if flight.precision else ""))
+    if any(call.source == "log" for call in flight.calls):
+        told.append("Calls read from containerd's log")
+    if flight.lost and not any("dropped" in note for note in flight.notes):
+        told.append(f"{flight.lost} events lost" if flight.lost > 1 else "1 event lost")
+    told += [note.rstrip(".") for note in flight.notes]
+    return "; ".join(told)
+
+
+def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call]) -> str:
+    """The title: how many calls did what, how many processes lived for it, how many stay."""
+    acting = [call for call in calls if not is_asking(call)]
+    born = [p for p in processes if p.from_ns is not None and (p.call is not None or not calls)]
+    if not calls and not processes:
+        return "Nothing was recorded: no call and no process"
+    if not calls:
+        return f"{capital(count(len(born), 'process', 'processes'))} without a recorded call; {_stay(born)}"
+    subject = count(len(acting or calls), "call")
+    verb = f"{_deed(acting, len(acting or calls) == 1)}" if acting else "only ask" + ("s" if len(calls) == 1 else "")
+    if len({call.method for call in acting}) == 1:
+        subject = f"{count(len(acting), acting[0].method + ' call')}" if len(acting) > 1 else acting[0].method
+    for_whom = "it" if len(acting or calls) == 1 or " a Pod" in verb else "them"
+    lives = f"{_numeral(len(born))} {'process lives' if len(born) == 1 else 'processes live'} for {for_whom}"
+    result = f"{lives}, {_stay(born)}" if born else "no process starts"
+    ours = {call.pod for call in acting} | {None}
+    ended = [p for p in processes if p.from_ns is None and p.to_ns is not None and family.pod(p) in ours]
+    if ended:
+        result += f"; {_numeral(len(ended))} from before {'ends' if len(ended) == 1 else 'end'}"
+    return f"{capital(subject)} {verb}{'; ' if verb else ': '}{result}" if verb else f"{capital(subject)}: {result}"
+
+
+def _numeral(number: int) -> str:
+    return "no" if number == 0 else str(number)
+
+
+def _stay(born: Sequence[FlightProcess]) -> str:
+    staying = sum(p.to_ns is None for p in born)
+    return "none stays" if not staying else "1 stays" if staying == 1 else f"{staying} stay"
+
+
+def _deed(acting: Sequence[Call], single: bool) -> str:
+    """What the calls do, from their methods: "start a Pod of two containers", "end 40 Pods"; "" where they do several things."""
+    methods = {call.method for call in acting}
+    starts = "RunPodSandbox" in methods
+    ends = bool(methods & {"StopPodSandbox", "RemovePodSandbox"})
+    if not starts and not ends:
+        return ""
+    s = "s" if single else ""
+    verb = f"start{s} and end{s}" if starts and ends else f"start{s}" if starts else f"end{s}"
+    named = "RunPodSandbox" if starts else "StopPodSandbox" if "StopPodSandbox" in methods else "RemovePodSandbox"
+    pods = max(1, len({call.pod for call in acting if call.method == named and call.pod}))
+    inside = {(c.pod, c.container) for c in acting if c.container and c.method != "ExecSync"}
+    of = ""
+    if inside and len(inside) % pods == 0:
+        each = len(inside) // pods
+        of = f" of {count(each, 'container')}" + (" each" if pods > 1 else "")
+    return f"{verb} {'a Pod' if pods == 1 else f'{pods} Pods'}{of}"
+
+
+def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightProcess], calls: Sequence[int], title: str) -> str:
+    """The figure in words: the title, then each Pod's calls in order, each with the processes that it caused.
+
+    Pods of which this is the same are told once. No pid and no time: the same on every machine.
+    """
+    lines = [f"Flight timeline: {title[:1].lower()}{title[1:]}."]
+    told = precision(flight)
+    if told:
+        lines[0] += f" {told}."
+    chosen = {id(p) for p in processes}
+    pods: dict[str, list[str]] = {}
+    members: dict[int, list[FlightProcess]] = {}
+    for process in processes:
+        if process.call is not None and process.from_ns is not None:
+            members.setdefault(process.call, []).append(process)
+    asked: dict[str, int] = {}
+    names = {flight.calls[index].pod for index in calls} - {None, ""}
+    alone = next(iter(names)) if len(names) == 1 else ""  # one Pod: what names none, as PullImage may, is part of its story
+    for index in calls:
+        call = flight.calls[index]
+        if is_asking(call) and index not in members and call.code in ("", "OK"):
+            asked[call.method] = asked.get(call.method, 0) + 1
+        else:
+            pods.setdefault(call.pod or alone or "", []).append(_sentence(call, family, members.get(index, []), chosen))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for pod, sentences in sorted(pods.items(), key=lambda each: natural(each[0])):
+        alike.setdefault(tuple(s.replace(pod, "…") if pod else s for s in sentences), []).append(pod)
+    for same in alike.values():
+        heading = [] if same == [""] else [f"Pod{'s' * (len(same) > 1)} {words(same)}:"]
+        lines += heading + list(_numbered(pods[same[0]]))
+    if asked:
+        lines.append(f"Only asking: {words(f'{m} × {n}' if n > 1 else m for m, n in sorted(asked.items()))}.")
+    lines += _others(flight, family, processes)
+    return "\n".join(lines)
+
+
+def _numbered(sentences: Sequence[str]) -> Iterable[str]:
+    """The sentences with their numbers; runs of the same as one; of more than LONGEST runs the last are counted."""
+    number, told = 1, 0
+    for sentence, run in groupby(sentences):
+        many = len(list(run))
+        if told == LONGEST:
+            yield f"and {len(sentences) - number + 1} more calls."
+            return
+        yield f"{number}. {sentence}" if many == 1 else f"{number}.–{number + many - 1}. {many} × {sentence}"
+        number, told = number + many, told + 1
+
+
+def _others(flight: Flight, family: Family, processes: Sequence[FlightProcess]) -> Iterable[str]:
+    alone = [p for p in processes if p.call is None and p.from_ns is not None]
+    before = [p for p in processes if p.from_ns is None]
+    ended = [p for p in before if p.to_ns is not None]
+    if alone:
+        yield f"Caused by no recorded call: {words(_counted(_named(p) for p in family.within(alone)), 30)}."
+    if ended:
+        by_pod = sorted(in_order(ended), key=lambda p: natural(family.pod(p) or ""))
+        yield f"Alive before, ended here: {words(_counted(_named(p) for p in by_pod), 30)}."
+    lasting = [p for p in before if p.to_ns is None]
+    if lasting:
+        yield f"Alive before and after: {words(_counted(sorted(_named(p) for p in lasting)), 30)}."
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return [name if number == 1 else f"{number} × {name}" for name, number in counts.items()]
+
+
+def _sentence(call: Call, family: Family, members: Sequence[FlightProcess], chosen: set[int]) -> str:
+    name = f"{call.method} {call.container}" if call.container else call.method
+    name += f" ({call.code})" if call.code not in ("", "OK") else ""
+    if not members:
+        return f"{name}: starts no process."
+    steps = []
+    for process in family.within(members):
+        parent = family.parent(process)
+        origin = f"{plain(parent.name)} → " if parent is not None and id(parent) in chosen else ""
+        steps.append(f"{origin}{_named(process)}{', stays' if process.to_ns is None else ''}")
+    return f"{name}: {'; '.join(_counted(steps))}."
+
+
+def _named(process: FlightProcess) -> str:
+    name = plain(process.name)
+    told = name if process.role in name.split() else f"{name} ({process.role})"
+    return told + (f" {'by' if process.signal else 'with'} {ending(process)}" if ending(process) else "")
+
+
+def plain(name: str) -> str:
+    """A label without what differs from run to run: ids and long numbers."""
+    return re.sub(r"\b(?:[0-9a-f]{12,}|cni-[0-9a-f-]{20,})\b", "…", " ".join(name.split()))

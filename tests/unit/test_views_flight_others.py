@@ -1,0 +1,181 @@
+"""The figures of notebook 01 and 03 beside the timeline: call chain, RPC catalogue, field map, history, image layers."""
+
+from dataclasses import replace
+
+import pytest
+
+from labkit.cri import container_config, sandbox_config, services
+from labkit.cri.text import to_dict
+from labkit.kernel import Mount
+from labkit.views.call_chain import call_chain
+from labkit.views.field_map import RULES, field_map
+from labkit.views.history import MILESTONES, history
+from labkit.views.layers import Layer, layers
+from labkit.views.rpc_catalogue import rpc_catalogue
+from tests.unit import flights
+from tests.unit.test_views_flight_timeline import Paper, clashes
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web", "namespace": "default", "labels": {"app": "shop"}},
+    "spec": {
+        "hostname": "web",
+        "restartPolicy": "Always",
+        "containers": [
+            {"name": "sidecar", "image": "registry.lab/busybox:1"},
+            {
+                "name": "app",
+                "image": "registry.lab/busybox:1",
+                "command": ["httpd"],
+                "args": ["-f", "-p", "80"],
+                "env": [{"name": "COLOUR", "value": "green"}],
+                "ports": [{"containerPort": 80, "hostPort": 8080}],
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
+                "securityContext": {"runAsUser": 1000},
+                "livenessProbe": {"httpGet": {"path": "/", "port": 80}},
+            },
+        ],
+    },
+}
+OVERLAY = Mount(
+    9, 1, "0:50", "/", "/", "overlay", "overlay", ("rw", "lowerdir=/s/2/fs:/s/1/fs", "upperdir=/s/3/fs", "workdir=/s/3/work")
+)
+STACK = [Layer("busybox", 1_200_000, ("/bin/busybox", "/bin/sh")), Layer("the pages", 812, ("/www/index.html",))]
+
+
+def of_pod(**options):
+    return field_map(POD, to_dict(sandbox_config(POD)), to_dict(container_config(POD, "app")), **options)
+
+
+def catalogue(**options):
+    answered = {rpc.rpc: rpc.rpc != "GetContainerEvents" for rpc in services()}
+    return rpc_catalogue(services(), answered, {"Version", "RunPodSandbox"}, **options)
+
+
+FIGURES = {
+    "chain": lambda **o: call_chain(flights.pods(1), **o),
+    "chain of forty": lambda **o: call_chain(flights.pods(40), **o),
+    "chain of an end": lambda **o: call_chain(flights.teardown(), **o),
+    "chain of nothing": lambda **o: call_chain(flights.Flight(), **o),
+    "catalogue": catalogue,
+    "fields": of_pod,
+    "history": history,
+    "layers": lambda **o: layers("registry.lab/web:1", STACK, OVERLAY, written=["/tmp/x"], **o),
+    "many layers": lambda **o: layers("registry.lab/web:1", STACK * 20, OVERLAY, **o),
+}
+
+
+@pytest.mark.parametrize("width", [600, 760, 1200])
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_meets_another_or_leaves_the_sheet(name, width):
+    figure = FIGURES[name](width=width)
+    assert figure.width == width
+    assert clashes(Paper(figure)) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_can_be_written(name, tmp_path):
+    for theme in ("light", "dark"):
+        assert FIGURES[name]().save(tmp_path / f"{theme}.png", theme).stat().st_size > 2000
+
+
+def test_the_chain_tells_only_what_was_recorded():
+    text = repr(call_chain(flights.pods(1)))
+    assert text.splitlines() == [
+        "Call chain: The recorded chain: labkit → CRI → containerd → shim → runc → process.",
+        "labkit: calls RunPodSandbox, PullImage, CreateContainer ×2 and StartContainer ×2.",
+        "→ containerd (by CRI: gRPC on a Unix socket): answers as RuntimeService and ImageService; "
+        "forks bridge, loopback and shim start ×3.",
+        "→ shim (by shim start, which forks the lasting shim): one for the Pod; "
+        "forks runc create ×3 and runc start ×3; lives on.",
+        "→ runc (by fork and exec): nine processes: runc create ×3, runc init ×3 and runc start ×3; all end, "
+        "leaving pause -P, httpd -f -p 80 and sleep 1000.",
+        "→ pause (by fork, then exec of the image's program): pause -P; stays.",
+        "process: httpd -f -p 80 (web) and sleep 1000 (sidecar); two of them stay.",
+    ]
+    without = replace(flights.pods(1), processes=())
+    assert "shim" not in repr(call_chain(without)) and "runc" not in repr(call_chain(without))
+    assert repr(call_chain(flights.Flight())) == "Call chain: Nothing was recorded."
+
+
+def test_the_chain_names_each_caller():
+    flight = flights.pods(1)
+    both = replace(flight, calls=(replace(flight.calls[0], caller="kubelet"), *flight.calls[1:]))
+    lines = repr(call_chain(both)).splitlines()
+    assert lines[1] == "kubelet: calls RunPodSandbox." and lines[2].startswith("labkit: calls PullImage")
+
+
+def test_the_catalogue_has_every_rpc_once_and_counts_them():
+    paper = Paper(catalogue())
+    for rpc in services():
+        assert sum(words.removesuffix(" (stream)") == rpc.rpc for words in paper.words()) == 1
+    assert (
+        paper.heading
+        == f"CRI has {len(services())} RPCs in two services; this runtime answers {len(services()) - 1}, this session used 2"
+    )
+    text = repr(catalogue())
+    assert "used in this session: Version and RunPodSandbox" in text and "not answered: GetContainerEvents" in text
+
+
+def test_an_rpc_that_was_not_tried_is_not_called_answered():
+    text = repr(rpc_catalogue(services(), {}, ()))
+    assert "this runtime answers 0, this session used none" in text and "; answered" not in text and "not tried: Version" in text
+
+
+def test_the_field_map_links_what_the_kubelet_makes_of_what():
+    text = repr(of_pod())
+    assert "container.image → ContainerConfig image.image" in text
+    assert "container.ports → PodSandboxConfig port_mappings" in text.split("Translated")[1]
+    assert "container.livenessProbe" in text.split("Without a line")[1] and "spec.restartPolicy" in text
+    assert "container.name → ContainerConfig metadata.name" in text and "sidecar" not in text
+    drawn = Paper(of_pod()).words()
+    assert "containers:  # 1 of 2" in drawn and "cpu_shares: 102" in drawn
+
+
+def test_a_field_that_the_manifest_does_not_have_gets_no_line():
+    small = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "app", "image": "x:1"}]}}
+    text = repr(
+        field_map(
+            small, {"metadata": {"name": "web"}, "hostname": "web"}, {"metadata": {"name": "app"}, "image": {"image": "x:1"}}
+        )
+    )
+    assert text.startswith("Field map: 3 fields") and "hostname" in text.split("The kubelet's own")[1]
+
+
+def test_every_rule_names_fields_that_the_messages_have():
+    from cri_api.v1 import api_pb2
+
+    for _, end, _ in RULES:
+        key, _, path = end.partition(":")
+        message = (api_pb2.PodSandboxConfig if key == "sandbox" else api_pb2.ContainerConfig).DESCRIPTOR
+        for part in path.split("."):
+            assert part in message.fields_by_name, end
+            message = message.fields_by_name[part].message_type
+
+
+def test_history_is_in_order_and_each_date_has_its_source():
+    assert [each.at for each in MILESTONES] == sorted(each.at for each in MILESTONES)
+    text = repr(history())
+    for each in MILESTONES:
+        assert f"{each.when}: {each.what} Source: {each.source}." in text
+        assert each.when.split()[1] == str(int(each.at))
+
+
+def test_layers_say_what_lies_where():
+    figure = FIGURES["layers"]()
+    assert repr(figure).splitlines() == [
+        "Image layers: The container's / is 2 layers of registry.lab/web:1 below one of its own.",
+        "Layer 1 (lowest): busybox, holds /bin/busybox and /bin/sh.",
+        "Layer 2: the pages, holds /www/index.html.",
+        "The overlay mount has 2 lowerdirs and an upperdir, which the container may write.",
+        "The container wrote /tmp/x: in the upperdir, not in the image.",
+    ]
+    heights = {words: top for _, top, _, _, words in Paper(figure).texts}
+    assert heights["upperdir: the container's own, writable"] < heights["layer 2: the pages · 812 bytes"]
+    assert heights["layer 2: the pages · 812 bytes"] < heights["layer 1: busybox · 1.2 MB"]
+
+
+def test_another_file_system_is_refused():
+    with pytest.raises(ValueError, match="is ext4, no overlay"):
+        layers("x", STACK, replace(OVERLAY, fs_type="ext4"))
