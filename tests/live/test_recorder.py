@@ -33,7 +33,17 @@ POD = {
 
 
 def recording(node: Node, log: CallLog | None = None):
+    wait_for_quiet(node)
     return record(node.cri, watch(), node.kernel, runtime=node.listener().pid, log=log)
+
+
+def wait_for_quiet(node: Node) -> None:
+    """Wait until containerd has tidied up after the Pods of earlier tests, whose `shim delete` would be recorded too."""
+    for _ in range(500):
+        processes = node.kernel.snapshot(fds=False).processes.values()
+        if not any("delete" in p.cmdline or p.comm.startswith("runc") for p in processes):
+            return
+        time.sleep(0.02)
 
 
 def caused(flight: Flight, method: str, container: str | None = None) -> list[FlightProcess]:
