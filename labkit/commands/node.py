@@ -1,0 +1,116 @@
+"""The commands about the node as a whole: doctor, up, status, down, clean, env, version."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import shlex
+
+from labkit.commands.common import AddVerb, answer, describe, running_node, say, state
+from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, traces
+
+
+def add(verb: AddVerb) -> None:
+    verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
+    start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
+    start.add_argument(
+        "--node", metavar="KIND", default="auto", help="kind, containerd or cri:ENDPOINT (default: the first that can work here)"
+    )
+    start.add_argument("--cluster", metavar="NAME", default="", help="which kind cluster, where there are several")
+    start.add_argument("--node-name", metavar="NAME", default="", help="which node of the cluster, where there are several")
+    verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
+    verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down")
+    remove = verb("clean", clean, "remove every trace of the lab, and look whether any is left", "labkit clean --json")
+    remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
+    verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
+    verb("version", version, "print labkit's version and the runtime's", "labkit version")
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    verdicts = examine(Home.find())
+
+    def text() -> str:
+        lines = []
+        for verdict in verdicts:
+            lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
+            if verdict.fix:
+                lines.append(f"  {'':<11} → {verdict.fix}")
+        return "\n".join(lines)
+
+    answer(arguments, [vars(v) for v in verdicts], text)
+    return 0 if any(v.usable for v in verdicts) else 1
+
+
+def up(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    wanted, why = discovery.choose(Choice.parse(arguments.node, arguments.cluster, arguments.node_name), home)
+    report = discovery.KINDS[wanted.kind].up(home, wanted, say)
+    if report["state"] != "ready":
+        raise NodeError(report.get("error", "The node is not ready."))
+    answer(arguments, report, lambda: f"The node is up: {describe(report)} ({wanted.kind}: {why}).")
+    return 0
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    report = state(home)
+
+    def text() -> str:
+        if report["state"] == "down":
+            stale = (
+                " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
+                if report.get("stale")
+                else ""
+            )
+            return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
+        if report["state"] == "failed":
+            return f"The node did not start. {report['error']}"
+        return f"The node is {report['state']}: {describe(report)}, since {report['since']}. Log: {home.log_file}"
+
+    answer(arguments, report, text)
+    return 0 if report["state"] == "ready" else 1
+
+
+def down(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    removed = sum(discovery.KINDS[c.kind].down(home, c, say) for c in choice.remembered(home) or [Choice("containerd")])
+    answer(arguments, {"state": "down", "pods_removed": removed}, lambda: f"The node is down ({removed} Pods removed).")
+    return 0
+
+
+def clean(arguments: argparse.Namespace) -> int:
+    report = cleaning.clean(Home.find(), say, cache=arguments.all)
+
+    def text() -> str:
+        removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
+        if report["left"]:
+            return f"Removed {removed}. Still there:\n  " + "\n  ".join(report["left"])
+        kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
+        return f"Removed {removed}. Looked again for {', '.join(traces.KINDS)}: nothing is left.{kept}"
+
+    answer(arguments, report, text)
+    return 1 if report["left"] else 0
+
+
+def env(arguments: argparse.Namespace) -> int:
+    node = running_node()
+    values = {
+        "LABKIT_NODE": node.kind if node.kind != "cri" else f"cri:{node.endpoint}",
+        "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
+        "IMAGE_SERVICE_ENDPOINT": node.endpoint,
+        **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
+    }
+    report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
+    answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
+    return 0
+
+
+def version(arguments: argparse.Namespace) -> int:
+    own = importlib.metadata.version("inside-the-node")
+    runtime = state(Home.find())["runtime"]
+    answer(
+        arguments,
+        {"labkit": own, "runtime": runtime},
+        lambda: f"labkit {own}; " + (f"{runtime['name']} {runtime['version']}" if runtime else "the node is down"),
+    )
+    return 0
