@@ -1,0 +1,246 @@
+"""A node as its cluster knows it: Pods made, watched and explained through the Kubernetes API, never by CRI."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.kube import EventLine, Request, Resource, StatusChange
+from labkit.node.errors import NodeError
+
+AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+"""What kubectl asks for: the API server then prints the columns itself, STATUS among them."""
+NAMESPACE = "default"
+POLL_S = 0.1
+LESSON = "labkit.lesson"
+
+Manifest = Mapping[str, Any]
+
+
+class Cluster:
+    """What a learner does with kubectl, for cells.
+
+    kube: the official client's CoreV1Api. node: the name of the node. lesson: objects made here carry the label labkit.lesson, by
+    which `remove_leftovers` finds them.
+    """
+
+    def __init__(self, kube: Any, node: str, run_kubectl: Callable[[Sequence[str], str | None], str], lesson: str | None) -> None:
+        self.kube, self.node, self.lesson = kube, node, lesson
+        self._run_kubectl = run_kubectl
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl, e.g. `kubectl("describe", "pod", "shop")`; what it prints. Raises NodeError with its error message."""
+        return self._run_kubectl(arguments, stdin)
+
+    def apply(self, *manifests: Manifest) -> str:
+        """`kubectl apply` of manifests; kubectl's words, "pod/shop created". Raises NodeError."""
+        items = [self._labelled(manifest) for manifest in manifests]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        return self.kubectl("apply", "-f", "-", stdin=text).strip()
+
+    def delete(self, *names: str, kind: str = "pod") -> str:
+        """`kubectl delete`, and wait until they are gone; what is gone already is no error."""
+        return self.kubectl("delete", kind, *names, "--ignore-not-found", "--wait=true").strip()
+
+    def status(self, pod: str) -> str:
+        """The STATUS of a Pod as `kubectl get pods` shows it. Raises NodeError when there is no such Pod."""
+        for name, status in self._statuses(self._get(self._pods_path(), fieldSelector=f"metadata.name={pod}")):
+            if name == pod:
+                return status
+        raise NodeError(f"There is no Pod {pod} in the namespace {NAMESPACE}.", "`kubectl get pods` lists those that are there.")
+
+    def wait_status(self, pod: str, *wanted: str, timeout: float = 60.0) -> str:
+        """Wait until a Pod's STATUS is one of `wanted`; that one. Raises NodeError with the last one after `timeout` seconds."""
+        last = ""
+
+        def reached() -> bool:
+            nonlocal last
+            last = self.status(pod)
+            return last in wanted
+
+        if not wait_until(reached, timeout):
+            raise NodeError(
+                f"The Pod {pod} is {last} after {timeout:.0f} s, not {' or '.join(wanted)}.", f"See `kubectl describe pod {pod}`."
+            )
+        return last
+
+    def wait_event(self, pod: str, reason: str, timeout: float = 60.0) -> EventLine:
+        """Wait until a Pod has an event of that reason; the newest one. Raises NodeError with those it has after `timeout` s."""
+        found: list[EventLine] = []
+
+        def happened() -> bool:
+            found[:] = [e for e in self.events(pod) if e.reason == reason]
+            return bool(found)
+
+        if not wait_until(happened, timeout):
+            others = ", ".join(dict.fromkeys(e.reason for e in self.events(pod))) or "none"
+            raise NodeError(f"The Pod {pod} has no event {reason} after {timeout:.0f} s; it has {others}.", "")
+        return found[-1]
+
+    def events(self, *pods: str) -> tuple[EventLine, ...]:
+        """The events of Pods that are there now, oldest first; of all that this lesson made when none is named."""
+        objects = {p.metadata.uid: p.metadata.name for p in self._own_pods() if not pods or p.metadata.name in pods}
+        listed = self.kube.list_namespaced_event(NAMESPACE).items
+        lines = [event_line(e) for e in listed if e.involved_object.uid in objects]
+        return tuple(sorted(lines, key=lambda e: e.at))
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[list[StatusChange]]:
+        """Note each STATUS of each Pod while the block runs, as `kubectl get pods -w` tells it."""
+        changes: list[StatusChange] = []
+        response = self._stream(self._pods_path(), watch="true")
+        thread = threading.Thread(target=self._follow, args=(response, changes), daemon=True)
+        thread.start()
+        try:
+            yield changes
+        finally:
+            time.sleep(POLL_S)  # what was said just now is still on its way
+            close(response)
+            thread.join(timeout=2)
+
+    def capacity(self) -> tuple[Resource, ...]:
+        """What the node has, what Pods may have of it, and what they request: cpu in millicores, memory in bytes."""
+        from labkit.kubeapi.scheduler import pod_requests
+
+        status = plain(self.kube, self.kube.read_node(self.node))["status"]
+        pods = [plain(self.kube, p) for p in self.kube.list_pod_for_all_namespaces().items]
+        alive = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
+        here = [p for p in alive if p["spec"].get("nodeName") == self.node]
+        nowhere = [p for p in alive if not p["spec"].get("nodeName")]
+
+        def requests(of: list[dict[str, Any]], name: str) -> tuple[Request, ...]:
+            ordered = sorted(of, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+            found = (Request(p["metadata"]["name"], int(in_unit(name, pod_requests(p).get(name, 0)))) for p in ordered)
+            return tuple(r for r in found if r.amount)
+
+        return tuple(
+            Resource(
+                name,
+                int(in_unit(name, status["capacity"][name])),
+                int(in_unit(name, status["allocatable"][name])),
+                requests(here, name),
+                requests(nowhere, name),
+            )
+            for name in ("cpu", "memory")
+        )
+
+    def remove_leftovers(self) -> list[str]:
+        """Delete what this lesson made by `apply`; the names. Waits until it is gone."""
+        if not self.lesson:
+            return []
+        removed = []
+        for kind in ("pod", "persistentvolumeclaim", "persistentvolume", "configmap", "secret"):
+            said = self.kubectl("delete", kind, "-l", f"{LESSON}={self.lesson}", "--wait=true", "--ignore-not-found")
+            removed += [line.split('"')[1] for line in said.splitlines() if '"' in line]
+        return removed
+
+    # How
+
+    def _labelled(self, manifest: Manifest) -> dict[str, Any]:
+        made = json.loads(json.dumps(manifest))
+        if self.lesson:
+            made.setdefault("metadata", {}).setdefault("labels", {})[LESSON] = self.lesson
+        return dict(made)
+
+    def _own_pods(self) -> list[Any]:
+        selector = {"label_selector": f"{LESSON}={self.lesson}"} if self.lesson else {}
+        return list(self.kube.list_namespaced_pod(NAMESPACE, **selector).items)
+
+    def _pods_path(self) -> str:
+        return f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+    def _follow(self, response: Any, changes: list[StatusChange]) -> None:
+        with contextlib.suppress(Exception):  # the stream ends as it ends: the block is over
+            for line in lines_of(response):
+                at, event = time.monotonic_ns(), json.loads(line)
+                if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+                    changes += [StatusChange(at, name, status) for name, status in self._statuses(event["object"])]
+
+    def _statuses(self, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        names = [c["name"] for c in table.get("columnDefinitions") or self._columns]
+        self._columns = table.get("columnDefinitions") or self._columns
+        for row in table.get("rows") or ():
+            yield row["cells"][names.index("Name")], row["cells"][names.index("Status")]
+
+    _columns: Sequence[Mapping[str, Any]] = ()
+    """Of the first table of a watch: those that follow leave them out."""
+
+    def _get(self, path: str, **query: str) -> dict[str, Any]:
+        response = self._stream(path, **query)
+        try:
+            return dict(json.loads(response.read()))
+        finally:
+            close(response)
+
+    def _stream(self, path: str, **query: str) -> Any:
+        """A request of the client's own connection pool, since the client's methods know no tables."""
+        configuration = self.kube.api_client.configuration
+        headers = {"Accept": AS_TABLE}
+        for setting in configuration.auth_settings().values():
+            headers[setting["key"]] = setting["value"]
+        pool = self.kube.api_client.rest_client.pool_manager
+        response = pool.request("GET", configuration.host + path, fields=query, headers=headers, preload_content=False)
+        if response.status != 200:
+            raise NodeError(
+                f"The API server answered {response.status} for {path}.", "`labkit status` says whether the node is up."
+            )
+        return response
+
+
+def wait_until(done: Callable[[], bool], timeout: float) -> bool:
+    """Whether `done` came true within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def event_line(event: Any) -> EventLine:
+    """An EventLine from a CoreV1Event of the official client."""
+    moment = event.last_timestamp or event.event_time or event.metadata.creation_timestamp or datetime.now(UTC)
+    path = event.involved_object.field_path or ""
+    return EventLine(
+        at=moment.timestamp(),
+        type=event.type or "Normal",
+        reason=event.reason or "",
+        source=(event.source.component if event.source else None) or event.reporting_component or "",
+        message=(event.message or "").strip(),
+        pod=event.involved_object.name,
+        count=event.count or 1,
+        container=path.partition("{")[2].rstrip("}") or None,
+    )
+
+
+def plain(kube: Any, thing: Any) -> dict[str, Any]:
+    """An object of the official client as the API's own JSON."""
+    return dict(kube.api_client.sanitize_for_serialization(thing))
+
+
+def in_unit(resource: str, quantity: Any) -> int:
+    """A quantity in the unit of `labkit.kube.Resource`."""
+    from labkit.cri.quantity import milli, whole
+
+    return milli(quantity) if resource == "cpu" else whole(quantity)
+
+
+def lines_of(response: Any) -> Iterator[bytes]:
+    """The lines of a streamed answer as they come."""
+    rest = b""
+    for piece in response.stream(amt=None, decode_content=False):
+        *whole_lines, rest = (rest + piece).split(b"\n")
+        yield from whole_lines
+
+
+def close(response: Any) -> None:
+    """End an answer, whether all of it came or not, and the connection with it."""
+    with contextlib.suppress(Exception):
+        response.close()
+    with contextlib.suppress(Exception):
+        response.release_conn()
