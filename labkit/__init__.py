@@ -5,22 +5,76 @@ The names that a notebook imports. `labkit.connect()` gives a Node; the figures 
 
 from __future__ import annotations
 
-from labkit.course import check, predict
-from labkit.cri import CriError, ManifestError, to_yaml
-from labkit.node import Node, NodeError, connect
-from labkit.pods import PodSnapshot
-from labkit.views import namespace_matrix, process_tree
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.course import break_pods, check, predict_order
+    from labkit.course.predict import predict
+    from labkit.cri import CriError, ManifestError, to_yaml
+    from labkit.load import Load, Moment
+    from labkit.node import Node, NodeError, connect
+    from labkit.pods import PodSnapshot
+    from labkit.views import (
+        Layer,
+        availability,
+        bundle,
+        call_chain,
+        capacity,
+        cgroup_tree,
+        event_log,
+        field_map,
+        history,
+        layers,
+        namespace_matrix,
+        pod_lifecycle,
+        process_tree,
+        rpc_catalogue,
+    )
 
 __all__ = [
     "CriError",
+    "Layer",
+    "Load",
     "ManifestError",
+    "Moment",
     "Node",
     "NodeError",
     "PodSnapshot",
+    "availability",
+    "break_pods",
+    "bundle",
+    "call_chain",
+    "capacity",
+    "cgroup_tree",
     "check",
     "connect",
+    "event_log",
+    "field_map",
+    "history",
+    "layers",
     "namespace_matrix",
+    "pod_lifecycle",
     "predict",
+    "predict_order",
     "process_tree",
+    "rpc_catalogue",
     "to_yaml",
 ]
+
+_ROOMS = ("course", "cri", "load", "node", "pods", "views")
+"""Where those names live. They are imported when the first is asked for: the API's process, which asks for none, is half as large
+without gRPC and pyroute2."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for room in _ROOMS:
+            if hasattr(module := import_module(f"labkit.{room}"), name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -42,6 +42,9 @@ def describe(report: dict[str, Any]) -> str:
 
 def running_node() -> Any:
     """The node, which must be up: a command that reports does not start one."""
-    if state(Home.find())["state"] not in ("ready", "restarting"):
+    now = state(Home.find())["state"]
+    if now == "stopped":
+        raise NodeError("The node's containerd is stopped.", "Start it with `labkit containerd start`.")
+    if now not in ("ready", "restarting"):
         raise NodeError("The node is down.", "Start it with `labkit up`.")
     return connect()

@@ -7,7 +7,7 @@ import importlib.metadata
 import shlex
 
 from labkit.commands.common import AddVerb, answer, describe, running_node, say, state
-from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, traces
+from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, releases, traces
 
 
 def add(verb: AddVerb) -> None:
@@ -35,6 +35,8 @@ def doctor(arguments: argparse.Namespace) -> int:
             lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
             if verdict.fix:
                 lines.append(f"  {'':<11} → {verdict.fix}")
+            elif verdict.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
+                lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
         return "\n".join(lines)
 
     answer(arguments, [vars(v) for v in verdicts], text)
@@ -65,7 +67,10 @@ def show_status(arguments: argparse.Namespace) -> int:
             return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
         if report["state"] == "failed":
             return f"The node did not start. {report['error']}"
-        return f"The node is {report['state']}: {describe(report)}, since {report['since']}. Log: {home.log_file}"
+        if report["state"] == "stopped":
+            return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
+        runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
+        return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs} Log: {home.log_file}"
 
     answer(arguments, report, text)
     return 0 if report["state"] == "ready" else 1
@@ -98,6 +103,7 @@ def env(arguments: argparse.Namespace) -> int:
         "LABKIT_NODE": node.kind if node.kind != "cri" else f"cri:{node.endpoint}",
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
+        **node.environment(),
         **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
     }
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}

@@ -1,6 +1,9 @@
 """Questions to commit to before an experiment, and checks of exercises."""
 
-from labkit.course.checks import Check, check
+from labkit.course.broken import break_pods
+from labkit.course.checks import check
+from labkit.course.order import Order, predict_order
 from labkit.course.predict import Prediction, predict
+from labkit.course.verdict import Check
 
-__all__ = ["Check", "Prediction", "check", "predict"]
+__all__ = ["Check", "Order", "Prediction", "break_pods", "check", "predict", "predict_order"]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cri_api.v1.api_pb2 import CONTAINER_CREATED
+
+from labkit.course import cluster_checks as cluster
+from labkit.course.verdict import Check
 from labkit.pods import PodProcess, PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node
-
-
-@dataclass(frozen=True)
-class Check:
-    """The verdict on an exercise. Its repr is one line; `done` is for programs."""
-
-    done: bool
-    says: str
-
-    def __repr__(self) -> str:
-        return f"{'Done' if self.done else 'Not yet'}: {self.says}"
 
 
 def check(exercise: str, node: Node) -> Check:
@@ -46,6 +39,44 @@ def first_pod(node: Node) -> Check:
     if not any(p.comm == "sleep" or "sleep" in p.cmdline for p in applications(pod)):
         return Check(False, "the Pod mine is there, but no process of it is a sleep.")
     return Check(True, "the Pod mine runs a sleep, and the kernel shows its process.")
+
+
+def told_runtime(node: Node) -> Check:
+    """01.1: a Pod `told` whose runtime was told of a user, a limit of memory and a read-only root file system."""
+    pod = find(node, "told")
+    if pod is None:
+        return Check(False, "there is no Pod called told on the node.")
+    running = [container for container in pod.containers if container.state == "Running"]
+    if not running:
+        return Check(False, "the Pod told has no running container.")
+    info = node.cri.container_status(container_id=running[0].id, verbose=True).info
+    spec = json.loads(info["info"])["runtimeSpec"]
+    memory = (spec["linux"].get("resources", {}).get("memory") or {}).get("limit")
+    reached = {
+        "runs as user 1000": spec["process"]["user"]["uid"] == 1000,
+        "may use 32 MiB at most": memory == 32 * 1024 * 1024,
+        "has a read-only root file system": spec["root"].get("readonly", False),
+    }
+    missing = [what for what, there in reached.items() if not there]
+    if missing:
+        return Check(False, f"the runtime was not told that the container of told {' and '.join(missing)}.")
+    return Check(True, "user, limit and read-only root file system reached the runtime.")
+
+
+def made_again(node: Node) -> Check:
+    """01.2: a Pod `again` whose container `once` was made a second time, in the same sandbox, with the next attempt."""
+    pod = find(node, "again")
+    if pod is None:
+        return Check(False, "there is no Pod called again on the node.")
+    listed = node.cri.list_containers(filter={"pod_sandbox_id": pod.id}).containers
+    states = {each.metadata.attempt: each.state for each in listed if each.metadata.name == "once"}
+    if 0 not in states:
+        return Check(False, "the Pod again has no container called once with attempt 0.")
+    if 1 not in states:
+        return Check(False, "the container once of again was not made again: there is no attempt 1.")
+    if states[1] == CONTAINER_CREATED:
+        return Check(False, "attempt 1 of once is created, but not started.")
+    return Check(True, "attempt 1 of once followed attempt 0 in the same sandbox.")
 
 
 def host_window(node: Node) -> Check:
@@ -77,4 +108,46 @@ def reaped(node: Node) -> Check:
     return Check(True, "pause and both containers of twins are in one PID namespace.")
 
 
-CHECKS: dict[str, Callable[[Node], Check]] = {"00.1": first_pod, "02.1": host_window, "02.2": reaped}
+def one_shim(node: Node) -> Check:
+    """03.1: a Pod `duo` of two containers, all under one shim."""
+    pod = find(node, "duo")
+    if pod is None:
+        return Check(False, "there is no Pod called duo on the node.")
+    first = {c.pid: c.name for c in pod.containers if c.state == "Running"}
+    if len(first) < 2:
+        return Check(False, "the Pod duo has fewer than two running containers.")
+    parents = {p.ppid for p in applications(pod) if p.pid in first}
+    shims = {p.pid for p in pod.processes if p.role == "shim"}
+    if len(parents) != 1 or not parents <= shims:
+        return Check(False, "the containers of duo have different parents here: this runtime has a shim for each.")
+    return Check(True, "both containers of duo have the same parent: the Pod has one shim.")
+
+
+def left_behind(node: Node) -> Check:
+    """03.2: a second process in a container of `duo`, left behind by an exec, whose parent is the container's first."""
+    pod = find(node, "duo")
+    if pod is None:
+        return Check(False, "there is no Pod called duo on the node.")
+    first = {c.pid: c.name for c in pod.containers}
+    others = [p for p in pod.processes if p.container and p.pid not in first]
+    if not others:
+        return Check(False, "each container of duo has one process only; nothing was left behind in them.")
+    orphan = next((p for p in others if p.ppid in first), None)
+    if orphan is None:
+        return Check(False, f"{others[0].comm} still has the parent that started it: let that one end.")
+    return Check(True, f"{orphan.comm} was left behind, and is now a child of the first process of {first[orphan.ppid]}.")
+
+
+CHECKS: dict[str, Callable[[Node], Check]] = {
+    "00.1": first_pod,
+    "01.1": told_runtime,
+    "01.2": made_again,
+    "02.1": host_window,
+    "02.2": reaped,
+    "03.1": one_shim,
+    "03.2": left_behind,
+    "05.1": cluster.api_repaired,
+    "05.2": cluster.worker_repaired,
+    "05.3": cluster.cache_repaired,
+    "06.1": cluster.exact_fit,
+}

@@ -9,8 +9,9 @@ from labkit.cri.descriptors import Rpc, services
 from labkit.cri.environment import CreateContainerConfigError
 from labkit.cri.errors import CriError
 from labkit.cri.manifest import ManifestError, container_names, with_defaults
+from labkit.cri.probe import answered_rpcs
 from labkit.cri.resources import Machine, qos_class
-from labkit.cri.text import to_yaml
+from labkit.cri.text import to_dict, to_yaml
 
 __all__ = [
     "CreateContainerConfigError",
@@ -20,11 +21,13 @@ __all__ = [
     "Machine",
     "ManifestError",
     "Rpc",
+    "answered_rpcs",
     "container_config",
     "container_names",
     "qos_class",
     "sandbox_config",
     "services",
+    "to_dict",
     "to_yaml",
     "with_defaults",
 ]

@@ -182,15 +182,17 @@ class CriClient(Rpcs):
         if self._closed:
             raise CriError(rpc.rpc, "CANCELLED", "this CriClient is closed", f"Make a new one: CriClient({self.endpoint!r}).")
         key = (version, rpc.rpc)
-        if key not in self._callables:
+        # A recorder may change the channel in the middle (labkit.cri.calls): these go with this channel or an older one.
+        callables = self._callables
+        if key not in callables:
             make = self._channel.unary_stream if rpc.streaming else self._channel.unary_unary
             # v1alpha2 has the same bytes on the wire as v1: only the name of the service differs.
-            self._callables[key] = make(
+            callables[key] = make(
                 f"/runtime.{version}.{rpc.service}/{rpc.rpc}",
                 request_serializer=rpc.request_class().SerializeToString,
                 response_deserializer=rpc.response_class().FromString,
             )
-        return self._callables[key]
+        return callables[key]
 
     def _seconds(self, rpc: Rpc, request: Any, seconds: float | None) -> float | None:
         if seconds is not None:

@@ -159,6 +159,20 @@ def _field(pod: Mapping[str, Any], path: str, variable: str, pod_ips: Sequence[s
     return metadata.get(match[1], {}).get(match[2], "") if match else metadata[path.removeprefix("metadata.")]
 
 
+def pod_field(pod: Mapping[str, Any], path: str) -> str:
+    """A field of the Pod as a downwardAPI volume writes it: labels and annotations as lines key="value", sorted by key."""
+    if path in ("metadata.labels", "metadata.annotations"):
+        items = sorted(pod["metadata"].get(path.removeprefix("metadata."), {}).items())
+        return "\n".join(f"{key}={_go_quote(value)}" for key, value in items)
+    return _field(pod, path, path, (), ())
+
+
+def _go_quote(text: str) -> str:
+    """Go's %q, as far as labels and annotations need it."""
+    special = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(special.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text) + '"'
+
+
 def resource_field(reference: Mapping[str, Any], container: Mapping[str, Any], machine: Machine) -> str:
     """A resource of the container in units of the divisor, rounded up; a limit that is not set is the machine's capacity."""
     kind, _, name = reference["resource"].partition(".")

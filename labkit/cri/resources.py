@@ -100,6 +100,16 @@ def sandbox_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxConta
     return linux_resources(requests.get("cpu"), limits.get("cpu", 0), limits.get("memory", 0), machine)
 
 
+def pod_limits(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+    """What the Pod's own cgroup is set to: a limit only where each container has one, for else one without would be held back by
+    those of the others (ResourceConfigForPod)."""
+    requests, limits = (_pod_total(pod, kind) for kind in ("requests", "limits"))
+    owners = [c["resources"].get("limits", {}) for c in _containers(pod, "containers", "initContainers")]
+    own = pod["spec"].get("resources", {}).get("limits", {})
+    held = {name: limits.get(name, 0) if name in own or all(name in owner for owner in owners) else 0 for name in COMPUTE}
+    return linux_resources(requests.get("cpu"), held["cpu"], held["memory"], machine)
+
+
 def overhead_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
     """The runtime class's overhead, empty without one."""
     overhead = pod["spec"].get("overhead")
@@ -154,6 +164,11 @@ def oom_score_adj(pod: Mapping[str, Any], container: Mapping[str, Any], memory_b
         requested = max(requested, min(_memory_request(regular) for regular in spec["containers"]) + spare)
     score = 1000 - 1000 * requested // memory_bytes
     return min(max(score, 1000 + GUARANTEED_OOM_SCORE_ADJ), BEST_EFFORT_OOM_SCORE_ADJ - 1)
+
+
+def pod_requests(pod: Mapping[str, Any]) -> dict[str, int]:
+    """What a Pod (with defaults) asks of its node: cpu in millicores, memory in bytes, only what is named."""
+    return _pod_total(pod, "requests")
 
 
 def page_size_name(size: int) -> str:

@@ -205,11 +205,11 @@ class Flight:
         one that ends such."""
         if process.from_ns is not None or process.to_ns is None or process.pod is None:
             return None
-        for index, call in reversed(list(enumerate(self.calls))):
-            about = call.pod == process.pod and call.container in (None, process.container)
-            if about and call.method.startswith(("Stop", "Remove")) and call.from_ns <= process.to_ns <= call.to_ns:
-                return index
-        return None
+        about = [(i, c) for i, c in enumerate(self.calls) if c.pod == process.pod and c.container in (None, process.container)]
+        ending = [(index, call) for index, call in about if call.method.startswith(("Stop", "Remove"))]
+        if self.source == "poll":  # its times are no better than its looks, so they cannot tell which of them it was
+            return ending[0][0] if ending else None
+        return next((index for index, call in ending[::-1] if call.from_ns <= process.to_ns <= call.to_ns), None)
 
     def parents(self) -> tuple[int | None, ...]:
         """For each process the index of the one that forked it, None where the recording does not have it."""
@@ -217,15 +217,24 @@ class Flight:
         return tuple(next(iter(ancestors(index)), None) for index in range(len(self.processes)))
 
     def _only(self, calls: Sequence[int], wanted: Callable[[FlightProcess], bool]) -> Flight:
-        """Some calls, the processes wanted, and the ancestors of these that lived before."""
+        """Some calls, the processes wanted, and the ancestors of these that were there already when the first call was made."""
         ancestors = _ancestry(self.processes)
         kept = {index for index, process in enumerate(self.processes) if wanted(process)}
-        above = {a for index in kept for a in ancestors(index)} - kept
-        place = {old: new for new, old in enumerate(calls)}
+        first = min((self.calls[index].from_ns for index in calls), default=0)
         last = max((self.calls[index].to_ns for index in calls), default=0)
-        # An ancestor is there for what it made: that it ended later is no part of this.
+        above = {a for index in kept for a in ancestors(index)} - kept
+        above -= {a for a in above if calls and (self.processes[a].to_ns or last) < first}
+        place = {old: new for new, old in enumerate(calls)}
+        # An ancestor is there for what it made: how it began, and that it ended later, is no part of this.
         processes = [
-            replace(p, to_ns=None) if index in above and p.to_ns is not None and p.to_ns > last else p
+            replace(
+                p,
+                from_ns=None if p.from_ns is None or p.from_ns < first else p.from_ns,
+                to_ns=None if p.to_ns is not None and p.to_ns > last else p.to_ns,
+                execs=tuple(each for each in p.execs if each.at_ns >= first),
+            )
+            if index in above
+            else p
             for index, p in enumerate(self.processes)
             if index in kept | above
         ]

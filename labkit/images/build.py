@@ -25,21 +25,25 @@ def pause_image(catatonit: Path, reference: str = PAUSE) -> Image:
 
 
 def busybox_image(busybox: Path, reference: str = BUSYBOX) -> Image:
-    """A small userland: shell, httpd (document root /var/www), nslookup, wget, … `busybox`: a static program.
+    """A small userland in three layers: shell, httpd (document root /var/www), nslookup, wget, … `busybox`: a static program.
 
     Runs it once to ask for its applets. Raises OSError or subprocess.CalledProcessError if it cannot be read or run.
     """
-    entries = [
+    programs = [
         Entry("bin/busybox", busybox.read_bytes()),
         *(Entry(path, target="/bin/busybox") for path in applets(busybox) if path != "bin/busybox"),
+    ]
+    system = [
         *(Entry(directory) for directory in ("dev", "proc", "sys", "run")),
         Entry("tmp", mode=0o1777),
         Entry("root", mode=0o700),
-        *(Entry(path, text.encode(), mode=0o644) for path, text in
-          {"etc/passwd": PASSWD, "etc/group": GROUP, "var/www/index.html": INDEX_HTML}.items()),
-    ]  # fmt: skip
+        *(Entry(path, text.encode(), mode=0o644) for path, text in {"etc/passwd": PASSWD, "etc/group": GROUP}.items()),
+    ]
+    page = [Entry("var/www/index.html", INDEX_HTML.encode(), mode=0o644)]
     environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    return image(reference, [layer(entries)], {"Env": environment, "Cmd": ["sh"]})
+    history = ["busybox and its applets", "users and directories", "a web page"]
+    built = [layer(entries) for entries in (programs, system, page)]
+    return image(reference, built, {"Env": environment, "Cmd": ["sh"]}, history=history)
 
 
 def applets(busybox: Path) -> tuple[str, ...]:

@@ -98,14 +98,23 @@ def layer(entries: Iterable[Entry]) -> Blob:
     return Blob(LAYER, output.getvalue())
 
 
-def image(reference: str, layers: Sequence[Blob], config: Mapping[str, Any], architecture: str | None = None) -> Image:
-    """An image of `layers` with `config` (Entrypoint, Cmd, Env, … of config.md); `architecture`: this machine's, if None."""
+def image(
+    reference: str,
+    layers: Sequence[Blob],
+    config: Mapping[str, Any],
+    architecture: str | None = None,
+    history: Sequence[str] = (),
+) -> Image:
+    """An image of `layers`, the lowest first, with `config` (Entrypoint, Cmd, Env, … of config.md).
+
+    `architecture`: this machine's, if None. `history`: what each layer is, for people.
+    """
     name, _, tag = reference.rpartition(":")
     architecture = architecture or machine_architecture()
     configuration = Blob(CONFIG, canonical_json({
         "created": EPOCH, "architecture": architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-        "history": [{"created": EPOCH, "created_by": "labkit"} for _ in layers],
+        "history": [{"created": EPOCH, "created_by": told} for told in history or ["labkit"] * len(layers)],
     }))  # fmt: skip
     manifest = Blob(MANIFEST, canonical_json({
         "schemaVersion": 2, "mediaType": MANIFEST, "config": configuration.descriptor,

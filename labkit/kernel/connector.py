@@ -26,12 +26,12 @@ from labkit.kernel.processes import read_text
 # A bare interpreter starts in 30 ms, an environment's in twice that.
 PYTHON = [sys.executable, "-I", "-S"]
 PRECISION = "Each fork, exec and exit with the kernel's own time stamp, to the nanosecond (proc connector)."
-SETTLED_NS = 20_000_000
+SETTLED_NS = 40_000_000
 """What one reader tells may come so much later than what another one does. After that it is in order."""
 EXEC_NS = 500_000
 """Between an exec's new memory, in which its argv is, and the exec's message lies less than this."""
 EXITS_WITHIN_S = 2.0
-CMDLINE, COMM_READ, CGROUP, READ_AT = 8, 10, 11, 13
+CMDLINE, COMM_READ, CGROUP, LINKS, READ_AT, PIDS = 8, 10, 11, 12, 13, 15
 """Places in the record of a fork or exec, see connector_process.add_details."""
 MESSAGE_BYTES = 8 * 1024 * 1024
 """As much as an exec's arguments can be (6 MB, man 2 execve), and the room for messages that wait between two readings."""
@@ -214,7 +214,11 @@ class Connector:
 
     def count(self, cpu: int, seq: int) -> None:
         """Find gaps in the numbers of a CPU's messages, which come in their order, though not always in that of their time."""
-        if missing := (seq - self.next.get(cpu, seq)) & 0xFFFFFFFF:
+        missing = (seq - self.next.get(cpu, seq)) & 0xFFFFFFFF
+        if missing >= 1 << 31:  # one that was taken for lost
+            self.lost -= self.lost > 0
+            return
+        if missing:
             self.lost += missing
             self.tasks |= list_tasks()
         self.next[cpu] = (seq + 1) & 0xFFFFFFFF
@@ -222,9 +226,18 @@ class Connector:
     def batch(self, until_ns: int) -> Batch:
         self.pending.sort(key=lambda record: record[1])
         due = bisect.bisect_right(self.pending, until_ns, key=lambda record: record[1])
+        self.complete_forks(self.pending[:due])
         events = [record for record in self.pending[:due] if self.take(record) and record[1] <= self.until_ns]
         del self.pending[:due]
         return Batch(map(event, events), self.lost, self.threads)
+
+    def complete_forks(self, due: list[list]) -> None:
+        """What had become another program before its fork was looked at has the cgroup and namespaces that it had then."""
+        became = {record[5]: record for record in reversed(self.pending) if record[0] == EXEC}
+        for record in due:
+            if record[0] == FORK and record[6] in became and not (record[LINKS:] and record[LINKS]):
+                exec = became[record[6]]
+                record[CMDLINE:] = [b"", "", b"", *exec[CGROUP : READ_AT + 1], b"", exec[PIDS]]
 
     def take(self, record: list) -> bool:
         """Keep the books; whether it is an event of a process."""
@@ -252,7 +265,9 @@ class Connector:
     def replace(self, pid: int, record: list) -> None:
         """What was read late of the program before was this one's already: its arguments, exe and comm."""
         before, self.last[pid] = self.last.get(pid), record
-        if not before or before[READ_AT] <= record[1] - EXEC_NS or before[COMM_READ] != record[COMM_READ]:
+        if not before or len(before) <= READ_AT or before[READ_AT] <= record[1] - EXEC_NS:
+            return
+        if before[COMM_READ] != record[COMM_READ]:
             return
         if before[0] == FORK or before[CMDLINE] == record[CMDLINE]:
             before[CMDLINE:CGROUP] = [b"", "", b""]
@@ -274,17 +289,19 @@ class Connector:
 def event(record: list) -> Event:
     """From a record of connector_process.Reader. Texts are UTF-8 with "surrogateescape"."""
     what, at_ns, _, _, first, second, third, fourth, *rest = record
-    cmdline, exe, comm, cgroup, links = (rest + [b"", "", b"", b"", []][len(rest) :])[:5]
+    cmdline, exe, comm, cgroup, links, _, cni, pids = rest + [b"", "", b"", b"", [], 0, b"", b""][len(rest) :]
     details: dict[str, Any] = {
         "comm": comm.decode(errors="surrogateescape").removesuffix("\n"),
         "cgroup": telling_line(cgroup.decode(errors="surrogateescape")),
         "namespaces": dict(map(parse_namespace_link, links)),
+        "ns_pids": tuple(map(int, pids.split())),
     }
     if what == FORK:
         return Event("fork", at_ns, third, second, **details)
     if what == EXEC:
         argv = parse_cmdline(cmdline.decode(errors="surrogateescape"))
-        return Event("exec", at_ns, second, None, argv, not argv, exe, **details)
+        command, _, container = cni.decode(errors="surrogateescape").partition(" ")
+        return Event("exec", at_ns, second, None, argv, not argv, exe, cni_command=command, container_id=container, **details)
     if what == EXIT:
         code = os.WEXITSTATUS(third) if os.WIFEXITED(third) else None
         return Event("exit", at_ns, second, None, exit_code=code, signal=None if code is not None else os.WTERMSIG(third))

@@ -28,7 +28,9 @@ class Event:
     argv, exe: of an exec, the arguments and the path of the program. argv_missing: it was gone before its arguments were read.
     comm, cgroup, namespaces (type -> inode): of a fork or exec as they were a moment later, "" and {} where it was gone by then.
     cgroup: the line of /proc/PID/cgroup that says most, "0::/kubepods/…", "4:memory:/…". exit_code: of an exit, None where a
-    signal ended it; signal: that one's number. uid: the effective one, of "uid".
+    signal ended it; signal: that one's number. uid: the effective one, of "uid". cni_command, container_id: of an exec of a CNI
+    plugin, what its environment says: "ADD", "DEL", …, and the sandbox's id; "" where the source does not tell them. ns_pids: of
+    a fork or exec in another pid namespace than the reader's, its pids from the machine's down (NSpid, man 5 proc), else ().
     """
 
     kind: str
@@ -44,6 +46,9 @@ class Event:
     uid: int | None = None
     cgroup: str = ""
     namespaces: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    cni_command: str = ""
+    container_id: str = ""
+    ns_pids: tuple[int, ...] = ()
 
 
 class EventsError(Exception):

@@ -11,6 +11,9 @@ from labkit.kernel.model import Process, Snapshot
 from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.snapshot import LocalKernel
 
+ENDED = ("Z", "X")
+"""States of a process that has ended and only waits for its parent to ask how (man 5 proc)."""
+
 
 def watch_by_polling(kernel: LocalKernel | RemoteKernel, every_s: float = 0.02) -> EventStream:
     """Compare snapshots, with `every_s` between them. An event's at_ns is that of the snapshot that first shows it. Exit codes
@@ -38,7 +41,7 @@ def watch_by_polling(kernel: LocalKernel | RemoteKernel, every_s: float = 0.02) 
 
 def differences(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     """Exits, then forks in the order of their start, each followed by its exec, then execs of those that were there."""
-    old, new = before.processes, after.processes
+    old, new = ({pid: p for pid, p in each.processes.items() if p.state not in ENDED} for each in (before, after))
     for pid, process in old.items():
         if pid not in new or new[pid].start_ns != process.start_ns:
             yield Event("exit", after.at_ns, pid, None)

@@ -9,11 +9,12 @@ kernel's Documentation/trace/ftrace.rst, events.rst and kprobetrace.rst.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import secrets
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from labkit.kernel.events import Batch, Event, EventsError, EventStream
 
@@ -28,7 +29,8 @@ _LINE = re.compile(r"^.{16}-(\d+) +\[\d+\] \S+ +(\d+)\.(\d{6}): (\w+): (.*)$", r
 _LOST = re.compile(r"^CPU:\d+ \[LOST (\d+) EVENTS\]$")
 _NEW = re.compile(r"pid=(\d+) comm=(.*) clone_flags=([0-9a-f]+) oom_score_adj=")
 _EXEC = re.compile(r"filename=(.*) pid=(\d+) old_pid=(\d+)$", re.DOTALL)
-_ARGUMENT = re.compile(r' a\d+=(?:"(.*?)"(?= a\d+=|$)|\(fault\))', re.DOTALL)
+_POINTER = re.compile(r" p\d+=0x([0-9a-f]+)")
+_ARGUMENT = re.compile(r' a\d+=(?:"(.*?)"(?= a\d+=["(]|$)|\(fault\))', re.DOTALL)
 
 
 def watch_tracefs(popen: Popen) -> EventStream:
@@ -98,6 +100,7 @@ class Trace:
         self.parent: dict[int, int] = {}
         self.argv: dict[int, tuple[str, ...]] = {}  # task -> of the execve that it is in
         self.codes: dict[int, int] = {}
+        self.unfinished: tuple[int, str] | None = None  # a line of arguments, which goes on where an argument has a line break
 
     def prepare(self, line: str) -> bool:
         """Take a line of the script before the trace; whether more come."""
@@ -118,12 +121,17 @@ class Trace:
             self.lost += int(lost[1])
         match = _LINE.match(line)
         if not match:
+            if self.unfinished:
+                self.unfinished = (self.unfinished[0], f"{self.unfinished[1]}\n{line}")
+                self.argv[self.unfinished[0]] = arguments(self.unfinished[1])
             return None
+        self.unfinished = None
         task, at_ns, name, text = int(match[1]), int(match[2]) * 10**9 + int(match[3]) * 1000, match[4], match[5]
         if name == "task_newtask" and (new := _NEW.match(text)):
             return self.new(at_ns, task, int(new[1]), new[2], int(new[3], 16))
         if name == "labkit_execve":
             self.argv[task] = arguments(text)
+            self.unfinished = (task, text)
         elif name == "sched_process_exec" and (exec := _EXEC.match(text)):
             pid = int(exec[2])
             self.tasks[pid] = {pid}
@@ -174,15 +182,11 @@ class Trace:
 
 
 def arguments(text: str) -> tuple[str, ...]:
-    """Of a kprobe's line: up to the first that could not be fetched, which is the null pointer behind the last one."""
-    return tuple(_until_fault(_ARGUMENT.finditer(text)))
-
-
-def _until_fault(matches: Iterable[re.Match[str]]) -> Iterator[str]:
-    for match in matches:
-        if match[1] is None:
-            return
-        yield match[1]
+    """Of a kprobe's line: as many as there are pointers before the null one. An empty argument looks as one that the kernel could
+    not fetch."""
+    pointers, _, strings = text.partition(" a0=")
+    count = next((n for n, pointer in enumerate(_POINTER.findall(pointers)) if not int(pointer, 16)), ARGUMENTS)
+    return tuple(match[1] or "" for match in itertools.islice(_ARGUMENT.finditer(f" a0={strings}"), count))
 
 
 SCRIPT = r"""
@@ -215,12 +219,13 @@ case $(uname -m) in
   *) call=;;
 esac
 if [ "$call" ] && [ -e $t/kprobe_events ]; then
-  fetch= n=0
+  pointers= strings= n=0
   while [ $n -lt $count ]; do
-    fetch="$fetch a$n=+u0(+u$((8 * n))(+$argv(\$arg1))):ustring"
+    pointers="$pointers p$n=+u$((8 * n))(+$argv(\$arg1)):x64"
+    strings="$strings a$n=+u0(+u$((8 * n))(+$argv(\$arg1))):ustring"
     n=$((n + 1))
   done
-  if echo "p:$name/labkit_execve $call$fetch" >>$t/kprobe_events &&
+  if echo "p:$name/labkit_execve $call$pointers$strings" >>$t/kprobe_events &&
     echo "p:$name/labkit_exit do_exit code=\$arg1:s32" >>$t/kprobe_events
   then probes=probes; echo 1 >$i/events/$name/enable; fi 2>/dev/null
 fi

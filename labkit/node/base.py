@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from cri_api.v1 import api_pb2
@@ -19,9 +22,14 @@ from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
-from labkit.node import podfiles, pods
+from labkit.kube import CgroupLine
+from labkit.node import cgroups, kubectl, othercalls, podfiles, pods, shims
+from labkit.node.cluster import Cluster
+from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold
+from labkit.node.shims import ShimHold
+from labkit.node.source import Source
 from labkit.pods import PodProcess, PodSnapshot
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -152,10 +160,20 @@ class Node:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(CriError):
-                self.cri.wait_until_ready(REMOVE_WITHIN_S)  # the runtime may have been restarted in the middle
-                self.remove_pod(manifest)
+            self.remove_patiently(manifest)
             raise
+
+    def remove_patiently(self, manifest: Manifest) -> None:
+        """Remove what there is of a Pod, also while the runtime is restarted in the middle, once or several times."""
+        deadline = time.monotonic() + 3 * REMOVE_WITHIN_S
+        with contextlib.suppress(CriError):
+            while True:
+                self.cri.wait_until_ready(REMOVE_WITHIN_S)
+                try:
+                    return self.remove_pod(manifest)
+                except CriError as error:
+                    if error.code != "UNAVAILABLE" or time.monotonic() > deadline:
+                        return
 
     def remove_pod(self, pod: PodSnapshot | Manifest | str) -> None:
         """Stop and remove a Pod (given as `start_pod` returned it, as manifest, or by name), its containers, files and cgroups.
@@ -234,13 +252,27 @@ class Node:
     def record(self, log: CallLog | None = None) -> Iterator[Flight]:
         """Record CRI calls and process events while the block runs: `with node.record() as flight: …`, then `flight.plot()`.
 
-        The Flight is empty until the block ends. Calls are those made through `node.cri`, and those in `log` besides. Raises
-        EventsError where
-        the kernel's events cannot be had.
+        The Flight is empty until the block ends. Calls are those made through `node.cri`, those of other programs as far as the
+        node can tell them (`labkit.node.othercalls`), and those in `log` besides. Raises EventsError where the kernel's events
+        cannot be had.
         """
-        runtime = self.listener().pid
-        with recorder.record(self.cri, self.process_events(), self.kernel, log=log, runtime=runtime) as flight:
+        log = CallLog() if log is None else log
+        others = othercalls.listening(self, self.listener().pid, log)
+        with recorder.record(self.cri, **vars(self.event_source()), log=log, others=others) as flight:
             yield flight
+
+    def event_source(self) -> Source:
+        """What a recording takes the node's processes from. Raises EventsError."""
+        return Source(self.process_events(), self.kernel, self.listener().pid)
+
+    def call_feeds(self) -> Sequence[Path]:
+        """Where the lab's own callers on this node tell their calls (`labkit.cri.callfeed`)."""
+        return ()
+
+    def console(self, since: float) -> str:
+        """What the node's first process and its children wrote to their console since a time (s since 1970), "" where there is
+        none."""
+        return ""
 
     # The kernel
 
@@ -258,6 +290,10 @@ class Node:
                 shown[ancestor.pid] = joined.as_member(ancestor, "host", None)
                 ancestor = snapshot.processes.get(ancestor.ppid)
         return tuple(sorted(shown.values(), key=lambda p: (snapshot.processes[p.pid].start_ns, p.pid)))
+
+    def shims(self) -> tuple[ShimHold, ...]:
+        """Every Pod's shim and what it holds: also while the runtime is away (see `labkit.node.shims`). Raises NodeError."""
+        return shims.shims(self)
 
     def listener(self) -> Process:
         """The process that listens on the runtime's socket, as the kernel tells it. Raises NodeError when nobody does."""
@@ -307,11 +343,69 @@ class Node:
         return Hold()
 
     @property
+    def daemon(self) -> Any:
+        """The node's container runtime itself, to be killed, stopped, started, upgraded (see `labkit.node.daemon`).
+
+        Raises NodeError where it is not labkit's.
+        """
+        raise NodeError(
+            f"The runtime of {self.name} is not labkit's, so labkit does not stop or replace it.",
+            "Use a node of kind `containerd`, which labkit owns.",
+        )
+
+    @property
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api` of the cluster that the node is of. Raises NodeError where it is of none."""
         raise NodeError(
             f"The node {self.name} is of no cluster, so there is no Kubernetes API.", "Use node.cri, or a node of kind `kind`."
         )
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The node's cluster as a learner uses it: apply, wait, events, kubectl (see `labkit.node.cluster`). Raises NodeError.
+
+        At its first use it removes what this lesson left there last time.
+        """
+
+        def run(arguments: Sequence[str], stdin: str | None) -> str:
+            return kubectl.run([*self.kubectl_options(), *arguments], self.environment(), stdin)
+
+        made = Cluster(self.kube, self.cluster_name(), run, self.lesson, self.host_paths())
+        made.remove_leftovers()
+        return made
+
+    def cluster_name(self) -> str:
+        """What the cluster calls this node."""
+        return self.name
+
+    def host_paths(self) -> str:
+        """Where on the node a Pod's hostPath volumes may lie."""
+        return "/tmp"
+
+    @cached_property
+    def cni(self) -> CniConfiguration:
+        """The node's network configuration, to be broken and repaired (see `labkit.node.cni`). Raises NodeError."""
+        return CniConfiguration(self)
+
+    def cgroups(self) -> tuple[CgroupLine, ...]:
+        """The cgroups of the node's Pods as a tree, for `labkit.cgroup_tree`. Raises NodeError."""
+        return cgroups.pod_cgroups(self)
+
+    def cgroup_file(self, pod: str, container: str, *files: str) -> str:
+        """The text of the first of `files` ("cpu.max", "cpu.cfs_quota_us") that a container's cgroup has. Raises NodeError."""
+        return cgroups.cgroup_file(self, pod, container, *files)
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """A connection to a port of a Pod, or of the node. Raises OSError."""
+        return socket.create_connection((address, port), timeout=5.0)
+
+    def environment(self) -> dict[str, str]:
+        """What other programs need in their environment to find the node's Kubernetes API; empty where the user's own do."""
+        return {}
+
+    def kubectl_options(self) -> Sequence[str]:
+        """What kubectl needs before all other arguments to speak with the node's cluster."""
+        return ()
 
     def remove_all_pods(self) -> int:
         """Remove every Pod that labkit made on this node, of any lesson; how many."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from labkit.kernel.cgroup import cgroup_directories
 from labkit.kube import CgroupLine
+from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node.base import Node
@@ -48,6 +50,19 @@ def pod_cgroups(node: Node) -> tuple[CgroupLine, ...]:
         return [(role == "container", name) for name, role, _ in above]
 
     return tuple(line(len(parts) - 1, parts, *places[parts], texts) for parts in sorted(places, key=rank))
+
+
+def cgroup_file(node: Node, pod: str, container: str, *files: str) -> str:
+    """The text of the first of `files` that the cgroup of a container has: cgroup v1 and v2 name the same thing otherwise.
+
+    Raises NodeError with their names when it has none of them.
+    """
+    pid = node.pod(pod).container(container).pid
+    for cgroup in node.kernel.cgroups(pid):
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                return cgroup.read(file)
+    raise NodeError(f"The cgroup of {pod}/{container} has none of {', '.join(files)}.", "Is the controller mounted on this node?")
 
 
 def below_kubepods(directory: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +27,13 @@ class Cluster:
     """What a learner does with kubectl, for cells.
 
     kube: the official client's CoreV1Api. node: the name of the node. lesson: objects made here carry the label labkit.lesson, by
-    which `remove_leftovers` finds them.
+    which `remove_leftovers` finds them. host_paths: the directory of the node in which hostPath volumes may lie.
     """
 
-    def __init__(self, kube: Any, node: str, run_kubectl: Callable[[Sequence[str], str | None], str], lesson: str | None) -> None:
-        self.kube, self.node, self.lesson = kube, node, lesson
+    def __init__(
+        self, kube: Any, node: str, run_kubectl: Callable[[Sequence[str], str | None], str], lesson: str | None, host_paths: str
+    ) -> None:
+        self.kube, self.node, self.lesson, self.host_paths = kube, node, lesson, host_paths
         self._run_kubectl = run_kubectl
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -82,6 +85,31 @@ class Cluster:
             raise NodeError(f"The Pod {pod} has no event {reason} after {timeout:.0f} s; it has {others}.", "")
         return found[-1]
 
+    def wait_node(self, *, ready: bool, timeout: float = 120.0) -> None:
+        """Wait until the node's condition Ready is True, or is not. Raises NodeError after `timeout` seconds."""
+
+        def said() -> bool:
+            conditions = self.kube.read_node(self.node).status.conditions or []
+            return any(c.type == "Ready" and c.status == "True" for c in conditions)
+
+        if not wait_until(lambda: said() == ready, timeout):
+            wanted = "Ready" if ready else "NotReady"
+            raise NodeError(f"The node {self.node} is not {wanted} after {timeout:.0f} s.", "See `kubectl describe node`.")
+
+    def host_path(self, name: str) -> str:
+        """A path on the node for a hostPath volume."""
+        return posixpath.join(self.host_paths, name)
+
+    def describe(self, kind: str, name: str) -> dict[str, str]:
+        """`kubectl describe`, cut into its blocks: title -> the block's lines, its title among them."""
+        blocks: dict[str, str] = {}
+        title = ""
+        for line in self.kubectl("describe", kind, name).rstrip().split("\n"):
+            if line[:1].strip():
+                title = line.partition(":")[0]
+            blocks[title] = f"{blocks[title]}\n{line}" if title in blocks else line
+        return blocks
+
     def events(self, *pods: str) -> tuple[EventLine, ...]:
         """The events of Pods that are there now, oldest first; of all that this lesson made when none is named."""
         objects = {p.metadata.uid: p.metadata.name for p in self._own_pods() if not pods or p.metadata.name in pods}
@@ -100,12 +128,13 @@ class Cluster:
             yield changes
         finally:
             time.sleep(POLL_S)  # what was said just now is still on its way
+            response.shutdown()  # closing would wait for the thread, which waits for the server
+            thread.join()
             close(response)
-            thread.join(timeout=2)
 
     def capacity(self) -> tuple[Resource, ...]:
         """What the node has, what Pods may have of it, and what they request: cpu in millicores, memory in bytes."""
-        from labkit.kubeapi.scheduler import pod_requests
+        from labkit.kubeapi.requests import pod_requests
 
         status = plain(self.kube, self.kube.read_node(self.node))["status"]
         pods = [plain(self.kube, p) for p in self.kube.list_pod_for_all_namespaces().items]
@@ -115,14 +144,13 @@ class Cluster:
 
         def requests(of: list[dict[str, Any]], name: str) -> tuple[Request, ...]:
             ordered = sorted(of, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
-            found = (Request(p["metadata"]["name"], int(in_unit(name, pod_requests(p).get(name, 0)))) for p in ordered)
-            return tuple(r for r in found if r.amount)
+            return tuple(Request(p["metadata"]["name"], asked) for p in ordered if (asked := pod_requests(p).get(name, 0)))
 
         return tuple(
             Resource(
                 name,
-                int(in_unit(name, status["capacity"][name])),
-                int(in_unit(name, status["allocatable"][name])),
+                in_unit(name, status["capacity"][name]),
+                in_unit(name, status["allocatable"][name]),
                 requests(here, name),
                 requests(nowhere, name),
             )
@@ -133,11 +161,9 @@ class Cluster:
         """Delete what this lesson made by `apply`; the names. Waits until it is gone."""
         if not self.lesson:
             return []
-        removed = []
-        for kind in ("pod", "persistentvolumeclaim", "persistentvolume", "configmap", "secret"):
-            said = self.kubectl("delete", kind, "-l", f"{LESSON}={self.lesson}", "--wait=true", "--ignore-not-found")
-            removed += [line.split('"')[1] for line in said.splitlines() if '"' in line]
-        return removed
+        kinds = "pods,persistentvolumeclaims,persistentvolumes,configmaps,secrets"
+        said = self.kubectl("delete", kinds, "-l", f"{LESSON}={self.lesson}", "--wait=true", "--ignore-not-found")
+        return [line.split('"')[1] for line in said.splitlines() if '"' in line]
 
     # How
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,14 +62,7 @@ def may_lower_oom_score() -> bool:
 
     Tried, not assumed: without it runc dies over a sandbox's oom_score_adj of -998.
     """
-    pid = os.fork()
-    if pid == 0:
-        try:
-            Path("/proc/self/oom_score_adj").write_text("-998")
-            os._exit(0)
-        except OSError:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return subprocess.run(["sh", "-c", "echo -998 >/proc/self/oom_score_adj"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def containerd_config(

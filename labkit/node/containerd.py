@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from labkit.cri import callfeed
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import lifecycle, status, traces
+from labkit.node import kubernetes, lifecycle, releases, status, traces
 from labkit.node.base import Node, run_local
+from labkit.node.beside import Second
 from labkit.node.choice import Choice
+from labkit.node.daemon import Daemon
+from labkit.node.errors import NodeError
+from labkit.node.hold import Hold
 from labkit.node.home import Home
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import missing_advice
@@ -38,8 +44,33 @@ class ContainerdNode(LocalFiles, Node):
         )
         self.home = home
 
+    @property
+    def daemon(self) -> Daemon:
+        """The node's containerd itself: kill, stop, start, restart, upgrade it, or run another version beside it."""
+        if isinstance(self.home, Second):
+            raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
+        return Daemon(self.home, self)
+
+    @cached_property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
+        return kubernetes.core_v1(self.home.kubeconfig)
+
+    def environment(self) -> dict[str, str]:
+        """What other programs need in theirs to find the node's Kubernetes API."""
+        return {"KUBECONFIG": str(self.home.kubeconfig)}
+
     def is_runtime(self, process: Process) -> bool:
         return process.pid in status.read(self.home).get("processes", {}).values() and process.comm == "containerd"
+
+    def kubelet_held(self) -> Hold:
+        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
+
+    def host_paths(self) -> str:
+        return str(self.home.kubelet_root.parent / "hostpath")
+
+    def call_feeds(self) -> list[Path]:
+        return callfeed.paths_in(self.home.run)
 
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return run_local(argv, timeout)
@@ -63,13 +94,13 @@ class ContainerdNode(LocalFiles, Node):
 
 
 def settings(home: Home) -> dict[str, Any]:
-    """What this node's kubelet would be configured with. The node's address is the bridge's: Pods reach the node by it."""
-    network = json.loads((home.data / "cni" / "net.d" / "10-labkit.conflist").read_text())
+    """What this node's kubelet would be configured with. The node's address is the bridge's: Pods reach the node by it, and it is
+    known though a lesson has taken the network's configuration away."""
     return {
         "sandbox": {"cgroup_root": home.cgroup_root, "log_root": str(home.log_root)},
         "container": {
             "kubelet_root": str(home.kubelet_root),
-            "host_ip": network["plugins"][0]["ipam"]["ranges"][0][0]["gateway"],
+            "host_ip": (home.data / "cni" / "address").read_text(),
             "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
     }
@@ -136,6 +167,8 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         "runtime": said.get("runtime") if there else None,
         "pid": said.get("pid") if there else None,
         "since": said.get("since") if there else None,
+        "processes": said.get("processes") if there else None,
+        "versions": [release.version for release in releases.here(home.cache)],
         **({"error": said["error"]} if "error" in said else {}),
         **({"stale": True} if said.get("stale") else {}),
     }

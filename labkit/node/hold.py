@@ -57,8 +57,11 @@ class Hold:
     Also a context manager: `with node.kubelet_held(): …`.
     """
 
+    def __init__(self, why: str = "No kubelet runs on this node, so none has to be held.") -> None:
+        self.why = why
+
     def start(self) -> Said:
-        return Said("No kubelet runs on this node, so none has to be held.")
+        return Said(self.why)
 
     def release(self) -> Said:
         return Said("No kubelet was held.")
@@ -75,6 +78,7 @@ class KubeletHold(Hold):
     """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that labkit did not make)."""
 
     def __init__(self, node: KindNode, *, asks: bool) -> None:
+        super().__init__()
         self.node, self.asks = node, asks
         self.done = threading.Event()
         self.beats: threading.Thread | None = None

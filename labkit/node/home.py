@@ -65,6 +65,16 @@ class Home:
         return self.run / "containerd.sock"
 
     @property
+    def control(self) -> Path:
+        """Where the node's owner takes requests (`labkit.node.control`)."""
+        return self.run / "control.sock"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How to reach the node's own Kubernetes API (`labkit.node.kubernetes`)."""
+        return self.run / "kubeconfig"
+
+    @property
     def bridge(self) -> str:
         """The Pods' bridge (15 characters at most, man 7 netdevice)."""
         return f"labkit-{self.tag}" if self.tag else "labkit0"
@@ -93,7 +103,8 @@ class Home:
 
     def bundles(self) -> list[Path]:
         """The OCI bundle directory of every container that a shim of this lab looks after, named by the container's id."""
-        return sorted((self.containerd_state / "io.containerd.runtime.v2.task" / "k8s.io").glob("*"))
+        bundles = "containerd/io.containerd.runtime.v2.task/k8s.io/*"
+        return sorted([*self.run.glob(bundles), *self.run.glob(f"b*/{bundles}")])  # b*: those beside the node's own (beside.py)
 
     @property
     def kubelet_root(self) -> Path:

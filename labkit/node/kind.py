@@ -29,8 +29,10 @@ from labkit.node.engine import KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold, KubeletHold, let_go
 from labkit.node.home import Home
+from labkit.node.kind_daemon import KindDaemon
 from labkit.node.lifecycle import only_one
 from labkit.node.programs import ensure_programs
+from labkit.node.source import Source, on_this_machine
 from labkit.node.verdict import Verdict
 
 SOCKETS = (
@@ -111,22 +113,41 @@ class KindNode(Node):
         """By a poll of the node's processes: it says so, and what it may miss."""
         return watch_by_polling(self.kernel)
 
+    def event_source(self) -> Source:
+        """The kernel's own events where this machine's kernel is the node's and root asks, else the poll."""
+        return on_this_machine(self) or super().event_source()
+
+    def console(self, since: float) -> str:
+        return self.engine.run("logs", "--since", f"{since:.3f}", self.container.name, timeout=30.0)
+
     def kubelet_held(self) -> Hold:
         return KubeletHold(self, asks=self.container.cluster != CLUSTER)
+
+    @property
+    def context(self) -> str:
+        """The context that kind or minikube wrote into the kubeconfig."""
+        return f"kind-{self.container.cluster}" if KIND_CLUSTER in self.container.labels else self.container.cluster
+
+    def kubectl_options(self) -> Sequence[str]:
+        return ("--context", self.context)
 
     @property
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api`, by the context that kind or minikube wrote into the kubeconfig. Raises NodeError."""
         from kubernetes import client, config
 
-        context = f"kind-{self.container.cluster}" if KIND_CLUSTER in self.container.labels else self.container.cluster
         try:
-            return client.CoreV1Api(config.new_client_from_config(context=context))
+            return client.CoreV1Api(config.new_client_from_config(context=self.context))
         except (config.ConfigException, OSError) as error:
             fix = f"kind export kubeconfig --name {self.container.cluster}"
             raise NodeError(
                 f"There is no kubeconfig for the cluster {self.container.cluster} ({error}).", f"Try: {fix}"
             ) from None
+
+    @property
+    def daemon(self) -> KindDaemon:
+        """The node's containerd itself: kill, stop, start, restart. It is the cluster's, so it is not upgraded."""
+        return KindDaemon(self)
 
     def cluster_name(self) -> str:
         """What the cluster calls this node: kubeadm's choice for sim-worker, else the host's name."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.node import links, pods, status, traces
+from labkit.node import control, kubernetes, links, pods, status, traces
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.programs import ensure_programs
@@ -35,6 +35,8 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
     """
     require_root()
     with only_one(home, progress):
+        if status.read(home)["state"] == "stopped":
+            control.ask(home, progress, do="start")
         if status.read(home)["state"] in ("ready", "restarting"):
             return wait_ready(home)
         ensure_programs(home.cache, progress)
@@ -43,7 +45,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
                 f"Only {room_mb(home):.0f} MB are free in {home.data}, and a node needs 200.",
                 "Free some, or set LABKIT_HOME to another disk.",
             )
-        progress("starting containerd and the registries")
+        progress("starting containerd, the registries, API and kubelet")
         status.remove(home)
         try:
             start_owner(home)
@@ -85,6 +87,7 @@ def wait_ready(home: Home) -> dict[str, Any]:
 
 def down(home: Home, progress: Progress = quiet) -> int:
     """Stop the node: its Pods are stopped and removed, containerd and the registries end, the bridge goes. Images and logs stay.
+    What its Kubernetes API holds stays too: its Pods are started again with the next `up`.
 
     Returns how many Pods were removed. Idempotent; works on what a killed owner left, too.
     """
@@ -92,17 +95,24 @@ def down(home: Home, progress: Progress = quiet) -> int:
     if not home.run.exists():
         return 0
     with only_one(home, progress):
-        removed = remove_pods(home, progress)
-        progress("stopping containerd and the registries")
-        said = status.read(home)
-        if said["state"] in ("starting", "ready", "restarting"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(said["pid"], signal.SIGTERM)
+        if status.read(home)["state"] == "stopped":
+            with contextlib.suppress(NodeError):
+                control.ask(home, progress, do="start")  # only containerd can remove its Pods well
+        with kubernetes.kubelet_stopped(home):
+            removed = remove_pods(home, progress)
+            progress("stopping containerd, the registries, kubelet and API")
+            said = status.read(home)
+            if said["state"] in ("starting", "ready", "restarting", "stopped"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(said["pid"], signal.SIGTERM)
         deadline = time.monotonic() + 20.0
         while status.read(home)["state"] not in ("down", "failed") and time.monotonic() < deadline:
             time.sleep(0.02)
+        sockets = traces.shim_sockets(home)
         for role in ("owner", "daemon", "shim", "container"):
             end(p for p in own_processes(home) if p.role == role)
+        for socket in sockets:
+            socket.unlink(missing_ok=True)
         traces.remove_kernel_objects(home)
         links.remove_links(home.bridge)
         status.remove(home)

@@ -25,7 +25,11 @@ def bridge_subnet(bridge: str) -> ipaddress.IPv4Network | None:
 
 
 def make_bridge(bridge: str, subnet: ipaddress.IPv4Network) -> None:
-    """Make the bridge, give it the subnet's first address, bring it up. Idempotent."""
+    """Make the bridge, give it the subnet's first address, bring it up. Idempotent.
+
+    Its link address is set, since one that was not takes the lowest of its ports' (Linux, br_stp_recalculate_bridge_id): it would
+    change when a Pod comes or goes, and what other Pods send to the one that they remember would be lost.
+    """
     with IPRoute() as ip:
         found = ip.link_lookup(ifname=bridge)
         if not found:
@@ -33,6 +37,7 @@ def make_bridge(bridge: str, subnet: ipaddress.IPv4Network) -> None:
             found = ip.link_lookup(ifname=bridge)
         if bridge_subnet(bridge) is None:
             ip.addr("add", index=found[0], address=str(subnet[1]), prefixlen=subnet.prefixlen)
+        ip.link("set", index=found[0], address="0a:58:" + ":".join(f"{byte:02x}" for byte in subnet[1].packed))
         ip.link("set", index=found[0], state="up")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from labkit.cri import CriClient
 from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
-from labkit.node import config, links
+from labkit.node import config, links, releases
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.programs import Programs, find_programs
@@ -25,6 +25,9 @@ OPEN_REGISTRY = "registry"
 REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
 LOGIN = ("learner", "container")
 NODE_NAME = "sim-worker"
+
+CHOICE = "containerd-version"
+"""The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
 
 SYSTEM_DIRECTORIES = (
     "/run/containerd",
@@ -62,6 +65,13 @@ def prepare(home: Home) -> None:
     subnet = links.bridge_subnet(home.bridge) or config.free_subnet(links.networks_in_use())
     links.make_bridge(home.bridge, subnet)
     (home.data / "cni" / "net.d" / "10-labkit.conflist").write_text(config.cni_config(home, subnet))
+    (home.data / "cni" / "address").write_text(str(subnet[1]))
+    write_config(home, programs)
+    home.socket.unlink(missing_ok=True)
+
+
+def write_config(home: Home, programs: Programs) -> None:
+    """Write containerd.toml for what this machine allows."""
     (home.data / "containerd.toml").write_text(
         config.containerd_config(
             home,
@@ -71,7 +81,6 @@ def prepare(home: Home) -> None:
             snapshotter="overlayfs" if overlay_works(home.data) else "native",
         )
     )
-    home.socket.unlink(missing_ok=True)
 
 
 def remember_system_directories(home: Home) -> None:
@@ -111,11 +120,29 @@ def services(home: Home) -> list[Service]:
         raise NodeError(f"Programs are missing: {', '.join(programs.missing)}.", "Run `labkit up`, which brings them.")
     home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     made = [registry_service(home, programs, name) for name in REGISTRIES]
-    argv = (str(programs.containerd), "--config", str(home.data / "containerd.toml"))
-    made.append(
-        Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), environment(home, programs))
-    )
+    argv, env = command(home, chosen(home).programs(programs))
+    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), env))
     return made
+
+
+def command(home: Home, programs: Programs) -> tuple[tuple[str, ...], dict[str, str]]:
+    """containerd's argv and what its environment has besides."""
+    return (str(programs.containerd), "--config", str(home.data / "containerd.toml")), environment(home, programs)
+
+
+def chosen(home: Home) -> releases.Release:
+    """The containerd that this node is to run: the one it was upgraded to, as long as that is here; else the first one."""
+    note = home.data / CHOICE
+    wanted = note.read_text() if note.exists() else "default"
+    release = releases.find(home.cache, wanted) or releases.find(home.cache, "default")
+    if release is None:
+        raise NodeError("There is no containerd here.", "Run `labkit up`, which brings one.")
+    return release
+
+
+def choose(home: Home, release: releases.Release) -> None:
+    """Remember that this node is to run this containerd, when it is brought up again too."""
+    (home.data / CHOICE).write_text(release.version)
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:

@@ -140,7 +140,7 @@ def missing_advice(cache: Path) -> tuple[str, str] | None:
 def install_command(missing: Iterable[str], os_release: Path = Path("/etc/os-release")) -> str:
     """A sentence with the command that installs the programs titled `missing` on this distribution (os-release(5))."""
     wanted = [program for program in PROGRAMS if program.title in set(missing)]
-    release = _os_release(os_release)
+    release = read_os_release(os_release)
     for name in [release.get("ID", ""), *release.get("ID_LIKE", "").split()]:
         family = FAMILIES.get(name, name)
         if family in ("debian", "ubuntu"):
@@ -168,7 +168,7 @@ def _packages() -> tuple[str, ...]:
 
 
 def _destination(cache: Path) -> Path:
-    release = _os_release(Path("/etc/os-release"))
+    release = read_os_release()
     version = release.get("VERSION_ID") or release.get("VERSION_CODENAME") or "rolling"
     return cache / "programs" / f"{release.get('ID', 'linux')}-{version}-{platform.machine()}"
 
@@ -216,7 +216,8 @@ def _version(program: Path) -> str:
     return match[1] if match else ""
 
 
-def _os_release(file: Path) -> dict[str, str]:
+def read_os_release(file: Path = Path("/etc/os-release")) -> dict[str, str]:
+    """The fields of os-release(5); empty where there is no such file."""
     try:
         text = file.read_text()
     except OSError:

@@ -20,8 +20,7 @@ STABLE_S = 30.0
 @dataclass
 class Service:
     """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
-    when it does
-    not; `output` is the file its words go to."""
+    when it does not; `output` is the file its words go to; while it is `held` nobody starts it again."""
 
     name: str
     prepare: Callable[[], Sequence[str]]
@@ -32,6 +31,7 @@ class Service:
     started: float = 0.0
     quick_deaths: int = 0
     not_before: float = 0.0
+    held: bool = False
 
     def start(self) -> None:
         """Start the program in a session of its own, so that a Ctrl-C meant for somebody else does not reach it.
@@ -49,6 +49,7 @@ class Service:
                 start_new_session=True,
             )
         self.started = time.monotonic()
+        self.held = False
         log.info("%s started, pid %d", self.name, self.process.pid)
 
     def died(self) -> bool:
@@ -72,6 +73,15 @@ class Service:
         self.process = None
         return True
 
+    def kill(self) -> None:
+        """End the program by SIGKILL, and hold it: it is not started again until somebody does."""
+        self.held = True
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            log.info("%s (pid %d) killed, as asked", self.name, self.process.pid)
+        self.process = None
+
     def stop(self, grace_s: float = 10.0) -> None:
         """End the program: SIGTERM, then SIGKILL when `grace_s` has passed."""
         if self.process is None:
@@ -84,3 +94,10 @@ class Service:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+
+def last_words(output: Path) -> str:
+    """The last thing of weight that a program said in its output file."""
+    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
+    return (errors or lines or ["it said nothing"])[-1][:400]

@@ -15,9 +15,8 @@ from labkit.node.home import Home
 def read(home: Home) -> dict[str, Any]:
     """What the node's owner wrote last, checked against the kernel: {"state": "down"} where there is none.
 
-    state is "starting", "ready", "restarting", "failed" or "down". A status whose owner is gone (same pid, same start
-    time) is "down"
-    with `stale` set: the owner was killed, and its programs may still run.
+    state is "starting", "ready", "restarting", "stopped" (containerd alone, on request), "failed" or "down". A status whose
+    owner is gone (same pid, same start time) is "down" with `stale` set: the owner was killed, and its programs may still run.
     """
     try:
         said: dict[str, Any] = json.loads(home.status_file.read_text())

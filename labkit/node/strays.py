@@ -15,15 +15,18 @@ from labkit.node.home import Home
 from labkit.node.status import start_time
 
 DAEMONS = ("containerd", "docker-registry")
+KUBEAPI, KUBELET = "labkit.kubeapi", "labkit.kubelet"
 
 
 @dataclass(frozen=True)
 class OwnProcess:
-    """A process of this lab; `role` is "owner" (the background process), "daemon", "shim" or "container"."""
+    """A process of this lab; `role` is "owner" (the background process), "daemon", "shim" or "container"; `module` is KUBEAPI
+    or KUBELET for those."""
 
     pid: int
     comm: str
     role: str
+    module: str = ""
 
 
 def own_processes(home: Home) -> list[OwnProcess]:
@@ -31,7 +34,7 @@ def own_processes(home: Home) -> list[OwnProcess]:
     home's root, or named after a container of the lab, as containerd names one when a sandbox asks for no cgroup_parent)."""
     ids = {bundle.name for bundle in home.bundles()}
     found = [
-        OwnProcess(p.pid, p.comm, role)
+        OwnProcess(p.pid, p.comm, role, module_of(p))
         for p in LocalKernel().snapshot(fds=False).processes.values()
         if (role := role_of(p, home, ids))
     ]
@@ -51,11 +54,16 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     program = os.path.basename(process.cmdline[0])
     if "labkit.node.supervisor" in process.cmdline or relay_process.__file__ in process.cmdline:
         return "owner"
-    if program in DAEMONS:
+    if program in DAEMONS or module_of(process):
         return "daemon"
     if program.startswith(("containerd-shim", "runc")):
         return "shim"
     return None
+
+
+def module_of(process: Process) -> str:
+    """What `python -m` runs, where that is one of the lab's own Kubernetes."""
+    return process.cmdline[2] if process.cmdline[1:2] == ("-m",) and process.cmdline[2:3] in ((KUBEAPI,), (KUBELET,)) else ""
 
 
 def names_home(cmdline: tuple[str, ...], home: Home) -> bool:

@@ -1,8 +1,8 @@
 """The background process that owns a private node: `python -m labkit.node.supervisor`.
 
 Notebooks come and go, kernels restart; this process stays. It makes the bridge and the configuration, starts the two
-registries and containerd, restarts what dies and says so in its log, and takes everything down again on SIGTERM.
-What it is doing stands in `node.json`, which `labkit status` and `labkit.connect` read.
+registries, containerd, the Kubernetes API and the kubelet, restarts what dies and says so in its log, and takes everything
+down again on SIGTERM. What it is doing stands in `node.json`, which `labkit status` and `labkit.connect` read.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
-from labkit.node import links, private, status
+from labkit.node import kubernetes, links, private, status
+from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
-from labkit.node.services import Service
+from labkit.node.operate import Operator
+from labkit.node.services import Service, last_words
 
 log = logging.getLogger("labkit")
 
@@ -70,15 +71,18 @@ def main() -> int:
         os._exit(0)
     asked = Asked()
     services: list[Service] = []
+    control = None
     code = 0
     try:
         status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
         os.close(told)
         private.end_strays(home)
-        services = private.services(home)
+        control = Control(home)
+        services = [*private.services(home), *kubernetes.services(home)]
+        operator = Operator(home, services, lambda service: wait_ready(service, asked))
         bring_up(home, services, asked)
         log.info("node is ready")
-        watch(home, services, asked)
+        watch(home, services, asked, control, operator)
     except Stop:
         log.info("asked to stop")
     except (NodeError, OSError, ValueError) as error:
@@ -89,6 +93,8 @@ def main() -> int:
         log.exception("the node failed")
         status.write(home, state="failed", error=f"{type(error).__name__}: {error}")
         code = 1
+    if control:
+        control.close()
     for service in reversed(services):
         service.stop()
     with contextlib.suppress(OSError):
@@ -114,6 +120,7 @@ def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
     for service in services:
         wait_ready(service, asked)
     private.publish_images(home)
+    kubernetes.wait_node_ready(home)
     version = private.runtime_version(home)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
@@ -140,17 +147,13 @@ def wait_ready(service: Service, asked: Asked) -> None:
             time.sleep(0.02)
 
 
-def last_words(output: Path) -> str:
-    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
-    return (errors or lines or ["it said nothing"])[-1][:400]
-
-
-def watch(home: Home, services: list[Service], asked: Asked) -> None:
-    """Restart what dies, for ever."""
+def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: Operator) -> None:
+    """Restart what dies, and do what is asked for, for ever."""
     while True:
         asked.heed()
         for service in services:
+            if service.held:
+                continue
             if service.died() or (service.process is None and time.monotonic() >= service.not_before):
                 if time.monotonic() < service.not_before:
                     continue
@@ -162,10 +165,11 @@ def watch(home: Home, services: list[Service], asked: Asked) -> None:
                     log.error("%s", error)
                     continue
                 log.info("%s answers again", service.name)
-                status.write(
-                    home, state="ready", restarting=None, processes={s.name: s.process.pid for s in services if s.process}
-                )
-        time.sleep(LOOK_EVERY_S)
+                state = "stopped" if any(s.held for s in services) else "ready"
+                status.write(home, state=state, restarting=None, processes={s.name: s.process.pid for s in services if s.process})
+        if request := control.next(LOOK_EVERY_S):
+            operator.answer(request)
+        operator.tidy()
 
 
 if __name__ == "__main__":

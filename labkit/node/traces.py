@@ -105,23 +105,30 @@ def unmount_below(directory: Path) -> None:
 
 
 def unlink_shim_socket(home: Home, sandbox_id: str) -> None:
-    """The socket of a shim that ended without removing it. Its name is a hash of containerd's address, namespace and
-    the sandbox's id
-    (containerd 1.x, runtime/v2/shim, SocketAddress)."""
-    name = hashlib.sha256(f"{home.socket}/k8s.io/{sandbox_id}".encode()).hexdigest()
-    (SOCKETS_OF_SHIMS / name).unlink(missing_ok=True)
+    """The socket of a shim that ended without removing it."""
+    shim_socket(str(home.socket), sandbox_id).unlink(missing_ok=True)
+
+
+def shim_socket(address: str, sandbox_id: str) -> Path:
+    """Where a shim listens: its name is a hash of containerd's address, namespace and the sandbox's id (containerd 1.6 to 2.1,
+    runtime/v2/shim, SocketAddress)."""
+    return SOCKETS_OF_SHIMS / hashlib.sha256(f"{address}/k8s.io/{sandbox_id}".encode()).hexdigest()
 
 
 def shim_sockets(home: Home) -> list[Path]:
     """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd
-    1.x in `address`, 2.x in
-    `bootstrap.json`)."""
+    1.x in `address`, 2.x in `bootstrap.json`), and so do the arguments of a shim whose bundle is gone."""
     found = set()
     for bundle in home.bundles():
         with contextlib.suppress(OSError):
             found.add((bundle / "address").read_text())
         with contextlib.suppress(OSError, ValueError, KeyError):
             found.add(json.loads((bundle / "bootstrap.json").read_text())["address"])
+    pids = {p.pid for p in own_processes(home) if p.role == "shim"}
+    for process in LocalKernel().snapshot(fds=False).processes.values():
+        if process.pid in pids:
+            values = dict(zip(process.cmdline, process.cmdline[1:], strict=False))
+            found.add(str(shim_socket(values.get("-address", ""), values.get("-id", ""))))
     return sorted(Path(address.removeprefix("unix://")) for address in found)
 
 

@@ -41,36 +41,51 @@ def quiet(text: str) -> None:
 
 
 def fetch(
-    packages: Sequence[str], *, dest: Path, dependencies: bool = False, sources: Path | None = None, progress: Progress = quiet
+    packages: Sequence[str],
+    *,
+    dest: Path,
+    dependencies: bool = False,
+    sources: Path | None = None,
+    state: Path | None = None,
+    progress: Progress = quiet,
 ) -> Unpacked:
     """Download `packages` (with apt's signature checks) and unpack them into `dest`; nothing of the system is changed.
 
     With `dependencies`, everything they depend on and that is not installed here comes along; without, only the shared
-    libraries that their programs miss. `sources` (see Apt) names another suite. A `dest` that already holds them is used
-    as it is, without network; anything else found there is replaced. Raises ProgramsError; an interrupt leaves nothing.
+    libraries that their programs miss. `sources` (see Apt) names another suite, and `state` where its lists are kept. A `dest`
+    that already holds them is used as it is, without network; anything else found there is replaced. Raises ProgramsError; an
+    interrupt leaves nothing.
     """
     dest = dest.absolute()
     if found := load(dest, packages, dependencies=dependencies):
         return found
-    with _one_at_a_time(dest.parent, progress):
+    with one_at_a_time(dest.parent, progress):
         if found := load(dest, packages, dependencies=dependencies):
             return found
-        for stale in dest.parent.glob(f".{dest.name}.*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
-        try:
-            apt = Apt(dest.parent / ("apt" if sources is None else f"apt-{dest.name}"), sources)
+        with filled(dest) as partial:
+            apt = Apt(state or dest.parent / ("apt" if sources is None else f"apt-{dest.name}"), sources)
             _fill(partial, apt, packages, dependencies, progress)
-            if dest.exists():
-                dest.rename(partial / "replaced")
-            (partial / "unpacked").rename(dest)
-        except OSError as error:
-            raise disk_full(dest.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _cannot_write(dest, error) from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     if not (complete := load(dest, packages, dependencies=dependencies)):
         raise ProgramsError(f"{dest} was changed while labkit filled it.", "End whatever else writes there and try again.")
     return complete
+
+
+@contextmanager
+def filled(dest: Path) -> Iterator[Path]:
+    """A directory whose `unpacked` becomes `dest` when the block ends well, in place of what was there; an error or an
+    interrupt leaves `dest` as it was and nothing beside it. Raises ProgramsError for a full or read-only disk."""
+    for stale in dest.parent.glob(f".{dest.name}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
+    try:
+        yield partial
+        if dest.exists():
+            dest.rename(partial / "replaced")
+        (partial / "unpacked").rename(dest)
+    except OSError as error:
+        raise disk_full(dest.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _cannot_write(dest, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(dest: Path, packages: Sequence[str], *, dependencies: bool = False) -> Unpacked | None:
@@ -105,10 +120,16 @@ def _fill(partial: Path, apt: Apt, packages: Sequence[str], dependencies: bool, 
         more = apt.plan(sorted(wanted))
         _bring(more, apt, partial, root, progress)
         plan += more
+    write_record(target, packages, {package.name: package.version for package in plan}, dependencies=dependencies)
+
+
+def write_record(target: Path, packages: Sequence[str], versions: dict[str, str], *, dependencies: bool = False) -> None:
+    """Write down what lies in `target`/root, so that `load` trusts it."""
+    root = target / "root"
     record = {
         "packages": sorted(packages),
         "dependencies": dependencies,
-        "versions": {package.name: package.version for package in plan},
+        "versions": versions,
         "library_path": [str(directory.relative_to(root)) for directory in library_path(root)],
         "files": {str(path.relative_to(root)): path.lstat().st_size for path in _regular_files(root)},
     }
@@ -173,7 +194,8 @@ def _cannot_write(dest: Path, error: OSError) -> ProgramsError:
 
 
 @contextmanager
-def _one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
+def one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
+    """Hold the directory's lock; a second labkit waits and says so. Makes the directory. Raises ProgramsError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / "lock").open("w")

@@ -29,18 +29,26 @@ CAUSES = {
 """Where several calls about one id are under way: those that make the runtime run this command of runc or the shim."""
 AFTERWARDS = {"exec": ("Exec",), "kill": CAUSES["kill"], "delete": CAUSES["delete"]}
 """These commands may come when the call that caused them has been answered."""
+MAKES = {
+    "shim": ("RunPodSandbox",),
+    "application": ("RunPodSandbox", "StartContainer"),
+    "exec": ("ExecSync", "Exec"),
+}
+"""The calls about one id that make a process of that role (the pause is an application, of the sandbox's id)."""
 NETWORK = ("RunPodSandbox", "StopPodSandbox", "RemovePodSandbox")
 
 
-def join(processes: Processes, known: Known, everything: bool = False) -> tuple[FlightProcess, ...]:
-    """The processes that belong to a recording, with roles and causes, in the order of their start.
+def join(
+    processes: Processes, known: Known, everything: bool = False, late: bool = False, depth: int = 0
+) -> tuple[FlightProcess, ...]:
+    """The processes that belong to a recording, with roles and causes, in the order of their start. late: see Causes.
 
     Of those that were there before, only what did something or forked something. everything: also those outside of the runtime's
-    tree.
+    tree. depth: number them as a pid namespace so many levels below the machine's does.
     """
     wanted = {id(p) for p in processes.all if p.touched and (p.role or everything)}
     wanted |= {id(a) for p in processes.all if id(p) in wanted for a in p.above() if a.role}
-    causes = Causes(known)
+    causes = Causes(known, late)
     made = []
     for p in sorted((p for p in processes.all if id(p) in wanted), key=lambda p: (p.from_ns or 0, p.pid)):
         call, role = causes.of(p), processes.role(p, known) or "other"
@@ -48,15 +56,19 @@ def join(processes: Processes, known: Known, everything: bool = False) -> tuple[
         container = container if role in IN_CONTAINER else None
         life = (p.from_ns, p.to_ns, p.exit_code, p.signal)
         name = "" if role == "runc" and not p.execs else label(role, p.argv)
-        made.append(FlightProcess(p.pid, p.ppid, role, *life, call, tuple(p.execs), name, pod, container))
+        ppid = p.ppid if not depth else p.parent.number(depth) if p.parent else 0
+        made.append(FlightProcess(p.number(depth), ppid, role, *life, call, tuple(p.execs), name, pod, container))
     return described(made, [noted.call for noted in known.calls])
 
 
 class Causes:
-    """Finds the call that caused a process. To be asked for parents before their children."""
+    """Finds the call that caused a process. To be asked for parents before their children.
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    late: processes are seen some time after they began, as by a poll, so that their call may be over by then.
+    """
+
+    def __init__(self, known: Known, late: bool = False) -> None:
+        self._known, self._late = known, late
         self._found: dict[int, int | None] = {}
 
     def of(self, process: Tracked) -> int | None:
@@ -67,8 +79,12 @@ class Causes:
     def _look(self, process: Tracked, at: int) -> int | None:
         parent = process.parent
         inherited = self._found.get(id(parent)) if parent else None
-        if process.own_id and process.role not in INSIDE:
+        if process.own_id and process.role not in INSIDE and not (self._late and process.role == "shim" and not command(process)):
             return self._by_id(process.own_id, at, command(process))
+        if self._late and process.role in (*INSIDE, "shim") and process.id:
+            makes = [i for i in self._about.get(process.id, ()) if self._method(i) in MAKES[process.role]]
+            begun = [i for i in makes if self._known.calls[i].call.from_ns <= at]
+            return max(begun, default=None if not parent or parent.role == "shim" else inherited)
         if process.role == "cni" and inherited is None:
             return self._only(i for i in self._networks if self._known.calls[i].open(at))
         return inherited

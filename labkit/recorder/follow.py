@@ -15,9 +15,13 @@ from labkit.kernel.events import Event, EventStream
 from labkit.recorder import names
 from labkit.recorder.causes import Causes
 from labkit.recorder.processes import Tracked
-from labkit.recorder.recording import Kernel, Recorder
+from labkit.recorder.recording import Kernel, Others, Recorder
 
-POLL_S = 0.2
+FLUSH_S = 0.05
+SETTLED_NS, SETTLED_WITH_OTHERS_NS = 60_000_000, 500_000_000
+"""Calls are known at once, events of processes so much later at most, and what the runtime's log tells later still: what is older
+is told in the order of its time."""
+ASK_S = 0.2
 
 
 def follow(
@@ -27,16 +31,26 @@ def follow(
     show: Callable[[str, str], None],
     *,
     log: CallLog | None = None,
+    others: Others | None = None,
     pod: str | None = None,
     runtime: int | None = None,
+    address: str = "",
+    depth: int = 0,
     until: threading.Event | None = None,
+    begun: Callable[[], None] | None = None,
 ) -> Flight:
     """Tell calls and processes as they happen, until `until` is set, the events end, or Ctrl-C; then the whole as a Flight.
 
-    show: called with a line and its role ("call" for calls). pod: only what belongs to the Pod of that name. log: the one
-    of a RecordingProxy, where calls come in by one, too.
+    show: called with a line and its role ("call" for calls), from this thread. pod: only what belongs to the Pod of that name.
+    log: the one of a RecordingProxy, where calls come in by one, too. others, runtime, address, depth: see Recorder. begun:
+    called once, when everything that happens from now on is told. Raises what `show` raises.
     """
-    return Follower(cri, events, kernel, show, log, pod, runtime).run(until or threading.Event())
+    log = log or CallLog()
+    follower = Follower(show, log, pod, depth, SETTLED_WITH_OTHERS_NS if others else SETTLED_NS)
+    recorder = Recorder(
+        cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, seen=follower.event
+    )
+    return follower.run(recorder, cri.endpoint, until or threading.Event(), begun)
 
 
 class Follower:
@@ -45,39 +59,43 @@ class Follower:
     A sandbox's id is known only when RunPodSandbox has been answered: with `pod`, a line is held back until its Pod is known.
     """
 
-    def __init__(
-        self,
-        cri: CriClient,
-        events: EventStream,
-        kernel: Kernel,
-        show: Callable[[str, str], None],
-        log: CallLog | None,
-        pod: str | None,
-        runtime: int | None,
-    ) -> None:
-        self._show, self._pod, self._endpoint = show, pod, cri.endpoint
+    def __init__(self, show: Callable[[str, str], None], log: CallLog, pod: str | None, depth: int, settled_ns: int) -> None:
+        self._show, self._log, self._pod, self._depth, self._settled_ns = show, log, pod, depth, settled_ns
         self._begin = time.monotonic_ns()
         self._lock = threading.RLock()
+        self._lines: list[tuple[int, str, str]] = []
         self._held: list[tuple[Tracked, int, str, str]] = []
-        self._failure: OSError | None = None
-        self._log = log or CallLog()
-        self._log.on_change = self._call
-        self._recorder = Recorder(cri, events, kernel, log=self._log, runtime=runtime, seen=self._event)
-        self._known = names.known((), 0, self._recorder.listed)
 
-    def run(self, until: threading.Event) -> Flight:
-        """Raises OSError where a line could not be shown (a closed pipe)."""
-        self._recorder.start()
-        # A client of its own: its questions are not among the calls that are told.
-        with contextlib.suppress(KeyboardInterrupt), CriClient(self._endpoint) as asking:
-            while not until.wait(POLL_S) and self._recorder.running() and not self._failure:
-                if self._held:
-                    self._recorder.list_names(asking)
-                    self._learn()
-        self._recorder.stop()
-        if self._failure:
-            raise self._failure
-        return self._recorder.flight()
+    def run(self, recorder: Recorder, endpoint: str, until: threading.Event, begun: Callable[[], None] | None) -> Flight:
+        """Raises what `show` raises, for example OSError for a closed pipe."""
+        self._recorder = recorder
+        self._known = names.known((), 0, recorder.listed)
+        self._log.on_change = self._call
+        try:
+            recorder.start()
+            # A client of its own: its questions are not among the calls that are told.
+            with contextlib.suppress(KeyboardInterrupt), CriClient(endpoint) as asking:
+                asked = 0.0
+                if begun:
+                    begun()
+                while not until.wait(FLUSH_S) and recorder.running():
+                    self._flush(time.monotonic_ns() - self._settled_ns)
+                    if self._held and time.monotonic() - asked > ASK_S:
+                        recorder.list_names(asking)
+                        self._learn()
+                        asked = time.monotonic()
+        finally:
+            recorder.stop()
+        self._learn()
+        self._flush()
+        return recorder.flight()
+
+    def _flush(self, until_ns: int = 1 << 63) -> None:
+        with self._lock:
+            due = sorted((line for line in self._lines if line[0] <= until_ns), key=lambda line: line[0])
+            self._lines = [line for line in self._lines if line[0] > until_ns]
+        for at_ns, words, role in due:
+            self._show(f"{(at_ns - self._begin) / 1e6:10.3f}  {words}", role)
 
     def _call(self, record: CallRecord) -> None:
         with self._lock:
@@ -94,12 +112,12 @@ class Follower:
             self._release()
         return records
 
-    def _event(self, event: Event, process: Tracked | None) -> None:
+    def event(self, event: Event, process: Tracked | None) -> None:
         if process is None or not process.role or event.kind not in ("exec", "exit"):
             return
         with self._lock:
             role = self._recorder.processes.role(process, self._known)
-            words = event_words(event, process, role)
+            words = event_words(event, process.number(self._depth), role)
             if self._pod:
                 self._held.append((process, event.at_ns, words, role))
                 self._release()
@@ -124,10 +142,7 @@ class Follower:
         return None if call is None else self._known.calls[call].call.pod
 
     def _tell(self, at_ns: int, words: str, role: str) -> None:
-        try:
-            self._show(f"{(at_ns - self._begin) / 1e6:10.3f}  {words}", role)
-        except OSError as error:
-            self._failure = error
+        self._lines.append((at_ns, words, role))
 
 
 def call_words(call: Call, to_ns: int | None) -> str:
@@ -138,9 +153,9 @@ def call_words(call: Call, to_ns: int | None) -> str:
     return f"← {what} = {call.code}, {(to_ns - call.from_ns) / 1e6:.1f} ms"
 
 
-def event_words(event: Event, process: Tracked, role: str) -> str:
+def event_words(event: Event, pid: int, role: str) -> str:
     """ "[4711] exec runc … create …", "[4711] exited with 0"."""
-    who = f"    [{process.pid}] {role}:"
+    who = f"    [{pid}] {role}:"
     if event.kind == "exec":
         return f"{who} exec {' '.join(event.argv) or event.exe or '(gone before its arguments were read)'}"
     return f"{who} killed by signal {event.signal}" if event.signal else f"{who} exited with {event.exit_code}"

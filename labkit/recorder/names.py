@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.cri.calls import CallRecord
+from labkit.cri.calls import CallRecord, keeps_response
 from labkit.cri.text import to_dict
 from labkit.flight import Call
 
@@ -48,7 +48,10 @@ def known(records: Iterable[CallRecord], now: int, listed: Mapping[str, Any] | N
     records = sorted(records, key=lambda record: record.from_ns)
     sandboxes: dict[str, str] = dict((listed or {}).get("sandboxes", {}))
     containers: dict[str, tuple[str, str]] = dict((listed or {}).get("containers", {}))
-    messages = [(to_dict(r.request) if r.request else {}, to_dict(r.response) if r.response and kept(r) else {}) for r in records]
+    messages = [
+        (to_dict(r.request) if r.request else {}, to_dict(r.response) if r.response and keeps_response(r.method) else {})
+        for r in records
+    ]
     for record, (request, response) in zip(records, messages, strict=True):
         name = request.get("config", {}).get("metadata", {}).get("name", "")
         if record.method == "RunPodSandbox" and response.get("pod_sandbox_id"):
@@ -68,11 +71,6 @@ def known(records: Iterable[CallRecord], now: int, listed: Mapping[str, Any] | N
         }
         noted.append(Noted(_call(record, request, response, now, only_names), frozenset(told)))
     return Known(sandboxes, containers, tuple(noted))
-
-
-def kept(record: CallRecord) -> bool:
-    """Whether the response is worth keeping: what a list holds is not (a kubelet asks for one each second)."""
-    return not record.method.startswith(("List", "Stream"))
 
 
 def _call(record: CallRecord, request: dict[str, Any], response: dict[str, Any], now: int, names: Known) -> Call:

@@ -3,7 +3,7 @@
 Roles follow from the tree and the programs, never from times. A fork has its parent's role until it becomes another program:
 
 - containerd: the runtime (also crio). kubelet is never below it, and so left out.
-- cni: what the runtime execs from a CNI directory (…/cni/…), and all below that.
+- cni: what the runtime execs with CNI_COMMAND in its environment or from a CNI directory (…/cni/…), and all below that.
 - shim: containerd-shim-…, or conmon, which stands in its place with CRI-O.
 - runc: runc or crun below runtime or shim, until the process becomes the program that it was made for.
 - pause: that program where the container's id is the sandbox's; application otherwise; exec below `runc exec`. These keep their
@@ -59,6 +59,12 @@ class EventLike(Protocol):
     @property
     def comm(self) -> str: ...
     @property
+    def cni_command(self) -> str: ...
+    @property
+    def container_id(self) -> str: ...
+    @property
+    def ns_pids(self) -> tuple[int, ...]: ...
+    @property
     def cgroup(self) -> str: ...
     @property
     def exit_code(self) -> int | None: ...
@@ -75,6 +81,8 @@ class ProcessLike(Protocol):
     def ppid(self) -> int: ...
     @property
     def comm(self) -> str: ...
+    @property
+    def ns_pids(self) -> tuple[int, ...]: ...
     @property
     def cmdline(self) -> tuple[str, ...]: ...
     @property
@@ -101,6 +109,13 @@ class Tracked:
     id: str = ""
     execs: list[Exec] = field(default_factory=list)
     touched: bool = False
+    ns_pids: tuple[int, ...] = ()
+
+    def number(self, depth: int) -> int:
+        """Its pid in a pid namespace so many levels below the machine's; minus the machine's where that was not read in time."""
+        if not depth:
+            return self.pid
+        return self.ns_pids[depth] if len(self.ns_pids) > depth else -self.pid
 
     def above(self) -> Iterator[Tracked]:
         """This process, its parent, and so on."""
@@ -122,12 +137,13 @@ class Processes:
         self.sandboxes: set[str] = set()
         self._alive: dict[int, Tracked] = {}
         self._runtime_argv: tuple[str, ...] = ()
+        self._address = address
         known = {each.pid: each for each in before}
         for pid in sorted(known):
-            self._found(pid, known, runtime, address)
+            self._found(pid, known, runtime)
 
-    def feed(self, event: EventLike, container_id: str = "") -> Tracked | None:
-        """Take in the next event; the process that it is about. container_id: what the process's environment says, for CNI."""
+    def feed(self, event: EventLike) -> Tracked | None:
+        """Take in the next event; the process that it is about."""
         if event.kind == "fork":
             parent = self._alive.get(event.ppid or 0)
             process = self._add(event.pid, parent, event.ppid or 0, from_ns=event.at_ns)
@@ -136,13 +152,14 @@ class Processes:
         elif event.kind == "exec":
             process = self._alive.get(event.pid) or self._add(event.pid, None, 0)
             process.execs.append(Exec(event.at_ns, event.argv))
-            self._become(process, event, container_id)
+            self._become(process, event)
         elif event.kind == "exit" and event.pid in self._alive:
             process = self._alive.pop(event.pid)
             process.to_ns, process.exit_code, process.signal = event.at_ns, event.exit_code, event.signal
         else:
             return self._alive.get(event.pid)
         process.touched = True
+        process.ns_pids = event.ns_pids or process.ns_pids
         return process
 
     def role(self, process: Tracked, known: Known) -> str:
@@ -169,19 +186,20 @@ class Processes:
         self.all.append(made)
         return made
 
-    def _found(self, pid: int, known: Mapping[int, ProcessLike], runtime: int | None, address: str) -> Tracked:
+    def _found(self, pid: int, known: Mapping[int, ProcessLike], runtime: int | None) -> Tracked:
         """A process that was there before, its ancestors first."""
         if pid in self._alive:
             return self._alive[pid]
         said = known[pid]
         above = said.ppid if said.ppid in known and said.ppid != pid else None
         process = self._add(pid, None, said.ppid)
-        parent = process.parent = self._found(above, known, runtime, address) if above else None
+        parent = process.parent = self._found(above, known, runtime) if above else None
         argv = process.argv = said.cmdline or (said.comm,)
+        process.ns_pids = said.ns_pids
         ids = [i for path in said.cgroups.values() for i in CONTAINER_ID.findall(path)[-1:]]
         if pid == runtime or (runtime is None and said.comm in RUNTIMES):
             process.role, self._runtime_argv = "containerd", argv
-        elif is_shim(argv) and address in ("", _option(argv, "-address") or address):
+        elif self._is_own_shim(argv):
             process.role, process.id = "shim", _id(argv)
             self.sandboxes.add(process.id)
         elif parent and parent.role in ("shim", "runc"):
@@ -191,14 +209,22 @@ class Processes:
             process.role, process.id = ("" if parent.role == "containerd" else parent.role), parent.id
         return process
 
-    def _become(self, process: Tracked, event: EventLike, container_id: str) -> None:
+    def _is_own_shim(self, argv: tuple[str, ...]) -> bool:
+        """A shim names its runtime's socket; one whose arguments could not be read may be any runtime's. conmon names none."""
+        return is_shim(argv) and (self._address in ("", _option(argv, "-address")) or _program(argv).startswith("conmon"))
+
+    def _has_first(self, id: str) -> bool:
+        """Whether the container of that id has its first process."""
+        return any(p.role == "application" and p.id == id for p in self._alive.values())
+
+    def _become(self, process: Tracked, event: EventLike) -> None:
         """Another program, which may give another role."""
         before, makes = process.role, _making(process)
         argv = process.argv = event.argv or (event.exe.removesuffix(" (deleted)") or event.comm,)
         program = _program(argv)
         if before in INSIDE:
             return
-        if not before:
+        if not before and not self._is_own_shim(argv):  # a poll may miss who forked the lasting shim
             if program in RUNTIMES and argv == self._runtime_argv:  # restarted
                 process.role = "containerd"
             return
@@ -207,13 +233,16 @@ class Processes:
             process.role, process.own_id = "shim", _id(argv)
             if not label("shim", argv).endswith((" start", " delete")):
                 self.sandboxes.add(process.own_id)
-        elif program in RUNC or (before == "runc" and argv[1:2] == ("init",)):
+        elif program in RUNC or event.comm.startswith("runc:") or (before == "runc" and argv[1:2] == ("init",)):
             process.role, process.own_id = "runc", _id(argv)
         elif before == "runc" and makes and (in_cgroup or not event.cgroup):
             process.role = "exec" if makes == "exec" else "application"
             process.id = process.id or "".join(in_cgroup[-1:])
-        elif before == "cni" or (before == "containerd" and is_cni(argv, event.exe)):
-            process.role, process.own_id = "cni", container_id
+        elif before in ("runc", "shim") and in_cgroup:  # a poll may miss the runc that made it
+            process.role = "exec" if self._has_first(in_cgroup[-1]) else "application"
+            process.id = in_cgroup[-1]
+        elif before == "cni" or (before == "containerd" and (event.cni_command or is_cni(argv, event.exe))):
+            process.role, process.own_id = "cni", "".join(CONTAINER_ID.findall(event.container_id))
         else:
             process.role, process.own_id = "other", _id(argv)
         process.id = process.own_id or process.id

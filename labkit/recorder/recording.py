@@ -6,21 +6,21 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from labkit.cri import CriClient, CriError
 from labkit.cri.calls import CallLog, recorded
 from labkit.flight import PRECISION, Flight
+from labkit.kernel import LocalKernel
 from labkit.kernel.events import Event, EventsError, EventStream
-from labkit.pods import CONTAINER_ID
 from labkit.recorder import names
 from labkit.recorder.causes import join
-from labkit.recorder.processes import Processes, Tracked, is_cni
+from labkit.recorder.processes import Processes, Tracked
 
 SETTLE_WITHIN_S = 0.5
 SETTLE_POLL_S = 0.01
-CNI_CONTAINER = b"CNI_CONTAINERID="
+FROM_LOG = "Calls whose caller is ? are from the runtime's log: to the millisecond, and only those that change something."
+Others = contextlib.AbstractContextManager[list[str]]
 
 
 class Kernel(Protocol):
@@ -33,8 +33,11 @@ class Recorder:
     """Collects events and calls from `start` to `stop`, once; `flight()` joins what there is, at any time.
 
     events: a stream that flows already, None where none can be had: then only calls are recorded. kernel: of the same node. log:
-    where else calls are noted, for example by a RecordingProxy. runtime: the runtime's pid. everything: also keep processes that
-    have nothing to do with the runtime. seen: called with each event, in the order of time.
+    where else calls are noted, for example by a RecordingProxy. others: entered for as long as it is recorded, puts other
+    programs' calls into `log`, and yields a list for sentences on what these lack. runtime: the runtime's pid, as `kernel` and
+    `events` tell it. address: its socket as its shims name it, if not the client's. depth: so many levels of pid namespaces the
+    node is below these two; pids in the Flight are the node's. everything: also keep processes that have nothing to do with the
+    runtime. seen: called with each event, in the order of time.
     """
 
     def __init__(
@@ -44,7 +47,10 @@ class Recorder:
         kernel: Kernel,
         *,
         log: CallLog | None = None,
+        others: Others | None = None,
         runtime: int | None = None,
+        address: str = "",
+        depth: int = 0,
         everything: bool = False,
         seen: Callable[[Event, Tracked | None], None] | None = None,
     ) -> None:
@@ -52,6 +58,8 @@ class Recorder:
         self.listed: dict[str, dict[str, Any]] = {"sandboxes": {}, "containers": {}}
         self.notes: list[str] = []
         self._cri, self._events, self._everything, self._seen = cri, events, everything, seen
+        self._depth = depth
+        self._others, self._others_notes = others, list[str]()
         self._interest = contextlib.ExitStack()
         self._lock = threading.Lock()
         self.list_names()
@@ -61,10 +69,14 @@ class Recorder:
             if events:
                 events.stop()
             raise
-        self.processes = Processes(before, runtime, cri.path if runtime else "")
+        # On another kernel the socket has another path than the one by which it is reached from here.
+        address = address or (cri.path if runtime and isinstance(kernel, LocalKernel) else "")
+        self.processes = Processes(before, runtime, address)
         self._thread = threading.Thread(target=self._collect, name="flight recorder", daemon=True)
 
     def start(self) -> None:
+        if self._others:
+            self._others_notes = self._interest.enter_context(self._others)
         self._interest.enter_context(recorded(self._cri, self.log))
         self._thread.start()
 
@@ -75,7 +87,8 @@ class Recorder:
             self._settle()
         if self._events:
             rest = self._events.stop()
-            self._thread.join()
+            if self._thread.ident:
+                self._thread.join()
             for event in rest:
                 self._take(event)
         self.list_names()
@@ -87,12 +100,14 @@ class Recorder:
     def flight(self) -> Flight:
         """What is recorded so far."""
         events = self._events
+        source = events.source if events else ""
         with self._lock:
             known = names.known(self.log.records(), time.monotonic_ns(), self.listed)
-            processes = join(self.processes, known, self._everything)
-        source = events.source if events else ""
+            processes = join(self.processes, known, self._everything, source == "poll", self._depth)
         precision = str(getattr(events, "precision", "") or PRECISION.get(source, "")) if events else "calls only, no processes"
-        notes = [*self.notes]
+        if any(noted.call.source == "log" for noted in known.calls):
+            precision = f"{precision.removesuffix('.')}. {FROM_LOG}"
+        notes = [*self.notes, *self._others_notes]
         if events and events.lost:
             notes.append(f"The kernel dropped {events.lost} events: processes or their ends may be missing.")
         return Flight(
@@ -107,11 +122,8 @@ class Recorder:
             self.notes.append(f"{error} What was recorded until then is kept.")
 
     def _take(self, event: Event) -> None:
-        container = ""
-        if event.kind == "exec" and is_cni(event.argv, event.exe):
-            container = str(getattr(event, "container_id", "")) or cni_container(event.pid)
         with self._lock:
-            process = self.processes.feed(event, container)
+            process = self.processes.feed(event)
         if self._seen:
             self._seen(event, process)
 
@@ -138,7 +150,10 @@ def record(
     kernel: Kernel,
     *,
     log: CallLog | None = None,
+    others: Others | None = None,
     runtime: int | None = None,
+    address: str = "",
+    depth: int = 0,
     everything: bool = False,
 ) -> Iterator[Flight]:
     """Record what is called and what runs while the block does; see Recorder for the arguments.
@@ -146,7 +161,9 @@ def record(
     Yields a Flight that is empty until the block ends and complete afterwards, also when the block raises: what was recorded
     until then is kept. What cut a recording short is in its `notes`. The stream of events is stopped at the end.
     """
-    recorder = Recorder(cri, events, kernel, log=log, runtime=runtime, everything=everything)
+    recorder = Recorder(
+        cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, everything=everything
+    )
     flight = Flight()
     try:
         recorder.start()
@@ -163,15 +180,3 @@ def listed(cri: CriClient) -> dict[str, Mapping[str, Any]]:
     sandboxes = {s.id: s.metadata.name for s in cri.list_pod_sandbox().items}
     containers = {c.id: (c.pod_sandbox_id, c.metadata.name) for c in cri.list_containers().containers}
     return {"sandboxes": sandboxes, "containers": containers}
-
-
-def cni_container(pid: int) -> str:
-    """The sandbox that a CNI plugin works for, from its environment; "" where it has ended or is on another kernel."""
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return ""
-    values = (
-        v.removeprefix(CNI_CONTAINER).decode(errors="replace") for v in environment.split(b"\0") if v.startswith(CNI_CONTAINER)
-    )
-    return next((value for value in values if CONTAINER_ID.fullmatch(value)), "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from labkit.flight import FlightProcess
 from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
 from labkit.views.flight_rows import Family, is_asking
@@ -13,31 +15,39 @@ from labkit.views.flight_words import NUMBERS, ending, plain, precision
 from labkit.views.namespace_groups import words
 
 if TYPE_CHECKING:
-    from labkit.flight import Flight, FlightProcess
+    from labkit.flight import Call, Flight
+    from labkit.pods import PodProcess, PodSnapshot
 
 WIDTH, BOX, HIGH, LINE, STEP = 760.0, 118.0, 30.0, 17.0, 24.0
 
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of the chain: its name, colour, the way by which the one above reaches it, and what was recorded of it.
+    """One stage of the chain: its name, colour, and the way by which the one above reaches it.
 
-    `joined`: an arrow comes from the stage above; else it stands beside that one.
+    `told`: what every way of recording sees of it, which is the text. `shown`: that with the short-lived processes, which a
+    recording may miss where it is not exact; it is in the picture. `joined`: an arrow comes from the stage above; else it
+    stands beside that one.
     """
 
     name: str
     role: str
     reached: str
     told: str
+    shown: str
     joined: bool = True
 
 
-def call_chain(flight: Flight, *, title: str | None = None, width: float = WIDTH) -> Figure:
-    """Draw the chain from the caller of CRI down to the processes that stay, each stage with what the recording shows of it.
+def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | None = None, width: float = WIDTH) -> Figure:
+    """Draw the chain from the caller of CRI down to the processes that stay, each stage with what was seen of it.
 
-    Stages that the recording does not have are left out: nothing is drawn that was not seen.
+    `pod`: the Pod that was started meanwhile, as it is at the end. Where the recording is exact it adds nothing; where it only
+    looks again and again, those that stay are known by it. Calls about other Pods, callers who only ask while others act, and
+    stages of which there is no trace are left out.
     """
-    links = list(chain(flight))
+    flight = with_living(flight, pod.name, pod.processes) if pod else flight
+    calls = tuple(acting(flight.calls, pod.name if pod else None))
+    links = list(chain(flight, calls, pod.processes if pod else ()))
     told = title or _title(links)
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     note = wrap(precision(flight), width - 2 * MARGIN, style.SMALL)
@@ -45,7 +55,7 @@ def call_chain(flight: Flight, *, title: str | None = None, width: float = WIDTH
     text_left = MARGIN + BOX + 18
     placed, y = [], top
     for number, link in enumerate(links):
-        lines = wrap(link.told, width - text_left - MARGIN, style.BODY)
+        lines = wrap(link.shown, width - text_left - MARGIN, style.BODY)
         high = max(HIGH, LINE * len(lines) + 6)
         placed.append((link, y, high, lines))
         y += high + (0 if number == len(links) - 1 else STEP if links[number + 1].joined else 6)
@@ -68,50 +78,55 @@ def call_chain(flight: Flight, *, title: str | None = None, width: float = WIDTH
                 canvas.line([(x - 4, end - 8), (x, end - 3), (x + 4, end - 8)], "muted", 1.6)
                 canvas.text(x + 10, at + high + STEP / 2, placed[number + 1][0].reached, style.SMALL, "muted")
 
-    lines = [f"Call chain: {told}.", *([f"{precision(flight)}."] if precision(flight) else [])]
+    lines = [f"Call chain: {told}.", *([f"{precision(flight).rstrip('.')}."] if precision(flight) else [])]
     for number, link in enumerate(links):
-        way = f" (by {link.reached})" if link.reached else ""
-        lines.append(f"{'→ ' if number and link.joined else ''}{link.name}{way}: {link.told}")
+        lines.append(f"{'→ ' if number and link.joined else ''}{link.name}: {link.told}.")
     return Figure("\n".join(lines), paint, width, y + MARGIN)
 
 
-def chain(flight: Flight) -> Iterable[Link]:
-    """The stages that were recorded, from the caller to the container's process."""
+def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = ()) -> Iterable[Link]:
+    """The stages that were seen, from the caller to the container's process. `calls`: those of the flight that count;
+    `living`: the Pod's processes at the end."""
     family = Family(flight)
     roles: dict[str, list[FlightProcess]] = {}
     for process in flight.processes:
         roles.setdefault(process.role, []).append(process)
-    for place, caller in enumerate(sorted({call.caller for call in flight.calls})):
-        mine = [call for call in flight.calls if call.caller == caller]
-        acting = [call.method for call in mine if not is_asking(call)]
-        asking = [call.method for call in mine if is_asking(call)]
-        told = "calls " + words(_counted(acting)) if acting else "only asks"
-        told += f"; asks {words(_counted(sorted(asking)))}" if asking else ""
-        yield Link(caller, "kubelet", "", f"{told}.", joined=place == 0)
-    services = sorted({call.service for call in flight.calls}, reverse=True)
+    for place, caller in enumerate(sorted({call.caller for call in calls})):
+        mine = [call for call in calls if call.caller == caller]
+        doing = [call.method for call in mine if not is_asking(call)]
+        asking = dict.fromkeys(call.method for call in mine if is_asking(call))
+        told = "calls " + words(_counted(doing)) if doing else "only asks"
+        shown = told + (f"; asks {words(sorted(asking))}" if asking else "")
+        yield Link(caller, "kubelet", "", told, f"{shown}.", joined=place == 0)
+    services = sorted({call.service for call in calls}, reverse=True)
     forked = _forked(flight, family, "containerd")
     if "containerd" in roles or forked or services:
-        told = f"answers as {words(services)}" if services else ""
-        told += f"{'; ' if told else ''}forks {words(forked)}" if forked else ""
-        yield Link("containerd", "containerd", "CRI: gRPC on a Unix socket" if flight.calls else "", f"{told or 'was there'}.")
+        told = f"answers as {words(services)}" if services else "was there"
+        shown = told + (f"; forks {words(forked)}" if forked else "")
+        yield Link("containerd", "containerd", "CRI: gRPC on a Unix socket" if calls else "", told, f"{shown}.")
     shims = [p for p in roles.get("shim", ()) if p.to_ns is None or p.from_ns is None or family.children.get(id(p))]
     lasting = [p for p in shims if p.from_ns is None or p.to_ns is None]
     if shims:
-        forked = _forked(flight, family, "shim", lasting or shims)
+        # A process that outlived its runc is the shim's child too, but not forked by it.
+        forked = [name for name in _forked(flight, family, "shim", lasting or shims) if name.startswith("runc")]
         pods = {p.pod for p in lasting if p.pod}
         told = f"{_number(len(lasting) or len(shims))} for {'the Pod' if len(pods) < 2 else f'{len(pods)} Pods'}"
-        told += f"; {'forks' if len(lasting) < 2 else 'they fork'} {words(forked)}" if forked else ""
-        living = sum(p.to_ns is None for p in lasting)
-        told += "; ends" if not living else "; lives on" if living == 1 else "; they live on"
-        yield Link("shim", "shim", _way(family, lasting, "shim", "shim start, which forks the lasting shim"), f"{told}.")
+        alive = sum(p.to_ns is None for p in lasting)
+        end = "ends" if not alive else "lives on" if alive == 1 else "they live on"
+        shown = told + (f"; {'forks' if len(lasting) < 2 else 'they fork'} {words(forked)}" if forked else "")
+        way = _way(family, lasting, "shim", "shim start, which forks the lasting shim")
+        yield Link("shim", "shim", way, f"{told}; {end}", f"{shown}; {end}.")
     runcs = [p for p in roles.get("runc", ()) if p.from_ns is not None]
     if runcs:
         inside = [p for role in ("pause", "application", "exec") for p in roles.get(role, ())]
         left = [plain(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
-        told = f"{_number(len(runcs))} processes: {words(_counted(plain(p.name) for p in runcs))}"
-        told += f"; {'all end' if all(p.to_ns is not None for p in runcs) else 'not all end'}"
-        told += f", leaving {words(_counted(left))}" if left else ""
-        yield Link("runc", "runc", "fork and exec", f"{told}.")
+        told = "none of its processes stays" if all(p.to_ns is not None for p in runcs) else "some of its processes stay"
+        verbs = dict.fromkeys(plain(p.name).removeprefix("runc ") for p in runcs)
+        shown = f"{words(list(verbs))}; {told}" + (f", leaving {words(_counted(left))}" if left else "")
+        yield Link("runc", "runc", "fork and exec", told, f"{shown}.")
+    elif any("runc" in os.path.basename(p.cmdline[0]) for p in living if p.role == "shim" and p.cmdline):
+        told = "none of its processes stays"
+        yield Link("runc", "runc", "", told, f"{told}, and none lived long enough to be seen; the shim's program names it.")
     beside = False
     for role in ("pause", "application", "exec"):
         members = [p for p in roles.get(role, ()) if p.from_ns is not None or p.to_ns is not None]
@@ -119,12 +134,34 @@ def chain(flight: Flight) -> Iterable[Link]:
             names = [plain(p.name) + (f" ({p.container})" if p.container else "") for p in members]
             endings = [word for p in members if (word := ending(p))]
             stay = sum(p.to_ns is None for p in members)
-            told = words(_counted(names))
-            told += "; ended" if not stay else "; stays" if len(members) == 1 else f"; {_number(stay)} of them stay"
-            told += f" with {words(_counted(endings))}" if endings else ""
+            end = "ended" if not stay else "stays" if len(members) == 1 else f"{_number(stay)} of them stay"
+            told = f"{words(_counted(p.container for p in members if p.container))}; {end}".removeprefix("; ")
+            shown = f"{words(_counted(names))}; {end}" + (f" with {words(_counted(endings))}" if endings else "")
             way = "" if beside else _way(family, members, "runc", "fork, then exec of the image's program")
-            yield Link("process" if role == "application" else role, role, way, f"{told}.", joined=not beside)
+            name = "process" if role == "application" else role
+            yield Link(name, role, way, told, f"{shown}.", joined=not beside)
             beside = True
+
+
+def acting(calls: Sequence[Call], pod: str | None) -> Iterable[Call]:
+    """The calls that are not about another Pod than `pod`, of those callers who do more than ask; of all where nobody does."""
+    about = [call for call in calls if pod is None or call.pod in (None, pod)]
+    callers = {call.caller for call in about if not is_asking(call)}
+    return (call for call in about if not callers or call.caller in callers)
+
+
+def with_living(flight: Flight, pod: str, living: Sequence[PodProcess]) -> Flight:
+    """The flight of this Pod and no other, with those of its processes that live at the end, whatever the recording missed."""
+    began = min((call.from_ns for call in flight.calls), default=0)  # they are the Pod's, so not older than the recording
+    known = {p.pid: p for p in flight.processes if p.to_ns is None}
+    missed = [
+        FlightProcess(p.pid, p.ppid, p.role, began, None, name=" ".join(p.cmdline) or p.comm, pod=pod, container=p.container)
+        for p in living
+        if p.pid not in known
+    ]
+    pids = {p.pid for p in living}
+    mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or p.pid in pids]
+    return replace(flight, processes=(*mine, *missed))
 
 
 def _forked(flight: Flight, family: Family, role: str, only: list[FlightProcess] | None = None) -> list[str]:
@@ -159,4 +196,4 @@ def _title(links: list[Link]) -> str:
         return "Nothing was recorded"
     if len(names) > 1 and links[0].role == "kubelet":
         names.insert(1 + sum(link.role == "kubelet" for link in links) - 1, "CRI")
-    return "The recorded chain: " + " → ".join(names)
+    return "Who calls whom: " + " → ".join(names)

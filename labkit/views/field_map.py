@@ -7,58 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.views import style
+from labkit.views.field_rules import COPIED, OPENED, RULES, TRANSLATED, UNLESS
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
 from labkit.views.namespace_groups import words
 
-WIDTH, ROW, INDENT, HEAD = 860.0, 17.0, 10.0, 24.0
-LONG = 6
+WIDTH, ROW, INDENT, HEAD = 800.0, 17.0, 10.0, 24.0
+LONG = 7
 """So many lines of one list or map of a message are drawn; the rest are counted."""
+STAYS = ("grey: stays with the kubelet", "grey: stays")
+ADDED = ("grey: the kubelet's own", "grey: added")
+"""What grey means in a document, in full and short."""
 
-COPIED, TRANSLATED = "copied", "translated"
-RULES: tuple[tuple[str, str, str], ...] = (
-    # manifest field, CRI field (sandbox: or container: first), how it gets there
-    ("metadata.name", "sandbox:metadata.name", COPIED),
-    ("metadata.namespace", "sandbox:metadata.namespace", COPIED),
-    ("metadata.uid", "sandbox:metadata.uid", COPIED),
-    ("metadata.labels", "sandbox:labels", COPIED),
-    ("metadata.annotations", "sandbox:annotations", COPIED),
-    ("spec.hostname", "sandbox:hostname", COPIED),
-    ("spec.dnsConfig", "sandbox:dns_config", TRANSLATED),
-    ("spec.dnsPolicy", "sandbox:dns_config", TRANSLATED),
-    ("spec.hostNetwork", "sandbox:linux.security_context.namespace_options", TRANSLATED),
-    ("spec.hostPID", "sandbox:linux.security_context.namespace_options", TRANSLATED),
-    ("spec.hostIPC", "sandbox:linux.security_context.namespace_options", TRANSLATED),
-    ("spec.shareProcessNamespace", "sandbox:linux.security_context.namespace_options", TRANSLATED),
-    ("spec.securityContext.sysctls", "sandbox:linux.sysctls", TRANSLATED),
-    ("spec.terminationGracePeriodSeconds", "container:annotations", TRANSLATED),
-    ("container.ports", "sandbox:port_mappings", TRANSLATED),
-    ("container.name", "container:metadata.name", COPIED),
-    ("container.image", "container:image.image", COPIED),
-    ("container.command", "container:command", COPIED),
-    ("container.args", "container:args", COPIED),
-    ("container.workingDir", "container:working_dir", COPIED),
-    ("container.env", "container:envs", COPIED),
-    ("container.volumeMounts", "container:mounts", TRANSLATED),
-    ("container.stdin", "container:stdin", COPIED),
-    ("container.tty", "container:tty", COPIED),
-    ("container.resources.requests.cpu", "container:linux.resources.cpu_shares", TRANSLATED),
-    ("container.resources.limits.cpu", "container:linux.resources.cpu_quota", TRANSLATED),
-    ("container.resources.requests.memory", "container:linux.resources.oom_score_adj", TRANSLATED),
-    ("container.resources.limits.memory", "container:linux.resources.memory_limit_in_bytes", TRANSLATED),
-    ("container.securityContext.runAsUser", "container:linux.security_context.run_as_user", COPIED),
-    ("container.securityContext.runAsGroup", "container:linux.security_context.run_as_group", COPIED),
-    ("container.securityContext.readOnlyRootFilesystem", "container:linux.security_context.readonly_rootfs", COPIED),
-    ("container.securityContext.privileged", "container:linux.security_context.privileged", COPIED),
-    ("container.securityContext.capabilities", "container:linux.security_context.capabilities", TRANSLATED),
-    ("container.securityContext.allowPrivilegeEscalation", "container:linux.security_context.no_new_privs", TRANSLATED),
-    ("container.securityContext.seccompProfile", "container:linux.security_context.seccomp", TRANSLATED),
-)
-"""What the kubelet makes of what (kuberuntime_sandbox.go, kuberuntime_container.go, kuberuntime_container_linux.go)."""
+Link = tuple[tuple[str, str, str], int, int]
+"""A rule, the manifest's line and the message's line that it joins."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a document: its path, depth, and the text. `field`: the path of the field that it belongs to."""
+    """One line of a document: the path of its field, its depth, and its text."""
 
     path: str
     depth: int
@@ -77,19 +43,20 @@ def field_map(
 
     `manifest`: a Pod as a dict; of its containers the one is drawn whose name `container_config` carries. The messages as
     dicts with the names of api.proto (labkit.cri.text.to_dict). Fields of the manifest without a line stay with the kubelet;
-    fields of the messages without one are the kubelet's own.
+    fields of the messages without one are the kubelet's own. Fields that are empty are left out.
     """
     name = container_config.get("metadata", {}).get("name", "")
     left = list(_manifest_lines(manifest, name))
     messages = [("sandbox", "PodSandboxConfig", sandbox_config), ("container", "ContainerConfig", container_config)]
-    wanted = {end for start, end, _ in RULES if _place(left, start) is not None}
+    rules = [rule for rule in RULES if _place(left, UNLESS.get(rule[:2], "")) is None]
+    wanted = {end for start, end, _ in rules if _place(left, start) is not None}
     right = {}
     for key, _, config in messages:
-        opened = {end.partition(":")[2] for end in wanted if end.startswith(key + ":")}
+        opened = {end.partition(":")[2] for end in wanted if end.startswith(key + ":")} | {*OPENED[key]}
         right[key] = [Line(f"{key}:{line.path}", line.depth, line.text) for line in _lines(config, opened)]
     links = [
-        (rule, start, end)
-        for rule in RULES
+        ((*rule[:2], _how(rule[2], left[start], right[rule[1].partition(":")[0]][end])), start, end)
+        for rule in rules
         for start in [_place(left, rule[0])]
         for end in [_place(right[rule[1].partition(":")[0]], rule[1])]
         if start is not None and end is not None
@@ -97,7 +64,7 @@ def field_map(
     told = title or _title(left, links)
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
-    column = (width - 2 * MARGIN) * 0.415
+    column = (width - 2 * MARGIN) * 0.43
     far = width - MARGIN - column
     heights = HEAD + ROW * len(left), sum(HEAD + ROW * len(lines) + 12 for lines in right.values())
     starts, y = {}, top
@@ -108,11 +75,11 @@ def field_map(
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        linked_left, linked_right = {start for _, start, _ in links}, {(rule[1].partition(":")[0], end) for rule, _, end in links}
-        _paint_document(canvas, MARGIN, top, column, "Pod manifest", left, _under(left, linked_left))
+        crossing = _crossing(left, {start for _, start, _ in links})
+        _paint_document(canvas, MARGIN, top, column, ("Pod manifest", STAYS), left, crossing)
         for key, message, _ in messages:
-            marked = _under(right[key], {end for which, end in linked_right if which == key}) - _added(left, right[key])
-            _paint_document(canvas, far, starts[key], column, message, right[key], marked)
+            marked = _crossing(right[key], _ends(links, key)) - (_added(left, right[key]) - _ends(links, key))
+            _paint_document(canvas, far, starts[key], column, (message, ADDED), right[key], marked)
         for rule, start, end in links:
             begin = (MARGIN + column + 3, top + HEAD + ROW * (start + 0.5))
             finish = (far - 3, starts[rule[1].partition(":")[0]] + HEAD + ROW * (end + 0.5))
@@ -124,11 +91,27 @@ def field_map(
     return Figure(_alternative_text(left, links, right, told), paint, width, bottom + 24)
 
 
+def _how(rule: str, start: Line, end: Line) -> str:
+    """Copied or translated: where both are one value, the values say it."""
+    values = [line.text.partition(": ")[2] for line in (start, end)]
+    return (COPIED if values[0] == values[1] else TRANSLATED) if all(values) else rule
+
+
+def _crossing(lines: Sequence[Line], linked: set[int]) -> set[int]:
+    """The linked lines, those inside them, and those that lead to them."""
+    return _under(lines, linked) | {n for n in range(len(lines)) if _leads(lines, n, linked)}
+
+
+def _ends(links: Sequence[Link], key: str) -> set[int]:
+    return {end for rule, _, end in links if rule[1].startswith(key + ":")}
+
+
 def _manifest_lines(manifest: Mapping[str, Any], name: str) -> Iterable[Line]:
     """metadata and spec, without status and the other containers; the container's fields have paths from "container."."""
     opened = {start for start, _, _ in RULES}
     for part in ("metadata", "spec"):
-        body = {key: value for key, value in manifest.get(part, {}).items() if key not in ("containers", "managedFields")}
+        aside = ("containers", "initContainers", "ephemeralContainers", "managedFields")
+        body = {key: value for key, value in manifest.get(part, {}).items() if key not in aside}
         if body or part == "spec":
             yield Line(part, 0, f"{part}:")
             yield from _lines(body, opened, part, 1)
@@ -143,6 +126,8 @@ def _lines(value: Mapping[str, Any], opened: set[str], path: str = "", depth: in
     """One line a field; of lists and maps only those are opened that are in `opened` or hold something that is."""
     for key, each in value.items():
         here = f"{path}.{key}" if path else str(key)
+        if _empty(each):
+            continue
         if isinstance(each, Mapping | list) and not any(f"{known}.".startswith(f"{here}.") for known in opened):
             yield Line(here, depth, f"{key}: {_flow(each)}")
         elif isinstance(each, Mapping) and each:
@@ -159,6 +144,11 @@ def _lines(value: Mapping[str, Any], opened: set[str], path: str = "", depth: in
             yield from items if len(items) <= LONG else _cut(items, here, depth + 1)
         else:
             yield Line(here, depth, f"{key}: {_flow(each)}")
+
+
+def _empty(value: Any) -> bool:
+    """Whether nothing stands in a field: {}, [], or a map of such."""
+    return value == [] or (isinstance(value, Mapping) and all(_empty(each) for each in value.values()))
 
 
 def _cut(lines: list[Line], path: str, depth: int) -> list[Line]:
@@ -195,10 +185,21 @@ def _added(left: Sequence[Line], right: Sequence[Line]) -> set[int]:
 
 
 def _paint_document(
-    canvas: Canvas, x: float, y: float, width: float, heading: str, lines: Sequence[Line], marked: set[int]
+    canvas: Canvas,
+    x: float,
+    y: float,
+    width: float,
+    heading: tuple[str, tuple[str, str]],
+    lines: Sequence[Line],
+    marked: set[int],
 ) -> None:
+    """`heading`: what the document is, and what it means that a line is not `marked`."""
     canvas.box(x, y, width, HEAD + ROW * len(lines) + 4, "band")
-    canvas.text(x + 8, y + HEAD / 2, fit(heading, width - 12, style.BODY, bold=True), style.BODY, bold=True)
+    canvas.text(x + 8, y + HEAD / 2, heading[0], style.BODY, bold=True)
+    if len(marked) < len(lines):
+        room = width - 28 - text_width(heading[0], style.BODY, bold=True)
+        note = next((words for words in heading[1] if text_width(words, style.SMALL) < room), "")
+        canvas.text(x + width - 8, y + HEAD / 2, note, style.SMALL, "muted", align="right")
     for number, line in enumerate(lines):
         left = x + 8 + INDENT * line.depth
         shown = fit(line.text, x + width - 8 - left, style.SMALL)
@@ -218,37 +219,43 @@ def _paint_key(canvas: Canvas, y: float, kinds: set[str]) -> None:
             canvas.line([(x, y), (x + 18, y)], role, 1.8)
             canvas.text(x + 24, y, told, style.SMALL, "muted")
             x += 24 + text_width(told, style.SMALL) + 20
-    rest = "grey: no line"
-    canvas.text(x, y, rest, style.SMALL, "muted")
 
 
-def _title(left: Sequence[Line], links: Sequence[tuple[tuple[str, str, str], int, int]]) -> str:
-    starts = len({start for _, start, _ in links})
-    return f"{starts} fields of the Pod manifest reach the runtime in two CRI messages"
+def _title(left: Sequence[Line], links: Sequence[Link]) -> str:
+    linked = {start for _, start, _ in links}
+    stay = len(_kept(left, linked))
+    told = f"{len(linked)} fields of the manifest reach the runtime in two messages"
+    return told + (f"; {stay} stay{'s' if stay == 1 else ''} with the kubelet" if stay else "")
 
 
-def _alternative_text(
-    left: Sequence[Line], links: Sequence[tuple[tuple[str, str, str], int, int]], right: Mapping[str, Sequence[Line]], title: str
-) -> str:
+def _kept(left: Sequence[Line], linked: set[int]) -> list[str]:
+    """The fields of the manifest without a line, the outermost of each."""
+    crossing = _crossing(left, linked)
+    paths = [line.path for n, line in enumerate(left) if n not in crossing and not line.path.endswith("[]")]
+    return [path for path in paths if path.rpartition(".")[0] not in paths and path not in ("metadata", "spec", "container")]
+
+
+def _alternative_text(left: Sequence[Line], links: Sequence[Link], right: Mapping[str, Sequence[Line]], title: str) -> str:
     lines = [f"Field map: {title}."]
     for kind in (COPIED, TRANSLATED):
         mine = [f"{start} → {' '.join(_named(end))}" for (start, end, how), _, _ in links if how == kind]
         lines += [f"{kind.capitalize()}: {'; '.join(mine)}."] if mine else []
-    linked = {start for _, start, _ in links}
-    inside = _under(left, linked)
-    kept = [line.path for n, line in enumerate(left) if n not in inside and not _leads(left, n, linked) and "[]" not in line.path]
-    kept = [path for path in kept if path.rpartition(".")[0] not in kept and path != "container"]
-    if kept:
+    if kept := _kept(left, {start for _, start, _ in links}):
         lines.append(f"Without a line, so kept by the kubelet: {words(kept, 30)}.")
     for key, members in right.items():
-        ends = {end for rule, _, end in links if rule[1].startswith(key + ":")}
-        inside = _under(members, ends)
-        own = [line for n, line in enumerate(members) if line.depth == 0 and n not in inside and not _leads(members, n, ends)]
-        if own:
-            lines.append(
-                f"The kubelet's own in {_named(key + ':')[0]}: {words((line.path.partition(':')[2] for line in own), 30)}."
-            )
+        if own := _own(left, members, _ends(links, key), OPENED[key]):
+            lines.append(f"The kubelet's own in {_named(key + ':')[0]}: {words(own, 30)}.")
     return "\n".join(lines)
+
+
+def _own(left: Sequence[Line], members: Sequence[Line], ends: set[int], opened: Sequence[str]) -> list[str]:
+    """The fields of a message without a line, the outermost of each, and what the kubelet put into maps of the manifest's. How a
+    machine's size shapes `linux` is not told: it differs between machines."""
+    crossing, added = _crossing(members, ends), _added(left, members) - ends
+    paths = {n: line.path.partition(":")[2] for n, line in enumerate(members)}
+    outside = [path for n, path in paths.items() if n not in crossing and (members[n].depth == 0 or path in opened)]
+    inside = [paths[n] for n in sorted(added) if not any(paths[n].startswith(path + ".") for path in outside)]
+    return outside + inside
 
 
 def _leads(lines: Sequence[Line], place: int, ends: set[int]) -> bool:

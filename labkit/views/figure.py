@@ -129,9 +129,8 @@ class Canvas:
 
     def finish(self, paint: Callable[[Canvas], None]) -> MatplotlibFigure:
         """Let `paint` draw, and return the matplotlib figure (made without pyplot, which would keep it and show it again)."""
-        from matplotlib.collections import LineCollection, PatchCollection
+        from matplotlib.collections import LineCollection, PolyCollection
         from matplotlib.figure import Figure as MatplotlibFigure
-        from matplotlib.patches import Rectangle
 
         paint(self)
         inches = (self._points(self.width) / 72, self._points(self.height) / 72)
@@ -141,8 +140,8 @@ class Canvas:
         axes.axis("off")
         if self._boxes:
             fills = [style.colour(fill, self.theme) for *_, fill in self._boxes]
-            boxes = [Rectangle((x, y), width, height) for x, y, width, height, _ in self._boxes]
-            axes.add_collection(PatchCollection(boxes, facecolors=fills, linewidths=0, zorder=1))
+            boxes = [[(x, y), (x + wide, y), (x + wide, y + high), (x, y + high)] for x, y, wide, high, _ in self._boxes]
+            axes.add_collection(PolyCollection(boxes, facecolors=fills, linewidths=0, zorder=1))
         for (colour, width), lines in self._lines.items():
             ink = style.colour(colour, self.theme)
             axes.add_collection(LineCollection(lines, colors=ink, linewidths=self._points(width), capstyle="round", zorder=2))

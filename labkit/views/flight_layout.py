@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ class Bar:
 class Layout:
     """Everything that has been measured, px; `begin` and `end` are the times at `left` and `right`, ns.
 
-    `numbers`: index of a call → the number in its badge; calls that only ask have none.
+    `numbers`: index of a call → the number in its badge; calls that only ask have none. `pod`: whose calls are drawn, where there
+    are several and the others are folded.
     """
 
     width: float
@@ -48,6 +50,7 @@ class Layout:
     since: str
     left: float
     right: float
+    pod: str = ""
     top: float = 0.0
     rows_top: float = 0.0
     rows: list[Row] = field(default_factory=list)
@@ -187,8 +190,8 @@ def extent(layout: Layout, process: FlightProcess) -> tuple[float, bool]:
 
 def label_of(row: Row) -> str:
     if row.strip:
-        failed = [word for p in row.processes if (word := ending(p))]
-        return row.label + (f" · {failed[0]}" if failed else "") + (f" and {len(failed) - 1} more" if len(failed) > 1 else "")
+        failed = Counter(word for p in row.processes if (word := ending(p)))
+        return " · ".join([row.label, *(f"{n} × {word}" if n > 1 else word for word, n in failed.most_common(2))])
     process = row.processes[0]
     name = " ".join(process.name.split())
     name = name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"

@@ -44,7 +44,8 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
     """Draw the call bars; return for each the height of its lower edge."""
     y, edges = layout.top, {}
     for service, bars in layout.bars.items():
-        canvas.text(MARGIN, y + CAPTION / 2, service, style.SMALL, "muted")
+        caption = f"{service}, for Pod {layout.pod}" if layout.pod else service
+        canvas.text(MARGIN, y + CAPTION / 2, fit(caption, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
         y += CAPTION
         colour = SERVICES.get(service, "other")
         for bar in bars:
@@ -58,10 +59,13 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
         y += LANE * (1 + max(bar.lane for bar in bars))
     if layout.asking:
         counts: dict[str, int] = {}
+        covered: dict[str, float] = {}
         for i in layout.asking:
-            call = flight.calls[i]
+            call, x = flight.calls[i], layout.x(flight.calls[i].from_ns)
             counts[call.method] = counts.get(call.method, 0) + 1
-            canvas.box(layout.x(call.from_ns), y + CAPTION + 2, 2, 8, SERVICES.get(call.service, "other"))
+            if x >= covered.get(call.service, -1.0):  # a tick that would lie on another says nothing
+                canvas.box(x, y + CAPTION + 2, 2, 8, SERVICES.get(call.service, "other"))
+                covered[call.service] = x + 1.5
         told = "only asking: " + ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in counts.items())
         canvas.text(MARGIN, y + CAPTION / 2, fit(told, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
     return edges

@@ -63,7 +63,8 @@ def flight_timeline(
             canvas.text(MARGIN, layout.top - 13, heading, style.BODY, bold=True)
             paint_panel(canvas, flight, layout)
 
-    return Figure(alternative_text(flight, family, processes, calls, told), paint, width, y if panels else y + 20)
+    brief = title or headline(family, processes, [flight.calls[i] for i in calls], brief=True)
+    return Figure(alternative_text(flight, family, processes, calls, brief), paint, width, y if panels else y + 20)
 
 
 def _within(call: Call, window: tuple[int, int] | None) -> bool:
@@ -88,6 +89,7 @@ def _panels(
     mine = [i for i in calls if flight.calls[i].pod == pod and not is_asking(flight.calls[i])]
     if not mine or not pod or not any(row.label.startswith("Pod ") for row in rows):
         return [("", whole)]
+    whole.pod = pod
     first, last = min(flight.calls[i].from_ns for i in mine), max(end_of(flight.calls[i]) for i in mine)
     if last - first >= SQUEEZED * (whole.end - whole.begin):
         return [("", whole)]

@@ -18,6 +18,7 @@ NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
 LONGEST = 40
 """So many lines of calls a Pod."""
+CAMEL_CASE = re.compile(r"[A-Z][a-z]+[A-Z]")
 EXACT = ("proc-connector", "tracefs")
 SOURCES = {"poll": "polling /proc", "proc-connector": "the proc connector", "tracefs": "tracefs", "log": "containerd's log"}
 
@@ -55,8 +56,11 @@ def precision(flight: Flight) -> str:
     return "; ".join(told)
 
 
-def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call]) -> str:
-    """The title: how many calls did what, how many processes lived for it, how many stay."""
+def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call], brief: bool = False) -> str:
+    """The title: how many calls did what, how many processes lived for it, how many stay.
+
+    `brief`: without the number of those that lived for it, of which a poll misses some, and some versions of a runtime need more.
+    """
     acting = [call for call in calls if not is_asking(call)]
     born = [p for p in processes if p.from_ns is not None and (p.call is not None or not calls)]
     if not calls and not processes:
@@ -69,12 +73,20 @@ def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence
         subject = f"{count(len(acting), acting[0].method + ' call')}" if len(acting) > 1 else acting[0].method
     for_whom = "it" if len(acting or calls) == 1 or " a Pod" in verb else "them"
     lives = f"{_numeral(len(born))} {'process lives' if len(born) == 1 else 'processes live'} for {for_whom}"
-    result = f"{lives}, {_stay(born)}" if born else "no process starts"
-    ours = {call.pod for call in acting} | {None}
-    ended = [p for p in processes if p.from_ns is None and p.to_ns is not None and family.pod(p) in ours]
+    results = [f"{lives}, {_stay(born)}" if born else "no process starts"]
+    ended = _ended(family, processes, calls)
+    if brief:
+        results = [] if ended and all(p.to_ns is not None for p in born) else [_staying(born)]
     if ended:
-        result += f"; {_numeral(len(ended))} from before {'ends' if len(ended) == 1 else 'end'}"
-    return f"{capital(subject)} {verb}{'; ' if verb else ': '}{result}" if verb else f"{capital(subject)}: {result}"
+        noun = ("process " if len(ended) == 1 else "processes ") if not results else ""
+        results.append(f"{_numeral(len(ended))} {noun}from before {'ends' if len(ended) == 1 else 'end'}")
+    return capital(f"{subject} {verb}; {'; '.join(results)}" if verb else f"{subject}: {'; '.join(results)}")
+
+
+def _ended(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call]) -> list[FlightProcess]:
+    """What lived before, belongs to a Pod that the calls are about, and ended."""
+    ours = {call.pod for call in calls if not is_asking(call)} | {None}
+    return [p for p in processes if p.from_ns is None and p.to_ns is not None and family.pod(p) in ours]
 
 
 def _numeral(number: int) -> str:
@@ -84,6 +96,11 @@ def _numeral(number: int) -> str:
 def _stay(born: Sequence[FlightProcess]) -> str:
     staying = sum(p.to_ns is None for p in born)
     return "none stays" if not staying else "1 stays" if staying == 1 else f"{staying} stay"
+
+
+def _staying(born: Sequence[FlightProcess]) -> str:
+    staying = sum(p.to_ns is None for p in born)
+    return f"{_numeral(staying)} {'process stays' if staying == 1 else 'processes stay' if staying else 'process stays'}"
 
 
 def _deed(acting: Sequence[Call], single: bool) -> str:
@@ -106,12 +123,13 @@ def _deed(acting: Sequence[Call], single: bool) -> str:
 
 
 def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightProcess], calls: Sequence[int], title: str) -> str:
-    """The figure in words: the title, then each Pod's calls in order, each with the processes that it caused.
+    """The figure in words: what it is about, then each Pod's calls in order, each with the processes that it left behind, and
+    after "On the way:" those that lived for a moment, each after its parent. Pods of which this is the same are told once.
 
-    Pods of which this is the same are told once. No pid and no time: the same on every machine.
+    No pid and no time. What comes before "On the way:" is the same for every source of events and every version of a runtime.
     """
-    lines = [f"Flight timeline: {title[:1].lower()}{title[1:]}."]
-    told = precision(flight)
+    lines = [f"Flight timeline: {title if CAMEL_CASE.match(title) else title[:1].lower() + title[1:]}."]
+    told = precision(flight).rstrip(".")
     if told:
         lines[0] += f" {told}."
     chosen = {id(p) for p in processes}
@@ -155,16 +173,12 @@ def _numbered(sentences: Sequence[str]) -> Iterable[str]:
 
 def _others(flight: Flight, family: Family, processes: Sequence[FlightProcess]) -> Iterable[str]:
     alone = [p for p in processes if p.call is None and p.from_ns is not None]
-    before = [p for p in processes if p.from_ns is None]
-    ended = [p for p in before if p.to_ns is not None]
+    ended = [p for p in processes if p.from_ns is None and p.to_ns is not None]
     if alone:
         yield f"Caused by no recorded call: {words(_counted(_named(p) for p in family.within(alone)), 30)}."
     if ended:
-        by_pod = sorted(in_order(ended), key=lambda p: natural(family.pod(p) or ""))
+        by_pod = sorted(in_order(ended), key=lambda p: (natural(family.pod(p) or ""), p.role == "shim"))
         yield f"Alive before, ended here: {words(_counted(_named(p) for p in by_pod), 30)}."
-    lasting = [p for p in before if p.to_ns is None]
-    if lasting:
-        yield f"Alive before and after: {words(_counted(sorted(_named(p) for p in lasting)), 30)}."
 
 
 def _counted(names: Iterable[str]) -> list[str]:
@@ -177,14 +191,16 @@ def _counted(names: Iterable[str]) -> list[str]:
 def _sentence(call: Call, family: Family, members: Sequence[FlightProcess], chosen: set[int]) -> str:
     name = f"{call.method} {call.container}" if call.container else call.method
     name += f" ({call.code})" if call.code not in ("", "OK") else ""
-    if not members:
-        return f"{name}: starts no process."
+    ordered = family.within(members)
+    left = [_named(p) for p in ordered if p.to_ns is None]
+    verb = "stay" if len(left) > 1 else "stays"
     steps = []
-    for process in family.within(members):
+    for process in ordered:
         parent = family.parent(process)
         origin = f"{plain(parent.name)} → " if parent is not None and id(parent) in chosen else ""
-        steps.append(f"{origin}{_named(process)}{', stays' if process.to_ns is None else ''}")
-    return f"{name}: {'; '.join(_counted(steps))}."
+        steps.append(f"{origin}{_named(process)}")
+    told = words(_counted(left)) if left else "no process"
+    return f"{name}: {told} {verb}. On the way: {'; '.join(_counted(steps)) or 'none'}."
 
 
 def _named(process: FlightProcess) -> str:

@@ -8,7 +8,7 @@ from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, text_width, title_height, wrap
 
 WIDTH, LANE, LINE = 760.0, 26.0, 16.0
-FIRST, LAST = 2014.0, 2024.0
+FIRST, LAST = 2014.0, 2026.0
 
 
 @dataclass(frozen=True)
@@ -39,61 +39,73 @@ MILESTONES = (
     Milestone(
         _month(2014, 6),
         "June 2014",
-        "Kubernetes is published. Its kubelet calls Docker directly; Docker is the only runtime.",
-        "kubernetes/kubernetes, first commit; kubernetes.io/blog, “Dockershim: The Historical Context”",
+        "Kubernetes is published. Its kubelet calls Docker directly.",
+        "kubernetes.io/blog, 6 June 2024, “10 Years of Kubernetes”",
+    ),
+    Milestone(
+        _month(2016, 7),
+        "July 2016",
+        "Kubernetes 1.3 knows a second runtime, rkt: it, too, is built into the kubelet.",
+        "kubernetes.io/blog, July 2016, “rktnetes brings rkt container engine to Kubernetes”",
     ),
     Milestone(
         _month(2016, 12),
         "December 2016",
-        "Kubernetes 1.5 brings CRI as alpha: gRPC over a Unix socket. Docker's part moves behind it, as dockershim "
-        "(the default from 1.6 on, March 2017).",
+        "Kubernetes 1.5 brings CRI as alpha. The kubelet's Docker code moves behind it, as dockershim: the default from 1.6 on.",
         "kubernetes.io/blog, 19 December 2016, “Introducing Container Runtime Interface (CRI) in Kubernetes”",
     ),
     Milestone(
-        _month(2018, 4),
-        "April 2018",
-        "containerd 1.1 has its CRI plugin built in: the kubelet speaks to containerd without Docker.",
-        "containerd RELEASES.md; kubernetes.io/blog, 24 May 2018, “Kubernetes Containerd Integration Goes GA”",
+        _month(2017, 10),
+        "October 2017",
+        "CRI-O 1.0: a runtime made for CRI and nothing else.",
+        "medium.com/cri-o, 16 October 2017, “CRI-O 1.0 is here”",
     ),
     Milestone(
-        _month(2020, 12),
-        "December 2020",
-        "Kubernetes 1.20 deprecates dockershim.",
-        "kubernetes/kubernetes, CHANGELOG-1.20, Deprecation; pull request 94624",
+        _month(2018, 5),
+        "May 2018",
+        "containerd 1.1 has CRI built in: the kubelet speaks to containerd without Docker.",
+        "kubernetes.io/blog, 24 May 2018, “Kubernetes Containerd Integration Goes GA”",
     ),
     Milestone(
         _month(2021, 12),
         "December 2021",
-        "Kubernetes 1.23 makes CRI v1 the default; v1alpha2 remains as the fallback.",
-        "kubernetes/kubernetes, CHANGELOG-1.23; pull request 106501",
+        "Kubernetes 1.23: CRI v1 is the default, v1alpha2 the fallback.",
+        "kubernetes.io/blog, 7 December 2021, “Kubernetes 1.23: The Next Frontier”",
     ),
     Milestone(
         _month(2022, 5),
         "May 2022",
-        "Kubernetes 1.24 removes dockershim: the kubelet holds no runtime's code any more.",
-        "kubernetes/enhancements, KEP-2221; kubernetes.io/blog, 3 May 2022",
+        "Kubernetes 1.24 removes dockershim, which it had deprecated in 1.20.",
+        "kubernetes/enhancements, KEP-2221; the deprecation: kubernetes/kubernetes, pull request 94624",
     ),
     Milestone(
         _month(2022, 12),
         "December 2022",
         "Kubernetes 1.26 speaks CRI v1 only.",
-        "kubernetes/kubernetes, pull request 110618; kubernetes.io/docs/concepts/architecture/cri",
+        "kubernetes.io/blog, 9 December 2022; kubernetes/kubernetes, pull request 110618",
+    ),
+    Milestone(
+        _month(2024, 11),
+        "November 2024",
+        "containerd 2.0 answers v1 only.",
+        "containerd, RELEASES.md, “Support Horizon” and “Kubernetes Support”",
     ),
 )
 
 ERAS = (
     Era(_month(2014, 6), _month(2016, 12), "Docker code in the kubelet", "kubelet"),
     Era(_month(2016, 12), _month(2022, 5), "dockershim, in the kubelet, behind CRI", "kubelet"),
-    Era(_month(2016, 12), _month(2022, 12), "CRI v1alpha1, then v1alpha2", "cni"),
+    Era(_month(2016, 12), _month(2022, 12), "CRI in its alpha versions", "cni"),
     Era(_month(2021, 12), None, "CRI v1", "cni"),
-    Era(_month(2018, 4), None, "containerd's own CRI plugin", "containerd"),
+    Era(_month(2017, 10), None, "CRI-O", "containerd"),
+    Era(_month(2018, 5), None, "containerd speaks CRI itself", "containerd"),
 )
 """The colour "cni" is free here: nothing in this figure is a CNI plugin."""
 
 
 def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the eras on an axis of years and, below it, what ended or began them, each with its source."""
-    told = title or "Until 2016 the kubelet knew how to run Docker; since 2022 it knows only CRI"
+    told = title or "Until 2016 the kubelet held the runtime's code; since 2022 it speaks only CRI"
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     left, right = MARGIN + 4, width - MARGIN - 14

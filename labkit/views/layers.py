@@ -63,7 +63,7 @@ def layers(
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        canvas.text(MARGIN, top + 6, fit(f"overlay mount: {len(lower)} lowerdir", column, style.SMALL), style.SMALL, "muted")
+        canvas.text(MARGIN, top + 6, fit(f"overlay mount: {_directories(lower)}", column, style.SMALL), style.SMALL, "muted")
         y = first
         name = "upperdir: the container's own, writable" if writable else "no upperdir: read-only"
         inside = words(written, 6) if written else "nothing written yet"
@@ -95,6 +95,10 @@ def _options(mount: Mount) -> Mapping[str, str]:
     return dict(option.partition("=")[::2] for option in mount.options if "=" in option)
 
 
+def _directories(lower: Sequence[str]) -> str:
+    return "one lowerdir" if len(lower) == 1 else f"{len(lower)} lowerdirs"
+
+
 def _paint_box(canvas: Canvas, y: float, width: float, role: str, name: str, told: str) -> None:
     canvas.box(MARGIN, y, width, HIGH, "band")
     canvas.box(MARGIN, y, 6, HIGH, role)
@@ -121,9 +125,8 @@ def _alternative_text(
     for number, layer in enumerate(stack, 1):
         place = " (lowest)" if number == 1 and len(stack) > 1 else ""
         lines.append(f"Layer {number}{place}: {layer.name}{', holds ' + words(layer.holds) if layer.holds else ''}.")
-    directories = "one lowerdir" if len(lower) == 1 else f"{len(lower)} lowerdirs"
     upper = "an upperdir, which the container may write" if writable else "no upperdir"
-    lines.append(f"The overlay mount has {directories} and {upper}.")
+    lines.append(f"The overlay mount has {_directories(lower)} and {upper}.")
     if written:
         lines.append(f"The container wrote {words(written)}: in the upperdir, not in the image.")
     return "\n".join(lines)

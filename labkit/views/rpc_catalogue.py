@@ -103,10 +103,8 @@ def _title(services: Sequence[Rpc], states: Mapping[str, str]) -> str:
 def _alternative_text(grouped: Mapping[str, Sequence[Rpc]], states: Mapping[str, str], title: str) -> str:
     lines = [f"RPC catalogue: {title}."]
     for name, members in grouped.items():
-        told = []
-        for state, meaning in MARKS.items():
-            names = [each.rpc for each in members if states[each.rpc] == state]
-            if names:
-                told.append(f"{meaning}: {words(names, 40)}")
-        lines.append(f"{name}, {len(members)} RPCs. {'; '.join(told)}.")
+        lines.append(f"{name}, {len(members)} RPCs: {words([_name(each) for each in members], 60)}.")
+    for state in ("used", "unanswered", "untried"):
+        if names := [name for name, its in states.items() if its == state]:
+            lines.append(f"{MARKS[state].capitalize()}: {words(names, 60)}.")
     return "\n".join(lines)

@@ -357,3 +357,29 @@ def test_polling_sees_what_lives_long_enough():
     assert [kind for kind, _ in told] in (["fork", "exec", "exit"], ["fork", "exec", "exec", "exit"])
     assert told[-2][1] == ("sleep", "1")
     assert "may be missed" in stream.precision
+
+
+def test_pids_in_another_pid_namespace(tmp_path: Path) -> None:
+    """As in a node that is a container of this machine: each program says its own pid, and the kernel's NSpid says the same."""
+    script = "for i in 1 2 3; do sh -c 'echo $$; sleep 0.05'; done; sleep 0.05"
+    with watch() as stream:
+        said = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script], capture_output=True, text=True, check=True
+        ).stdout.split()
+    told = [event for event in stream if event.kind == "exec" and event.argv[:2] == ("sh", "-c") and "echo $$" in event.argv[2]]
+    inside = [event for event in told if event.argv[2] != script]
+    assert [str(event.ns_pids[1]) for event in inside] == said and len(said) == 3
+    assert all(event.ns_pids[0] == event.pid for event in inside)
+
+
+def test_what_a_cni_plugin_is_started_with(tmp_path: Path) -> None:
+    """A plugin names no sandbox among its arguments: its environment does."""
+    plugin = tmp_path / "plugin"
+    plugin.symlink_to("/bin/true")
+    with watch() as stream:
+        for number in range(20):
+            environment = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": f"{number:064x}"}
+            subprocess.run([plugin], env=environment, check=True)
+        subprocess.run([plugin], env={}, check=True)
+    told = [(e.cni_command, e.container_id) for e in stream if e.kind == "exec" and e.argv == (str(plugin),)]
+    assert told == [*(("ADD", f"{number:064x}") for number in range(20)), ("", "")]

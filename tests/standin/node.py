@@ -32,12 +32,14 @@ INSTEAD_OF_PRIVILEGED = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--se
 
 @dataclass(frozen=True)
 class StandIn:
-    """One node: a container called `name`, of the cluster `cluster`. The engine's `docker` does what no method here does."""
+    """One node: a container called `name`, of the cluster `cluster`, made with `flags` besides kind's. The engine's `docker` does
+    what no method here does."""
 
     engine: Engine
     name: str = "kind-control-plane"
     cluster: str = "kind"
     role: str = "control-plane"
+    flags: Sequence[str] = ()
 
     def create(self) -> None:
         """Make the container with its image and network, and start it. Returns when its containerd answers."""
@@ -48,7 +50,7 @@ class StandIn:
         label_flags = [word for key, value in labels.items() for word in ("--label", f"io.x-k8s.kind.{key}={value}")]
         self.engine.run(
             "run", "--detach", "--name", self.name, "--hostname", self.name, *label_flags, *AS_KIND_DOES, *INSTEAD_OF_PRIVILEGED,
-            image.REFERENCE,
+            *self.flags, image.REFERENCE,
         )  # fmt: skip
         self.wait_ready()
         self.import_images([pause_image(ensure_programs(cache().parent).catatonit, PAUSE)])
@@ -136,10 +138,14 @@ class StandIn:
 
 @contextlib.contextmanager
 def node(
-    engine: Engine, name: str = "kind-control-plane", cluster: str = "kind", role: str = "control-plane"
+    engine: Engine,
+    name: str = "kind-control-plane",
+    cluster: str = "kind",
+    role: str = "control-plane",
+    flags: Sequence[str] = (),
 ) -> Iterator[StandIn]:
     """A running node for as long as the block lasts."""
-    made = StandIn(engine, name, cluster, role)
+    made = StandIn(engine, name, cluster, role, flags)
     try:
         made.create()
         yield made

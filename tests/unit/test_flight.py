@@ -146,9 +146,9 @@ def test_json_there_and_back(flight: Flight) -> None:
     data = json.loads(text)
     assert list(data) == ["version", "clock", "unit", "source", "lost", "calls", "processes"]
     assert (data["version"], data["clock"], data["unit"], data["source"]) == (1, "CLOCK_MONOTONIC", "ns", "proc-connector")
-    assert list(data["calls"][0]) == ["service", "method", "from_ns", "to_ns", "caller", "pod", "container", "code"]
+    assert list(data["calls"][0]) == ["service", "method", "from_ns", "to_ns", "caller", "pod", "container", "code", "source"]
     assert list(data["processes"][0]) == [
-        "pid", "ppid", "role", "from_ns", "to_ns", "exit_code", "signal", "call", "execs",
+        "pid", "ppid", "role", "from_ns", "to_ns", "exit_code", "signal", "call", "name", "execs",
     ]  # fmt: skip
     back = Flight.from_json(text)
     assert back.processes == flight.processes
@@ -166,6 +166,7 @@ def changed(flight: Flight, **values: object) -> str:
         ({"version": 2}, r"format version 2, and this labkit reads version 1\. Update labkit\."),
         ({"version": 0}, r"Record it again"),
         ({"version": "1"}, r"it has no version"),
+        ({"version": True}, r"it has no version"),
         ({"unit": "ms"}, r"times are not CLOCK_MONOTONIC in ns"),
         ({"calls": [{"service": "RuntimeService"}]}, r"damaged \(KeyError"),
         ({"calls": 3}, r"damaged"),
@@ -193,7 +194,7 @@ def test_parts(flight: Flight, two_pods: Flight) -> None:
     start_container = flight.zoom("StartContainer")
     assert [c.method for c in start_container.calls] == ["StartContainer"]
     assert {p.call for p in start_container.processes} == {0, None}
-    assert {p.name for p in start_container.processes if p.call is None} == {"containerd", "shim start", "shim"}
+    assert {(p.name, p.from_ns) for p in start_container.processes if p.call is None} == {("containerd", None), ("shim", None)}
     assert flight.zoom(4) == start_container
     with pytest.raises(KeyError, match="it has 1 to 4: RunPodSandbox, PullImage"):
         flight.zoom(5)

@@ -25,8 +25,16 @@ def busybox(tmp_path: Path) -> Path:
 
 
 def members(built: Image) -> dict[str, tarfile.TarInfo]:
-    with tarfile.open(fileobj=io.BytesIO(built.layers[0].data)) as archive:
-        return {member.name: member for member in archive.getmembers()}
+    """What all layers hold together, each in the order of its paths, each path with the directories above it."""
+    found: dict[str, tarfile.TarInfo] = {}
+    for blob in built.layers:
+        with tarfile.open(fileobj=io.BytesIO(blob.data)) as archive:
+            mine = {member.name: member for member in archive.getmembers()}
+        assert list(mine) == sorted(mine)
+        for name in mine:
+            assert Path(name).parent == Path(".") or mine[str(Path(name).parent)].isdir()
+        found |= mine
+    return found
 
 
 def test_the_same_programs_make_the_same_bytes(busybox: Path) -> None:
@@ -60,10 +68,7 @@ def test_busybox_has_a_link_for_each_applet(busybox: Path) -> None:
     assert found["bin/busybox"].mode == 0o755
     assert found["tmp"].mode == 0o1777
     assert found["var/www/index.html"].isreg()
-    assert list(found) == sorted(found)
     assert {(member.uid, member.gid, member.mtime) for member in found.values()} == {(0, 0, 0)}
-    for name in found:
-        assert Path(name).parent == Path(".") or found[str(Path(name).parent)].isdir()
 
 
 def test_pause_holds_one_file(busybox: Path) -> None:
@@ -75,10 +80,12 @@ def test_pause_holds_one_file(busybox: Path) -> None:
 def test_manifest_and_config_name_what_they_hold(busybox: Path) -> None:
     built = busybox_image(busybox)
     manifest, config = json.loads(built.manifest.data), json.loads(built.config.data)
-    digest = "sha256:" + hashlib.sha256(built.layers[0].data).hexdigest()
-    assert config["rootfs"] == {"type": "layers", "diff_ids": [digest]}
+    digests = ["sha256:" + hashlib.sha256(blob.data).hexdigest() for blob in built.layers]
+    assert config["rootfs"] == {"type": "layers", "diff_ids": digests}
+    assert len(config["history"]) == len(digests) == len({each["created_by"] for each in config["history"]}) == 3
     assert (config["architecture"], config["os"]) == (machine_architecture(), "linux")
-    assert [(entry["digest"], entry["size"]) for entry in manifest["layers"]] == [(digest, len(built.layers[0].data))]
+    sizes = [len(blob.data) for blob in built.layers]
+    assert [(entry["digest"], entry["size"]) for entry in manifest["layers"]] == list(zip(digests, sizes, strict=True))
     assert manifest["config"]["digest"] == "sha256:" + hashlib.sha256(built.config.data).hexdigest()
     assert (built.reference, built.repository) == ("registry.lab/busybox:1", "busybox")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from labkit.kernel import connector_process
-from labkit.kernel.connector import telling_line
+from labkit.kernel.connector import Connector, telling_line
 from labkit.kernel.events import Batch, Event, EventsError, EventStream
 from labkit.kernel.model import Process, Snapshot
 from labkit.kernel.poll import differences
@@ -53,7 +53,8 @@ def test_runc_as_the_tracer_tells_it():
 def test_arguments_and_exit_codes_of_kprobes():
     trace = Trace()
     lines = [
-        '  sh-7   [000] .....  1.000001: labkit_execve: (__x64_sys_execve+0x0/0x40) a0="echo" a1="a b" a2="" a3=(fault) a4="A=/"',
+        '  sh-7   [000] .....  1.000001: labkit_execve: (__x64_sys_execve+0x0/0x40) '
+        'p0=0x7ffc1 p1=0x7ffc6 p2=0x7ffca p3=0x0 p4=0x7ffd0 a0="echo" a1="a b" a2=(fault) a3=(fault) a4="A=/"',
         "  sh-7   [000] .....  1.000002: sched_process_exec: filename=/bin/echo pid=7 old_pid=7",
         "  echo-7   [000] .....  1.000003: labkit_exit: (do_exit+0x0/0xb00) code=768",
         "  echo-7   [000] .....  1.000004: sched_process_exit: comm=echo pid=7 prio=120",
@@ -64,7 +65,7 @@ def test_arguments_and_exit_codes_of_kprobes():
     exec, exit, killed = (event for line in padded if (event := trace.event(line)))
     assert exec.argv == ("echo", "a b", "")
     assert (exit.exit_code, exit.signal, killed.exit_code, killed.signal) == (3, None, None, 9)
-    assert arguments(' a0="only" a1=(fault)') == ("only",)
+    assert arguments(' p0=0x1 p1=0x0 a0="a "quoted" a1=b" a1=(fault)') == ('a "quoted" a1=b',)
 
 
 def test_the_line_of_a_cgroup_that_says_most():
@@ -160,3 +161,47 @@ def test_differences_of_two_snapshots():
         ("exec", 5, ("new", "x")),
         ("fork", 8, ()),
     ]
+
+
+def test_numbers_of_messages_tell_what_is_lost_and_what_is_late():
+    connector = Connector([])
+    try:
+        for seq in (5, 6, 8, 9):  # 7 is missing
+            connector.count(0, seq)
+        assert connector.lost == 1
+        connector.count(0, 7)
+        assert connector.lost == 0
+        connector.count(1, 0xFFFFFFFF)
+        connector.count(1, 0)
+        connector.count(1, 0xFFFFFFFE)  # an old one: nothing was lost before it
+        assert connector.lost == 0
+        connector.count(1, 4)
+        assert connector.lost == 3
+    finally:
+        connector.wake.close()
+        connector.waker.close()
+
+
+def test_a_fork_that_became_a_program_before_it_was_looked_at():
+    links = ["pid:[4026531836]", "net:[77]"]
+    fork = [connector_process.FORK, 100, 0, 1, 10, 10, 20, 20]
+    exec = [connector_process.EXEC, 200, 1, 1, 20, 20, 0, 0, b"ls\0", "/bin/ls", b"ls\n", b"0::/a\n", links, 300, b"", b""]
+    connector = Connector([])
+    connector.from_ns, connector.pending = 0, [exec, fork]
+    forked, became = connector.batch(1 << 62).events
+    connector.wake.close()
+    connector.waker.close()
+    assert (forked.kind, forked.comm, forked.cgroup, forked.namespaces) == ("fork", "", "0::/a", {"pid": 4026531836, "net": 77})
+    assert (became.argv, became.comm, became.cgroup, became.ns_pids) == (("ls",), "ls", "0::/a", ())
+
+
+def test_an_argument_with_a_line_break_is_a_trace_of_two_lines():
+    trace = Trace()
+    head = "              sh-7     [000] .....  1.00000"
+    lines = [
+        f'{head}1: labkit_execve: (__x64_sys_execve+0x0/0x40) p0=0x1 p1=0x2 p2=0x3 p3=0x0 a0="sh" a1="-c',
+        'echo" a2="x" a3=(fault)',
+        f"{head}2: sched_process_exec: filename=/bin/sh pid=7 old_pid=7",
+    ]
+    (exec,) = (event for line in lines if (event := trace.event(line)))
+    assert exec.argv == ("sh", "-c\necho", "x")

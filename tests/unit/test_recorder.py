@@ -45,7 +45,8 @@ from tests.unit.flight_of_a_pod import (
 def flight(machine: Machine, before=BEFORE, everything=False, listed=None, cni=None) -> Flight:
     followed = Processes(before, CONTAINERD, SOCKET)
     for event in machine.events:
-        followed.feed(event, (cni or {}).get(event.pid, ""))
+        sandbox = (cni or {}).get(event.pid, "")
+        followed.feed(replace(event, container_id=sandbox, cni_command="ADD") if sandbox and event.kind == "exec" else event)
     known = names.known(machine.calls, machine.now, listed)
     return Flight(tuple(noted.call for noted in known.calls), join(followed, known, everything), "proc-connector")
 
@@ -136,6 +137,25 @@ def test_two_pods_at_once_are_told_apart_by_ids() -> None:
     told = flight(machine, cni={pid: hexadecimal("web" if pid in plugins[:3] else "db") for pid in plugins})
     assert [p.pod for p in told.processes if p.role == "cni"] == ["web"] * 3 + ["db"] * 3
     assert [told.calls[p.call].pod for p in told.processes if p.role == "cni"] == ["web"] * 3 + ["db"] * 3
+
+
+def test_pids_of_a_node_below_the_machine() -> None:
+    machine = Machine()
+    start(machine, "web", "main")
+    before = [replace(each, ns_pids=(each.pid, each.pid - 40) if each.pid != 1 else (1,)) for each in BEFORE]
+    followed = Processes(before, CONTAINERD, SOCKET)
+    forks = [event.pid for event in machine.events if event.kind == "fork"]
+    execs = {event.pid for event in machine.events if event.kind == "exec"}
+    for event in machine.events:
+        told = (event.pid, event.pid - 3990) if event.kind == "exec" or (event.kind == "fork" and event.pid == forks[0]) else ()
+        followed.feed(replace(event, ns_pids=told))
+    known = names.known(machine.calls, machine.now)
+    made, plain = (join(followed, known, depth=depth) for depth in (1, 0))
+    assert made[0].pid == CONTAINERD - 40
+    # A fork that never became a program, and had ended before it was looked at, has no number of the node's.
+    assert [p.pid for p in made[1:]] == [p.pid - 3990 if p.pid in execs else -p.pid for p in plain[1:]]
+    shapes = [Flight(tuple(n.call for n in known.calls), each).parents() for each in (made, plain)]
+    assert shapes[0] == shapes[1]
 
 
 def test_exec_sync_is_a_runc_exec() -> None:
@@ -237,6 +257,16 @@ def test_crio_has_conmon_where_the_shim_is() -> None:
     assert caused_by(made, "StartContainer") == [
         "shim: conmon", "shim: conmon", "runc: crun create", "application: httpd", "runc: crun start",
     ]  # fmt: skip
+
+
+def test_a_shim_of_another_runtime_whose_arguments_were_not_read() -> None:
+    machine = Machine()
+    shim = machine.run(ELSEWHERE, SHIM)
+    machine.events[-1] = replace(machine.events[-1], argv=(), argv_missing=True)
+    machine.exit(machine.run(shim, "runc", "start", hexadecimal("x")), shim)
+    machine.exit(machine.run(ELSEWHERE, SHIM, "-id", hexadecimal("x"), "-address", "/other.sock", "start"))
+    machine.exit(machine.run(77, "runc", "start", hexadecimal("x")))
+    assert flight(machine, (*BEFORE, process(77, 1, "containerd-shim"))).processes == ()
 
 
 def test_missing_arguments_and_ends() -> None:

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.cri import container_config, sandbox_config, services
+from labkit.cri import container_config, sandbox_config, services, with_defaults
 from labkit.cri.text import to_dict
+from labkit.flight import FlightProcess
 from labkit.kernel import Mount
+from labkit.pods import PodProcess, PodSnapshot
 from labkit.views.call_chain import call_chain
-from labkit.views.field_map import RULES, field_map
+from labkit.views.field_map import field_map
+from labkit.views.field_rules import RULES
 from labkit.views.history import MILESTONES, history
 from labkit.views.layers import Layer, layers
 from labkit.views.rpc_catalogue import rpc_catalogue
@@ -83,20 +86,52 @@ def test_each_can_be_written(name, tmp_path):
 def test_the_chain_tells_only_what_was_recorded():
     text = repr(call_chain(flights.pods(1)))
     assert text.splitlines() == [
-        "Call chain: The recorded chain: labkit → CRI → containerd → shim → runc → process.",
+        "Call chain: Who calls whom: labkit → CRI → containerd → shim → runc → process.",
         "labkit: calls RunPodSandbox, PullImage, CreateContainer ×2 and StartContainer ×2.",
-        "→ containerd (by CRI: gRPC on a Unix socket): answers as RuntimeService and ImageService; "
-        "forks bridge, loopback and shim start ×3.",
-        "→ shim (by shim start, which forks the lasting shim): one for the Pod; "
-        "forks runc create ×3 and runc start ×3; lives on.",
-        "→ runc (by fork and exec): nine processes: runc create ×3, runc init ×3 and runc start ×3; all end, "
-        "leaving pause -P, httpd -f -p 80 and sleep 1000.",
-        "→ pause (by fork, then exec of the image's program): pause -P; stays.",
-        "process: httpd -f -p 80 (web) and sleep 1000 (sidecar); two of them stay.",
+        "→ containerd: answers as RuntimeService and ImageService.",
+        "→ shim: one for the Pod; lives on.",
+        "→ runc: none of its processes stays.",
+        "→ pause: stays.",
+        "process: web and sidecar; two of them stay.",
     ]
+    drawn = " ".join(Paper(call_chain(flights.pods(1))).words())
+    assert "CRI: gRPC on a Unix socket" in drawn and "shim start, which forks the lasting shim" in drawn
+    assert "forks runc create ×3 and runc start ×3; lives on." in drawn
+    assert "create, init and start; none of its processes stays, leaving pause -P, httpd -f -p 80 and sleep" in drawn
     without = replace(flights.pods(1), processes=())
     assert "shim" not in repr(call_chain(without)) and "runc" not in repr(call_chain(without))
     assert repr(call_chain(flights.Flight())) == "Call chain: Nothing was recorded."
+
+
+def test_what_a_poll_missed_of_a_living_pod_is_known_by_its_processes():
+    shim = PodProcess(10, 1, "shim", "containerd-shim", None, {}, ("/usr/bin/containerd-shim-runc-v2", "-id", "x"))
+    inside = [PodProcess(11, 10, "pause", "pause", None, {}), PodProcess(12, 10, "application", "httpd", "web", {})]
+    pod = PodSnapshot("web", "default", "1", "2", "Ready", "", (shim, *inside))
+    missed = replace(flights.pods(1), source="poll", precision="Looked at now and then.", processes=())
+    lines = repr(call_chain(missed, pod)).splitlines()
+    assert [line.partition(":")[0] for line in lines[3:]] == ["→ containerd", "→ shim", "→ runc", "→ pause", "process"]
+    assert lines[1] == "Recorded by polling /proc: Looked at now and then." and lines[-1] == "process: web; stays."
+    assert "none lived long enough to be seen" in " ".join(Paper(call_chain(missed, pod)).words())
+    other = replace(pod, processes=(replace(shim, comm="conmon", cmdline=("/usr/bin/conmon",)), *inside))
+    assert "runc" not in repr(call_chain(missed, other))
+
+
+def test_a_pod_adds_nothing_to_an_exact_recording():
+    flight = flights.pods(1)
+    living = [p for p in flight.processes if p.to_ns is None and p.role in ("shim", "pause", "application")]
+    seen = tuple(PodProcess(p.pid, p.ppid, p.role, "", p.container, {}) for p in living)
+    pod = PodSnapshot("web", "default", "1", "2", "Ready", "", seen)
+    assert Paper(call_chain(flight, pod)).words() == Paper(call_chain(flight)).words()
+
+
+def test_another_pod_on_the_node_is_not_in_the_chain_of_one():
+    flight = flights.pods(1)
+    old = FlightProcess(4000, 1, "shim", None, None, name="shim", pod="other")
+    nameless = replace(old, pid=4001, pod=None)
+    pod = PodSnapshot("web", "default", "1", "2", "Ready", "", ())
+    both = replace(flight, processes=(old, nameless, *flight.processes))
+    assert repr(call_chain(both, pod)) == repr(call_chain(flight))
+    assert "shim: three for 2 Pods" in repr(call_chain(both))
 
 
 def test_the_chain_names_each_caller():
@@ -104,6 +139,13 @@ def test_the_chain_names_each_caller():
     both = replace(flight, calls=(replace(flight.calls[0], caller="kubelet"), *flight.calls[1:]))
     lines = repr(call_chain(both)).splitlines()
     assert lines[1] == "kubelet: calls RunPodSandbox." and lines[2].startswith("labkit: calls PullImage")
+
+
+def test_who_only_asks_while_another_acts_is_not_in_the_chain():
+    flight = flights.pods(1)
+    asked = replace(flight.calls[0], caller="kubelet", method="ListContainers", pod=None)
+    assert repr(call_chain(replace(flight, calls=(asked, *flight.calls)))) == repr(call_chain(flight))
+    assert "kubelet: only asks." in repr(call_chain(replace(flight, calls=(asked,))))
 
 
 def test_the_catalogue_has_every_rpc_once_and_counts_them():
@@ -115,12 +157,13 @@ def test_the_catalogue_has_every_rpc_once_and_counts_them():
         == f"CRI has {len(services())} RPCs in two services; this runtime answers {len(services()) - 1}, this session used 2"
     )
     text = repr(catalogue())
-    assert "used in this session: Version and RunPodSandbox" in text and "not answered: GetContainerEvents" in text
+    assert "Used in this session: Version and RunPodSandbox." in text and "Not answered: GetContainerEvents." in text
 
 
 def test_an_rpc_that_was_not_tried_is_not_called_answered():
     text = repr(rpc_catalogue(services(), {}, ()))
-    assert "this runtime answers 0, this session used none" in text and "; answered" not in text and "not tried: Version" in text
+    assert "this runtime answers 0, this session used none" in text
+    assert "Not answered" not in text and "Not tried: Version" in text
 
 
 def test_the_field_map_links_what_the_kubelet_makes_of_what():
@@ -133,14 +176,30 @@ def test_the_field_map_links_what_the_kubelet_makes_of_what():
     assert "containers:  # 1 of 2" in drawn and "cpu_shares: 102" in drawn
 
 
+def test_the_field_map_tells_what_is_the_kubelets_own():
+    pod = with_defaults(POD)
+    text = repr(field_map(pod, to_dict(sandbox_config(pod)), to_dict(container_config(pod, "app"))))
+    sandbox, container = (line for line in text.splitlines() if line.startswith("The kubelet's own"))
+    assert "log_directory" in sandbox and "linux.cgroup_parent" in sandbox and "labels.io.kubernetes.pod.uid" in sandbox
+    assert "log_path" in container and "annotations.io.kubernetes.container.restartCount" in container
+    assert "hostname" not in sandbox and "terminationMessagePath" not in container
+
+
+def test_a_value_that_became_another_is_translated():
+    pulled = to_dict(container_config(POD, "app", image_ref="sha256:0fb4"))
+    text = repr(field_map(POD, to_dict(sandbox_config(POD)), pulled))
+    assert "container.image → ContainerConfig image.image" in text.split("Translated")[1]
+    assert "container.image → ContainerConfig image.user_specified_image" in text.split("Translated")[0]
+
+
 def test_a_field_that_the_manifest_does_not_have_gets_no_line():
     small = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "app", "image": "x:1"}]}}
     text = repr(
         field_map(
-            small, {"metadata": {"name": "web"}, "hostname": "web"}, {"metadata": {"name": "app"}, "image": {"image": "x:1"}}
+            small, {"metadata": {"name": "web"}, "log_directory": "/x"}, {"metadata": {"name": "app"}, "image": {"image": "x:1"}}
         )
     )
-    assert text.startswith("Field map: 3 fields") and "hostname" in text.split("The kubelet's own")[1]
+    assert text.startswith("Field map: 3 fields") and "log_directory" in text.split("The kubelet's own")[1]
 
 
 def test_every_rule_names_fields_that_the_messages_have():
@@ -152,6 +211,8 @@ def test_every_rule_names_fields_that_the_messages_have():
         for part in path.split("."):
             assert part in message.fields_by_name, end
             message = message.fields_by_name[part].message_type
+            if message is not None and message.GetOptions().map_entry:
+                break  # what follows is a key
 
 
 def test_history_is_in_order_and_each_date_has_its_source():

@@ -116,20 +116,36 @@ def test_the_title_tells_the_story():
 
 def test_the_text_names_every_call_and_process_in_order():
     assert repr(flight_timeline(flights.pods(1))) == (
-        "Flight timeline: six calls start a Pod of two containers; 19 processes live for it, 4 stay.\n"
+        "Flight timeline: six calls start a Pod of two containers; 4 processes stay.\n"
         "Pod web:\n"
-        "1. RunPodSandbox: containerd → bridge (cni); bridge → host-local (cni); containerd → loopback (cni); "
-        "containerd → shim start; shim start → shim, stays; shim → runc create; runc create → runc init; "
-        "runc create → pause -P, stays; shim → runc start.\n"
-        "2. PullImage: starts no process.\n"
-        "3. CreateContainer web: starts no process.\n"
-        "4. StartContainer web: containerd → shim start; shim → runc create; runc create → runc init; "
-        "runc create → httpd -f -p 80 (application), stays; shim → runc start.\n"
-        "5. CreateContainer sidecar: starts no process.\n"
-        "6. StartContainer sidecar: containerd → shim start; shim → runc create; runc create → runc init; "
-        "runc create → sleep 1000 (application), stays; shim → runc start.\n"
-        "Alive before and after: containerd."
+        "1. RunPodSandbox: shim and pause -P stay. On the way: containerd → bridge (cni); bridge → host-local (cni); "
+        "containerd → loopback (cni); containerd → shim start; shim start → shim; shim → runc create; "
+        "runc create → runc init; runc create → pause -P; shim → runc start.\n"
+        "2. PullImage: no process stays. On the way: none.\n"
+        "3. CreateContainer web: no process stays. On the way: none.\n"
+        "4. StartContainer web: httpd -f -p 80 (application) stays. On the way: containerd → shim start; shim → runc create; "
+        "runc create → runc init; runc create → httpd -f -p 80 (application); shim → runc start.\n"
+        "5. CreateContainer sidecar: no process stays. On the way: none.\n"
+        "6. StartContainer sidecar: sleep 1000 (application) stays. On the way: containerd → shim start; shim → runc create; "
+        "runc create → runc init; runc create → sleep 1000 (application); shim → runc start."
     )
+
+
+def test_what_a_poll_misses_changes_nothing_before_on_the_way():
+    """A poll sees what stays, and perhaps nothing of what lives for some milliseconds."""
+
+    def told(flight):
+        text = re.sub(r" Recorded by [^\n]*", "", repr(flight_timeline(flight)))
+        return re.sub(r" On the way: [^\n]*", "", text)
+
+    exact = flights.pods(1)
+    lasting = tuple(p for p in exact.processes if p.to_ns is None)
+    polled = replace(exact, processes=lasting, source="poll", precision="some may be missing")
+    assert told(polled) == told(exact) != repr(flight_timeline(exact))
+    ending = flights.teardown()
+    before = tuple(replace(p, exit_code=None, signal=None) for p in ending.processes if p.from_ns is None)
+    polled = replace(ending, processes=before, source="poll")
+    assert told(polled) == re.sub(r" by SIG\w+", "", told(ending))
 
 
 def test_forty_pods_alike_are_told_once():
@@ -261,4 +277,4 @@ def test_a_used_pid_is_told_from_the_one_before():
     again = replace(child, pid=first.pid, ppid=r.daemon.pid, name="runc state", role="runc", from_ns=50 * MS, to_ns=60 * MS)
     late = replace(child, pid=9999, ppid=first.pid, name="late", from_ns=55 * MS, to_ns=57 * MS)
     r.processes += [again, late]
-    assert "runc exec → true (exec); containerd → runc state; runc state → late (exec)" in repr(flight_timeline(r.finish()))
+    assert "runc exec → true (exec); containerd → runc state; runc state → late (exec)." in repr(flight_timeline(r.finish()))

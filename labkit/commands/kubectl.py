@@ -1,0 +1,23 @@
+"""`labkit kubectl`: kubectl for the node's cluster, whatever KUBECONFIG says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from labkit.commands.common import AddVerb, running_node
+from labkit.node import kubectl
+
+
+def add(verb: AddVerb) -> None:
+    parser = verb("kubectl", run, "run kubectl on the node's cluster", "labkit kubectl get pods --watch", reports=False)
+    parser.prefix_chars = "\0"  # whatever follows is kubectl's, options and --help too
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="kubectl's own arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """This process becomes kubectl, with its terminal and its signals; the exit code is kubectl's own."""
+    program = kubectl.program()
+    node = running_node()
+    argv = [program, *node.kubectl_options(), *arguments.arguments]
+    os.execve(program, argv, {**os.environ, **node.environment()})

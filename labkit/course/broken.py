@@ -1,0 +1,40 @@
+"""Three Pods that do not come up, for a learner to diagnose (exercises 05.1 to 05.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from labkit.course.predict import Seen
+
+if TYPE_CHECKING:
+    from labkit.node.cluster import Cluster
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "api": ("httpd", "-f", "-p", "8080"),
+    "worker": ("sleep", "1000001"),
+    "cache": ("sleep", "1000002"),
+}
+"""What each Pod is meant to run: `labkit.check` looks for it."""
+
+
+def break_pods(cluster: Cluster, images: Mapping[str, str]) -> Seen:
+    """Make the three Pods, broken; those that are there already stay as they are, so that what was repaired is not lost."""
+    listed = cluster.kubectl("get", "pods", "-o", "name").split()
+    absent = [name for name in COMMANDS if f"pod/{name}" not in listed]
+    if absent:
+        cluster.apply(*(manifest(name, images["busybox"]) for name in absent))
+    return Seen(f"{', '.join(COMMANDS)} are there.")
+
+
+def manifest(name: str, image: str) -> dict[str, Any]:
+    container: dict[str, Any] = {"name": "main", "image": image, "command": list(COMMANDS[name])}
+    spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    if name == "api":
+        container["volumeMounts"] = [{"name": "key", "mountPath": "/etc/key"}]
+        spec["volumes"] = [{"name": "key", "secret": {"secretName": "api-key"}}]
+    elif name == "worker":
+        container["image"] = image.rpartition(":")[0] + ":1.0"
+    else:
+        spec["nodeSelector"] = {"disk": "fast"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

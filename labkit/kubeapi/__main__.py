@@ -1,0 +1,211 @@
+"""`python -m labkit.kubeapi --data DIR --run DIR [--port N]`: serve until SIGTERM.
+
+`data` keeps the objects, the token and the certificate; `run` gets the kubeconfig once the API answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, SSLIOStream
+from tornado.netutil import add_accept_handler, bind_sockets, ssl_wrap_socket
+
+from labkit.kubeapi import access, claims, nodes, registry, scheduler
+from labkit.kubeapi.exchange import Context
+from labkit.kubeapi.rest import Api
+from labkit.kubeapi.server import application
+from labkit.kubeapi.store import Change, Store
+
+log = logging.getLogger("kubeapi")
+
+HOST = "127.0.0.1"
+EVENTS_LIVE = timedelta(hours=1)
+"""kube-apiserver's --event-ttl."""
+
+SWEEP_EVERY_S = 60.0
+HELLO_WITHIN_S = 30.0
+LOCK_WITHIN_S = 5.0
+TLS_HANDSHAKE = b"\x16"
+NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m labkit.kubeapi", description="labkit's stand-in for kube-apiserver")
+    parser.add_argument("--data", type=Path, required=True, help="directory for what must last")
+    parser.add_argument("--run", type=Path, required=True, help="directory for the kubeconfig")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: the last one, or any")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tornado.access").disabled = True
+    for directory in (arguments.data, arguments.run):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(0o077)
+    asyncio.run(serve(arguments.data, arguments.run, arguments.port))
+
+
+async def serve(data: Path, run: Path, port: int) -> None:
+    """Serve the API on loopback until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lock = await only_one(data)
+    kubeconfig = run / "kubeconfig"
+    kubeconfig.unlink(missing_ok=True)
+    context, token = access.tls(data), access.token(data)
+    store = Store(data / "objects.sqlite")
+    api = Api(store)
+    server = HTTPServer(application(Context(api, run, token)), max_body_size=1 << 40)
+    (listening,) = listen(data, port)
+    end_accepting = add_accept_handler(listening, lambda connection, address: _greet(server, context, connection, address))
+    jobs = [asyncio.create_task(job) for job in background(api)]
+    access.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
+    log.info("serving on %s:%d", *listening.getsockname())
+    await stop.wait()
+    kubeconfig.unlink(missing_ok=True)
+    end_accepting()
+    for job in jobs:
+        job.cancel()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.close_all_connections(), 2)
+    listening.close()
+    store.close()
+    lock.close()
+    log.info("ended")
+
+
+async def only_one(data: Path) -> TextIO:
+    """A lock on the directory, which two processes would spoil; one that is just ending is waited for. Raises SystemExit."""
+    file = (data / "lock").open("w")
+    for _ in range(int(LOCK_WITHIN_S * 10)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            await asyncio.sleep(0.1)
+    raise SystemExit(f"Another API serves {data}. End that one first.")
+
+
+def listen(data: Path, port: int) -> list[socket.socket]:
+    """A listening socket, on the port of the last time if nobody took it: kubeconfigs that were copied stay right."""
+    kept = data / "port"
+    wanted = [port] if port else []
+    with contextlib.suppress(OSError, ValueError):
+        wanted.append(int(kept.read_text()))
+    for each in [*wanted, 0]:
+        try:
+            sockets = bind_sockets(each, HOST, socket.AF_INET)
+        except (OSError, OverflowError):
+            continue
+        access.write_private(kept, str(sockets[0].getsockname()[1]))
+        return sockets
+    raise SystemExit(f"No port on {HOST} can be listened on.")
+
+
+def background(api: Api) -> list[Coroutine[Any, Any, None]]:
+    """What goes on beside the requests: the small controllers of a control plane."""
+    return [_guarded(loop, api) for loop in (scheduler.run, claims.run, nodes.run, _namespaces, _old_events)]
+
+
+async def _guarded(loop: Any, api: Api) -> None:
+    """A controller that fails says so and starts again."""
+    while True:
+        try:
+            await loop(api)
+        except Exception:
+            log.exception("%s.%s failed; it starts again", loop.__module__, loop.__name__)
+            await asyncio.sleep(1)
+
+
+async def _namespaces(api: Api) -> None:
+    """Each namespace gets its service account; those that end are emptied."""
+    woken = asyncio.Event()
+
+    def hear(change: Change) -> None:
+        if change.type == "DELETED" or change.resource == "namespaces":
+            woken.set()
+
+    ends = [api.store.subscribe(resource.plural, hear) for resource in registry.RESOURCES]
+    try:
+        woken.set()
+        while True:
+            await woken.wait()
+            woken.clear()
+            api.finish_namespaces()
+            for _, entry in api.store.list("namespaces"):
+                api.make_account(entry.obj)
+    finally:
+        for end in ends:
+            end()
+
+
+async def _old_events(api: Api) -> None:
+    """Events are forgotten an hour after they last happened."""
+    while True:
+        oldest = (datetime.now(UTC) - EVENTS_LIVE).strftime("%Y-%m-%dT%H:%M:%S")
+        for (namespace, name), entry in api.store.list("events"):
+            event = entry.obj
+            last = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+            if str(last or event["metadata"]["creationTimestamp"]) < oldest:
+                api.store.remove("events", namespace, name)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+told: set[asyncio.Future[None]] = set()
+"""Connections that are being told; asyncio itself does not hold on to its tasks."""
+
+
+def _greet(server: HTTPServer, context: ssl.SSLContext, connection: socket.socket, address: Any) -> None:
+    """Look at a client's first byte: those who speak TLS are served, the others told."""
+    loop = asyncio.get_running_loop()
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def give_up() -> None:
+        loop.remove_reader(connection.fileno())
+        connection.close()
+
+    deadline = loop.call_later(HELLO_WITHIN_S, give_up)
+
+    def look() -> None:
+        try:
+            first = connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        loop.remove_reader(connection.fileno())
+        deadline.cancel()
+        if first == TLS_HANDSHAKE:
+            wrapped = ssl_wrap_socket(connection, context, server_side=True, do_handshake_on_connect=False)
+            server.handle_stream(SSLIOStream(wrapped), address)
+        elif first:
+            told.add(task := asyncio.ensure_future(_tell(IOStream(connection))))
+            task.add_done_callback(told.discard)
+        else:
+            connection.close()
+
+    loop.add_reader(connection.fileno(), look)
+
+
+async def _tell(stream: IOStream) -> None:
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(stream.read_bytes(65536, partial=True), 1)
+        await stream.write(NOT_TLS)
+    stream.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What clients send, made safe: JSON or YAML of bounded size, depth and number, with nothing that JSON cannot say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from labkit.kubeapi import status
+
+MAX_BYTES = 3 * 1024 * 1024
+"""kube-apiserver's limit for a request's body."""
+
+MAX_DEPTH = 200
+MAX_VALUES = 500_000
+"""More than 3 MiB of JSON could hold in any object that is served; YAML's aliases can make more of less."""
+
+JSON, YAML = "application/json", "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+ACCEPTED = (JSON, YAML)
+
+
+def media_type(header: str) -> str:
+    """A Content-Type without its parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+def decode(body: bytes, kind: str) -> Any:
+    """The value that a body holds; `kind` is JSON or YAML. Raises ApiError (400)."""
+    try:
+        text = body.decode()
+        value = _read(text, kind)
+        left = [MAX_VALUES]
+        return _plain(value, MAX_DEPTH, left)
+    except UnicodeDecodeError as error:
+        raise status.bad_request(f"the body is not UTF-8: {error}") from error
+    except RecursionError as error:
+        raise status.bad_request("the body is nested too deeply") from error
+    except ValueError as error:
+        language = "yaml" if kind == YAML else "json"
+        raise status.bad_request(f"couldn't get version/kind; {language} parse error: {error}") from error
+
+
+def decode_object(body: bytes, kind: str) -> dict[str, Any]:
+    """The object that a body holds. Raises ApiError (400)."""
+    value = decode(body, kind)
+    if not isinstance(value, dict):
+        raise status.bad_request("couldn't get version/kind; json parse error: the body must be one JSON object")
+    return value
+
+
+def _read(text: str, kind: str) -> Any:
+    if kind == YAML and text.startswith("{"):  # mostly JSON under YAML's name, which is read far quicker
+        with contextlib.suppress(ValueError):
+            return _read(text, JSON)
+    return _yaml(text) if kind == YAML else json.loads(text, parse_constant=_not_json)
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(loader):  # type: ignore[misc, valid-type]
+        """Reads what JSON can say: moments stay text."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if not pair[0].endswith(":timestamp")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        _check_depth(yaml.parse(text, loader))
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _check_depth(events: Iterator[Any]) -> None:
+    """Refuse deep nesting before the document is put together: libyaml's composer would overflow the stack."""
+    depth = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if depth > MAX_DEPTH:
+            raise ValueError("the document is nested too deeply")
+
+
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
+    """A copy with text as keys and nothing that JSON cannot say."""
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        raise ValueError("the document is nested too deeply" if depth < 0 else "the document has too many values")
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > 64:
+            raise ValueError("a number is out of range")
+        return value
+    if isinstance(value, dict):
+        return {_key(key): _plain(each, depth - 1, left) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, depth - 1, left) for each in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    raise ValueError(f"a {type(value).__name__} is no JSON value")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, str):
+        return key if key.isascii() else key.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(key, int | float):
+        return str(key)
+    raise ValueError(f"a {type(key).__name__} cannot be a key")
+
+
+def _not_json(word: str) -> Any:
+    raise ValueError(f"invalid value {word}")

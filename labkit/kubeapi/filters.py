@@ -1,0 +1,234 @@
+"""The scheduler's filters: why a Pod may not run on a node, in kube-scheduler's words.
+
+One function a plugin, in the order in which kube-scheduler asks them; the first that says no speaks for the node. Knowledge:
+pkg/scheduler/framework/plugins of Kubernetes 1.36, and events recorded of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from labkit.kubeapi.matching import labels, node_selected, repelled, selects, wants_node
+from labkit.kubeapi.requests import added, amounts, host_ports, pod_requests
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class No:
+    """A filter's refusal; `helpless` says that removing other Pods could not help (UnschedulableAndUnresolvable)."""
+
+    reasons: tuple[str, ...]
+    helpless: bool = False
+
+
+@dataclass
+class NodeInfo:
+    """A node and the Pods that are on it and have not ended."""
+
+    node: Manifest
+    pods: list[Manifest] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.node["metadata"]["name"])
+
+    @cached_property
+    def allocatable(self) -> Counter[str]:
+        return amounts((self.node.get("status") or {}).get("allocatable"))
+
+    @cached_property
+    def requested(self) -> Counter[str]:
+        return added(pod_requests(p) for p in self.pods)
+
+
+@dataclass
+class World:
+    """What the scheduler knows: nodes with their Pods, claims by (namespace, name), volumes by name, namespaces by name."""
+
+    nodes: Sequence[NodeInfo]
+    claims: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
+    volumes: Mapping[str, Manifest] = field(default_factory=dict)
+    namespaces: Mapping[str, Manifest] = field(default_factory=dict)
+
+
+def world(nodes: Iterable[Manifest], pods: Iterable[Manifest], claims: Iterable[Manifest] = (), volumes: Iterable[Manifest] = (),
+          namespaces: Iterable[Manifest] = ()) -> World:  # fmt: skip
+    """A World of plain objects as the API holds them."""
+    infos = {node["metadata"]["name"]: NodeInfo(node) for node in nodes}
+    for pod in pods:
+        there = infos.get(pod["spec"].get("nodeName") or "")
+        if there and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            there.pods.append(pod)
+    return World(
+        list(infos.values()),
+        {(c["metadata"]["namespace"], c["metadata"]["name"]): c for c in claims},
+        {v["metadata"]["name"]: v for v in volumes},
+        {n["metadata"]["name"]: n for n in namespaces},
+    )
+
+
+def first_no(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    """The first refusal of this node, None where the Pod may run there. Raises ValueError for an amount that is none."""
+    return next((no for plugin in FILTERS if (no := plugin(pod, info, known))), None)
+
+
+def refused_for_all(pod: Manifest, known: World) -> str | None:
+    """What speaks against every node before any is looked at: a claim that is absent, going or not bound (VolumeBinding's
+    PreFilter)."""
+    unbound = False
+    for claim_name, claim in claims_of(pod, known):
+        if claim is None and claim_name in ephemeral_claims(pod):
+            return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{claim_name}"'
+        if claim is None:
+            return f'persistentvolumeclaim "{claim_name}" not found'
+        if (claim.get("status") or {}).get("phase") == "Lost":
+            volume = claim["spec"].get("volumeName", "")
+            return f'persistentvolumeclaim "{claim_name}" bound to non-existent persistentvolume "{volume}"'
+        if claim["metadata"].get("deletionTimestamp"):
+            return f'persistentvolumeclaim "{claim_name}" is being deleted'
+        unbound |= not is_bound(claim)
+    return "pod has unbound immediate PersistentVolumeClaims" if unbound else None
+
+
+def claims_of(pod: Manifest, known: World) -> list[tuple[str, Manifest | None]]:
+    """The claims that the Pod's volumes name, each with its object or None."""
+    volumes = pod["spec"].get("volumes") or []
+    names = [v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")]
+    names += ephemeral_claims(pod)
+    return [(name, known.claims.get((pod["metadata"]["namespace"], name))) for name in names]
+
+
+def ephemeral_claims(pod: Manifest) -> list[str]:
+    """The names of the claims that a controller would make for the Pod's ephemeral volumes."""
+    return [f"{pod['metadata']['name']}-{v['name']}" for v in pod["spec"].get("volumes") or [] if v.get("ephemeral")]
+
+
+def is_bound(claim: Manifest) -> bool:
+    """Bound as the scheduler sees it: a volume's name, and the binder's mark that both sides agree."""
+    return bool(claim["spec"].get("volumeName")) and (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def unschedulable(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    cordoned = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    if not (info.node.get("spec") or {}).get("unschedulable"):
+        return None
+    taint_alone = {"spec": {"taints": [cordoned]}}
+    return No(("node(s) were unschedulable",), helpless=True) if repelled(taint_alone, pod) else None
+
+
+def taints(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    return No(("node(s) had untolerated taint(s)",), helpless=True) if repelled(info.node, pod) else None
+
+
+def node_affinity(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    return None if wants_node(pod, info.node) else No(("node(s) didn't match Pod's node affinity/selector",), helpless=True)
+
+
+def ports(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    taken = [port for other in info.pods for port in host_ports(other)]
+    clash = any(ports_clash(want, have) for want in host_ports(pod) for have in taken)
+    return No(("node(s) didn't have free ports for the requested pod ports",)) if clash else None
+
+
+def ports_clash(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
+    everywhere = "0.0.0.0"
+    return one[1:] == other[1:] and (one[0] == other[0] or everywhere in (one[0], other[0]))
+
+
+def fits(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    """Requests against what Allocatable leaves: never against what is used, and never against Capacity."""
+    wanted, free = pod_requests(pod), info.allocatable - info.requested
+    reasons = ["Too many pods"] if len(info.pods) + 1 > info.allocatable["pods"] else []
+    lacking = [name for name, amount in wanted.items() if amount > 0 and amount > free[name]]
+    reasons += [f"Insufficient {name}" for name in lacking]
+    return No(tuple(reasons), any(wanted[name] > info.allocatable[name] for name in lacking)) if reasons else None
+
+
+def exclusive_claims(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    """ReadWriteOncePod: one Pod at a time."""
+    own = {name for name, claim in claims_of(pod, known) if claim and "ReadWriteOncePod" in claim["spec"].get("accessModes", [])}
+    others = (p for node in known.nodes for p in node.pods if p["metadata"]["namespace"] == pod["metadata"]["namespace"])
+    if own and any(own & {name for name, _ in claims_of(other, known)} for other in others):
+        return No(("node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",))
+    return None
+
+
+def bound_volumes(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    for _, claim in claims_of(pod, known):
+        volume = known.volumes.get(claim["spec"].get("volumeName", "")) if claim else None
+        if volume is None:
+            return No(("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",), helpless=True)
+        if not node_selected((volume["spec"].get("nodeAffinity") or {}).get("required"), info.node):
+            return No(("node(s) didn't match PersistentVolume's node affinity",), helpless=True)
+    return None
+
+
+def spread(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    """topologySpreadConstraints that say DoNotSchedule: skew is this domain's matching Pods against the emptiest's."""
+    for rule in pod["spec"].get("topologySpreadConstraints") or []:
+        if (rule.get("whenUnsatisfiable") or "DoNotSchedule") != "DoNotSchedule":
+            continue
+        key, words = rule["topologyKey"], "node(s) didn't match pod topology spread constraints"
+        if key not in labels(info.node):
+            return No((f"{words} (missing required label)",), helpless=True)
+        domains = [labels(n.node)[key] for n in known.nodes if key in labels(n.node) and wants_node(pod, n.node)]
+        counted: Counter[str] = Counter(dict.fromkeys(domains, 0))
+        for node in known.nodes:
+            if labels(node.node).get(key) in counted:
+                counted[labels(node.node)[key]] += sum(
+                    selects(rule.get("labelSelector"), labels(p)) and p["metadata"]["namespace"] == pod["metadata"]["namespace"]
+                    and not p["metadata"].get("deletionTimestamp") for p in node.pods
+                )  # fmt: skip
+        itself = int(selects(rule.get("labelSelector"), labels(pod)))
+        least = 0 if len(counted) < (rule.get("minDomains") or 1) else min(counted.values(), default=0)
+        if counted[labels(info.node)[key]] + itself - least > rule["maxSkew"]:
+            return No((words,))
+    return None
+
+
+def neighbours(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+    """Required Pod affinity and anti-affinity, the Pod's own and that of those which run."""
+    for term in pod_terms(pod, "podAffinity"):
+        key = term["topologyKey"]
+        alike = [n for n in known.nodes if any(chosen(term, pod, other, known) for other in n.pods)]
+        first_of_its_kind = not alike and chosen(term, pod, pod, known) and key in labels(info.node)
+        if not first_of_its_kind and not any(same_domain(n, info, key) for n in alike):
+            return No(("node(s) didn't match pod affinity rules",), helpless=True)
+    for term in pod_terms(pod, "podAntiAffinity"):
+        near = (p for n in known.nodes if same_domain(n, info, term["topologyKey"]) for p in n.pods)
+        if any(chosen(term, pod, other, known) for other in near):
+            return No(("node(s) didn't match pod anti-affinity rules",))
+    for node in known.nodes:
+        for other in node.pods:
+            for term in pod_terms(other, "podAntiAffinity"):
+                if same_domain(node, info, term["topologyKey"]) and chosen(term, other, pod, known):
+                    return No(("node(s) didn't satisfy existing pods anti-affinity rules",))
+    return None
+
+
+def pod_terms(pod: Manifest, kind: str) -> list[Manifest]:
+    return ((pod["spec"].get("affinity") or {}).get(kind) or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or []
+
+
+def chosen(term: Manifest, owner: Manifest, other: Manifest, known: World) -> bool:
+    """Whether an affinity term of `owner` means the Pod `other`: its namespace and its labels."""
+    namespace, by_labels = other["metadata"]["namespace"], term.get("namespaceSelector")
+    names = term.get("namespaces") or ([] if by_labels is not None else [owner["metadata"]["namespace"]])
+    of_namespace = labels(known.namespaces.get(namespace, {"metadata": {}}))
+    inside = namespace in names or (by_labels is not None and selects(by_labels, of_namespace))
+    return inside and selects(term.get("labelSelector"), labels(other))
+
+
+def same_domain(one: NodeInfo, other: NodeInfo, key: str) -> bool:
+    return key in labels(one.node) and labels(one.node)[key] == labels(other.node).get(key)
+
+
+FILTERS: tuple[Callable[[Manifest, NodeInfo, World], No | None], ...] = (
+    unschedulable, taints, node_affinity, ports, fits, exclusive_claims, bound_volumes, spread, neighbours,
+)  # fmt: skip
+"""kube-scheduler's default order. What only a cloud or a driver knows (zones, attach limits, devices) is not asked."""

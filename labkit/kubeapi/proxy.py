@@ -1,0 +1,140 @@
+"""Logs, exec, attach, port-forward and metrics: what only the kubelet can answer is passed on to it, byte for byte.
+
+The kubelet writes `kubelet.token` (0600) into the run directory and its port into its node's
+status.daemonEndpoints.kubeletEndpoint.Port; it speaks plain HTTP on 127.0.0.1 with `Authorization: Bearer TOKEN`, and has the
+real kubelet's paths and parameters: /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (input, output, error, tty = 1,
+command), /portForward/NAMESPACE/POD, and for `kubectl top` the metrics API's own paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpclient import TCPClient
+
+from labkit.kubeapi import status
+from labkit.kubeapi.store import Object, Store
+
+RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", "")
+"""Websocket protocols that the runtimes' streaming servers know. kubectl asks for v5 first and, refused, falls back to SPDY."""
+
+LOG_OPTIONS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+NOT_FORWARDED = {"authorization", "host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
+CHUNK = 65536
+
+
+def log_path(pod: Object, query: dict[str, list[str]]) -> str:
+    """The kubelet's path for a Pod's log. Raises ApiError (400)."""
+    _check_bound(pod)
+    container = _container(pod, query)
+    options = {key: query[key][-1] for key in LOG_OPTIONS if query.get(key)}
+    for key in ("sinceSeconds", "tailLines", "limitBytes"):
+        if key in options and not options[key].removeprefix("-").isdecimal():
+            raise status.bad_request(f'{key}: Invalid value: "{options[key]}": must be an integer')
+    return f"/containerLogs/{_of(pod)}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
+
+
+def stream_path(pod: Object, what: str, query: dict[str, list[str]]) -> str:
+    """The kubelet's path for exec, attach or portforward. Raises ApiError (400)."""
+    _check_bound(pod)
+    if what == "portforward":
+        ports = [("port", port) for given in query.get("ports", []) for port in given.split(",")]
+        if bad := [port for _, port in ports if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536)]:
+            raise status.bad_request(f"ports: Invalid value: {bad[0][:20]!r}: must be between 1 and 65535")
+        return f"/portForward/{_of(pod)}" + (f"?{urlencode(ports)}" if ports else "")
+    phase = (pod.get("status") or {}).get("phase")
+    if phase in ("Succeeded", "Failed"):
+        raise status.bad_request(f"cannot {what} into a container in a completed pod; current phase is {phase}")
+    container = _container(pod, query)
+    options = [(theirs, "1") for ours, theirs in STREAMS.items() if query.get(ours, [""])[-1] in ("true", "1")]
+    if not any(name in ("input", "output", "error") for name, _ in options):
+        raise status.bad_request("you must specify at least 1 of stdin, stdout, stderr")
+    if what == "exec":
+        if not query.get("command"):
+            raise status.bad_request("you must specify at least one command for the container")
+        options += [("command", word) for word in query["command"]]
+    return f"/{what}/{_of(pod)}/{quote(container)}?{urlencode(options)}"
+
+
+def check_protocols(headers: HTTPHeaders) -> None:
+    """Refuse an upgrade that the runtime would not understand. Raises ApiError (400)."""
+    upgrade = headers.get("Upgrade", "").lower()
+    if not upgrade:
+        raise status.bad_request("Upgrade request required")
+    if upgrade == "websocket":
+        offered = [word.strip() for word in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if not any(word in RUNTIME_SPEAKS for word in offered):
+            raise status.bad_request(f"unable to upgrade: the runtime does not speak {', '.join(offered)}; use SPDY/3.1")
+
+
+async def connect(store: Store, run: Path, node: str) -> tuple[IOStream, str]:
+    """A connection to a node's kubelet, and its token. Raises ApiError (404, 503)."""
+    entry = store.get("nodes", "", node)
+    if entry is None:
+        raise status.not_found("nodes", node)
+    endpoint = ((entry.obj.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+    try:
+        token = (run / "kubelet.token").read_text().strip()
+        stream = await TCPClient().connect("127.0.0.1", int(endpoint.get("Port") or 0), timeout=5)
+    except (OSError, StreamClosedError, TimeoutError) as error:
+        words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
+        raise status.unavailable(words) from error
+    return stream, token
+
+
+def request(method: str, path: str, token: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
+    """The head of the request to the kubelet."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {token}"]
+    lines += ["Connection: Upgrade" if upgrade else "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers if name.lower() not in NOT_FORWARDED]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+async def relay(client: IOStream, kubelet: IOStream) -> None:
+    """Pass on what either side sends until one of them is done with it."""
+    tasks = [asyncio.ensure_future(_copy(client, kubelet)), asyncio.ensure_future(_copy(kubelet, client))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        kubelet.close()
+        client.close()
+
+
+async def _copy(source: IOStream, sink: IOStream) -> None:
+    try:
+        while True:
+            await sink.write(await source.read_bytes(CHUNK, partial=True))
+    except StreamClosedError:
+        return
+
+
+def _check_bound(pod: Object) -> None:
+    if not pod["spec"].get("nodeName"):
+        raise status.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
+
+
+def _of(pod: Object) -> str:
+    return f"{quote(pod['metadata']['namespace'])}/{quote(pod['metadata']['name'])}"
+
+
+def _container(pod: Object, query: dict[str, list[str]]) -> str:
+    name, spec = pod["metadata"]["name"], pod["spec"]
+    everyone = [c["name"] for key in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(key) or []]
+    asked = query.get("container", [""])[-1]
+    if asked:
+        if asked not in everyone:
+            raise status.bad_request(f"container {asked} is not valid for pod {name}")
+        return asked
+    if len(spec["containers"]) == 1 and len(everyone) == 1:
+        return str(everyone[0])
+    chosen, starting = ([c["name"] for c in spec.get(key) or []] for key in ("containers", "initContainers"))
+    words = f"a container name must be specified for pod {name}, choose one of: [{' '.join(chosen)}]"
+    raise status.bad_request(words + (f" or one of the init containers: [{' '.join(starting)}]" if starting else ""))

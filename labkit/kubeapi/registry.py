@@ -1,0 +1,112 @@
+"""The resources that this API serves, and what may be asked of each.
+
+Short names, categories and selectable fields are those of kube-apiserver (pkg/registry, `GetAttrs` of each resource).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object. `fields` are the field selectors beyond metadata.name and metadata.namespace; `counted` says that
+    metadata.generation follows the spec."""
+
+    plural: str
+    kind: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    short: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    counted: bool = False
+
+    @property
+    def singular(self) -> str:
+        return self.kind.lower()
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def has_status(self) -> bool:
+        return "status" in self.subresources
+
+
+@dataclass(frozen=True)
+class Subresource:
+    """How discovery announces what lies below an object: its kind ("" for the object's own) and verbs."""
+
+    kind: str
+    verbs: tuple[str, ...]
+
+
+STREAM = ("create", "get")
+SUBRESOURCES = {
+    "status": Subresource("", ("get", "patch", "update")),
+    "binding": Subresource("Binding", ("create",)),
+    "log": Subresource("Pod", ("get",)),
+    "exec": Subresource("PodExecOptions", STREAM),
+    "attach": Subresource("PodAttachOptions", STREAM),
+    "portforward": Subresource("PodPortForwardOptions", STREAM),
+}
+
+EVENT_FIELDS = (
+    *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
+    "reason", "reportingComponent", "source", "type",
+)  # fmt: skip
+POD_FIELDS = (
+    "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+    "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+)  # fmt: skip
+
+RESOURCES = (
+    Resource("configmaps", "ConfigMap", short=("cm",)),
+    Resource("events", "Event", short=("ev",), fields=EVENT_FIELDS),
+    Resource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",), fields=("status.phase",)),
+    Resource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",), fields=("spec.unschedulable",)),
+    Resource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",)),
+    Resource("persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), subresources=("status",)),
+    Resource("pods", "Pod", short=("po",), categories=("all",), fields=POD_FIELDS, counted=True,
+             subresources=("status", "binding", "log", "exec", "attach", "portforward")),
+    Resource("secrets", "Secret", fields=("type",)),
+    Resource("serviceaccounts", "ServiceAccount", short=("sa",)),
+    Resource("leases", "Lease", group="coordination.k8s.io"),
+)  # fmt: skip
+BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
+
+METRICS = "metrics.k8s.io"
+"""The group that the kubelet answers: `kubectl top` reads it."""
+
+
+def find(group: str, version: str, plural: str) -> Resource | None:
+    """The resource served under that group, version and plural name."""
+    resource = BY_PLURAL.get(plural)
+    return resource if resource and (resource.group, resource.version) == (group, version) else None
+
+
+def groups() -> Iterator[tuple[str, str]]:
+    """Each named group with its version."""
+    yield from dict.fromkeys((resource.group, resource.version) for resource in RESOURCES if resource.group)
+
+
+def field(resource: Resource, obj: dict[str, Any], path: str) -> str:
+    """The value that a field selector compares: text, empty where the object has none."""
+    if resource.plural == "events" and path == "source":
+        return str((obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "")
+    if path == "status.podIPs":
+        return ",".join(str(address.get("ip", "")) for address in (obj.get("status") or {}).get("podIPs") or [])
+    value: Any = obj
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    if path in ("spec.hostNetwork", "spec.unschedulable"):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

@@ -1,0 +1,146 @@
+"""The scheduler: every Pod without a node gets one, or is told why not, within milliseconds of whatever may have changed that.
+
+It runs in the API's process and reads its store. The decision itself is `placement.place`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from labkit.kubeapi import filters
+from labkit.kubeapi.placement import Assigned, Manifest, place
+from labkit.kubeapi.recorder import Recorder, with_condition
+from labkit.kubeapi.requests import pod_requests
+from labkit.kubeapi.rest import Api
+from labkit.kubeapi.status import ApiError
+from labkit.kubeapi.store import Change
+
+log = logging.getLogger("kubeapi")
+
+NAME = "default-scheduler"
+AGAIN_AFTER_S = 300.0
+"""A Pod that stays unschedulable is said to be so again after this time (kube-scheduler's podMaxInUnschedulablePodsDuration)."""
+LISTENED_TO = ("pods", "nodes", "persistentvolumeclaims", "persistentvolumes")
+GATED = "Scheduling is blocked due to non-empty scheduling gates"
+
+
+class Scheduler:
+    """Listens to the store; a change that could let a Pod fit wakes `run`."""
+
+    def __init__(self, api: Api) -> None:
+        self.api, self.store, self.wake = api, api.store, asyncio.Event()
+        self.recorder = Recorder(api.store, NAME)
+        self.said: dict[str, tuple[str, float]] = {}
+        self.ends = [self.store.subscribe(resource, self.hear) for resource in LISTENED_TO]
+
+    def hear(self, change: Change) -> None:
+        if change.resource == "pods" and change.type == "DELETED":
+            self.said.pop(change.entry.obj["metadata"].get("uid", ""), None)
+        if matters(change):
+            self.wake.set()
+
+    async def run(self) -> None:
+        """Schedule for ever: at once after each change that matters, and now and then without one."""
+        self.wake.set()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), AGAIN_AFTER_S)
+            self.wake.clear()
+            try:
+                self.schedule_all()
+            except ApiError as error:  # a disk that is full now may have room later
+                log.warning("the scheduler could not write: %s", error)
+                asyncio.get_running_loop().call_later(1.0, self.wake.set)
+
+    def schedule_all(self) -> None:
+        """One look at every Pod that waits, the more important first, then the older."""
+        waiting = [pod for pod in self.objects("pods") if waits(pod)]
+        if not waiting:
+            return
+        names = ("nodes", "pods", "persistentvolumeclaims", "persistentvolumes", "namespaces")
+        known = filters.world(*(self.objects(name) for name in names))
+        for pod in sorted(waiting, key=lambda p: (-p["spec"].get("priority", 0), int(p["metadata"]["resourceVersion"]))):
+            if pod["spec"].get("schedulingGates"):
+                self.tell(pod, "SchedulingGated", GATED)
+                continue
+            decision = place(pod, known)
+            if isinstance(decision, Assigned):
+                self.bind(pod, decision.node)
+                there = next(info for info in known.nodes if info.name == decision.node)
+                there.pods.append(pod)
+                there.requested.update(pod_requests(pod))
+            else:
+                self.tell(pod, "Unschedulable", decision.message)
+
+    def objects(self, resource: str) -> list[Any]:
+        return [entry.obj for _, entry in self.store.list(resource)]
+
+    def bind(self, pod: Manifest, node: str) -> None:
+        meta = pod["metadata"]
+        self.api.bind(meta["namespace"], meta["name"], {"target": {"kind": "Node", "name": node}})
+        message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"
+        self.recorder.event(pod, "Pod", "Normal", "Scheduled", message, action="Binding")
+
+    def tell(self, pod: Manifest, reason: str, message: str) -> None:
+        """Condition and event, only where they are news or the last ones are old."""
+        uid, now = pod["metadata"]["uid"], time.monotonic()
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        there: Manifest = next((c for c in conditions if c.get("type") == "PodScheduled"), {})
+        known = (there.get("reason"), there.get("message")) == (reason, message)
+        said = self.said.setdefault(uid, (message, now)) if known else ("", 0.0)
+        if known and (now - said[1] < AGAIN_AFTER_S or reason == "SchedulingGated"):
+            return
+        self.said[uid] = (message, now)
+        if not known:
+            self.store.put("pods", with_condition(pod, "PodScheduled", "False", reason, message, **observed(pod)))
+        if reason != "SchedulingGated":
+            self.recorder.event(pod, "Pod", "Warning", "FailedScheduling", message, action="Scheduling")
+
+
+async def run(api: Api) -> None:
+    """Schedule the Pods of an API for ever."""
+    scheduler = Scheduler(api)
+    try:
+        await scheduler.run()
+    finally:
+        for end in scheduler.ends:
+            end()
+
+
+def waits(pod: Manifest) -> bool:
+    """A Pod that is this scheduler's business: no node yet, not going, not another scheduler's."""
+    spec = pod["spec"]
+    return (
+        not spec.get("nodeName")
+        and not pod["metadata"].get("deletionTimestamp")
+        and (spec.get("schedulerName") or NAME) == NAME
+        and not ended(pod)
+    )
+
+
+def matters(change: Change) -> bool:
+    """Whether a change could alter a decision. What the kubelet writes into statuses all the time mostly cannot."""
+    before = change.before.obj if change.before else None
+    if before is None or change.type != "MODIFIED":
+        return True
+    after = change.entry.obj
+    if before.get("spec") != after.get("spec") or before["metadata"].get("labels") != after["metadata"].get("labels"):
+        return not (change.resource == "pods" and waits(before) and not waits(after))
+    if change.resource == "pods":
+        return ended(after) and not ended(before)
+    if change.resource == "nodes":
+        return bool((before.get("status") or {}).get("allocatable") != (after.get("status") or {}).get("allocatable"))
+    return bool(before.get("status") != after.get("status"))
+
+
+def ended(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def observed(pod: Manifest) -> dict[str, Any]:
+    generation = pod["metadata"].get("generation")
+    return {"lastProbeTime": None, **({"observedGeneration": generation} if generation else {})}

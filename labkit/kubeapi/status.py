@@ -1,0 +1,135 @@
+"""Refusals as Kubernetes words them: an exception that is a `Status` of the API.
+
+Wording and fields are those of apimachinery's api/errors package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class Cause(Protocol):
+    """One reason why an object is refused, as `validation.Cause` has it."""
+
+    @property
+    def field(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+class ApiError(Exception):
+    """An answer other than success. `body()` is the Status object that the client gets with HTTP code `code`."""
+
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.message, self.details = code, reason, message, details
+
+    def body(self) -> dict[str, Any]:
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
+        return status | {"reason": self.reason} | ({"details": self.details} if self.details else {}) | {"code": self.code}
+
+
+def success(details: dict[str, Any] | None = None, code: int | None = None) -> dict[str, Any]:
+    """The Status of a deletion or binding that was done."""
+    status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    return status | ({"details": details} if details else {}) | ({"code": code} if code else {})
+
+
+def _about(plural: str, group: str, name: str) -> dict[str, Any]:
+    return {"name": name} | ({"group": group} if group else {}) | {"kind": plural}
+
+
+def _qualified(plural: str, group: str) -> str:
+    return f"{plural}.{group}" if group else plural
+
+
+def not_found(plural: str, name: str, group: str = "") -> ApiError:
+    return ApiError(404, "NotFound", f'{_qualified(plural, group)} "{name}" not found', _about(plural, group, name))
+
+
+def not_served() -> ApiError:
+    """The path leads nowhere: kubectl prints these words as they are."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def method_not_allowed(message: str = "the server does not allow this method on the requested resource") -> ApiError:
+    return ApiError(405, "MethodNotAllowed", message, {})
+
+
+def already_exists(plural: str, name: str, group: str = "") -> ApiError:
+    return ApiError(409, "AlreadyExists", f'{_qualified(plural, group)} "{name}" already exists', _about(plural, group, name))
+
+
+STALE = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(plural: str, name: str, why: str = STALE, group: str = "") -> ApiError:
+    message = f'Operation cannot be fulfilled on {_qualified(plural, group)} "{name}": {why}'
+    return ApiError(409, "Conflict", message, _about(plural, group, name))
+
+
+def apply_conflict(message: str, causes: Sequence[dict[str, str]]) -> ApiError:
+    """Server-side apply met fields of other managers; `causes` name them."""
+    return ApiError(409, "Conflict", message, {"causes": list(causes)})
+
+
+def forbidden(plural: str, name: str, why: str, group: str = "") -> ApiError:
+    return ApiError(403, "Forbidden", f'{_qualified(plural, group)} "{name}" is forbidden: {why}', _about(plural, group, name))
+
+
+def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> ApiError:
+    """The object breaks the rules of its kind; one cause is said plainly, several in brackets."""
+    said = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
+    words = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+    listed = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
+    qualified = f"{kind}.{group}" if group else kind
+    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {words}', {**_about(kind, group, name), "causes": listed})
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def unprocessable(message: str) -> ApiError:
+    """A patch that is well formed and cannot be carried out on this object."""
+    return ApiError(422, "Invalid", message, {})
+
+
+def unauthorized() -> ApiError:
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
+
+
+def unsupported_media_type(given: str, accepted: Sequence[str]) -> ApiError:
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    return ApiError(415, "UnsupportedMediaType", message if given else "the request has no Content-Type", {})
+
+
+def not_acceptable(accepted: Sequence[str]) -> ApiError:
+    message = f"only the following media types are accepted: {', '.join(accepted)}"
+    return ApiError(406, "NotAcceptable", message, {})
+
+
+def expired(message: str) -> ApiError:
+    """What the client asks for has left the history: it has to list anew."""
+    return ApiError(410, "Expired", message)
+
+
+def too_old(asked: int, oldest: int) -> ApiError:
+    return expired(f"too old resource version: {asked} ({oldest})")
+
+
+def from_the_future(asked: int, current: int) -> ApiError:
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    details = {"causes": causes, "retryAfterSeconds": 1}
+    return ApiError(504, "Timeout", f"Timeout: Too large resource version: {asked}, current: {current}", details)
+
+
+def unavailable(message: str) -> ApiError:
+    return ApiError(503, "ServiceUnavailable", message, {"retryAfterSeconds": 1})

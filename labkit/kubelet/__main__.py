@@ -1,0 +1,137 @@
+"""`python -m labkit.kubelet`: the lab kubelet as a process of its own, until SIGTERM. Pods run on when it ends."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from labkit.cri import CriClient, CriError, Machine
+from labkit.kubelet import machine as node_machine
+from labkit.kubelet.api import Api
+from labkit.kubelet.backoff import Backoff
+from labkit.kubelet.cgroups import Cgroups
+from labkit.kubelet.configuration import Configuration, node_dns
+from labkit.kubelet.events import Recorder
+from labkit.kubelet.health import RuntimeState
+from labkit.kubelet.housekeeping import Housekeeping
+from labkit.kubelet.images import Images, Pulled
+from labkit.kubelet.kubelet import Kubelet
+from labkit.kubelet.node_status import NodeFacts, NodeStatus
+from labkit.kubelet.objects import Objects
+from labkit.kubelet.pleg import Pleg
+from labkit.kubelet.probes import Prober
+from labkit.kubelet.runtime import Runtime
+from labkit.kubelet.server import Server
+from labkit.kubelet.sync import PodSync
+from labkit.kubelet.volumes import Volumes
+from labkit.kubelet.writer import StatusWriter
+
+BACKOFF_S, BACKOFF_LONGEST_S = 10.0, 300.0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m labkit.kubelet", description="The lab kubelet: runs the Pods that a Kubernetes API binds to this node."
+    )
+    parser.add_argument("--kubeconfig", type=Path, required=True, help="file that says how to reach the API")
+    parser.add_argument("--endpoint", required=True, help="unix:///path of the runtime's CRI socket")
+    parser.add_argument("--node-name", default="sim-worker")
+    parser.add_argument("--root", type=Path, required=True, help="directory for Pods' volumes and files")
+    parser.add_argument("--logs", type=Path, required=True, help="directory for containers' logs")
+    parser.add_argument("--run", type=Path, required=True, help="directory for files of this run")
+    parser.add_argument("--host-paths", type=Path, help="where hostPath volumes may lie (default: ROOT/../hostpath)")
+    parser.add_argument("--cgroup-root", default="/labkit", help="cgroup below which Pods' cgroups are made")
+    parser.add_argument("--host-ip", default="127.0.0.1", help="the node's address, as Pods reach it")
+    parser.add_argument(
+        "--time-scale", type=float, default=1.0, help="factor for back-offs, for lessons in a hurry: 0.1 makes ten seconds one"
+    )
+    return parser.parse_args(arguments)
+
+
+def build(options: argparse.Namespace) -> Kubelet:
+    """Everything put together, nothing started but the threads that wait for work. The one place where the CriClient is made."""
+    machine, scale = Machine.here(), options.time_scale
+    cri = CriClient(options.endpoint)
+    api = Api(options.kubeconfig)
+    host_paths = options.host_paths or options.root.parent / "hostpath"
+    for directory in (options.root, options.logs, options.run, host_paths):
+        directory.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(api, "kubelet", options.node_name)
+    objects = Objects(api)
+    volumes = Volumes(options.root, objects, api, machine, (host_paths,))
+    cgroups = Cgroups(options.cgroup_root, machine)
+    configuration = Configuration(
+        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, node_dns()
+    )
+    pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid))
+    state = RuntimeState(cri, pleg.errors)
+    sync = PodSync(
+        cri=cri,
+        runtime=Runtime(cri),
+        state=state,
+        recorder=recorder,
+        writer=StatusWriter(api, lambda uid: kubelet.removed(uid)),
+        prober=Prober(cri, lambda uid: kubelet.probing(uid), recorder.pod_event, lambda uid: kubelet.wants(uid)),
+        images=Images(cri, Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale), Pulled(options.root / "pulled-images.json")),
+        objects=objects,
+        volumes=volumes,
+        cgroups=cgroups,
+        configuration=configuration,
+        crashes=Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale),
+        host_ip=options.host_ip,
+        time_scale=scale,
+    )
+    server = Server(cri, options.run, options.node_name, lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*pod)))
+    facts = NodeFacts(options.node_name, options.host_ip, server.port, options.root)
+    node = {
+        "labels": node_machine.labels(options.node_name),
+        "allocatable": node_machine.Capacity.here(options.root).as_allocatable(facts.reserved),
+    }
+    kubelet = Kubelet(options.node_name, api, sync, pleg, Housekeeping(cri, configuration, volumes, cgroups), node)
+    NodeStatus(api, cri, facts, state, recorder).start()
+    server.start()
+    return kubelet
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    if not 0 < options.time_scale <= 10:
+        print(f"--time-scale {options.time_scale} is out of range.\nGive a number up to 10, e.g. 0.1.", file=sys.stderr)
+        return 2
+    options.root.mkdir(parents=True, exist_ok=True)
+    lock = (options.root / "kubelet.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"Another kubelet runs with --root {options.root}.\nStop it first, or give this one another root.", file=sys.stderr)
+        return 1
+    try:
+        kubelet = build(options)
+    except CriError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.time_scale != 1.0:
+        node = {"kind": "Node", "name": options.node_name, "uid": options.node_name}
+        words = f"back-offs are multiplied by {options.time_scale}: no real kubelet does that"
+        kubelet.pods_sync.recorder.event(node, "Warning", "TimeScale", words)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    threading.Thread(target=kubelet.run, name="kubelet", daemon=True).start()
+    ended.wait()
+    kubelet.pods_sync.recorder.flush(1.0)
+    return 0
+
+
+if __name__ == "__main__":
+    import os
+
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # threads that wait in the runtime must not hold the process

@@ -1,0 +1,83 @@
+"""Files of a ConfigMap, Secret or downwardAPI volume, changed all at once as a container sees them.
+
+The files lie in a directory with a timestamp for a name; the link `..data` points to it, and each name in the volume is a link
+through `..data`. Renaming `..data` changes every file in one step. Knowledge: kubernetes' pkg/volume/util/atomic_writer.go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = "..data"
+
+
+@dataclass(frozen=True)
+class File:
+    data: bytes
+    mode: int
+
+
+def write_files(volume: Path, files: Mapping[str, File], group: int | None = None) -> bool:
+    """Make `volume` hold exactly `files` (relative path → File); whether anything changed. Raises OSError, ValueError."""
+    for path in files:
+        check_path(path)
+    volume.mkdir(parents=True, exist_ok=True)
+    now = volume / DATA
+    old = os.readlink(now) if now.is_symlink() else ""
+    if old and held(volume / old) == {path: (file.data, file.mode & 0o777) for path, file in files.items()}:
+        _link(volume, files)
+        return False
+    made = Path(tempfile.mkdtemp(prefix=time.strftime("..%Y_%m_%d_%H_%M_%S."), dir=volume))
+    made.chmod(0o755)
+    for path, file in files.items():
+        target = made / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.data)
+        if group is not None:
+            os.chown(target, -1, group)
+        target.chmod(file.mode)
+    staged = volume / "..data_tmp"
+    with contextlib.suppress(FileNotFoundError):
+        staged.unlink()
+    staged.symlink_to(made.name)
+    staged.rename(now)
+    _link(volume, files)
+    if old:
+        shutil.rmtree(volume / old, ignore_errors=True)
+    return True
+
+
+def check_path(path: str) -> None:
+    """Refuse what would lie outside of the volume. Raises ValueError."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or ".." in parts or parts[0].startswith("..") or len(path) > 4096 or "\0" in path:
+        raise ValueError(f"invalid path: {path!r} must be relative, must not contain or start with '..'")
+
+
+def held(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """What the files below a directory hold, by relative path."""
+    found = {}
+    for root, _, names in os.walk(directory):
+        for name in names:
+            file = Path(root, name)
+            found[str(file.relative_to(directory))] = (file.read_bytes(), file.stat().st_mode & 0o777)
+    return found
+
+
+def _link(volume: Path, files: Mapping[str, File]) -> None:
+    """One link in the volume for each first part of a path, none for what is no longer there."""
+    wanted = {path.split("/")[0] for path in files}
+    for entry in os.scandir(volume):
+        if not entry.name.startswith("..") and entry.name not in wanted:
+            os.unlink(entry.path)
+    for name in wanted:
+        link = volume / name
+        if not link.is_symlink():
+            link.symlink_to(f"{DATA}/{name}")

@@ -1,0 +1,158 @@
+"""The Pods' cgroups below the kubelet's root: one for each QoS class and each Pod, with the Pod's limits. cgroup v1 and v2.
+
+Knowledge: kubelet's cm/pod_container_manager_linux.go, cm/qos_container_manager_linux.go, cm/helpers_linux.go; man 7 cgroups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.cri.resources import Machine, cgroup_parent, pod_limits, qos_of
+
+REMOVE_WITHIN_S = 5.0
+V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma")
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`."""
+
+    root: str
+    machine: Machine
+    mount: Path = Path("/sys/fs/cgroup")
+
+    def name(self, pod: Mapping[str, Any]) -> str:
+        """The Pod's cgroup as the kubelet names it in messages: [kubepods burstable podUID]."""
+        return f"[{' '.join(cgroup_parent(pod).strip('/').split('/'))}]"
+
+    def make(self, pod: Mapping[str, Any]) -> None:
+        """Make the Pod's cgroup and set its limits. Raises OSError."""
+        parent, resources = cgroup_parent(pod, self.root), pod_limits(pod, self.machine)
+        if self.machine.cgroup_version == 2:
+            self._make_v2(parent, pod, resources)
+        else:
+            self._make_v1(parent, pod, resources)
+
+    def remove(self, uid: str) -> bool:
+        """Remove a Pod's cgroup; whether it is gone. A process that is still in it, left by a runtime whose client died in the
+        middle of a call, is killed (pod_container_manager_linux.go, Destroy)."""
+        tops = [base / self.root.strip("/") / "kubepods" for base in self._bases()]
+        left = [top / qos / f"pod{uid}" for top in tops for qos in ("", "burstable", "besteffort")]
+        end = time.monotonic() + REMOVE_WITHIN_S
+        while left := [directory for directory in left if not remove_tree(directory)]:
+            if time.monotonic() > end:
+                return False
+            for directory in left:
+                kill_all(directory)
+            time.sleep(0.05)
+        return True
+
+    def memory_limit(self, pod: Mapping[str, Any]) -> int | None:
+        """Bytes; None where the kernel names no limit (cgroup v2's "max") or there is no such cgroup."""
+        path = cgroup_parent(pod, self.root).lstrip("/")
+        file = self.mount / path / "memory.max" if self.machine.cgroup_version == 2 else (
+            self.mount / "memory" / path / "memory.limit_in_bytes"
+        )
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            return None
+        return int(text) if text.isdigit() else None
+
+    def _bases(self) -> list[Path]:
+        """The root directory of each hierarchy."""
+        if self.machine.cgroup_version == 2:
+            return [self.mount]
+        return [path for path in self.mount.iterdir() if path.is_dir() and not path.is_symlink()]
+
+    def _make_v1(self, parent: str, pod: Mapping[str, Any], resources: Any) -> None:
+        for base in self._bases():
+            directory = base / parent.lstrip("/")
+            directory.mkdir(parents=True, exist_ok=True)
+            if base.name == "cpuset":
+                inherit_cpuset(base, directory)
+        here = self.mount / "cpu" / parent.lstrip("/")
+        if here.is_dir():
+            write(here / "cpu.shares", resources.cpu_shares)
+            if resources.cpu_quota > 0:
+                write(here / "cpu.cfs_period_us", resources.cpu_period)
+                write(here / "cpu.cfs_quota_us", resources.cpu_quota)
+            if qos_of(pod) == "BestEffort":
+                write(here.parent / "cpu.shares", 2)
+        memory = self.mount / "memory" / parent.lstrip("/")
+        if memory.is_dir() and resources.memory_limit_in_bytes > 0:
+            write(memory / "memory.limit_in_bytes", resources.memory_limit_in_bytes)
+
+    def _make_v2(self, parent: str, pod: Mapping[str, Any], resources: Any) -> None:
+        directory = self.mount
+        for part in parent.strip("/").split("/"):
+            enable_controllers(directory)
+            directory /= part
+            directory.mkdir(exist_ok=True)
+        enable_controllers(directory)
+        write(directory / "cpu.weight", weight(resources.cpu_shares))
+        if resources.cpu_quota > 0:
+            write(directory / "cpu.max", f"{resources.cpu_quota} {resources.cpu_period}")
+        if resources.memory_limit_in_bytes > 0:
+            write(directory / "memory.max", resources.memory_limit_in_bytes)
+
+
+def weight(shares: int) -> int:
+    """cgroup v2's cpu.weight for v1's cpu.shares: [2, 262144] onto [1, 10000], in a straight line as the kubelet has it."""
+    return 1 + (shares - 2) * 9999 // 262142
+
+
+def enable_controllers(directory: Path) -> None:
+    """Let the children of a cgroup v2 directory have every controller that the kubelet uses and the kernel has here."""
+    there = (directory / "cgroup.controllers").read_text().split()
+    on = (directory / "cgroup.subtree_control").read_text().split()
+    for name in there:
+        if name in V2_CONTROLLERS and name not in on:
+            with contextlib.suppress(OSError):
+                (directory / "cgroup.subtree_control").write_text(f"+{name}")
+
+
+def inherit_cpuset(base: Path, directory: Path) -> None:
+    """A new cpuset cgroup has no CPU and no memory node, and nothing can run in it: take the parent's (man 7 cpuset)."""
+    path = base
+    for part in directory.relative_to(base).parts:
+        parent, path = path, path / part
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if not (path / file).read_text().strip():
+                write(path / file, (parent / file).read_text().strip())
+
+
+def write(file: Path, value: object) -> None:
+    file.write_text(str(value))
+
+
+def kill_all(directory: Path) -> None:
+    """SIGKILL for every process in a cgroup and those below it."""
+    for path, _, _ in os.walk(directory):
+        with contextlib.suppress(OSError):
+            for pid in Path(path, "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def remove_tree(directory: Path) -> bool:
+    """Remove a cgroup and those below it; whether it is gone. One that a process is still in stays."""
+    try:
+        below = [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+        if [path for path in below if not remove_tree(Path(path))]:
+            return False
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True

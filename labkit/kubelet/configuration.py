@@ -1,0 +1,179 @@
+"""What a container is created with: CRI's ContainerConfig, and the files on the node that its mounts name.
+
+Knowledge: kubelet_pods.go (GenerateRunContainerOptions, makeMounts, ensureHostsFile), kuberuntime_container.go.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CreateContainerConfigError, Machine, container_config, sandbox_config
+from labkit.cri.environment import expand
+from labkit.kubelet import subpaths
+from labkit.kubelet.api import ApiError
+from labkit.kubelet.images import Image
+from labkit.kubelet.objects import Objects
+from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
+
+HOSTS = """\
+# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+{ip}\t{hostname}
+"""
+HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
+MARK = "labkit-kubelet"
+ALIASES = "\n# Entries added by HostAliases.\n"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Makes configs for one node. `root` is the kubelet's directory, `logs` the one of logs, `dns` what dnsPolicy stands for."""
+
+    root: Path
+    logs: Path
+    cgroup_root: str
+    host_ip: str
+    machine: Machine
+    objects: Objects
+    volumes: Volumes
+    dns: Mapping[str, Sequence[str]] | None = None
+
+    def sandbox(self, pod: Mapping[str, Any], attempt: int, seen: str) -> Any:
+        """The PodSandboxConfig; its log directory is made. Raises OSError."""
+        config = sandbox_config(
+            pod,
+            attempt=attempt,
+            cgroup_root=self.cgroup_root,
+            dns=self.dns,
+            log_root=str(self.logs),
+            seen=seen,
+            machine=self.machine,
+        )
+        Path(config.log_directory).mkdir(parents=True, exist_ok=True)
+        return config
+
+    def container(
+        self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: Image, ips: Sequence[str]
+    ) -> Any:
+        """The ContainerConfig; its files and directories are made. Raises CreateContainerConfigError."""
+        name = container["name"]
+        try:
+            named = self.objects.of_environment(pod, container)
+            config = container_config(
+                pod,
+                name,
+                attempt=attempt,
+                image_ref=image.ref,
+                image_user=image.user,
+                pod_ip=ips,
+                host_ip=self.host_ip,
+                kubelet_root=str(self.root),
+                machine=self.machine,
+                configmaps=named["configmaps"],
+                secrets=named["secrets"],
+            )
+            self._sub_paths(pod, container, config)
+            self._files(pod, container, config, ips)
+        except (ApiError, OSError) as error:
+            raise CreateContainerConfigError(str(error)) from None
+        return config
+
+    def make_directories(self, pod: Mapping[str, Any]) -> None:
+        """The Pod's directory, as the kubelet has it. Raises OSError."""
+        for name in ("volumes", "plugins", "containers"):
+            (self.root / "pods" / pod["metadata"]["uid"] / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def mark(self, uid: str) -> None:
+        """Note that the Pod is this kubelet's: Pods made by hand beside it have no such note. Raises OSError."""
+        note = self.root / "pods" / uid / MARK
+        note.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        note.touch()
+
+    def marked(self, uid: str) -> bool:
+        return (self.root / "pods" / uid / MARK).exists()
+
+    def remove_logs(self, pod: Mapping[str, Any]) -> None:
+        metadata = pod["metadata"]
+        shutil.rmtree(self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}", ignore_errors=True)
+
+    def _files(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any, ips: Sequence[str]) -> None:
+        directory = self.root / "pods" / pod["metadata"]["uid"]
+        for mount in config.mounts:
+            if mount.host_path == str(directory / "etc-hosts"):
+                Path(mount.host_path).write_text(hosts_file(pod, ips))
+            elif mount.host_path.startswith(f"{directory}/containers/{container['name']}/"):
+                Path(mount.host_path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+                Path(mount.host_path).touch(mode=0o666)
+                Path(mount.host_path).chmod(0o666)
+        for mount, wanted in zip(config.mounts, container.get("volumeMounts", ()), strict=False):
+            if self._is_read_only(pod, wanted["name"]):
+                mount.readonly = True
+
+    def _is_read_only(self, pod: Mapping[str, Any], name: str) -> bool:
+        """Whether a volume is one of the machine's own files, which a Pod of a lab may only read."""
+        volume = next(v for v in pod["spec"]["volumes"] if v["name"] == name)
+        if kind_of(volume) != "hostPath":
+            return False
+        real = Path(os.path.realpath(volume["hostPath"]["path"]))
+        return any(real == base or base in real.parents for base in map(Path, READ_ONLY_HOST_PATHS))
+
+    def _sub_paths(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
+        """Put what is safely mounted in the place of volume/subPath, for each mount that has one."""
+        variables = {variable.key: variable.value for variable in config.envs}
+        named = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
+        targets = self.root / "pods" / pod["metadata"]["uid"] / "volume-subpaths"
+        for index, mount in enumerate(container.get("volumeMounts", ())):
+            wanted = mount.get("subPath") or expand(mount.get("subPathExpr", ""), variables)
+            place = self.volumes.place(pod, named[mount["name"]])
+            if not wanted or place is None:
+                continue
+            target = targets / mount["name"] / container["name"] / str(index)
+            try:
+                config.mounts[index].host_path = str(subpaths.prepare(place, wanted, target))
+            except (OSError, ValueError):
+                raise CreateContainerConfigError(
+                    f'failed to prepare subPath for volumeMount "{mount["name"]}" of container "{container["name"]}"'
+                ) from None
+
+
+def hosts_file(pod: Mapping[str, Any], ips: Sequence[str]) -> str:
+    """/etc/hosts of a Pod's containers."""
+    spec = pod["spec"]
+    if spec.get("hostNetwork"):
+        text = HOSTS_OF_NODE + Path("/etc/hosts").read_text()
+    else:
+        hostname = (spec.get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+        text = HOSTS.format(ip=ips[0] if ips else "127.0.0.1", hostname=hostname)
+        text += "".join(f"{ip}\t{hostname}\n" for ip in ips[1:])
+    aliases = spec.get("hostAliases", ())
+    return text + (ALIASES if aliases else "") + "".join(
+        "\t".join([alias["ip"], *alias.get("hostnames", ())]) + "\n" for alias in aliases
+    )
+
+
+def node_dns(path: Path = Path("/etc/resolv.conf")) -> dict[str, list[str]] | None:
+    """The node's own servers, searches and options (man 5 resolv.conf); None where there are none."""
+    found: dict[str, list[str]] = {"servers": [], "searches": [], "options": []}
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.split("#")[0].split()
+        if len(words) > 1 and words[0] == "nameserver":
+            found["servers"].append(words[1])
+        elif len(words) > 1 and words[0] in ("search", "domain"):
+            found["searches"] = words[1:]
+        elif len(words) > 1 and words[0] == "options":
+            found["options"] += words[1:]
+    return found if found["servers"] else None

@@ -1,0 +1,159 @@
+"""What a container's hooks and probes do: run a command in it, ask it by HTTP, TCP or gRPC, or only wait.
+
+Knowledge: kubelet's lifecycle/handlers.go, kubernetes' pkg/probe/{exec,http,tcp,grpc}.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import grpc
+
+from labkit.cri import CriClient, CriError
+from labkit.kubelet.words import go_duration, pod_words, rpc_error
+
+OUTPUT_BYTES = 10 * 1024
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"
+NO_TIME = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+REDIRECTS = 10
+
+
+class HookFailed(Exception):
+    """A hook or probe ran and failed; the words are the kubelet's."""
+
+
+class HookError(Exception):
+    """A hook or probe could not be run at all."""
+
+
+def port_of(port: Any, container: Mapping[str, Any]) -> int:
+    """A port by number, or by its name in the container. Raises HookError."""
+    for known in container.get("ports", ()):
+        if known.get("name") == port:
+            return int(known["containerPort"])
+    if str(port).isdigit() and 0 < int(port) < 65536:
+        return int(port)
+    raise HookError(f"couldn't find port: {port} for container")
+
+
+def run_command(cri: CriClient, container_id: str, command: list[str], timeout_s: int) -> None:
+    """ExecSync. Raises HookFailed with what the command printed, HookError where it could not run."""
+    try:
+        answer = cri.exec_sync(container_id=container_id, cmd=command, timeout=timeout_s)
+    except CriError as error:
+        if error.code == "DEADLINE_EXCEEDED":
+            words = " ".join(command)
+            raise HookFailed(f'command timed out: "{words}" timed out after {go_duration(timeout_s)}') from None
+        raise HookError(rpc_error(error)) from None
+    if answer.exit_code:
+        raise HookFailed((answer.stdout + answer.stderr)[:OUTPUT_BYTES].decode(errors="replace"))
+
+
+def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> None:
+    """GET; 200 to 399 is success. Redirects to the same host are followed. Raises HookFailed, HookError."""
+    host, port = action.get("host") or pod_ip, port_of(action["port"], container)
+    scheme = action.get("scheme", "HTTP").lower()
+    path = action.get("path", "/") or "/"
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{scheme}://{shown}:{port}{path if path.startswith('/') else '/' + path}"
+    headers = {"User-Agent": agent, "Accept": "*/*", "Connection": "close"}
+    headers.update({header["name"]: header["value"] for header in action.get("httpHeaders", ())})
+    target = url
+    for _ in range(REDIRECTS):
+        status, location = _get(target, headers, timeout_s, url)
+        following = urlsplit(location) if location and 300 <= status < 400 else None
+        if following is None or (following.hostname or host) != host:
+            break
+        target = location if following.scheme else f"{scheme}://{shown}:{port}{location}"
+    if not 200 <= status < 400:
+        raise HookFailed(f"HTTP probe failed with statuscode: {status}")
+
+
+def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> tuple[int, str]:
+    parts = urlsplit(url)
+    address = f"{parts.hostname}:{parts.port}"
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl._create_unverified_context()  # the kubelet does not verify a probed server's certificate either
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Location") or ""
+    except TimeoutError:
+        raise HookFailed(f'Get "{first}": {NO_TIME}') from None
+    except OSError as error:
+        raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise HookFailed(f'Get "{first}": {error or "EOF"}') from None
+    finally:
+        connection.close()
+
+
+def tcp_open(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None:
+    """Connect and hang up. Raises HookFailed, HookError."""
+    host, port = action.get("host") or pod_ip, port_of(action["port"], container)
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except TimeoutError:
+        raise HookFailed(f"dial tcp {host}:{port}: i/o timeout") from None
+    except OSError as error:
+        raise HookFailed(f"dial tcp {host}:{port}: connect: {said(error)}") from None
+
+
+def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None:
+    """gRPC's health check (grpc.health.v1). Raises HookFailed."""
+    service = (action.get("service") or "").encode()
+    address = f"{pod_ip}:{action['port']}"
+    request = b"\x0a" + bytes([len(service)]) + service if service else b""
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        try:
+            answer = channel.unary_unary(HEALTH_CHECK, None, None)(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                words = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+                raise HookFailed(f"error: {words}: {error.details()}") from None
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                words = f'timeout: failed to connect service "{address}" within {go_duration(timeout_s)}'
+                raise HookFailed(f"{words}: context deadline exceeded") from None
+            raise HookFailed(f"error: health rpc failed: {error.details()}") from None
+    if answer != SERVING:
+        raise HookFailed(f"service unhealthy (responded with \"{'NOT_SERVING' if answer == bytes([8, 2]) else 'UNKNOWN'}\")")
+
+
+def run_hook(
+    cri: CriClient, pod: Mapping[str, Any], container: Mapping[str, Any], container_id: str, hook: Mapping[str, Any], pod_ip: str,
+    timeout_s: int = 0,
+) -> None:
+    """A postStart or preStop hook. Raises HookFailed with the message for the container's status."""
+    words = f"for Container \"{container['name']}\" in Pod \"{pod_words(pod)}\" failed - error: "
+    try:
+        if "exec" in hook:
+            run_command(cri, container_id, hook["exec"]["command"], timeout_s)
+        elif "httpGet" in hook:
+            http_get(hook["httpGet"], container, pod_ip, timeout_s or 30, "kube-lifecycle/labkit")
+        elif "sleep" in hook:
+            time.sleep(min(hook["sleep"]["seconds"], timeout_s) if timeout_s else hook["sleep"]["seconds"])
+        elif "tcpSocket" in hook:
+            tcp_open(hook["tcpSocket"], container, pod_ip, timeout_s or 30)
+    except (HookFailed, HookError) as error:
+        if "exec" in hook:
+            command = " ".join(hook["exec"]["command"])
+            what = f"Exec lifecycle hook ([{command}]) {words}command '{command}'"
+            raise HookFailed(f'{what} failed, message: "{error}"') from None
+        raise HookFailed(f"HTTP lifecycle hook {words}{error}") from None
+
+
+def said(error: OSError) -> str:
+    """The kernel's words as Go prints them: "connection refused"."""
+    return (error.strerror or str(error)).lower()

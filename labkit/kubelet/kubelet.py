@@ -1,0 +1,297 @@
+"""The kubelet: hears of Pods from the API and of containers from the runtime, and has each Pod synced when something happened.
+
+Everything arrives in one place, `Kubelet.run`, as "look at this Pod"; `sync.PodSync` does the rest. A Pod is never synced by two
+threads at a time. Knowledge: kubelet.go (syncLoop), pod_workers.go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from labkit.cri import CriError, ManifestError
+from labkit.cri.manifest import read
+from labkit.kubelet.admission import Rejection, admit
+from labkit.kubelet.api import Api, Informer
+from labkit.kubelet.housekeeping import Housekeeping
+from labkit.kubelet.pleg import Pleg
+from labkit.kubelet.probes import Probing
+from labkit.kubelet.runtime import PodRuntime
+from labkit.kubelet.sync import PodSync
+from labkit.kubelet.words import rfc3339
+from labkit.kubelet.worker import Worker
+
+log = logging.getLogger("kubelet")
+
+THREADS = 256
+HOUSEKEEPING_S = 2.0
+COLLECT_S, ROTATE_S = 30.0, 10.0
+RUNTIME_RETRY_S = 2.0
+ENDED = ("Succeeded", "Failed")
+
+
+class Kubelet:
+    """Runs the Pods of the node `name`. `node` gives the node's labels and allocatable resources for admission."""
+
+    def __init__(
+        self, name: str, api: Api, sync: PodSync, pleg: Pleg, housekeeping: Housekeeping, node: Mapping[str, Any]
+    ) -> None:
+        self.name, self.api, self.pods_sync, self.pleg, self.housekeeping, self.node = name, api, sync, pleg, housekeeping, node
+        self.workers: dict[str, Worker] = {}
+        self._looks: queue.Queue[str] = queue.Queue()
+        self._lock = threading.RLock()
+        self._pool = ThreadPoolExecutor(THREADS, "pod")
+        self._listed = False
+        self._swept = self._collected = self._rotated = 0.0
+
+    def run(self) -> None:
+        """Run Pods for ever."""
+        while not self._try_relist():
+            time.sleep(RUNTIME_RETRY_S)
+        self.pleg.start()
+        path = "/api/v1/pods"
+        Informer(self.api, path, self.on_list, self.on_event, fieldSelector=f"spec.nodeName={self.name}").start()
+        while True:
+            now = time.monotonic()
+            due = [worker.due for worker in list(self.workers.values()) if worker.due]
+            wait = min([self._swept + HOUSEKEEPING_S, *due]) - now
+            with contextlib.suppress(queue.Empty):
+                self.look(self._looks.get(timeout=max(wait, 0.001)))
+            now = time.monotonic()
+            for worker in list(self.workers.values()):
+                if worker.due and worker.due <= now:
+                    self.look(worker.uid)
+            if now - self._swept >= HOUSEKEEPING_S:
+                self._swept = now
+                self._pool.submit(self.sweep)
+
+    def wants(self, uid: str) -> None:
+        """Have a Pod looked at soon, from any thread."""
+        self._looks.put(uid)
+
+    # What others ask of the kubelet
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Every Pod of this node as the kubelet knows it: manifest with defaults, and the newest status."""
+        return [{**worker.pod, "status": dict(worker.status)} for worker in list(self.workers.values())]
+
+    def worker_of(self, namespace: str, name: str, uid: str = "") -> Worker | None:
+        """The Pod of that name; of two, the one that does not end."""
+        found = [w for w in list(self.workers.values()) if w.name == f"{namespace}/{name}" and uid in ("", w.uid)]
+        return min(found, key=lambda w: w.ending, default=None)
+
+    def probing(self, uid: str) -> Probing | None:
+        """What the prober must know of a Pod."""
+        worker = self.workers.get(uid)
+        if worker is None or worker.ended:
+            return None
+        ips = worker.runtime.ips
+        return Probing(worker.pod, worker.runtime, ips[0] if ips else self.pods_sync.host_ip)
+
+    # What the API tells
+
+    def on_list(self, pods: list[dict[str, Any]]) -> None:
+        """Everything that is bound to this node. What is not in the list any more was deleted."""
+        there = {pod["metadata"]["uid"] for pod in pods}
+        for uid in [uid for uid in self.workers if uid not in there]:
+            self.removed(uid)
+        for pod in sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])):
+            self.known(pod)
+        self._listed = True
+
+    def on_event(self, type: str, pod: dict[str, Any]) -> None:
+        if type == "DELETED":
+            self.removed(pod["metadata"]["uid"])
+        else:
+            self.known(pod)
+
+    def known(self, raw: dict[str, Any]) -> None:
+        """A Pod as the API has it now: new, changed, or only told again."""
+        uid = raw["metadata"]["uid"]
+        worker = self.workers.get(uid)
+        self.pods_sync.writer.seen(uid, raw.get("status") or {})
+        if worker is None:
+            self.admitted(raw)
+            return
+        before = worker.pod
+        if essence(before) == essence(raw):
+            self._take_conditions(worker, raw)
+            if called_not_ready(raw, worker.status):
+                self.pods_sync.writer.set(worker.pod, worker.status)
+            return
+        try:
+            worker.pod = read_pod(raw)
+        except ManifestError as error:
+            log.warning("Pod %s cannot be understood any more: %s", worker.name, error)
+            return
+        grace = raw["metadata"].get("deletionGracePeriodSeconds")
+        old = before["metadata"].get("deletionGracePeriodSeconds")
+        if worker.busy and worker.ending and grace is not None and (old is None or grace < old):
+            self._pool.submit(self._hasten, worker, grace)
+        self.wants(uid)
+
+    def admitted(self, raw: dict[str, Any]) -> None:
+        """A Pod that is new to the kubelet: it runs here, unless the node must reject it."""
+        try:
+            pod = read_pod(raw)
+        except ManifestError as error:
+            self.reject(raw, Rejection("UnexpectedAdmissionError", f"this kubelet cannot run the Pod: {error.problems[0]}"))
+            return
+        uid, status = pod["metadata"]["uid"], raw.get("status") or {}
+        worker = Worker(uid, pod, PodRuntime(uid), status, seen=rfc3339())
+        if status.get("phase") in ENDED:
+            worker.ending = True
+        elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
+            others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
+            allocatable = self.node.get("allocatable", {})
+            rejection = admit(pod, others, self.node.get("labels", {}), allocatable)
+            if rejection:
+                self.reject(raw, rejection)
+                return
+        with self._lock:
+            self.workers[uid] = worker
+        self.wants(uid)
+
+    def reject(self, raw: Mapping[str, Any], rejection: Rejection) -> None:
+        """The Pod fails at once; none of it is ever started."""
+        self.pods_sync.recorder.pod_event(raw, "Warning", rejection.reason, rejection.message)
+        status = {"phase": "Failed", "reason": rejection.reason, "message": f"Pod was rejected: {rejection.message}",
+                  "startTime": rfc3339(), "observedGeneration": raw["metadata"].get("generation", 1)}  # fmt: skip
+        if "deletionTimestamp" in raw["metadata"]:
+            self.pods_sync.writer.delete(raw)
+        elif (raw.get("status") or {}).get("phase") != "Failed":
+            self.pods_sync.writer.set(raw, {**(raw.get("status") or {}), **status})
+
+    def removed(self, uid: str) -> None:
+        """The API has this Pod no more: what runs of it is stopped."""
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.removed = True
+            self.wants(uid)
+
+    # One Pod at a time
+
+    def look(self, uid: str) -> None:
+        """Sync the Pod on a thread of the pool; if it is being synced, once more afterwards."""
+        with self._lock:
+            worker = self.workers.get(uid)
+            if worker is None:
+                return
+            worker.due = 0.0
+            if worker.busy:
+                worker.again = True
+                return
+            worker.busy = True
+        self._pool.submit(self._sync, worker)
+
+    def _sync(self, worker: Worker) -> None:
+        wait: float | None = RUNTIME_RETRY_S
+        try:
+            wait = self.pods_sync.sync(worker)
+        except CriError as error:
+            log.warning("syncing %s: %s", worker.name, error)
+        except Exception:
+            log.exception("syncing %s failed", worker.name)
+            wait = RUNTIME_RETRY_S * 5
+        with self._lock:
+            worker.busy = False
+            worker.due = time.monotonic() + wait if wait is not None else 0.0
+            again, worker.again = worker.again, False
+            if worker.ended and worker.deleted:
+                self.workers.pop(worker.uid, None)
+                if worker.removed:
+                    self.pods_sync.writer.forget(worker.uid)
+                return
+        if again or wait is not None:
+            self.wants(worker.uid if again else "")
+
+    def _hasten(self, worker: Worker, grace_s: int) -> None:
+        try:
+            self.pods_sync.stopping.hasten(worker, grace_s)
+        except CriError as error:
+            log.warning("stopping %s: %s", worker.name, error)
+
+    def _take_conditions(self, worker: Worker, raw: Mapping[str, Any]) -> None:
+        """Conditions that others set, for the Pod's readiness gates."""
+        wanted = {gate["conditionType"] for gate in worker.pod["spec"].get("readinessGates", ())}
+        if not wanted:
+            return
+        theirs = [c for c in (raw.get("status") or {}).get("conditions", ()) if c["type"] in wanted]
+        own = [c for c in worker.status.get("conditions", ()) if c["type"] not in wanted]
+        if [c for c in worker.status.get("conditions", ()) if c["type"] in wanted] != theirs:
+            worker.status = {**worker.status, "conditions": [*own, *theirs]}
+            self.wants(worker.uid)
+
+    # What the runtime tells
+
+    def on_relist(self, uid: str) -> None:
+        """Something of a Pod changed between two lists. What its own sync has seen already is no news."""
+        worker = self.workers.get(uid)
+        if worker is None or worker.busy:
+            return
+        listed = self.pleg.listed
+        now = self.pods_sync.runtime.states(listed.sandboxes.get(uid, ()), listed.containers.get(uid, ()))
+        if worker.runtime.states != now:
+            self.wants(uid)
+
+    def sweep(self) -> None:
+        """Tidy up: see `housekeeping`. Never raises."""
+        try:
+            listed, known, keep = self.pleg.listed, set(self.workers), self.housekeeping
+            if self._listed:
+                for uid in keep.orphans(listed, known):
+                    keep.remove_orphan(listed, uid)
+            if time.monotonic() - self._collected > COLLECT_S:
+                self._collected = time.monotonic()
+                idle = {worker.uid for worker in list(self.workers.values()) if not worker.busy}
+                keep.collect(listed, lambda uid: uid in idle)
+                if self._listed:
+                    for uid in keep.stale_traces(listed, known):
+                        keep.remove_traces(uid)
+            if time.monotonic() - self._rotated > ROTATE_S:
+                self._rotated = time.monotonic()
+                keep.rotate_logs(listed)
+        except (CriError, OSError) as error:
+            log.warning("tidying up: %s", error)
+        except Exception:
+            log.exception("tidying up failed")
+
+    def _try_relist(self) -> bool:
+        try:
+            self.pleg.relist()
+            return True
+        except CriError as error:
+            log.warning("waiting for the runtime: %s", error)
+            return False
+
+
+def read_pod(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with defaults; its status is left out, for the Worker holds it. Raises ManifestError."""
+    return read({key: value for key, value in raw.items() if key != "status"})
+
+
+def called_not_ready(raw: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether the node controller marked a Pod as not ready (it gives no reason) that the kubelet, heard again, knows to be."""
+    theirs, ours = (
+        next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {}) for status in (raw.get("status") or {}, own)
+    )
+    return theirs.get("status") == "False" and not theirs.get("reason") and ours.get("status") == "True"
+
+
+def essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a kubelet look at a Pod again when it changes (pod_config: spec, labels, annotations, deletion)."""
+    metadata = pod["metadata"]
+    return (
+        metadata.get("generation"),
+        metadata.get("labels"),
+        metadata.get("annotations"),
+        metadata.get("deletionTimestamp"),
+        metadata.get("deletionGracePeriodSeconds"),
+    )
+

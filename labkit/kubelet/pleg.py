@@ -1,0 +1,109 @@
+"""PLEG, the Pod lifecycle event generator: finds out which Pods changed in the runtime, by listing everything anew.
+
+Each second where the runtime tells nothing by itself; where it serves GetContainerEvents, these come first and lists are rare.
+Knowledge: kubelet's pleg/generic.go and pleg/evented.go.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cri_api.v1 import api_pb2 as pb
+
+from labkit.cri import CriClient, CriError
+from labkit.cri.configs import POD_UID
+from labkit.kubelet.words import go_duration
+
+log = logging.getLogger("kubelet")
+
+RELIST_S = 1.0
+RELIST_WITH_EVENTS_S = 10.0
+UNHEALTHY_S = 180.0
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What one list of everything told: uid → items of ListPodSandbox, of ListContainers. `at` is time.monotonic()."""
+
+    sandboxes: Mapping[str, list[Any]] = field(default_factory=dict)
+    containers: Mapping[str, list[Any]] = field(default_factory=dict)
+    at: float = 0.0
+
+    def states(self, uid: str) -> frozenset[tuple[str, int]]:
+        """(id, state) of everything of a Pod: differs when anything came, went or changed its state."""
+        return frozenset((item.id, item.state) for item in (*self.sandboxes.get(uid, ()), *self.containers.get(uid, ())))
+
+    @property
+    def uids(self) -> set[str]:
+        return {*self.sandboxes, *self.containers}
+
+
+class Pleg:
+    """Relists for ever on a thread of its own. `changed(uid)` is called for each Pod that changed since the list before;
+    `stopped(uid)` for an event of the runtime, at once; `listed` holds the newest list."""
+
+    def __init__(self, cri: CriClient, changed: Callable[[str], None], stopped: Callable[[str], None]) -> None:
+        self.cri, self.changed, self.stopped = cri, changed, stopped
+        self.listed = Listed()
+        self.events = False
+        self._started = time.monotonic()
+        self._told = True
+
+    def start(self) -> None:
+        threading.Thread(target=self._relist_for_ever, name="pleg", daemon=True).start()
+        threading.Thread(target=self._hear_for_ever, name="pleg-events", daemon=True).start()
+
+    def errors(self) -> str:
+        """The words for a node whose runtime has not been listed for three minutes, else ""."""
+        ago = time.monotonic() - (self.listed.at or self._started)
+        if ago < UNHEALTHY_S:
+            return ""
+        threshold = go_duration(UNHEALTHY_S)
+        return f"PLEG is not healthy: pleg was last seen active {go_duration(ago)} ago; threshold is {threshold}"
+
+    def relist(self) -> Listed:
+        """List everything, tell what changed, and keep the list. Raises CriError."""
+        sandboxes: dict[str, list[Any]] = {}
+        containers: dict[str, list[Any]] = {}
+        for box in self.cri.list_pod_sandbox().items:
+            sandboxes.setdefault(box.metadata.uid, []).append(box)
+        for container in self.cri.list_containers().containers:
+            containers.setdefault(container.labels.get(POD_UID, ""), []).append(container)
+        before, self.listed = self.listed, Listed(sandboxes, containers, time.monotonic())
+        for uid in before.uids | self.listed.uids:
+            if before.states(uid) != self.listed.states(uid):
+                self.changed(uid)
+        return self.listed
+
+    def _relist_for_ever(self) -> None:
+        while True:
+            time.sleep(RELIST_WITH_EVENTS_S if self.events else RELIST_S)
+            try:
+                self.relist()
+                if not self._told:
+                    log.info("the runtime answers again")
+                self._told = True
+            except CriError as error:
+                if self._told:
+                    log.warning("the runtime cannot be listed: %s", error)
+                self._told = False
+
+    def _hear_for_ever(self) -> None:
+        """Pass the runtime's events on; end where it has none."""
+        while True:
+            try:
+                with self.cri.get_container_events() as stream:
+                    for event in stream:
+                        self.events = True
+                        if event.container_event_type == pb.CONTAINER_STOPPED_EVENT:
+                            self.stopped(event.pod_sandbox_status.metadata.uid)
+            except CriError as error:
+                if error.code == "UNIMPLEMENTED":
+                    return
+            self.events = False
+            time.sleep(RELIST_S)

@@ -1,0 +1,220 @@
+"""What the runtime holds of a Pod: its sandboxes and containers, newest first, read from CRI and never from memory alone.
+
+Everything the kubelet must know of a Pod after a restart of its own is in names, labels and annotations there. Knowledge:
+kubelet's kuberuntime_container.go and labels.go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cri_api.v1 import api_pb2 as pb
+
+from labkit.cri import CriClient, CriError
+from labkit.cri.configs import CONTAINER_NAME, POD_UID
+
+RUNNING, CREATED, EXITED, UNKNOWN = "running", "created", "exited", "unknown"
+STATES = {pb.CONTAINER_RUNNING: RUNNING, pb.CONTAINER_CREATED: CREATED, pb.CONTAINER_EXITED: EXITED}
+HASH = "io.kubernetes.container.hash"
+RESTARTS = "io.kubernetes.container.restartCount"
+MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
+MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
+MESSAGE_BYTES = 4096
+LOG_LINES, LOG_BYTES = 80, 2048
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One sandbox of a Pod. `ips` are its addresses, empty on the host's network; `created` is ns since 1970."""
+
+    id: str
+    attempt: int
+    ready: bool
+    ips: tuple[str, ...]
+    created: int
+    host_network: bool = False
+
+
+@dataclass(frozen=True)
+class Container:
+    """One attempt of a container as the runtime tells of it. Times are ns since 1970, 0 where there is none.
+
+    `state` is "created", "running", "exited" or "unknown"; `message` is what the container left as its last words.
+    """
+
+    id: str
+    name: str
+    state: str
+    attempt: int
+    hash: str
+    image: str
+    image_id: str
+    created: int
+    started: int
+    finished: int
+    exit_code: int
+    reason: str
+    message: str
+    user: Mapping[str, Any] | None = None
+    log_path: str = ""
+
+
+@dataclass(frozen=True)
+class PodRuntime:
+    """All of a Pod in the runtime: `sandboxes` and `containers` newest first, dead ones too."""
+
+    uid: str
+    sandboxes: tuple[Sandbox, ...] = ()
+    containers: tuple[Container, ...] = ()
+
+    def newest(self, name: str) -> Container | None:
+        return next((c for c in self.containers if c.name == name), None)
+
+    def attempts(self, name: str) -> list[Container]:
+        return [c for c in self.containers if c.name == name]
+
+    @property
+    def running(self) -> list[Container]:
+        return [c for c in self.containers if c.state == RUNNING]
+
+    @property
+    def states(self) -> dict[str, object]:
+        """Id → state of everything: differs when something came, went or changed."""
+        return {**{box.id: box.ready for box in self.sandboxes}, **{c.id: c.state for c in self.containers}}
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        return self.sandboxes[0].ips if self.sandboxes and self.sandboxes[0].ready else ()
+
+
+@dataclass
+class Runtime:
+    """Reads Pods from CRI. What cannot change any more (a container that ended, a sandbox's address) is asked once."""
+
+    cri: CriClient
+    name: str = "containerd"
+    _containers: dict[str, Container] = field(default_factory=dict)
+    _sandboxes: dict[str, tuple[tuple[str, ...], bool]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pod(self, uid: str) -> PodRuntime:
+        """The Pod of that uid; an empty one where the runtime has nothing of it. Raises CriError."""
+        wanted = {"label_selector": {POD_UID: uid}}
+        sandboxes = self.cri.list_pod_sandbox(filter=wanted).items
+        containers = self.cri.list_containers(filter=wanted).containers
+        return self.assemble(uid, sandboxes, containers)
+
+    def assemble(self, uid: str, sandboxes: Iterable[Any], containers: Iterable[Any]) -> PodRuntime:
+        """The Pod from the items of two lists, with the status of each item that is new or has changed."""
+        boxes = (self._sandbox(s) for s in sorted(sandboxes, key=lambda s: (-s.metadata.attempt, -s.created_at)))
+        newest_first = sorted(containers, key=lambda c: (-c.metadata.attempt, -c.created_at))
+        return PodRuntime(
+            uid, tuple(b for b in boxes if b is not None), tuple(c for c in map(self._container, newest_first) if c is not None)
+        )
+
+    def states(self, sandboxes: Iterable[Any], containers: Iterable[Any]) -> dict[str, object]:
+        """Id → state of what two lists hold, as `PodRuntime.states` has it."""
+        boxes = {box.id: box.state == pb.SANDBOX_READY for box in sandboxes}
+        return {**boxes, **{item.id: STATES.get(item.state, UNKNOWN) for item in containers}}
+
+    def forget(self, pod: PodRuntime) -> None:
+        with self._lock:
+            for box in pod.sandboxes:
+                self._sandboxes.pop(box.id, None)
+            for container in pod.containers:
+                self._containers.pop(container.id, None)
+
+    def _sandbox(self, item: Any) -> Sandbox | None:
+        ready = item.state == pb.SANDBOX_READY
+        known = self._sandboxes.get(item.id)
+        if known is None:
+            status = self._ask(lambda: self.cri.pod_sandbox_status(pod_sandbox_id=item.id).status)
+            if status is None:
+                return None
+            ips = tuple(ip for ip in (status.network.ip, *(more.ip for more in status.network.additional_ips)) if ip)
+            known = (ips, status.linux.namespaces.options.network == pb.NODE)
+            with self._lock:
+                self._sandboxes[item.id] = known
+        return Sandbox(item.id, item.metadata.attempt, ready, known[0], item.created_at, known[1])
+
+    def _container(self, item: Any) -> Container | None:
+        state = STATES.get(item.state, UNKNOWN)
+        known = self._containers.get(item.id)
+        if known is None or known.state != state:
+            status = self._ask(lambda: self.cri.container_status(container_id=item.id).status)
+            if status is None:
+                return None
+            known = container(status)
+            with self._lock:
+                self._containers[item.id] = known
+        return known
+
+    def _ask(self, question: Any) -> Any:
+        """The answer, or None for what is gone meanwhile."""
+        try:
+            return question()
+        except CriError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            return None
+
+
+def container(status: Any) -> Container:
+    """A Container from CRI's ContainerStatus."""
+    state = STATES.get(status.state, UNKNOWN)
+    user = status.user.linux if status.HasField("user") and status.user.HasField("linux") else None
+    return Container(
+        id=status.id,
+        name=status.labels.get(CONTAINER_NAME, status.metadata.name),
+        state=state,
+        attempt=int(status.annotations.get(RESTARTS, status.metadata.attempt)),
+        hash=status.annotations.get(HASH, ""),
+        image=status.image.image,
+        image_id=status.image_id or status.image_ref,
+        created=status.created_at,
+        started=status.started_at,
+        finished=status.finished_at,
+        exit_code=status.exit_code,
+        reason=status.reason,
+        message=last_words(status) if state == EXITED else status.message,
+        user=user and {"gid": user.gid, "supplementalGroups": list(user.supplemental_groups), "uid": user.uid},
+        log_path=status.log_path,
+    )
+
+
+def last_words(status: Any) -> str:
+    """What a container left in its termination log, or, where its policy says so and it failed, the end of its log; else
+    the runtime's own message (getTerminationMessage)."""
+    path = status.annotations.get(MESSAGE_PATH, "")
+    text = ""
+    for mount in status.mounts:
+        if path and mount.container_path == path:
+            text = tail(Path(mount.host_path), MESSAGE_BYTES)
+    if not text and status.exit_code and status.annotations.get(MESSAGE_POLICY) == "FallbackToLogsOnError":
+        text = log_tail(Path(status.log_path))
+    if status.message and text:
+        return f"{status.message}: {text}"
+    return text or str(status.message)
+
+
+def tail(path: Path, size: int) -> str:
+    """The last `size` bytes of a regular file; "" where there is none."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - size, 0))
+            return file.read(size).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def log_tail(path: Path) -> str:
+    """The end of a log in the CRI format ("TIME STREAM TAG TEXT"), without times: 80 lines and 2048 bytes at most."""
+    lines = [line.split(" ", 3) for line in tail(path, LOG_BYTES * 8).splitlines()[-LOG_LINES:]]
+    return "".join(parts[3] + ("\n" if parts[2] == "F" else "") for parts in lines if len(parts) == 4)[-LOG_BYTES:]

@@ -1,0 +1,457 @@
+"""One Pod, brought to where its manifest wants it: the heart of a kubelet. Read `PodSync.sync` from top to bottom.
+
+Knowledge: kubelet.go (SyncPod), kuberuntime_manager.go (SyncPod, doBackOff), kuberuntime_container.go (startContainer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.cri import CreateContainerConfigError, CriClient, CriError
+from labkit.cri.configs import container_hash
+from labkit.kubelet import hooks
+from labkit.kubelet.actions import Actions, compute_actions, is_sidecar
+from labkit.kubelet.backoff import Backoff
+from labkit.kubelet.cgroups import Cgroups
+from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.events import Recorder
+from labkit.kubelet.health import RuntimeState
+from labkit.kubelet.images import Images, Login, StartError, read_logins
+from labkit.kubelet.objects import Objects
+from labkit.kubelet.probes import Prober
+from labkit.kubelet.runtime import CREATED, EXITED, Runtime
+from labkit.kubelet.statuses import Facts, pod_status
+from labkit.kubelet.stopping import Stopping
+from labkit.kubelet.volumes import FILLED, MountError, Volumes, kind_of
+from labkit.kubelet.words import go_duration, pod_words, rpc_error
+from labkit.kubelet.worker import Worker
+from labkit.kubelet.writer import StatusWriter
+
+log = logging.getLogger("kubelet")
+
+AT_ONCE = 8
+"""Pods that the runtime makes or removes at the same time: with more, two cores are slower (measured)."""
+RETRY_S = 10.0
+SOON_S = 1.0
+REFRESH_S = 60.0
+MOUNT_RETRY_S, MOUNT_RETRY_LONGEST_S = 0.5, 122.0
+MOUNT_TIMEOUT_S = 123.0
+NETWORK_RETRY_S = 2.0
+DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+RESERVED = "is reserved for"
+ENDED = ("Succeeded", "Failed")
+
+
+class Later(Exception):
+    """The Pod cannot go on now; look at it again after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(seconds)
+
+
+@dataclass
+class PodSync:
+    """Syncs Pods, one after the other or several at a time; the Worker holds what belongs to one Pod."""
+
+    cri: CriClient
+    runtime: Runtime
+    state: RuntimeState
+    recorder: Recorder
+    writer: StatusWriter
+    prober: Prober
+    images: Images
+    objects: Objects
+    volumes: Volumes
+    cgroups: Cgroups
+    configuration: Configuration
+    crashes: Backoff
+    host_ip: str
+    time_scale: float = 1.0
+    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.stopping = Stopping(self.cri, self.recorder)
+
+    # One Pod
+
+    def sync(self, worker: Worker) -> float | None:
+        """Look at the Pod and do what it needs. Returns after how many seconds to look again, None: when something happens.
+
+        Raises CriError while the runtime does not answer.
+        """
+        worker.runtime = self.runtime.pod(worker.uid)
+        if worker.ended and not worker.deleted:
+            return None
+        if worker.deleted or worker.ending:
+            return self.end(worker)
+        self.adopt(worker)
+        if self.deadline_left(worker) == 0:
+            self.recorder.pod_event(worker.pod, "Normal", *DEADLINE)
+            worker.killed = DEADLINE
+            return self.end(worker)
+        if self.report(worker) in ENDED:
+            return self.end(worker)
+        try:
+            self.need_network(worker)
+            self.need_cgroup(worker)
+            self.need_volumes(worker)
+            self.prober.add(worker.pod)
+            while self.act(worker, compute_actions(worker.pod, worker.runtime, self.prober.results(worker.uid))):
+                self.report(worker)
+        except Later as later:
+            worker.runtime = self.runtime.pod(worker.uid)
+            self.report(worker)
+            return min(later.seconds, self.next_look(worker))
+        if self.report(worker) in ENDED:
+            return self.end(worker)
+        return self.next_look(worker)
+
+    def act(self, worker: Worker, actions: Actions) -> bool:
+        """Carry the actions out; whether there may be more to do at once. Raises Later."""
+        if actions.kill_pod:
+            if actions.sandbox and worker.runtime.sandboxes:
+                words = "Pod sandbox changed, it will be killed and re-created."
+                self.recorder.pod_event(worker.pod, "Normal", "SandboxChanged", words)
+            self.stopping.stop_containers(worker, self.grace(worker))
+            self.stopping.stop_sandboxes(worker)
+            if not actions.sandbox:
+                worker.runtime = self.runtime.pod(worker.uid)
+                return False
+        for kill in actions.kill:
+            seconds = self.grace(worker, (kill.spec.get(f"{kill.why}Probe") or {}).get("terminationGracePeriodSeconds"))
+            self.stopping.stop_container(worker.pod, kill.spec, kill.container, seconds, kill.message, worker.runtime.ips)
+        if actions.kill:
+            worker.runtime = self.runtime.pod(worker.uid)
+        if not (actions.init or actions.start or actions.sandbox):
+            return False
+        with self.room:
+            sandbox_id, config, ips = self.need_sandbox(worker, actions)
+            waits: list[float] = []
+            for container in (*actions.init, *actions.start):
+                try:
+                    self.start(worker, container, sandbox_id, config, ips)
+                except StartError as error:
+                    worker.reasons[container["name"]] = (error.reason, error.message)
+                    waits.append(error.retry_s if error.retry_s is not None else self.retry())
+                    if container in actions.init and not is_sidecar(container):
+                        break
+                else:
+                    worker.reasons.pop(container["name"], None)
+        if waits:
+            raise Later(min(waits))
+        worker.runtime = self.runtime.pod(worker.uid)
+        return any(is_sidecar(container) for container in actions.init)
+
+    # What a Pod needs before its containers
+
+    def need_network(self, worker: Worker) -> None:
+        """A Pod with a network of its own waits until the runtime's is ready."""
+        if worker.pod["spec"].get("hostNetwork") or (worker.runtime.sandboxes and worker.runtime.sandboxes[0].ready):
+            return
+        error = self.state.network_error()
+        if error:
+            self.recorder.pod_event(worker.pod, "Warning", "NetworkNotReady", f"network is not ready: {error}")
+            raise Later(NETWORK_RETRY_S)
+
+    def need_cgroup(self, worker: Worker) -> None:
+        if worker.cgroup:
+            return
+        try:
+            self.configuration.mark(worker.uid)
+            self.cgroups.make(worker.pod)
+        except OSError as error:
+            name = self.cgroups.name(worker.pod)
+            words = f"unable to ensure pod container exists: failed to create container for {name} : {error}"
+            self.recorder.pod_event(worker.pod, "Warning", "FailedCreatePodContainer", words)
+            raise Later(self.retry()) from None
+        worker.cgroup = True
+
+    def need_volumes(self, worker: Worker) -> None:
+        """Set up every volume; what fails is tried again after half a second, then after twice the time before."""
+        spec, now = worker.pod["spec"], time.monotonic()
+        filled = any(kind_of(volume) in FILLED for volume in spec.get("volumes", ()))
+        if worker.mounted and not (filled and now - worker.refreshed > REFRESH_S):
+            return
+        try:
+            self.configuration.make_directories(worker.pod)
+        except OSError as error:
+            words = f"error making pod data directories: {error}"
+            self.recorder.pod_event(worker.pod, "Warning", "FailedToMakePodDataDirectories", words)
+            raise Later(self.retry()) from None
+        failed = []
+        for volume in spec.get("volumes", ()):
+            try:
+                self.volumes.set_up(worker.pod, volume, worker.runtime.ips)
+            except MountError as error:
+                self.recorder.pod_event(worker.pod, "Warning", "FailedMount", error.event())
+                failed.append(volume["name"])
+        worker.refreshed = now
+        if not failed:
+            worker.mounted, worker.mount_tries, worker.mount_since = True, 0, 0.0
+        elif not worker.mounted:
+            worker.mount_since = worker.mount_since or now
+            if now - worker.mount_since > MOUNT_TIMEOUT_S * self.time_scale:
+                worker.mount_since = now
+                words = f"Unable to attach or mount volumes: unmounted volumes=[{' '.join(failed)}], unattached volumes=[], "
+                words += "failed to process volumes=[]: context deadline exceeded"
+                self.recorder.pod_event(worker.pod, "Warning", "FailedMount", words)
+            wait = min(MOUNT_RETRY_S * 2**worker.mount_tries, MOUNT_RETRY_LONGEST_S)
+            worker.mount_tries = min(worker.mount_tries + 1, 16)
+            raise Later(wait * self.time_scale)
+
+    def need_sandbox(self, worker: Worker, actions: Actions) -> tuple[str, Any, Sequence[str]]:
+        """Id, config and addresses of the Pod's sandbox, made where `actions` says so. Raises Later."""
+        try:
+            config = self.configuration.sandbox(worker.pod, actions.attempt, worker.seen)
+            if not actions.sandbox:
+                known = worker.runtime.sandboxes[0]
+                return known.id, config, known.ips or self.node_ips(worker)
+            handler = worker.pod["spec"].get("runtimeClassName", "")
+            sandbox_id = self.cri.run_pod_sandbox(config=config, runtime_handler=handler).pod_sandbox_id
+        except (CriError, OSError) as error:
+            if isinstance(error, CriError) and RESERVED in error.message:  # an earlier kubelet's call is still under way
+                raise Later(SOON_S) from None
+            words = rpc_error(error) if isinstance(error, CriError) else str(error)
+            self.recorder.pod_event(worker.pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {words}")
+            raise Later(self.retry()) from None
+        worker.runtime = self.runtime.pod(worker.uid)
+        box = next((s for s in worker.runtime.sandboxes if s.id == sandbox_id), None)
+        if box is None or not (box.ips or box.host_network):
+            raise Later(SOON_S)
+        self.report(worker)
+        return sandbox_id, config, box.ips or self.node_ips(worker)
+
+    # One container
+
+    def start(self, worker: Worker, container: Mapping[str, Any], sandbox_id: str, sandbox: Any, ips: Sequence[str]) -> None:
+        """Image, CreateContainer, StartContainer, postStart hook, with their events. Raises StartError."""
+        pod, name, path = worker.pod, container["name"], field_path(worker.pod, container["name"])
+
+        def tell(type: str, reason: str, message: str) -> None:
+            self.recorder.pod_event(pod, type, reason, message, path)
+
+        self.back_off(worker, container, tell)
+        before = worker.runtime.newest(name)
+        attempt = before.attempt + 1 if before else int(old_restarts(worker, name))
+        if before is not None and before.state == CREATED:
+            attempt = before.attempt  # an earlier kubelet died between creating and starting it: make the same one anew
+            self.cri.remove_container(container_id=before.id)
+        try:
+            image = self.images.ensure(worker.uid, container, sandbox, lambda: self.logins(pod), tell, self.others_turn)
+        except StartError as error:
+            tell("Warning", "Failed", f"Error: {error.reason}")
+            raise
+        try:
+            config = self.configuration.container(pod, container, attempt, image, ips)
+        except CreateContainerConfigError as error:
+            tell("Warning", "Failed", f"Error: {error}")
+            raise StartError("CreateContainerConfigError", str(error)) from None
+        try:
+            made = self.cri.create_container(pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox).container_id
+        except CriError as error:
+            if RESERVED in error.message:
+                raise Later(SOON_S) from None
+            tell("Warning", "Failed", f"Error: {error.message}")
+            raise StartError("CreateContainerError", error.message) from None
+        tell("Normal", "Created", "Container created")
+        try:
+            self.cri.start_container(container_id=made)
+        except CriError as error:
+            tell("Warning", "Failed", f"Error: {error.message}")
+            raise StartError("RunContainerError", error.message, SOON_S) from None
+        tell("Normal", "Started", "Container started")
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook:
+            self.post_start(worker, container, made, hook, ips, tell)
+
+    def back_off(self, worker: Worker, container: Mapping[str, Any], tell: Any) -> None:
+        """CrashLoopBackOff: a container that ended waits before it starts again. Raises StartError."""
+        last = next((c for c in worker.runtime.attempts(container["name"]) if c.state == EXITED), None)
+        if last is None:
+            return
+        key = backoff_key(worker, container)
+        left = self.crashes.left_since(key, last.finished / 1e9)
+        if left:
+            tell("Warning", "BackOff", f"Back-off restarting failed container {container['name']} in pod {pod_words(worker.pod)}")
+            wait = go_duration(self.crashes.seconds(key))
+            words = f"back-off {wait} restarting failed container={container['name']} pod={pod_words(worker.pod)}"
+            raise StartError("CrashLoopBackOff", words, left)
+        self.crashes.next(key, last.finished / 1e9)
+
+    def post_start(
+        self,
+        worker: Worker,
+        container: Mapping[str, Any],
+        container_id: str,
+        hook: Mapping[str, Any],
+        ips: Sequence[str],
+        tell: Any,
+    ) -> None:
+        try:
+            with self.others_turn():
+                hooks.run_hook(self.cri, worker.pod, container, container_id, hook, ips[0] if ips else self.host_ip)
+        except hooks.HookFailed as error:
+            tell("Warning", "FailedPostStartHook", "PostStartHook failed")
+            runtime = self.runtime.pod(worker.uid)
+            running = next((c for c in runtime.running if c.id == container_id), None)
+            if running:
+                self.stopping.stop_container(worker.pod, container, running, self.grace(worker), "FailedPostStartHook", ips)
+            raise StartError("PostStartHookError", str(error), SOON_S) from None
+
+    def logins(self, pod: Mapping[str, Any]) -> list[Login]:
+        """The registry logins of a Pod's imagePullSecrets; one that is missing only makes a warning."""
+        found: list[Login] = []
+        missing = []
+        for reference in pod["spec"].get("imagePullSecrets", ()):
+            secret = self.objects.read("secrets", pod["metadata"]["namespace"], reference.get("name", ""))
+            if secret is None:
+                missing.append(reference.get("name", ""))
+            else:
+                found += read_logins(secret)
+        if missing:
+            names = ", ".join(missing)
+            words = f"Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
+            self.recorder.pod_event(pod, "Warning", "FailedToRetrieveImagePullSecret", words)
+        return found
+
+    # The end of a Pod
+
+    def end(self, worker: Worker) -> float | None:
+        """Stop what runs; then, for a Pod that was deleted, remove all of it and let the API forget it."""
+        worker.ending = True
+        self.prober.remove(worker.uid, only=("liveness", "startup"))
+        self.report(worker)
+        self.stopping.stop_containers(worker, self.grace(worker))
+        with self.room:
+            self.stopping.stop_sandboxes(worker)
+            worker.runtime = self.runtime.pod(worker.uid)
+            if worker.runtime.running or any(box.ready for box in worker.runtime.sandboxes):
+                return SOON_S
+            worker.ended = True
+            if worker.deleted:
+                for container in worker.runtime.containers:
+                    self.stopping.remove_container(container.id)
+                for box in worker.runtime.sandboxes:
+                    self.stopping.remove_sandbox(box.id)
+        self.prober.remove(worker.uid)
+        self.report(worker)
+        self.cgroups.remove(worker.uid)
+        worker.cgroup = worker.mounted = False
+        if worker.deleted:
+            self.configuration.remove_logs(worker.pod)
+        self.volumes.remove(worker.uid, everything=worker.deleted)  # last: by this directory another kubelet would know the Pod
+        if worker.deleted:
+            self.crashes.forget(f"{worker.uid}_")
+            self.images.forget(worker.uid)
+            self.runtime.forget(worker.runtime)
+            if not worker.removed:
+                self.writer.delete(worker.pod)
+        return None
+
+    # What is known of a Pod
+
+    def report(self, worker: Worker) -> str:
+        """Work out the Pod's status from what is known now, and have the API know it. Returns the Pod's phase.
+
+        The API learns that a Pod succeeded or failed when nothing of it runs any more, and not before (mergePodStatus).
+        """
+        ran = worker.runtime.running and not worker.ended
+        facts = Facts(
+            host_ip=self.host_ip,
+            runtime_name=self.runtime.name,
+            before=worker.status,
+            now=time.time(),
+            probed=self.prober.results(worker.uid),
+            reasons=worker.reasons,
+            terminated=worker.killed,
+            done=worker.ended,
+            memory_limit=self.cgroups.memory_limit(worker.pod) if ran or worker.cgroup else None,
+        )
+        status = pod_status(worker.pod, worker.runtime, facts)
+        phase = str(status["phase"])
+        if phase in ENDED and not worker.ended:
+            status = {key: value for key, value in status.items() if key not in ("phase", "reason", "message")}
+            status.update({key: worker.status[key] for key in ("phase", "reason", "message") if key in worker.status})
+        worker.status = status
+        if not worker.removed:
+            self.writer.set(worker.pod, status)
+        return phase
+
+    def adopt(self, worker: Worker) -> None:
+        """Once for each Pod after a start of the kubelet: take up the crash back-offs where the kubelet before left them."""
+        if worker.adopted:
+            return
+        worker.adopted = True
+        for container in (*worker.pod["spec"].get("initContainers", ()), *worker.pod["spec"]["containers"]):
+            newest = worker.runtime.newest(container["name"])
+            if newest is not None and newest.attempt:
+                self.crashes.remember(backoff_key(worker, container), newest.attempt, newest.created / 1e9)
+
+    def next_look(self, worker: Worker) -> float:
+        """Seconds until the Pod must be looked at though nothing happened: its deadline, or volumes to bring up to date."""
+        filled = any(kind_of(volume) in FILLED for volume in worker.pod["spec"].get("volumes", ()))
+        left = self.deadline_left(worker)
+        return min(REFRESH_S * random.uniform(1.0, 1.5) if filled else 600.0, 600.0 if left is None else max(left, 0.1))
+
+    def deadline_left(self, worker: Worker) -> float | None:
+        """Seconds left of activeDeadlineSeconds, 0 when they are over, None where there are none."""
+        deadline, started = worker.pod["spec"].get("activeDeadlineSeconds"), worker.status.get("startTime")
+        if deadline is None or not started or worker.status.get("phase") in ENDED:
+            return None
+        since = datetime.strptime(started, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+        return max(deadline - (time.time() - since), 0.0)
+
+    def grace(self, worker: Worker, of_probe: int | None = None) -> int:
+        """Seconds that a container has to stop: at least one, as the kubelet has it."""
+        if worker.grace is not None:
+            return max(worker.grace, 1)
+        given = worker.pod["metadata"].get("deletionGracePeriodSeconds")
+        if given is None:
+            given = of_probe if of_probe is not None else worker.pod["spec"]["terminationGracePeriodSeconds"]
+        return max(int(given), 1)
+
+    def node_ips(self, worker: Worker) -> Sequence[str]:
+        return (self.host_ip,) if worker.pod["spec"].get("hostNetwork") else ()
+
+    def retry(self) -> float:
+        """Seconds until a Pod that failed is tried again, without a back-off of its own."""
+        return RETRY_S * random.uniform(1.0, 1.5) * self.time_scale
+
+    @contextlib.contextmanager
+    def others_turn(self) -> Iterator[None]:
+        """Leave one's place to another Pod while only waiting: for a pull, for a hook."""
+        self.room.release()
+        try:
+            yield
+        finally:
+            self.room.acquire()
+
+
+def field_path(pod: Mapping[str, Any], name: str) -> str:
+    """"spec.containers{app}": what a container's events are about."""
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        if any(container["name"] == name for container in pod["spec"].get(kind, ())):
+            return f"spec.{kind}{{{name}}}"
+    return ""
+
+
+def backoff_key(worker: Worker, container: Mapping[str, Any]) -> str:
+    return f"{worker.uid}_{container['name']}_{container_hash(container)}"
+
+
+def old_restarts(worker: Worker, name: str) -> int:
+    """The next restart count of a container of which the runtime holds nothing, but the API's status does."""
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for status in worker.status.get(kind, ()):
+            if status["name"] == name and status.get("containerID"):
+                return int(status["restartCount"]) + 1
+    return 0

@@ -1,0 +1,225 @@
+"""The volumes of a Pod: made, filled and kept up to date before and while its containers run; removed with the Pod.
+
+Knowledge: kubelet's volumemanager and kubernetes' pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected}.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CreateContainerConfigError, Machine
+from labkit.cri.environment import pod_field, resource_field
+from labkit.cri.manifest import find_container
+from labkit.cri.mounts import PLUGINS
+from labkit.cri.quantity import whole
+from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.atomic import File, check_path, write_files
+from labkit.kubelet.objects import Objects
+
+FILLED = ("configMap", "secret", "downwardAPI", "projected")
+READ_ONLY_HOST_PATHS = ("/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/os-release", "/etc/timezone",
+                        "/usr/share/zoneinfo", "/dev/null", "/dev/zero", "/dev/urandom")  # fmt: skip
+CREATES = {"DirectoryOrCreate": 0o755, "FileOrCreate": 0o644}
+CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
+    "Directory": (stat.S_ISDIR, "is not a directory"),
+    "DirectoryOrCreate": (stat.S_ISDIR, "is not a directory"),
+    "File": (stat.S_ISREG, "is not a file"),
+    "FileOrCreate": (stat.S_ISREG, "is not a file"),
+    "Socket": (stat.S_ISSOCK, "is not a socket file"),
+    "CharDevice": (stat.S_ISCHR, "is not a character device"),
+    "BlockDevice": (stat.S_ISBLK, "is not a block device"),
+}
+
+
+class MountError(Exception):
+    """A volume cannot be set up. `volume` is its name; `setup` says whether its plugin failed or none was found."""
+
+    def __init__(self, volume: str, message: str, *, setup: bool = True) -> None:
+        self.volume, self.setup = volume, setup
+        super().__init__(message)
+
+    def event(self) -> str:
+        """The words of the FailedMount event."""
+        if self.setup:
+            return f'MountVolume.SetUp failed for volume "{self.volume}" : {self}'
+        return (
+            f"Unable to attach or mount volumes: unmounted volumes=[{self.volume}], unattached volumes=[], "
+            f"failed to process volumes=[{self.volume}]: {self}"
+        )
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Sets up Pods' volumes below `root`/pods/UID/volumes. `host_paths`: the directories that a hostPath may lie in and be
+    written to; besides them only READ_ONLY_HOST_PATHS are allowed, and a lab touches nothing else of its machine."""
+
+    root: Path
+    objects: Objects
+    api: Api
+    machine: Machine
+    host_paths: Sequence[Path]
+
+    def place(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Path | None:
+        """Where a volume lies; None for a kind that has no place of its own."""
+        kind = kind_of(volume)
+        if kind == "hostPath":
+            return Path(volume["hostPath"]["path"])
+        if kind not in PLUGINS or kind == "nfs":
+            return None
+        return self.root / "pods" / pod["metadata"]["uid"] / "volumes" / f"kubernetes.io~{PLUGINS[kind]}" / volume["name"]
+
+    def set_up(self, pod: Mapping[str, Any], volume: Mapping[str, Any], pod_ips: Sequence[str] = ()) -> None:
+        """Make one volume and what is in it; what is there already is brought up to date. Raises MountError."""
+        kind, name = kind_of(volume), volume["name"]
+        try:
+            if kind == "emptyDir":
+                self._empty_dir(pod, volume)
+            elif kind == "hostPath":
+                self._host_path(volume["hostPath"])
+            elif kind in FILLED:
+                place = self.place(pod, volume)
+                assert place is not None
+                write_files(place, dict(self._files(pod, kind, volume[kind])), pod["spec"]["securityContext"].get("fsGroup"))
+            elif kind != "image":
+                raise MountError(name, f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched',
+                                 setup=False)  # fmt: skip
+        except (ApiError, OSError, ValueError) as error:
+            raise MountError(name, str(error)) from None
+
+    def refresh(self, pod: Mapping[str, Any]) -> None:
+        """Bring the volumes that are made of API objects up to date. Raises MountError for the first that cannot be."""
+        for volume in pod["spec"].get("volumes", ()):
+            if kind_of(volume) in FILLED:
+                self.set_up(pod, volume)
+
+    def remove(self, uid: str, *, everything: bool = True) -> None:
+        """Unmount a Pod's volumes and remove its directory, or, while its containers may still be looked at, its volumes alone.
+
+        Nothing is removed where something cannot be unmounted: it would be removed in the place where it is mounted from.
+        """
+        directory = self.root / "pods" / uid
+        if not directory.is_dir():
+            return
+        for mount in mounts_below(directory):
+            subprocess.run(["umount", mount], capture_output=True)
+        if not mounts_below(directory):
+            shutil.rmtree(directory if everything else directory / "volumes", ignore_errors=True)
+
+    def _empty_dir(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
+        place, source = self.place(pod, volume), volume["emptyDir"] or {}
+        assert place is not None
+        place.mkdir(parents=True, exist_ok=True)
+        if source.get("medium") == "Memory" and str(place) not in mounts_below(place):
+            size = [] if "sizeLimit" not in source else ["-o", f"size={whole(source['sizeLimit'])}"]
+            done = subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", str(place)], capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"mount failed: {done.stderr.strip()}")
+        place.chmod(0o777)
+        group = pod["spec"]["securityContext"].get("fsGroup")
+        if group is not None:
+            os.chown(place, -1, group)
+            place.chmod(0o2777)
+
+    def _host_path(self, source: Mapping[str, Any]) -> None:
+        path, wanted = Path(source["path"]), source.get("type") or ""
+        real = Path(os.path.realpath(path))
+        bases = (*self.host_paths, *(Path(base) for base in READ_ONLY_HOST_PATHS))
+        if not any(real == base or base in real.parents for base in bases):
+            allowed = ", ".join(map(str, self.host_paths))
+            raise ValueError(
+                f"this lab forbids hostPath {path}: a Pod here may use paths below {allowed}, and read /proc, /sys and a few "
+                "files of /etc; use emptyDir, or a path there"
+            )
+        if wanted in CREATES and not path.exists():
+            if wanted == "DirectoryOrCreate":
+                path.mkdir(parents=True, mode=CREATES[wanted])
+            else:
+                path.touch(mode=CREATES[wanted])
+        if wanted in CHECKS:
+            fits, words = CHECKS[wanted]
+            if not path.exists() or not fits(path.stat().st_mode):
+                raise ValueError(f"hostPath type check failed: {path} {words}")
+
+    def _files(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any]) -> Iterator[tuple[str, File]]:
+        """Relative path and file, for each file of a volume that is made of API objects."""
+        mode = source.get("defaultMode", 0o644)
+        if kind == "projected":
+            for one in source.get("sources", ()):
+                inner = next(iter(one))
+                if inner == "serviceAccountToken":
+                    yield self._token(pod, one[inner], mode)
+                elif inner in ("configMap", "secret", "downwardAPI"):
+                    yield from self._files(pod, inner, {"defaultMode": mode, **one[inner]})
+                else:
+                    words = f"projected source {inner} is not served by this kubelet: use configMap, secret or downwardAPI"
+                    raise ValueError(words)
+        elif kind == "downwardAPI":
+            for item in source.get("items", ()):
+                check_path(item["path"])
+                yield item["path"], File(self._field(pod, item).encode(), item.get("mode", mode))
+        else:
+            yield from self._keys(pod, kind, source, mode)
+
+    def _keys(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any], mode: int) -> Iterator[tuple[str, File]]:
+        """A ConfigMap's or Secret's keys as files: all, or those that `items` picks."""
+        name = source.get("secretName") or source.get("name", "")
+        data = self.objects.data("configmaps" if kind == "configMap" else "secrets", pod["metadata"]["namespace"], name)
+        if data is None:
+            if source.get("optional"):
+                return
+            raise ValueError(f'{"configmap" if kind == "configMap" else "secret"} "{name}" not found')
+        if not source.get("items"):
+            for key, value in data.items():
+                yield key, File(value, mode)
+            return
+        for item in source["items"]:
+            check_path(item["path"])
+            if item["key"] in data:
+                yield item["path"], File(data[item["key"]], item.get("mode", mode))
+            elif not source.get("optional"):
+                raise ValueError(f"references non-existent {'config' if kind == 'configMap' else 'secret'} key: {item['key']}")
+
+    def _field(self, pod: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+        try:
+            if "fieldRef" in item:
+                return pod_field(pod, item["fieldRef"]["fieldPath"])
+            reference = item["resourceFieldRef"]
+            return resource_field(reference, find_container(dict(pod), reference["containerName"]), self.machine)
+        except (CreateContainerConfigError, KeyError) as error:
+            raise ValueError(str(error)) from None
+
+    def _token(self, pod: Mapping[str, Any], source: Mapping[str, Any], mode: int) -> tuple[str, File]:
+        metadata = pod["metadata"]
+        account = pod["spec"].get("serviceAccountName", "default")
+        wanted = {
+            "audiences": [source["audience"]] if source.get("audience") else [],
+            "expirationSeconds": source.get("expirationSeconds", 3600),
+            "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]},
+        }
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": wanted}
+        try:
+            path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
+            return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
+        except (ApiError, KeyError) as error:
+            raise ValueError(f"failed to fetch token: {error}") from None
+
+
+def kind_of(volume: Mapping[str, Any]) -> str:
+    return next((key for key in volume if key != "name"), "emptyDir")
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Mount points at or below a directory, the deepest first (source: /proc/self/mountinfo, man 5 proc)."""
+    base, found = str(directory), []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        point = line.split(" ")[4].encode(errors="surrogateescape").decode("unicode_escape")
+        if point == base or point.startswith(f"{base}/"):
+            found.append(point)
+    return sorted(found, key=len, reverse=True)

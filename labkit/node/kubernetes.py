@@ -1,0 +1,125 @@
+"""The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner, and clients for both.
+
+Both are Python processes that read nothing of each other: the kubelet finds the API by the kubeconfig, the API the kubelet by the
+files that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
+a machine does that was switched off and on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.node.services import Service
+from labkit.node.strays import KUBELET, own_processes
+
+NODE_NAME = "sim-worker"
+READY_WITHIN_S = 60.0
+ASK_WITHIN_S = 5.0
+
+
+def services(home: Home) -> list[Service]:
+    """kubeapi and kubelet, not started yet."""
+    api = (sys.executable, "-m", "labkit.kubeapi", "--data", str(home.data / "kubeapi"), "--run", str(home.run))
+    return [
+        Service("kubeapi", lambda: api, home.data / "kubeapi.log", lambda: ask(home.kubeconfig, "/readyz")),
+        Service("kubelet", lambda: kubelet_argv(home), home.data / "kubelet.log", lambda: kubelet_answers(home)),
+    ]
+
+
+def kubelet_argv(home: Home) -> tuple[str, ...]:
+    """To be asked when the node's network is made: its address is the bridge's, by which Pods reach the node."""
+    address = (home.data / "cni" / "address").read_text()
+    return (
+        sys.executable, "-m", KUBELET, "--kubeconfig", str(home.kubeconfig), "--endpoint", f"unix://{home.socket}",
+        "--node-name", NODE_NAME, "--host-ip", address, "--root", str(home.kubelet_root),
+        "--logs", str(home.log_root), "--cgroup-root", home.cgroup_root, "--run", str(home.run),
+    )  # fmt: skip
+
+
+def wait_node_ready(home: Home) -> None:
+    """Wait until the API has the node and calls it Ready. Raises NodeError."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    said = "the API does not answer"
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
+            if ready.get("status") == "True":
+                return
+            said = ready.get("message") or said
+        time.sleep(0.02)
+    log = home.data / "kubelet.log"
+    raise NodeError(f"The node did not become Ready within {READY_WITHIN_S:.0f} s: {said}", f"Its kubelet's log is {log}.")
+
+
+def ready_condition(node: Any) -> dict[str, str]:
+    return next((c for c in (node.get("status") or {}).get("conditions") or [] if c["type"] == "Ready"), {})
+
+
+def core_v1(kubeconfig: Path) -> Any:
+    """`kubernetes.client.CoreV1Api` of the cluster that a kubeconfig names. Raises NodeError. `kubernetes` is slow to import."""
+    from kubernetes import client, config
+
+    try:
+        return client.CoreV1Api(config.new_client_from_config(config_file=str(kubeconfig)))
+    except (config.ConfigException, OSError) as error:
+        raise NodeError(f"The node's Kubernetes API is not there ({error}).", "`labkit status` says how the node is.") from None
+
+
+@contextlib.contextmanager
+def kubelet_stopped(home: Home) -> Iterator[None]:
+    """While the block removes Pods nobody starts them again: the kubelet stands still, and ends with the block.
+
+    When the block fails the kubelet goes on.
+    """
+    pids = [p.pid for p in own_processes(home) if p.module == KUBELET]
+    tell(pids, signal.SIGSTOP)
+    try:
+        yield
+    except BaseException:
+        tell(pids, signal.SIGCONT)
+        raise
+    tell(pids, signal.SIGKILL)
+
+
+def tell(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def ask(kubeconfig: Path, path: str) -> bytes:
+    """GET a path of the API. Raises OSError, ValueError or HTTPException; an answer other than 200 is an OSError."""
+    config = json.loads(kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
+    host = cluster["server"].removeprefix("https://")
+    return got(http.client.HTTPSConnection(host, timeout=ASK_WITHIN_S, context=context), path, user["token"])
+
+
+def kubelet_answers(home: Home) -> None:
+    """Whether the kubelet's own server is there; raises as `ask` does. Whether its node is Ready is another question."""
+    port, token = ((home.run / name).read_text() for name in ("kubelet.port", "kubelet.token"))
+    got(http.client.HTTPConnection("127.0.0.1", int(port), timeout=ASK_WITHIN_S), "/healthz", token)
+
+
+def got(connection: http.client.HTTPConnection, path: str, token: str) -> bytes:
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        body = response.read()
+    if response.status != 200:
+        raise OSError(f"{path} answered {response.status}: {body[:200].decode(errors='replace')}")
+    return body

@@ -1,0 +1,184 @@
+"""What a containerd that died in the middle of its work leaves without an owner, found and removed by the node's owner.
+
+A sandbox that was being made when containerd ended may leave a shim, a network namespace or an address that no sandbox names;
+containerd does not look for them when it starts (its CRI plugin's recovery goes by its own records). After a downgrade some shims
+outlive their Pods too. What may belong to a call that is still under way is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.cri import CriClient, CriError
+from labkit.kernel import LocalKernel, Process, Snapshot
+from labkit.node import traces
+from labkit.node.home import Home
+
+log = logging.getLogger("labkit")
+
+LOOK_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Relics:
+    """What there was while no containerd ran, and so belongs to no call that is under way: shims, bundles, network namespaces'
+    mount points, reserved addresses."""
+
+    shims: frozenset[int]
+    bundles: frozenset[Path]
+    namespaces: frozenset[str]
+    addresses: frozenset[Path]
+
+
+def relics(home: Home) -> Relics:
+    """To be called while no containerd runs."""
+    found = shims(home, LocalKernel().snapshot(fds=False))
+    return Relics(
+        frozenset(p.pid for p in found), frozenset(own_bundles(home)), frozenset(namespaces(home)), frozenset(addresses(home))
+    )
+
+
+def sweep(home: Home, then: Relics) -> list[str]:
+    """Remove what no sandbox owns of what was there before containerd started; what it was. Raises CriError."""
+    snapshot = LocalKernel().snapshot(fds=False)
+    with CriClient(f"unix://{home.socket}") as cri:
+        sandboxes = {s.id for s in cri.list_pod_sandbox().items}
+        known = sandboxes | {c.id for c in cri.list_containers().containers}
+        unowned = set(namespaces(home)) & then.namespaces
+        if unowned:
+            unowned -= owned_namespaces(cri, sandboxes)
+    orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
+    removed = [end_shim(home, snapshot, p) for p in orphans]
+    removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
+    removed += [remove_namespace(n) for n in sorted(unowned)]
+    others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
+    unowned_addresses = [f for f in addresses(home) if f in then.addresses and owner_of(f) not in sandboxes | others]
+    return removed + [release_address(f) for f in unowned_addresses]
+
+
+def idle_shims(home: Home) -> frozenset[int]:
+    """Shims without a child and without the sandbox that they are for. One that stays so belongs to nobody. Raises CriError."""
+    snapshot = LocalKernel().snapshot(fds=False)
+    idle = [p for p in shims(home, snapshot) if not snapshot.children(p.pid)]
+    if idle:
+        with CriClient(f"unix://{home.socket}") as cri:
+            sandboxes = {s.id for s in cri.list_pod_sandbox().items}
+        idle = [p for p in idle if option(p, "-id") not in sandboxes]
+    return frozenset(p.pid for p in idle)
+
+
+def end_shims(home: Home, pids: Set[int]) -> list[str]:
+    snapshot = LocalKernel().snapshot(fds=False)
+    return [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in pids]
+
+
+class Tidier:
+    """Sweeps once after each start of containerd, and looks for idle shims from time to time."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.then: Relics | None = None
+        self.idle: frozenset[int] = frozenset()
+        self.next = 0.0
+
+    def note(self) -> None:
+        """To be called just before containerd is started."""
+        self.then = relics(self.home)
+
+    def look(self) -> None:
+        """To be called while containerd answers, as often as one likes. What is removed stands in the log."""
+        removed: list[str] = []
+        try:
+            if self.then:
+                removed = sweep(self.home, self.then)
+                self.then = None
+            elif time.monotonic() > self.next:
+                self.next = time.monotonic() + LOOK_EVERY_S
+                again, self.idle = self.idle, idle_shims(self.home)
+                removed = end_shims(self.home, again & self.idle)
+        except (CriError, OSError) as error:
+            log.warning("could not look for what belongs to nobody: %s", error)
+        if removed:
+            log.warning("removed what belonged to no Pod: %s", ", ".join(removed))
+
+
+def shims(home: Home, snapshot: Snapshot) -> list[Process]:
+    """The shims of the node's containerd, each named by the sandbox whose containers it holds."""
+    found = [p for p in snapshot.processes.values() if os.path.basename((p.cmdline or ("",))[0]).startswith("containerd-shim")]
+    return [p for p in found if option(p, "-address") == str(home.socket) and "start" not in p.cmdline]
+
+
+def option(process: Process, name: str) -> str:
+    """The value that follows an option in a process's arguments; "" where there is none."""
+    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name, "")
+
+
+def end_shim(home: Home, snapshot: Snapshot, shim: Process) -> str:
+    for process in (shim, *snapshot.descendants(shim.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    sandbox = option(shim, "-id")
+    traces.unlink_shim_socket(home, sandbox)
+    return f"shim {shim.pid} of the sandbox {sandbox[:13]}"
+
+
+def remove_bundle(home: Home, bundle: Path) -> str:
+    subprocess.run(["umount", "--lazy", str(bundle / "rootfs")], capture_output=True)
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.rmtree(home.data / "containerd" / bundle.relative_to(home.containerd_state), ignore_errors=True)
+    return f"bundle {bundle.name[:13]}"
+
+
+def own_bundles(home: Home) -> list[Path]:
+    return [bundle for bundle in home.bundles() if bundle.is_relative_to(home.containerd_state)]
+
+
+def namespaces(home: Home) -> list[str]:
+    return [m for m in traces.mounts(home) if traces.is_network_namespace(m) and m.startswith(f"{home.containerd_state}/")]
+
+
+def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str]:
+    """The network namespaces' paths that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus)."""
+    owned = set()
+    for sandbox in sandboxes:
+        info: Mapping[str, object] = json.loads(
+            cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True).info.get("info", "{}")
+        )
+        spec = info.get("runtimeSpec") or {}
+        assert isinstance(spec, dict)
+        owned |= {n.get("path", "") for n in (spec.get("linux") or {}).get("namespaces") or [] if n["type"] == "network"}
+    return owned
+
+
+def remove_namespace(path: str) -> str:
+    subprocess.run(["umount", "--lazy", path], capture_output=True)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    return f"network namespace {os.path.basename(path)}"
+
+
+def addresses(home: Home) -> list[Path]:
+    """host-local's reservations: a file named by the address, whose first line is the sandbox's id."""
+    return [f for f in (home.data / "cni" / "networks" / home.network).glob("*.*.*.*") if f.name[0].isdigit()]
+
+
+def owner_of(reservation: Path) -> str:
+    try:
+        return reservation.read_text().split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def release_address(reservation: Path) -> str:
+    reservation.unlink(missing_ok=True)
+    return f"address {reservation.name}"

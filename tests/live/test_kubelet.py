@@ -1,0 +1,247 @@
+"""The lab kubelet on a real containerd: Pods run, fail, come back and go; and what happens when the kubelet itself is killed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cri_api.v1 import api_pb2
+
+from labkit.node import Home, Node
+from labkit.node.pods import remove_sandbox
+from tests.live.cluster import Cluster, wait_for
+
+IMAGE = "registry.lab/busybox:1"
+FOREVER = ["sleep", "1000000"]
+
+
+def app(*command: str, **fields: Any) -> dict[str, Any]:
+    return {"name": "app", "image": IMAGE, "command": list(command) or FOREVER, **fields}
+
+
+def shell(script: str, **fields: Any) -> dict[str, Any]:
+    return app("sh", "-c", script, **fields)
+
+
+def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    spec = {"terminationGracePeriodSeconds": 2, "containers": list(containers) or [app()], **spec}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+def cluster(lab: None) -> Iterator[Cluster]:
+    """The session's lab; the Pods of one test are deleted after it, and gone."""
+    here = Cluster.of(Home.find())
+    yield here
+    for kind in ("pods", "configmaps", "secrets"):
+        for thing in here.api.get(f"{here.path}/{kind}")["items"]:
+            here.api.delete(f"{here.path}/{kind}/{thing['metadata']['name']}")
+    wait_for(lambda: not here.api.get(f"{here.path}/pods")["items"], "every Pod to be gone")
+
+
+def runs(cluster: Cluster, name: str) -> dict[str, Any]:
+    wait_for(lambda: cluster.phase(name) == "Running", f"{name} to run")
+    return cluster.status(name)
+
+
+def ends(cluster: Cluster, name: str) -> str:
+    return str(wait_for(lambda: cluster.phase(name) in ("Succeeded", "Failed") and cluster.phase(name), f"{name} to end"))
+
+
+def of_pod(cluster: Cluster, uid: str) -> list[Any]:
+    """Containers of one Pod in the runtime, whatever their state."""
+    with cluster.cri() as cri:
+        return list(cri.list_containers(filter={"label_selector": {"io.kubernetes.pod.uid": uid}}).containers)
+
+
+def traces(cluster: Cluster, uid: str) -> list[str]:
+    """What the node still has of a Pod: sandboxes, directories, cgroups."""
+    home = cluster.home
+    with cluster.cri() as cri:
+        found = [box.id for box in cri.list_pod_sandbox().items if box.metadata.uid == uid]
+    found += [str(path) for path in (home.kubelet_root / "pods" / uid, *home.log_root.glob(f"*{uid}")) if path.exists()]
+    roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+    classes = [Path(home.cgroup_root.lstrip("/"), "kubepods", qos, f"pod{uid}") for qos in ("", "burstable", "besteffort")]
+    return found + [str(root / path) for root in roots for path in classes if (root / path).exists()]
+
+
+def test_a_deleted_pod_leaves_nothing(cluster: Cluster) -> None:
+    volumes = [{"name": "tmp", "emptyDir": {"medium": "Memory"}}, {"name": "sub", "emptyDir": {}}]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "sub", "mountPath": "/s", "subPath": "a/b"}]
+    uid = cluster.create(pod("web", app(volumeMounts=mounts), volumes=volumes))["metadata"]["uid"]
+    runs(cluster, "web")
+    assert traces(cluster, uid)
+    cluster.delete("web")
+    wait_for(lambda: cluster.pod("web") is None, "the Pod to be gone")
+    wait_for(lambda: not traces(cluster, uid), f"nothing to be left of it: {traces(cluster, uid)}")
+    assert cluster.messages("web", "Killing") == ["Stopping container app"]
+
+
+def test_configuration_reaches_the_container(cluster: Cluster) -> None:
+    cluster.create({"metadata": {"name": "settings"}, "data": {"colour": "blue"}}, "configmaps")
+    secret = base64.b64encode(b"open sesame").decode()
+    cluster.create({"metadata": {"name": "login"}, "data": {"password": secret}}, "secrets")
+    script = "echo $COLOUR $PASSWORD $MY_IP $CPUS $1; cat /c/colour; echo; cat /s/pw; echo; cat /d/labels; echo"
+    script += "; touch /c/x || echo no"
+    env = [
+        {"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
+        {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
+        {"name": "MY_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+    ]
+    volumes = [
+        {"name": "c", "configMap": {"name": "settings"}},
+        {"name": "s", "secret": {"secretName": "login", "items": [{"key": "password", "path": "pw"}]}},
+        {"name": "d", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]
+    mounts = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
+    container = app("sh", "-c", script, "sh", "is-$(COLOUR)", env=env, volumeMounts=mounts, resources={"limits": {"cpu": "1"}})
+    manifest = pod("reader", container, volumes=volumes, restartPolicy="Never")
+    manifest["metadata"]["labels"] = {"app": "reader"}
+    cluster.create(manifest)
+    assert ends(cluster, "reader") == "Succeeded"
+    ip = cluster.status("reader")["podIP"]
+    wanted = [f"blue open sesame {ip} 1 is-blue", "blue", "open sesame", 'app="reader"', "no"]
+    assert [line for line in cluster.log("reader").splitlines() if "touch:" not in line] == wanted
+
+
+def test_init_containers_come_first_and_sidecars_stay(cluster: Cluster) -> None:
+    share = [{"name": "v", "mountPath": "/v"}]
+    init = [
+        {"name": "log", "image": IMAGE, "command": FOREVER, "restartPolicy": "Always"},
+        {"name": "write", "image": IMAGE, "command": ["sh", "-c", "echo ready > /v/state"], "volumeMounts": share},
+    ]
+    main = shell("cat /v/state", volumeMounts=share)
+    cluster.create(pod("ordered", main, initContainers=init, volumes=[{"name": "v", "emptyDir": {}}], restartPolicy="Never"))
+    assert ends(cluster, "ordered") == "Succeeded"
+    assert cluster.log("ordered") == "ready\n"
+    log, write = cluster.status("ordered")["initContainerStatuses"]
+    assert write["state"]["terminated"]["exitCode"] == 0 and "terminated" in log["state"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "message"),
+    [
+        (
+            {"securityContext": {"runAsNonRoot": True}},
+            "CreateContainerConfigError",
+            "container has runAsNonRoot and image will run as root",
+        ),
+        ({"command": ["/no/such/binary"]}, "RunContainerError", "/no/such/binary"),
+        ({"image": "registry.lab/Busybox:1"}, "InvalidImageName", "must be lowercase"),
+        ({"image": "registry.lab/absent:1", "imagePullPolicy": "Never"}, "ErrImageNeverPull", "pull policy of Never"),
+        (
+            {"envFrom": [{"secretRef": {"name": "absent"}}]},
+            "CreateContainerConfigError",
+            'secret "absent" not found',
+        ),
+    ],
+    ids=["root", "no program", "name", "never", "secret"],
+)
+def test_why_a_container_waits(cluster: Cluster, fields: dict[str, Any], reason: str, message: str) -> None:
+    cluster.create(pod("waits", app(**{"command": FOREVER, **fields})))
+    wait_for(lambda: reason in cluster.reasons("waits"), f"{reason}, not {cluster.reasons('waits')}")
+    shown = cluster.container("waits")
+    assert message in str({**shown["state"], **shown["lastState"]})
+
+
+def test_the_lab_forbids_the_machine_s_own_files(cluster: Cluster, tmp_path: Path) -> None:
+    mounts = [{"name": "h", "mountPath": "/h"}]
+    cluster.create(pod("outside", app(volumeMounts=mounts), volumes=[{"name": "h", "hostPath": {"path": "/etc"}}]))
+    wait_for(lambda: cluster.messages("outside", "FailedMount"), "the event")
+    assert "this lab forbids hostPath /etc" in cluster.messages("outside", "FailedMount")[0]
+    allowed = cluster.home.data / "hostpath" / "shared"
+    volume = {"name": "h", "hostPath": {"path": str(allowed), "type": "DirectoryOrCreate"}}
+    cluster.create(pod("inside", shell("echo hello > /h/file", volumeMounts=mounts), volumes=[volume], restartPolicy="Never"))
+    assert ends(cluster, "inside") == "Succeeded"
+    assert (allowed / "file").read_text() == "hello\n"
+
+
+def test_a_grace_period_is_given_and_ends(cluster: Cluster) -> None:
+    polite = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.1; done"
+    container = shell(polite, lifecycle={"preStop": {"exec": {"command": ["touch", "/v/stopped"]}}})
+    container["volumeMounts"] = [{"name": "h", "mountPath": "/v"}]
+    allowed = cluster.home.data / "hostpath" / "grace"
+    volume = {"name": "h", "hostPath": {"path": str(allowed), "type": "DirectoryOrCreate"}}
+    cluster.create(pod("polite", container, volumes=[volume], terminationGracePeriodSeconds=30))
+    runs(cluster, "polite")
+    cluster.delete("polite")
+    wait_for(lambda: cluster.pod("polite") is None, "the Pod to end by itself", 25)
+    assert (allowed / "stopped").exists()
+
+
+def test_the_deadline_of_a_pod(cluster: Cluster) -> None:
+    cluster.create(pod("late", activeDeadlineSeconds=1))
+    assert ends(cluster, "late") == "Failed"
+    status = cluster.status("late")
+    words = "Pod was active on the node longer than the specified deadline"
+    assert (status["reason"], status["message"]) == ("DeadlineExceeded", words)
+    assert cluster.messages("late", "DeadlineExceeded") == [words]
+
+
+def test_last_words(cluster: Cluster) -> None:
+    own = shell("echo because > /dev/termination-log; exit 3")
+    fallback = {**shell("echo in the log; exit 4", terminationMessagePolicy="FallbackToLogsOnError"), "name": "other"}
+    cluster.create(pod("ended", own, fallback, restartPolicy="Never"))
+    assert ends(cluster, "ended") == "Failed"
+    ended = [cluster.container("ended", n)["state"]["terminated"] for n in (0, 1)]
+    said = [(e["exitCode"], e["reason"], e["message"]) for e in ended]
+    assert said == [(3, "Error", "because\n"), (4, "Error", "in the log\n")]
+
+
+def test_a_dead_sandbox_is_made_anew(cluster: Cluster) -> None:
+    uid = cluster.create(pod("web"))["metadata"]["uid"]
+    runs(cluster, "web")
+    with cluster.cri() as cri:
+        (box,) = [b for b in cri.list_pod_sandbox().items if b.metadata.uid == uid]
+        cri.stop_pod_sandbox(pod_sandbox_id=box.id)
+    wait_for(lambda: "running" in cluster.container("web")["state"] and cluster.container("web")["restartCount"], "another start")
+    assert "Pod sandbox changed, it will be killed and re-created." in cluster.messages("web", "SandboxChanged")
+
+
+def test_pods_made_by_hand_live_beside_the_kubelet_and_strangers_do_not(cluster: Cluster, node: Node) -> None:
+    by_hand = node.start_pod({"metadata": {"name": "by-hand"}, "spec": {"containers": [app()]}})
+    stranger = {"name": "stranger", "namespace": "default", "uid": str(uuid.uuid4())}
+    with cluster.cri() as cri:
+        options = api_pb2.NamespaceOption(network=api_pb2.NODE, pid=api_pb2.CONTAINER)
+        config = {"metadata": stranger, "linux": {"security_context": {"namespace_options": options}}}
+        box = cri.run_pod_sandbox(config=config).pod_sandbox_id
+        try:
+            wait_for(lambda: not list(cri.list_pod_sandbox(filter={"id": box}).items), "the stranger to be removed")
+        finally:
+            remove_sandbox(cri, box)
+    assert node.pod(by_hand).state == "Ready"
+
+
+def kill_kubelet(cluster: Cluster) -> None:
+    """SIGKILL, and wait for the one that its owner starts in its place."""
+    before = cluster.process("kubelet")
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: cluster.process("kubelet") not in (0, before), "another kubelet")
+
+
+def test_a_kubelet_that_was_killed_takes_up_its_pods(cluster: Cluster) -> None:
+    cluster.create(pod("steady"))
+    cluster.create(pod("crashing", shell("exit 1")))
+    before = runs(cluster, "steady")["containerStatuses"][0]["containerID"]
+    wait_for(lambda: cluster.container("crashing").get("restartCount", 0) >= 1, "a restart")
+    kill_kubelet(cluster)
+    wait_for(lambda: cluster.container("crashing")["restartCount"] >= 2, "the next restart")
+    steady = cluster.container("steady")
+    assert (steady["containerID"], steady["restartCount"]) == (before, 0)
+
+
+def test_a_kubelet_killed_while_pods_start_loses_none_and_starts_none_twice(cluster: Cluster) -> None:
+    uids = [cluster.create(pod(f"many-{n}"))["metadata"]["uid"] for n in range(16)]
+    wait_for(lambda: any(cluster.phase(f"many-{n}") == "Running" for n in range(16)), "the first of them")
+    kill_kubelet(cluster)
+    wait_for(lambda: all(cluster.phase(f"many-{n}") == "Running" for n in range(16)), "all of them")
+    for uid in uids:
+        running = [c for c in of_pod(cluster, uid) if c.state == api_pb2.CONTAINER_RUNNING]
+        assert len(running) == 1

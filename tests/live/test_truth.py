@@ -1,0 +1,120 @@
+"""The recordings of a real kubelet, run again on this lab, by the recordings' own program; and the three Pods that it leaves out.
+
+The recordings lie beside the checkout (../shared/truth), or where LABKIT_TRUTH says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.node import Home
+from tests.conftest import labkit
+from tests.live.cluster import Cluster, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+TRUTH = Path(os.environ.get("LABKIT_TRUTH", ROOT.parent / "shared" / "truth"))
+VERSION = "2.1.9"
+"""The recordings were made with containerd 2.1.9, and hold its words."""
+
+beside = pytest.mark.skipif(not (TRUTH / "compare.py").exists(), reason="the recordings are not beside this checkout")
+
+
+@pytest.fixture
+def cluster(own_home: Home) -> Cluster:
+    labkit("up", "--node", "containerd")
+    return Cluster.of(own_home)
+
+
+@pytest.fixture
+def recorded() -> dict[str, Any]:
+    texts = (TRUTH / "pods.json").read_text().replace("localhost:5000/labkit/bb:1", "registry.lab/busybox:1")
+    return json.loads(texts)
+
+
+@beside
+def test_pods_are_run_as_the_real_kubelet_ran_them(own_home: Home) -> None:
+    own_home.data.mkdir(parents=True)
+    (own_home.data / "containerd-version").write_text(VERSION)
+    labkit("up", "--node", "containerd")
+    cluster = Cluster.of(own_home)
+    cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": "registry.lab/busybox:1"}]}})
+    wait_for(lambda: cluster.container("first").get("imageID"), "the image to be there")
+    kubectl = [sys.executable, "-m", "labkit.cli", "kubectl"]
+    command = [sys.executable, str(TRUTH / "compare.py"), *kubectl, "--", str(TRUTH / "pods.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def cni_file(home: Home) -> Path:
+    (file,) = (home.data / "cni" / "net.d").glob("*.conflist")
+    return file
+
+
+def plain(message: str) -> str:
+    return re.sub(r"[0-9a-f]{64}", "ID", message)
+
+
+@beside
+def test_a_broken_cni_configuration_and_its_repair(cluster: Cluster, own_home: Home, recorded: dict[str, Any]) -> None:
+    file = cni_file(own_home)
+    right = file.read_text()
+    broken = json.loads(right)
+    broken["plugins"][0]["type"] = "no-such-plugin"
+    file.write_text(json.dumps(broken))
+    truth = recorded["broken-cni"]
+    wanted = next(plain(e["message"]) for e in truth["events"] if e["reason"] == "FailedCreatePodSandBox")
+    cluster.create(truth["manifest"])
+    wait_for(lambda: cluster.messages("broken-cni", "FailedCreatePodSandBox"), "the sandbox to fail")
+    message = plain(cluster.messages("broken-cni", "FailedCreatePodSandBox")[0])
+    assert message.partition(" in path")[0] == wanted.partition(" in path")[0]
+    assert cluster.container("broken-cni")["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert cluster.node_ready() == "True"
+    file.write_text(right)
+    wait_for(lambda: cluster.phase("broken-cni") == "Running", "the Pod to run once the network is repaired")
+
+
+@beside
+def test_without_a_cni_configuration_the_node_is_not_ready(cluster: Cluster, own_home: Home, recorded: dict[str, Any]) -> None:
+    file = cni_file(own_home)
+    right = file.read_text()
+    file.unlink()
+    wait_for(lambda: cluster.node_ready() == "False", "the node to notice")
+    truth = recorded["no-cni-config"]
+    cluster.create(truth["manifest"])
+    wanted = {e["message"] for e in truth["events"] if e["reason"] == "NetworkNotReady"}
+    wait_for(lambda: wanted <= set(cluster.messages("no-cni-config", "NetworkNotReady")), "the event")
+    assert cluster.container("no-cni-config")["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    host = {**truth["manifest"], "metadata": {"name": "on-host"}, "spec": {**truth["manifest"]["spec"], "hostNetwork": True}}
+    host["spec"]["containers"] = [{"name": "app", "image": "registry.lab/busybox:1", "command": ["sleep", "1000"]}]
+    cluster.create(host)
+    wait_for(lambda: cluster.phase("on-host") == "Running", "a Pod on the node's own network to run all the same")
+    file.write_text(right)
+    wait_for(lambda: cluster.phase("no-cni-config") == "Running", "the Pod to run once the network is there")
+    assert cluster.node_ready() == "True"
+
+
+@beside
+def test_a_memory_hog(cluster: Cluster, recorded: dict[str, Any]) -> None:
+    """The kernel kills dd, a child, or the container's first process, or runc's, as it comes: the limit is what holds."""
+    truth = recorded["oom-killed"]
+    cluster.create(truth["manifest"])
+    ended = {"OOMKilled", "StartError", "Error", "Completed"}
+    wait_for(lambda: cluster.phase("oom-killed") == "Running" or cluster.reasons("oom-killed") & ended, "the Pod to start")
+    status = cluster.status("oom-killed")
+    assert status["resources"]["limits"] == {"memory": "20Mi"} and status["qosClass"] == "Burstable"
+    assert cluster.memory_limit("oom-killed") == 20 * 2**20
+
+
+@beside
+def test_a_memory_hog_of_one_process_is_killed_again_and_again(cluster: Cluster, recorded: dict[str, Any]) -> None:
+    cluster.create(recorded["oom-killed-heap"]["manifest"])
+    wait_for(lambda: "OOMKilled" in cluster.reasons("oom-killed-heap"), "the kernel to kill it")
+    wait_for(lambda: cluster.container("oom-killed-heap")["restartCount"] > 0, "a restart")

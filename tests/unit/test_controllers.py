@@ -1,0 +1,258 @@
+"""The small controllers of the API's process, on a store in memory: scheduler, claim binder, node watcher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labkit.kubeapi import registry
+from labkit.kubeapi.claims import Binder
+from labkit.kubeapi.nodes import GRACE_S, UNREACHABLE, Watcher
+from labkit.kubeapi.rest import Api
+from labkit.kubeapi.scheduler import AGAIN_AFTER_S, Scheduler, matters
+from labkit.kubeapi.store import Change, Store
+
+PODS, NODES = registry.BY_PLURAL["pods"], registry.BY_PLURAL["nodes"]
+CLAIMS, VOLUMES = registry.BY_PLURAL["persistentvolumeclaims"], registry.BY_PLURAL["persistentvolumes"]
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    store = Store(":memory:")
+    yield Api(store)
+    store.close()
+
+
+def make_node(api: Api, cpu: str = "2") -> None:
+    status = {"allocatable": {"cpu": cpu, "memory": "4Gi", "ephemeral-storage": "10Gi", "pods": "110"}}
+    api.create(NODES, "", {"metadata": {"name": "sim-worker"}})
+    api.update(NODES, "", "sim-worker", {"metadata": {"name": "sim-worker"}, "status": status}, sub="status")
+
+
+def make_pod(api: Api, name: str = "app", cpu: str = "100m", **spec: Any) -> None:
+    container = {"name": "app", "image": "busybox", "resources": {"requests": {"cpu": cpu}}}
+    api.create(PODS, "default", {"metadata": {"name": name}, "spec": {"containers": [container], **spec}})
+
+
+def pod(api: Api, name: str = "app") -> Any:
+    return api.get(PODS, "default", name).obj
+
+
+def scheduled(api: Api, name: str = "app") -> Any:
+    return next((c for c in pod(api, name)["status"].get("conditions", []) if c["type"] == "PodScheduled"), None)
+
+
+def events(api: Api, reason: str = "") -> list[Any]:
+    return [e.obj for _, e in api.store.list("events") if reason in ("", e.obj["reason"])]
+
+
+def test_a_pod_is_bound_and_said_to_be() -> None:
+    async def both(api: Api) -> None:
+        scheduler = Scheduler(api)
+        running = asyncio.create_task(scheduler.run())
+        make_node(api)
+        make_pod(api)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        running.cancel()
+
+    store = Store(":memory:")
+    api = Api(store)
+    asyncio.run(both(api))
+    assert pod(api)["spec"]["nodeName"] == "sim-worker" and scheduled(api)["status"] == "True"
+    (event,) = events(api)
+    assert event["message"] == "Successfully assigned default/app to sim-worker"
+    assert event["reportingComponent"] == "default-scheduler"
+    assert event["involvedObject"]["uid"] == pod(api)["metadata"]["uid"] and "count" not in event
+    store.close()
+
+
+def test_what_is_bound_in_one_pass_is_counted_in_the_same(api: Api) -> None:
+    make_node(api, cpu="1")
+    for name in ("a", "b", "c"):
+        make_pod(api, name, cpu="400m")
+    Scheduler(api).schedule_all()
+    assert [pod(api, n)["spec"].get("nodeName") for n in "abc"] == ["sim-worker", "sim-worker", None]
+    assert "1 Insufficient cpu" in scheduled(api, "c")["message"]
+
+
+def test_the_more_important_pod_goes_first(api: Api) -> None:
+    make_node(api, cpu="1")
+    make_pod(api, "low", cpu="800m")
+    make_pod(api, "high", cpu="800m")
+    entry = api.get(PODS, "default", "high")
+    api.store.put("pods", {**entry.obj, "metadata": dict(entry.obj["metadata"]), "spec": {**entry.obj["spec"], "priority": 10}})
+    Scheduler(api).schedule_all()
+    assert pod(api, "high")["spec"]["nodeName"] == "sim-worker" and "nodeName" not in pod(api, "low")["spec"]
+
+
+def test_an_unschedulable_pod_is_told_once_and_counted_after_five_minutes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("labkit.kubeapi.scheduler.time.monotonic", lambda: now[0])
+    make_node(api)
+    make_pod(api, cpu="8")
+    scheduler = Scheduler(api)
+    for _ in range(3):
+        scheduler.schedule_all()
+    (event,) = events(api, "FailedScheduling")
+    assert scheduled(api)["message"] == event["message"] and scheduled(api)["reason"] == "Unschedulable"
+    assert "series" not in event
+    now[0] += AGAIN_AFTER_S + 1
+    scheduler.schedule_all()
+    (event,) = events(api, "FailedScheduling")
+    assert event["series"]["count"] == 2
+
+
+def test_gated_pods_and_those_of_other_schedulers_are_left_alone(api: Api) -> None:
+    make_node(api)
+    make_pod(api, "gated", schedulingGates=[{"name": "example.com/wait"}])
+    make_pod(api, "other", schedulerName="mine")
+    Scheduler(api).schedule_all()
+    assert scheduled(api, "gated")["reason"] == "SchedulingGated" and not events(api)
+    assert "nodeName" not in pod(api, "other")["spec"] and scheduled(api, "other") is None
+
+
+def test_what_wakes_the_scheduler(api: Api) -> None:
+    heard: list[Change] = []
+    for resource in ("pods", "nodes"):
+        api.store.subscribe(resource, lambda change: heard.append(change) if matters(change) else None)
+    make_node(api)
+    make_pod(api)
+    heard.clear()
+    for phase, wakes in (("Running", False), ("Succeeded", True)):
+        api.patch(PODS, "default", "app", {"status": {"phase": phase}}, "application/merge-patch+json", sub="status")
+        assert bool(heard) == wakes
+    heard.clear()
+    api.patch(NODES, "", "sim-worker", {"status": {"phase": "x"}}, "application/merge-patch+json", sub="status")
+    assert not heard
+    api.patch(NODES, "", "sim-worker", {"metadata": {"labels": {"disk": "ssd"}}}, "application/merge-patch+json")
+    assert heard
+
+
+def make_claim(api: Api, size: str = "1Gi", **spec: Any) -> None:
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    api.create(CLAIMS, "default", {"metadata": {"name": "data"}, "spec": wanted})
+
+
+def make_volume(api: Api, name: str, size: str = "2Gi", labels: dict[str, str] | None = None, **spec: Any) -> None:
+    there = {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}, **spec}
+    api.create(VOLUMES, "", {"metadata": {"name": name, "labels": labels or {}}, "spec": there})
+
+
+def claim(api: Api) -> Any:
+    return api.get(CLAIMS, "default", "data").obj
+
+
+def volume(api: Api, name: str) -> Any:
+    return api.get(VOLUMES, "", name).obj
+
+
+def test_a_claim_waits_says_why_once_and_is_bound_by_the_smallest_volume_that_suits(api: Api) -> None:
+    make_claim(api)
+    binder = Binder(api.store)
+    binder.settle()
+    binder.settle()
+    assert claim(api)["status"]["phase"] == "Pending"
+    (event,) = events(api)
+    assert event["message"] == "no persistent volumes available for this claim and no storage class is set"
+    make_volume(api, "small", "500Mi")
+    make_volume(api, "huge", "10Gi")
+    make_volume(api, "right", "2Gi")
+    make_volume(api, "read-only", "1Gi", accessModes=["ReadOnlyMany"])
+    make_volume(api, "classy", "1Gi", storageClassName="fast")
+    binder.settle()
+    assert (claim(api)["spec"]["volumeName"], claim(api)["status"]["phase"]) == ("right", "Bound")
+    assert claim(api)["status"]["capacity"] == {"storage": "2Gi"}
+    assert volume(api, "right")["spec"]["claimRef"]["uid"] == claim(api)["metadata"]["uid"]
+    phases = {n: volume(api, n)["status"]["phase"] for n in ("right", "huge", "small")}
+    assert phases == {"right": "Bound", "huge": "Available", "small": "Available"}
+
+
+def test_a_volume_whose_claim_is_gone_is_released_and_given_to_nobody(api: Api) -> None:
+    make_volume(api, "v")
+    make_claim(api)
+    binder = Binder(api.store)
+    binder.settle()
+    api.store.remove("persistentvolumeclaims", "default", "data")
+    make_claim(api)
+    binder.settle()
+    assert volume(api, "v")["status"]["phase"] == "Released" and claim(api)["status"]["phase"] == "Pending"
+
+
+def test_a_claim_whose_volume_is_gone_is_lost(api: Api) -> None:
+    make_volume(api, "v")
+    make_claim(api)
+    binder = Binder(api.store)
+    binder.settle()
+    api.store.remove("persistentvolumes", "", "v")
+    binder.settle()
+    assert claim(api)["status"]["phase"] == "Lost" and events(api, "ClaimLost")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"volumeName": "v", "accessModes": ["ReadWriteMany"]}, 'Cannot bind to requested volume "v": incompatible accessMode'),
+        ({"storageClassName": "fast"}, 'storageclass.storage.k8s.io "fast" not found'),
+        ({"selector": {"matchLabels": {"disk": "ssd"}}}, "no persistent volumes available"),
+    ],
+)
+def test_a_claim_that_nothing_suits(api: Api, spec: dict[str, Any], says: str) -> None:
+    make_volume(api, "v")
+    make_claim(api, **spec)
+    Binder(api.store).settle()
+    assert claim(api)["status"]["phase"] == "Pending" and says in events(api)[0]["message"]
+
+
+def test_a_claim_with_a_selector_and_one_that_names_its_volume(api: Api) -> None:
+    make_volume(api, "plain", "1Gi")
+    make_volume(api, "labelled", "8Gi", labels={"disk": "ssd"})
+    make_claim(api, selector={"matchLabels": {"disk": "ssd"}})
+    Binder(api.store).settle()
+    assert claim(api)["spec"]["volumeName"] == "labelled"
+
+
+def test_a_kill_between_the_two_halves_of_a_binding_is_mended(api: Api) -> None:
+    make_volume(api, "v")
+    make_claim(api)
+    meta = claim(api)["metadata"]
+    there = volume(api, "v")
+    spec = {**there["spec"], "claimRef": {"namespace": "default", "name": "data", "uid": meta["uid"]}}
+    api.store.put("persistentvolumes", {**there, "metadata": dict(there["metadata"]), "spec": spec})
+    Binder(api.store).settle()
+    assert claim(api)["spec"]["volumeName"] == "v"
+
+
+def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api) -> None:
+    make_node(api)
+    began = "2026-11-23T21:14:00Z"
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": began, "lastTransitionTime": began}
+    patch = "application/merge-patch+json"
+    api.patch(NODES, "", "sim-worker", {"status": {"conditions": [ready]}}, patch, sub="status")
+    make_pod(api, nodeName="sim-worker")
+    api.patch(PODS, "default", "app", {"status": {"conditions": [ready]}}, patch, sub="status")
+    watcher = Watcher(api)
+    watcher.look(0.0)
+    watcher.look(GRACE_S - 1)
+    assert conditions(api)["Ready"]["status"] == "True"
+    watcher.look(GRACE_S)
+    watcher.look(GRACE_S + 5)
+    said = conditions(api)
+    assert {c["status"] for c in said.values()} == {"Unknown"} and len(said) == 4
+    assert (said["Ready"]["reason"], said["Ready"]["message"]) == ("NodeStatusUnknown", "Kubelet stopped posting node status.")
+    assert {t["effect"] for t in api.get(NODES, "", "sim-worker").obj["spec"]["taints"] if t["key"] == UNREACHABLE} == {
+        "NoSchedule", "NoExecute",
+    }  # fmt: skip
+    assert next(c for c in pod(api)["status"]["conditions"] if c["type"] == "Ready")["status"] == "False"
+    assert {e["reason"] for e in events(api)} == {"NodeNotReady"} and len(events(api)) == 2
+    later = {**ready, "lastHeartbeatTime": "2026-11-23T21:30:00Z"}
+    api.patch(NODES, "", "sim-worker", {"status": {"conditions": [later]}}, patch, sub="status")
+    watcher.look(GRACE_S + 10)
+    assert "taints" not in api.get(NODES, "", "sim-worker").obj["spec"]
+
+
+def conditions(api: Api) -> dict[str, Any]:
+    return {c["type"]: c for c in api.get(NODES, "", "sim-worker").obj["status"]["conditions"]}

@@ -1,0 +1,160 @@
+"""What clients send: JSON, YAML, protobuf, and what must not get in."""
+
+from __future__ import annotations
+
+import pytest
+
+from labkit.kubeapi import bodies, paths, protobuf
+from labkit.kubeapi.status import ApiError
+
+
+def test_yaml_says_what_json_can() -> None:
+    text = b"a: 2020-01-01\nb: yes\n2: x\nc: [1, 2.5, null]\ntrue: y\n"
+    assert bodies.decode(text, bodies.YAML) == {"a": "2020-01-01", "b": True, "2": "x", "c": [1, 2.5, None], "true": "y"}
+
+
+def test_whole_floats_are_integers_and_lone_surrogates_replaced() -> None:
+    assert bodies.decode(b'{"a": 2.0, "b": "\\ud800x", "c": "\\ud83d\\ude00"}', bodies.JSON) == {
+        "a": 2,
+        "b": "\ufffdx",
+        "c": "😀",
+    }
+
+
+BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", bodies.JSON),
+        (b"{", bodies.JSON),
+        (b'{"a": NaN}', bodies.JSON),
+        (b'{"a": 1e999}', bodies.JSON),
+        (b'{"a": ' + b"9" * 30 + b"}", bodies.JSON),
+        (b"[" * 100_000, bodies.JSON),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, bodies.JSON),
+        (b"\xff", bodies.JSON),
+        (b"[" * 50_000, bodies.YAML),
+        (b"a: &a [*a]", bodies.YAML),
+        (b"? [a]\n: b", bodies.YAML),
+        (b"a: !!binary YQ==", bodies.YAML),
+        (b"a: .nan", bodies.YAML),
+        (b"a: b: c", bodies.YAML),
+        (BOMB.encode(), bodies.YAML),
+    ],
+)
+def test_hostile_bodies_are_refused(body: bytes, kind: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        bodies.decode(body, kind)
+    assert refused.value.code == 400
+
+
+def test_an_object_is_one_object() -> None:
+    with pytest.raises(ApiError, match="one JSON object"):
+        bodies.decode_object(b"[1]", bodies.JSON)
+
+
+def message(number: int, value: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def envelope(kind: str, raw: bytes) -> bytes:
+    return protobuf.MAGIC + message(1, message(1, b"v1") + message(2, kind.encode())) + message(2, raw)
+
+
+def test_a_secret_in_protobuf() -> None:
+    meta = message(1, b"s") + message(11, message(1, b"app") + message(2, b"x"))
+    raw = message(1, meta) + message(2, message(1, b"k") + message(2, b"\x00\xff")) + message(3, b"Opaque") + b"\x28\x01"
+    assert protobuf.decode(envelope("Secret", raw)) == {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": {"app": "x"}}, "data": {"k": "AP8="},
+        "type": "Opaque", "immutable": True,
+    }  # fmt: skip
+
+
+def test_delete_options_in_protobuf() -> None:
+    raw = b"\x08\x00" + message(2, message(1, b"u")) + message(4, b"Background")
+    assert protobuf.decode(envelope("DeleteOptions", raw)) == {
+        "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"},
+        "propagationPolicy": "Background",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", 400),
+        (b"{}", 400),
+        (protobuf.MAGIC, 415),
+        (protobuf.MAGIC + b"\x0a", 400),
+        (protobuf.MAGIC + b"\x0a\x7f", 400),
+        (protobuf.MAGIC + b"\xff" * 20, 400),
+        (envelope("Pod", b""), 415),
+        (envelope("Secret", b"\x08\x01"), 400),
+        (envelope("Secret", message(1, message(8, b"\x08" + b"\xff" * 8 + b"\x3f"))), 400),
+        (envelope("ConfigMap", message(2, message(1, b"\xff"))), 400),
+    ],
+)
+def test_malformed_protobuf_is_refused(body: bytes, code: int) -> None:
+    with pytest.raises(ApiError) as refused:
+        protobuf.decode(body)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/v1/pods", ("pods", "", "", "")),
+        ("/api/v1/namespaces", ("namespaces", "", "", "")),
+        ("/api/v1/namespaces/a", ("namespaces", "", "a", "")),
+        ("/api/v1/namespaces/a/status", ("namespaces", "", "a", "status")),
+        ("/api/v1/namespaces/a/pods", ("pods", "a", "", "")),
+        ("/api/v1/namespaces/a/pods/b", ("pods", "a", "b", "")),
+        ("/api/v1/namespaces/a/pods/b%2Fc/log", ("pods", "a", "b/c", "log")),
+        ("/api/v1/nodes/n/status", ("nodes", "", "n", "status")),
+        ("/apis/coordination.k8s.io/v1/namespaces/a/leases/l", ("leases", "a", "l", "")),
+    ],
+)
+def test_paths(path: str, expected: tuple[str, str, str, str]) -> None:
+    target = paths.target(path)
+    assert target is not None
+    assert (target.resource.plural, target.namespace, target.name, target.sub) == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/api", "/api/v1", "/api/v2/pods", "/apis/apps/v1/deployments", "/api/v1/pods/p", "/api/v1/namespaces//pods",
+        "/api/v1/namespaces/a/nodes", "/api/v1/namespaces/a/pods/b/log/x", "/apis/v1/pods", "/api/v1/leases", "/api/v1/pods//log",
+    ],
+)  # fmt: skip
+def test_paths_that_lead_nowhere(path: str) -> None:
+    assert paths.target(path) is None
+
+
+def test_where_a_list_goes_on() -> None:
+    assert paths.read_token(paths.put_token(7, ("ns", "é"))) == (7, ("ns", "é"))
+    for token in ("x", "e30", "WzFd", "é", "WzEsMiwzXQ"):
+        with pytest.raises(ApiError, match="continue key is not valid"):
+            paths.read_token(token)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", paths.Form()),
+        ("*/*", paths.Form()),
+        ("application/vnd.kubernetes.protobuf,application/json", paths.Form()),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", paths.Form("application/json", "Table")),
+        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", paths.Form()),
+        ("application/yaml", paths.Form("application/yaml")),
+    ],
+)
+def test_forms_of_answers(accept: str, expected: paths.Form) -> None:
+    assert paths.form(accept) == expected
+
+
+def test_a_form_that_is_not_served() -> None:
+    with pytest.raises(ApiError) as refused:
+        paths.form("application/cbor")
+    assert refused.value.code == 406

@@ -1,0 +1,83 @@
+"""What is asked of the kubelet for logs and streams, and what is refused before it is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from labkit.kubeapi import proxy
+from labkit.kubeapi.status import ApiError
+
+
+def pod(*containers: str, init: tuple[str, ...] = (), phase: str = "Running", node: str = "sim-worker") -> dict[str, Any]:
+    spec: dict[str, Any] = {"containers": [{"name": name} for name in containers]}
+    spec |= {"initContainers": [{"name": name} for name in init]} if init else {}
+    spec |= {"nodeName": node} if node else {}
+    return {"metadata": {"name": "p", "namespace": "ns"}, "spec": spec, "status": {"phase": phase}}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, "/containerLogs/ns/p/app"),
+        ({"follow": ["true"], "tailLines": ["3"], "x": ["y"]}, "/containerLogs/ns/p/app?follow=true&tailLines=3"),
+    ],
+)
+def test_logs(query: dict[str, list[str]], expected: str) -> None:
+    assert proxy.log_path(pod("app"), query) == expected
+
+
+def test_streams() -> None:
+    query = {"command": ["sh", "-c", "a b"], "stdin": ["true"], "stdout": ["1"], "stderr": ["false"], "container": ["side"]}
+    expected = "/exec/ns/p/side?input=1&output=1&command=sh&command=-c&command=a+b"
+    assert proxy.stream_path(pod("app", "side"), "exec", query) == expected
+    assert proxy.stream_path(pod("app"), "attach", {"stdout": ["true"], "tty": ["true"]}) == "/attach/ns/p/app?output=1&tty=1"
+    assert proxy.stream_path(pod("app"), "portforward", {"ports": ["80,81"]}) == "/portForward/ns/p?port=80&port=81"
+    assert proxy.stream_path(pod("app"), "portforward", {}) == "/portForward/ns/p"
+
+
+OUT = {"stdout": ["true"]}
+
+
+@pytest.mark.parametrize(
+    ("what", "of", "query", "words"),
+    [
+        ("log", pod("app", node=""), {}, "pod p does not have a host assigned"),
+        ("log", pod("a", "b", init=("i",)), {}, "for pod p, choose one of: [a b] or one of the init containers: [i]"),
+        ("log", pod("app"), {"container": ["x"]}, "container x is not valid for pod p"),
+        ("log", pod("app"), {"tailLines": ["many"]}, "must be an integer"),
+        ("exec", pod("app"), OUT, "at least one command"),
+        ("exec", pod("app"), {"command": ["ls"]}, "at least 1 of stdin, stdout, stderr"),
+        ("exec", pod("app", phase="Succeeded"), OUT, "completed pod; current phase is Succeeded"),
+        ("attach", pod("app", node=""), OUT, "does not have a host assigned"),
+        ("portforward", pod("app"), {"ports": ["0"]}, "must be between 1 and 65535"),
+        ("portforward", pod("app"), {"ports": ["80,x"]}, "must be between 1 and 65535"),
+    ],
+)
+def test_refused(what: str, of: dict[str, Any], query: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        if what == "log":
+            proxy.log_path(of, query)
+        else:
+            proxy.stream_path(of, what, query)
+    assert refused.value.code == 400 and words in refused.value.message
+
+
+def test_upgrades_that_the_runtime_understands() -> None:
+    proxy.check_protocols(HTTPHeaders({"Upgrade": "SPDY/3.1"}))
+    proxy.check_protocols(HTTPHeaders({"Upgrade": "websocket", "Sec-WebSocket-Protocol": "v5.channel.k8s.io, v4.channel.k8s.io"}))
+    for headers in ({}, {"Upgrade": "websocket", "Sec-WebSocket-Protocol": "v5.channel.k8s.io"}):
+        with pytest.raises(ApiError, match="pgrade"):
+            proxy.check_protocols(HTTPHeaders(headers))
+
+
+def test_the_kubelet_gets_its_own_token_and_not_the_clients() -> None:
+    sent = [("Authorization", "Bearer client"), ("Host", "api"), ("X-Stream-Protocol-Version", "v4.channel.k8s.io")]
+    sent.append(("Upgrade", "SPDY/3.1"))
+    lines = proxy.request("POST", "/exec/ns/p/app", "kubelet", sent, upgrade=True).decode().split("\r\n")
+    assert lines == [
+        "POST /exec/ns/p/app HTTP/1.1", "Host: 127.0.0.1", "Authorization: Bearer kubelet", "Connection: Upgrade",
+        "X-Stream-Protocol-Version: v4.channel.k8s.io", "Upgrade: SPDY/3.1", "", "",
+    ]  # fmt: skip

@@ -1,0 +1,100 @@
+"""Label and field selectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from labkit.kubeapi import selectors
+from labkit.kubeapi.registry import BY_PLURAL
+from labkit.kubeapi.status import ApiError
+
+LABELS = {"app": "web", "tier": "front", "example.com/size": "7"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "app", "app=web", "app==web", "app!=db", "!gone", "app in (web, db)", "app notin (db),tier", "gone notin (x)",
+        "gone!=x",
+        "example.com/size>6", "example.com/size<8,app=web", " app = web , tier in (front) ", "empty notin ()",
+    ],
+)  # fmt: skip
+def test_selected(text: str) -> None:
+    assert all(requirement.met(LABELS) for requirement in selectors.labels(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["gone", "app=db", "app!=web", "!app", "app in (db)", "app notin (web)", "tier>3", "example.com/size>7", "app="]
+)
+def test_not_selected(text: str) -> None:
+    assert not all(requirement.met(LABELS) for requirement in selectors.labels(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app in (web",
+        "app in web",
+        "app=web,",
+        ",app",
+        "a b",
+        "=x",
+        "app>x",
+        "app=we b",
+        "-a",
+        "app in (a b)",
+        "a(b)",
+        "()",
+        "!",
+        "a=é",
+    ],
+)
+def test_unparsable(text: str) -> None:
+    with pytest.raises(ApiError, match="unable to parse requirement") as refused:
+        selectors.labels(text)
+    assert refused.value.code == 400
+
+
+POD = {"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("metadata.name=p", True),
+        ("metadata.name==p,metadata.namespace=default", True),
+        ("spec.nodeName=n,status.phase!=Failed", True),
+        ("spec.nodeName=", False),
+        ("status.podIP=", True),
+        ("status.phase=Pending", False),
+        ("spec.hostNetwork=false", True),
+    ],
+)
+def test_fields_of_pods(text: str, expected: bool) -> None:
+    matches = selectors.matcher(BY_PLURAL["pods"], "", text)
+    assert matches is not None and matches(POD) is expected
+
+
+def test_events_are_selected_by_what_they_are_about() -> None:
+    event = {
+        "metadata": {"name": "e"},
+        "involvedObject": {"kind": "Pod", "name": "p", "uid": "u"},
+        "reason": "Pulled",
+        "type": "Normal",
+    }
+    matches = selectors.matcher(BY_PLURAL["events"], "", "involvedObject.name=p,involvedObject.uid=u,reason!=Failed,type=Normal")
+    assert matches is not None and matches(event) and not matches({**event, "type": "Warning"})
+
+
+@pytest.mark.parametrize(
+    ("plural", "text", "words"),
+    [
+        ("pods", "spec.foo=x", "field label not supported: spec.foo"),
+        ("configmaps", "data=x", '"data" is not a known field selector: only "metadata.name", "metadata.namespace"'),
+        ("pods", "status.phase", "invalid selector: 'status.phase'; can't understand 'status.phase'"),
+    ],
+)
+def test_fields_that_nobody_may_select_by(plural: str, text: str, words: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        selectors.fields(BY_PLURAL[plural], text)
+    assert (refused.value.code, refused.value.message) == (400, words)

@@ -1,0 +1,129 @@
+"""What the kubelet tidies up and what it leaves alone; what PLEG makes of two lists; what survives a kubelet."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from cri_api.v1 import api_pb2 as pb
+
+from labkit.cri import CriError
+from labkit.kubelet.housekeeping import Housekeeping, rotate
+from labkit.kubelet.pleg import Listed, Pleg
+from labkit.kubelet.runtime import log_tail
+
+
+def box(uid, name="box", state=pb.SANDBOX_READY, **labels):
+    metadata = pb.PodSandboxMetadata(name="web", uid=uid)
+    labels = {key.replace("_", ".", 2): value for key, value in labels.items()}
+    return pb.PodSandbox(id=name, metadata=metadata, state=state, labels=labels)
+
+
+def container(uid, number, state=pb.CONTAINER_EXITED):
+    labels = {"io.kubernetes.pod.uid": uid, "io.kubernetes.container.name": "app"}
+    return pb.Container(id=f"c{number}", state=state, labels=labels, created_at=number, pod_sandbox_id="box")
+
+
+class Cri:
+    """Takes down what it is asked to do."""
+
+    def __init__(self, boxes=(), containers=()):
+        self.boxes, self.containers, self.asked = list(boxes), list(containers), []
+
+    def list_pod_sandbox(self):
+        return SimpleNamespace(items=self.boxes)
+
+    def list_containers(self):
+        return SimpleNamespace(containers=self.containers)
+
+    def __getattr__(self, name):
+        return lambda **fields: self.asked.append((name, *fields.values()))
+
+
+def housekeeping(cri, marked=()):
+    return Housekeeping(cri, SimpleNamespace(marked=lambda uid: uid in marked), None, None)
+
+
+BY_HAND = pb.PodSandbox(
+    id="hand", metadata=pb.PodSandboxMetadata(uid="hand"), labels={"app.kubernetes.io/managed-by": "labkit"}
+)
+
+
+def test_strangers_are_orphans_and_pods_made_by_hand_are_not():
+    listed = Listed({"known": [box("known")], "stranger": [box("stranger")], "hand": [BY_HAND]}, {"lost": [container("lost", 1)]})
+    assert sorted(housekeeping(Cri()).orphans(listed, {"known"})) == ["lost", "stranger"]
+    assert sorted(housekeeping(Cri(), marked={"hand"}).orphans(listed, {"known"})) == ["hand", "lost", "stranger"]
+
+
+def test_of_dead_containers_the_newest_and_one_more_are_kept():
+    cri = Cri()
+    dead = [container("u", number) for number in range(4)]
+    listed = Listed({"u": [box("u")]}, {"u": [*dead, container("u", 4, pb.CONTAINER_RUNNING)]})
+    housekeeping(cri).collect(listed, lambda uid: True)
+    assert cri.asked == [("remove_container", "c2"), ("remove_container", "c1"), ("remove_container", "c0")]
+    cri.asked.clear()
+    housekeeping(cri).collect(listed, lambda uid: False)
+    assert cri.asked == []
+
+
+def test_an_old_sandbox_goes_when_no_container_of_it_is_left():
+    cri = Cri()
+    old = box("u", "old", pb.SANDBOX_NOTREADY)
+    new = pb.PodSandbox(id="box", metadata=pb.PodSandboxMetadata(uid="u"), state=pb.SANDBOX_READY, created_at=5)
+    housekeeping(cri).collect(Listed({"u": [old, new]}, {"u": [container("u", 1)]}), lambda uid: True)
+    assert ("remove_pod_sandbox", "old") in cri.asked and ("remove_pod_sandbox", "box") not in cri.asked
+
+
+def test_logs_are_put_aside_and_the_oldest_is_dropped(tmp_path):
+    log = tmp_path / "0.log"
+    for number in range(7):
+        log.write_text(str(number))
+        rotate(log)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.log.1", "0.log.2", "0.log.3", "0.log.4"]
+    assert (tmp_path / "0.log.1").read_text() == "6"
+
+
+def test_pleg_tells_of_what_changed():
+    told = []
+    cri = Cri([box("a"), box("b")], [container("b", 1, pb.CONTAINER_RUNNING)])
+    pleg = Pleg(cri, told.append, told.append)
+    pleg.relist()
+    assert sorted(told) == ["a", "b"]
+    told.clear()
+    pleg.relist()
+    assert told == []
+    cri.containers = [container("b", 1)]
+    pleg.relist()
+    assert told == ["b"]
+    cri.boxes = [box("b")]
+    pleg.relist()
+    assert told == ["b", "a"]
+
+
+def test_pleg_that_does_not_get_on_says_so(monkeypatch):
+    pleg = Pleg(Cri(), lambda uid: None, lambda uid: None)
+    assert pleg.errors() == ""
+    started = pleg._started
+    monkeypatch.setattr("labkit.kubelet.pleg.time.monotonic", lambda: started + 200)
+    assert pleg.errors() == "PLEG is not healthy: pleg was last seen active 3m20s ago; threshold is 3m0s"
+
+
+def test_a_runtime_that_is_away_keeps_the_last_list():
+    cri = Cri([box("a")])
+    pleg = Pleg(cri, lambda uid: None, lambda uid: None)
+    before = pleg.relist()
+
+    def away():
+        raise CriError("ListPodSandbox", "UNAVAILABLE", "gone", "")
+
+    cri.list_pod_sandbox = away
+    with pytest.raises(CriError):
+        pleg.relist()
+    assert pleg.listed is before
+
+
+def test_the_end_of_a_log_without_its_times(tmp_path):
+    log = tmp_path / "0.log"
+    log.write_text("2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n2026-01-01T00:00:01Z stderr F o\n")
+    assert log_tail(log) == "one\ntwo\n"
+    assert log_tail(tmp_path / "absent") == ""

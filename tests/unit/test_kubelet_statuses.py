@@ -1,0 +1,191 @@
+"""The status that the API shows of a Pod, for Pods in every state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit.kubelet.actions import Probed
+from labkit.kubelet.runtime import EXITED, Sandbox
+from labkit.kubelet.statuses import pod_status
+from labkit.kubelet.writer import difference
+from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
+
+TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth" / "shop.json"
+
+
+def conditions(status):
+    return {c["type"]: (c["status"], c.get("reason", "")) for c in status["conditions"]}
+
+
+def state(status, index=0, kind="containerStatuses"):
+    ((name, more),) = status[kind][index]["state"].items()
+    return name, more.get("reason")
+
+
+def test_a_pod_that_waits_for_its_sandbox():
+    status = pod_status(pod(), runtime(boxes=()), facts())
+    assert status["phase"] == "Pending" and "podIP" not in status
+    assert state(status) == ("waiting", "ContainerCreating")
+    assert status["containerStatuses"][0]["started"] is False
+    assert conditions(status) == {
+        "PodReadyToStartContainers": ("False", ""),
+        "Initialized": ("True", ""),
+        "Ready": ("False", "ContainersNotReady"),
+        "ContainersReady": ("False", "ContainersNotReady"),
+        "PodScheduled": ("True", ""),
+    }
+
+
+def test_a_pod_that_runs():
+    status = pod_status(pod(), runtime(attempt()), facts(memory_limit=9223372036854771712))
+    assert (status["phase"], status["podIP"], status["hostIP"]) == ("Running", "10.88.0.5", "10.88.0.1")
+    assert status["resources"] == {"limits": {"memory": "9007199254740988Ki"}}
+    assert status["containerStatuses"][0]["containerID"] == "containerd://app0"
+    assert {said for said, _ in conditions(status).values()} == {"True"}
+
+
+def test_with_init_containers_the_others_wait_for_them():
+    status = pod_status(pod(initContainers=[container("one")]), runtime(attempt("one")), facts())
+    assert state(status) == ("waiting", "PodInitializing")
+    assert conditions(status)["Initialized"] == ("False", "ContainersNotInitialized")
+    failed = pod_status(pod(initContainers=[container("one")]), runtime(attempt("one", state=EXITED, code=1)), facts())
+    assert failed["phase"] == "Pending"
+    done = pod_status(pod(initContainers=[container("one")]), runtime(attempt("one", state=EXITED)), facts())
+    assert done["initContainerStatuses"][0]["ready"] is True
+    assert conditions(done)["Initialized"] == ("True", "")
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "phase", "reason"),
+    [
+        ("Never", 0, "Succeeded", "PodCompleted"),
+        ("Never", 3, "Failed", "PodFailed"),
+        ("OnFailure", 0, "Succeeded", "PodCompleted"),
+        ("OnFailure", 3, "Running", "ContainersNotReady"),
+        ("Always", 0, "Running", "ContainersNotReady"),
+    ],
+)
+def test_the_phase_of_a_pod_whose_container_ended(policy, code, phase, reason):
+    status = pod_status(pod(restartPolicy=policy), runtime(attempt(state=EXITED, code=code)), facts())
+    assert (status["phase"], conditions(status)["Ready"]) == (phase, ("False", reason))
+
+
+def test_a_container_that_backs_off_waits_and_its_end_becomes_the_last_state():
+    held = runtime(attempt(number=1, state=EXITED, code=3), attempt(state=EXITED, code=1))
+    status = pod_status(pod(), held, facts(reasons={"app": ("CrashLoopBackOff", "back-off 20s")}))
+    (shown,) = status["containerStatuses"]
+    assert shown["state"] == {"waiting": {"message": "back-off 20s", "reason": "CrashLoopBackOff"}}
+    assert (shown["lastState"]["terminated"]["exitCode"], shown["restartCount"]) == (3, 1)
+    assert status["phase"] == "Running"
+
+
+def test_a_container_that_restarted_keeps_its_last_state():
+    (shown,) = pod_status(pod(), runtime(attempt(number=1), attempt(state=EXITED, code=7)), facts())["containerStatuses"]
+    assert "running" in shown["state"] and shown["lastState"]["terminated"]["exitCode"] == 7
+
+
+def test_what_never_started_began_in_1970():
+    ended = attempt(state=EXITED, code=128, started=0, reason="StartError", message="no such file")
+    (shown,) = pod_status(pod(restartPolicy="Never"), runtime(ended), facts())["containerStatuses"]
+    assert shown["state"]["terminated"]["startedAt"] == "1970-01-01T00:00:00Z"
+    assert (shown["state"]["terminated"]["reason"], shown["state"]["terminated"]["message"]) == ("StartError", "no such file")
+
+
+def test_probes_decide_on_ready_and_started():
+    probe = {"tcpSocket": {"port": 80}}
+    ready = pod(container(readinessProbe=probe))
+    for found in ({}, {"app0": True}, {"app0": False}):
+        (shown,) = pod_status(ready, runtime(attempt()), facts(probed=Probed(readiness=found)))["containerStatuses"]
+        assert shown["ready"] is found.get("app0", False)
+    slow = pod_status(pod(container(startupProbe=probe)), runtime(attempt()), facts())["containerStatuses"][0]
+    assert (slow["started"], slow["ready"]) == (False, False)
+
+
+def test_readiness_gates_are_set_by_others():
+    manifest = pod(readinessGates=[{"conditionType": "example.com/ok"}])
+    assert conditions(pod_status(manifest, runtime(attempt()), facts()))["Ready"] == ("False", "ReadinessGatesNotReady")
+    before = {"conditions": [{"type": "example.com/ok", "status": "True"}]}
+    assert conditions(pod_status(manifest, runtime(attempt()), facts(before=before)))["Ready"] == ("True", "")
+
+
+def test_a_condition_keeps_its_time_while_it_stays():
+    before = pod_status(pod(), runtime(boxes=()), facts(now=100.0))
+    after = pod_status(pod(), runtime(attempt()), facts(before=before, now=200.0))
+    times = {c["type"]: c["lastTransitionTime"] for c in after["conditions"]}
+    assert times["PodScheduled"] == "1970-01-01T00:01:40Z" and times["Ready"] == "1970-01-01T00:03:20Z"
+
+
+def test_a_pod_that_the_kubelet_ended():
+    killed = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+    held = runtime(attempt(state=EXITED, code=137), boxes=(Sandbox("box0", 0, False, (), 1),))
+    status = pod_status(pod(), held, facts(terminated=killed, done=True))
+    assert (status["phase"], status["reason"], status["message"]) == ("Failed", *killed)
+
+
+def test_what_ran_and_is_lost_is_told_so_when_the_pod_has_ended():
+    before = pod_status(pod(), runtime(attempt()), facts())
+    status = pod_status(pod(), runtime(boxes=()), facts(before=before, done=True))
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_a_pod_that_ended_stays_ended():
+    before = {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected"}
+    status = pod_status(pod(), runtime(boxes=()), facts(before=before))
+    assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
+
+
+def test_a_pod_that_must_not_run_again_does_not_when_the_runtime_has_lost_it():
+    never = pod(restartPolicy="Never")
+    before = pod_status(never, runtime(attempt()), facts())
+    assert pod_status(never, runtime(boxes=()), facts(before=before))["phase"] == "Failed"
+    again = pod_status(pod(), runtime(boxes=()), facts(before=before))["containerStatuses"][0]
+    assert again["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown" and "waiting" in again["state"]
+
+
+def test_read_only_mounts_and_requests_are_shown():
+    manifest = pod(
+        container(
+            volumeMounts=[{"name": "v", "mountPath": "/v", "readOnly": True}],
+            resources={"limits": {"memory": "20Mi"}, "requests": {"cpu": "250m"}},
+        ),
+        container("side", resources={"requests": {"cpu": "750m"}}),
+        volumes=[{"name": "v", "emptyDir": {}}],
+    )
+    status = pod_status(manifest, runtime(attempt(), attempt("side")), facts())
+    mounts = status["containerStatuses"][0]["volumeMounts"]
+    assert mounts == [{"mountPath": "/v", "name": "v", "readOnly": True, "recursiveReadOnly": "Disabled"}]
+    assert status["allocatedResources"] == {"cpu": "1", "memory": "20Mi"}
+    assert status["resources"] == {"limits": {"memory": "20Mi"}, "requests": {"cpu": "1", "memory": "20Mi"}}
+
+
+@pytest.mark.skipif(not TRUTH.exists(), reason="the recordings are not beside this checkout")
+def test_a_rich_pod_has_the_fields_that_a_real_kubelet_gives_it():
+    truth = json.loads(TRUTH.read_text())
+    real = truth["pod"]["status"]
+    held = []
+    for name in ("app", "side", "prepare"):
+        code = {"state": EXITED} if name == "prepare" else {}
+        held.append(attempt(name, user={"gid": 0, "supplementalGroups": [0], "uid": 0}, **code))
+    from labkit.cri import with_defaults
+
+    status = pod_status(with_defaults({k: v for k, v in truth["pod"].items() if k != "status"}), runtime(*held), facts())
+    assert status.keys() == real.keys()
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        assert [sorted(s) for s in status[kind]] == [sorted(s) for s in real[kind]]
+    assert [(c["type"], c["status"]) for c in status["conditions"]] == [(c["type"], c["status"]) for c in real["conditions"]]
+    assert status["resources"] == real["resources"] and status["allocatedResources"] == real["allocatedResources"]
+
+
+def test_only_differences_are_sent():
+    old = {"phase": "Pending", "podIP": "a", "conditions": [{"type": "A", "status": "True"}, {"type": "X", "status": "True"}]}
+    new = {"phase": "Running", "conditions": [{"type": "A", "status": "False"}]}
+    assert difference(old, new) == {
+        "phase": "Running",
+        "podIP": None,
+        "conditions": [{"type": "A", "status": "False"}],
+        "$setElementOrder/conditions": [{"type": "A"}],
+    }
+    assert difference(new, new) == {}

@@ -1,0 +1,187 @@
+"""Volumes as files: ConfigMaps and Secrets changed all at once, hostPath with its fence, subPath that cannot leave its volume."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+
+import pytest
+
+from labkit.cri import Machine
+from labkit.kubelet import subpaths
+from labkit.kubelet.api import ApiError
+from labkit.kubelet.atomic import File, write_files
+from labkit.kubelet.objects import Objects
+from labkit.kubelet.volumes import MountError, Volumes
+from tests.unit.kubelet_pods import container, pod
+
+
+class Api:
+    def __init__(self, **objects):
+        self.objects = objects
+
+    def get(self, path):
+        name = path.rpartition("/")[2]
+        if name not in self.objects:
+            raise ApiError(404, "NotFound", f'"{name}" not found')
+        return self.objects[name]
+
+    def post(self, path, body):
+        raise ApiError(404, "NotFound", 'serviceaccounts "default" not found')
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    api = Api(
+        settings={"kind": "ConfigMap", "data": {"colour": "blue", "size": "7"}, "binaryData": {"raw": "AAE="}},
+        login={"kind": "Secret", "data": {"password": base64.b64encode(b"secret").decode()}},
+    )
+    (tmp_path / "allowed").mkdir()
+    return Volumes(tmp_path, Objects(api), api, Machine(1 << 30, 2), (tmp_path / "allowed",))
+
+
+def set_up(volumes, volume, **metadata):
+    manifest = pod(volumes=[{"name": "v", **volume}])
+    manifest["metadata"].update(metadata)
+    (named,) = manifest["spec"]["volumes"]
+    volumes.set_up(manifest, named)
+    return volumes.place(manifest, named)
+
+
+def refused(volumes, volume, **metadata):
+    with pytest.raises(MountError) as caught:
+        set_up(volumes, volume, **metadata)
+    return caught.value.event()
+
+
+def test_a_config_map_becomes_files(volumes):
+    place = set_up(volumes, {"configMap": {"name": "settings"}})
+    assert {f: (place / f).read_bytes() for f in ("colour", "size", "raw")} == {"colour": b"blue", "size": b"7", "raw": b"\0\1"}
+    assert os.readlink(place / "colour") == "..data/colour" and (place / "..data").is_symlink()
+    assert (place / "colour").stat().st_mode & 0o777 == 0o644
+
+
+def test_items_pick_keys_and_modes(volumes):
+    items = [{"key": "password", "path": "deep/er/pw", "mode": 0o400}]
+    place = set_up(volumes, {"secret": {"secretName": "login", "items": items}})
+    assert (place / "deep/er/pw").read_text() == "secret"
+    assert (place / "deep/er/pw").stat().st_mode & 0o777 == 0o400
+    assert not (place / "password").exists()
+
+
+def test_a_changed_object_changes_the_files_in_one_step(tmp_path):
+    files = {"a": File(b"1", 0o644), "b": File(b"1", 0o644)}
+    assert write_files(tmp_path, files) is True
+    first = os.readlink(tmp_path / "..data")
+    assert write_files(tmp_path, files) is False and os.readlink(tmp_path / "..data") == first
+    assert write_files(tmp_path, {"a": File(b"2", 0o600)}) is True
+    assert (tmp_path / "a").read_bytes() == b"2" and not (tmp_path / "b").is_symlink()
+    assert os.readlink(tmp_path / "..data") != first and not (tmp_path / first).exists()
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd", "..x", ""])
+def test_no_file_is_written_outside_of_its_volume(volumes, path):
+    words = refused(volumes, {"configMap": {"name": "settings", "items": [{"key": "colour", "path": path}]}})
+    assert words.startswith('MountVolume.SetUp failed for volume "v" : invalid path')
+
+
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        ({"configMap": {"name": "absent"}}, 'configmap "absent" not found'),
+        ({"secret": {"secretName": "absent"}}, 'secret "absent" not found'),
+        (
+            {"configMap": {"name": "settings", "items": [{"key": "no", "path": "p"}]}},
+            "references non-existent config key: no",
+        ),
+        (
+            {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            'failed to fetch token: serviceaccounts "default" not found',
+        ),
+    ],
+)
+def test_what_is_missing_is_told_as_a_kubelet_does(volumes, volume, words):
+    assert refused(volumes, volume) == f'MountVolume.SetUp failed for volume "v" : {words}'
+
+
+def test_what_is_optional_may_be_missing(volumes):
+    place = set_up(volumes, {"configMap": {"name": "absent", "optional": True}})
+    assert place.is_dir() and [p.name for p in place.iterdir() if not p.name.startswith("..")] == []
+
+
+def test_the_downward_api_and_projected_volumes(volumes):
+    field = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    limit = {"path": "cpu", "resourceFieldRef": {"containerName": "app", "resource": "limits.cpu"}}
+    sources = [{"downwardAPI": {"items": [field, limit]}}, {"configMap": {"name": "settings"}}]
+    place = set_up(volumes, {"projected": {"sources": sources}}, labels={"b": 'say "hi"', "a": "1"})
+    assert (place / "labels").read_text() == 'a="1"\nb="say \\"hi\\""'
+    assert (place / "cpu").read_text() == "2" and (place / "colour").read_text() == "blue"
+
+
+def test_a_kind_that_no_plugin_knows(volumes):
+    words = refused(volumes, {"persistentVolumeClaim": {"claimName": "c"}})
+    assert words.startswith("Unable to attach or mount volumes: unmounted volumes=[v]")
+    assert words.endswith('failed to get Plugin from volumeSpec for volume "v" err=no volume plugin matched')
+
+
+def test_host_paths_are_fenced_in(volumes, tmp_path):
+    allowed = tmp_path / "allowed"
+    set_up(volumes, {"hostPath": {"path": str(allowed / "new"), "type": "DirectoryOrCreate"}})
+    assert (allowed / "new").is_dir()
+    (allowed / "out").symlink_to("/etc")
+    for path in ("/", "/etc/shadow", "/root", str(allowed / "out")):
+        assert "this lab forbids hostPath" in refused(volumes, {"hostPath": {"path": path}}), path
+    set_up(volumes, {"hostPath": {"path": "/proc", "type": "Directory"}})
+
+
+@pytest.mark.parametrize(
+    ("type", "name", "words"),
+    [
+        ("Directory", "file", "is not a directory"),
+        ("Directory", "absent", "is not a directory"),
+        ("File", "directory", "is not a file"),
+        ("Socket", "file", "is not a socket file"),
+        ("CharDevice", "file", "is not a character device"),
+        ("BlockDevice", "file", "is not a block device"),
+    ],
+)
+def test_the_type_of_a_host_path_is_checked(volumes, tmp_path, type, name, words):
+    (tmp_path / "allowed/file").touch()
+    (tmp_path / "allowed/directory").mkdir()
+    path = tmp_path / "allowed" / name
+    told = refused(volumes, {"hostPath": {"path": str(path), "type": type}})
+    assert told == f'MountVolume.SetUp failed for volume "v" : hostPath type check failed: {path} {words}'
+
+
+def test_a_socket_is_a_socket(volumes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "allowed")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        set_up(volumes, {"hostPath": {"path": str(tmp_path / "allowed/s"), "type": "Socket"}})
+
+
+def test_a_sub_path_stays_in_its_volume(tmp_path):
+    volume = tmp_path / "volume"
+    (volume / "a").mkdir(parents=True)
+    (volume / "inside").symlink_to("a")
+    (volume / "outside").symlink_to("/etc")
+    for parts, wanted in ((["a"], "a"), (["inside"], "a"), (["new", "deep"], "new/deep")):
+        found = subpaths.open_inside(volume, parts)
+        assert os.readlink(f"/proc/self/fd/{found}") == str(volume / wanted)
+        os.close(found)
+    for parts in (["outside"], ["outside", "passwd"]):
+        with pytest.raises(ValueError, match="leads out of the volume"):
+            subpaths.open_inside(volume, parts)
+    for path in ("../x", "/etc", "a/../../x"):
+        with pytest.raises(ValueError, match="must be relative"):
+            subpaths.prepare(volume, path, tmp_path / "target")
+
+
+def test_variables_name_what_they_need(volumes):
+    references = [
+        {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "x"}}},
+    ]
+    found = volumes.objects.of_environment(pod(), container(env=references))
+    assert found == {"configmaps": {"settings": {"colour": b"blue", "size": b"7", "raw": b"\0\1"}}, "secrets": {}}
