@@ -16,14 +16,14 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CreateContainerConfigError, CriClient, CriError, container_config, sandbox_config, with_defaults
+from labkit.cri import CriClient, container_config, sandbox_config, with_defaults
 from labkit.cri.calls import CallLog
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
-from labkit.node import cgroups, kubectl, othercalls, podfiles, pods, shims
+from labkit.node import byhand, cgroups, kubectl, othercalls, podfiles, pods, shims
 from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
@@ -35,8 +35,6 @@ from labkit.pods import PodProcess, PodSnapshot
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
 IMAGES = {"busybox": "registry.lab/busybox:1", "pause": "registry.lab/pause:1", "private": "private.registry.lab/busybox:1"}
-INIT_WITHIN_S = 120.0
-REMOVE_WITHIN_S = 3.0
 
 Manifest = Mapping[str, Any]
 
@@ -98,82 +96,9 @@ class Node:
         """Start a Pod by CRI calls, as the kubelet does: sandbox, image, init containers one by one, then the containers.
 
         `auth` is CRI's AuthConfig, e.g. {"username": "learner", "password": "container"}. Raises ManifestError,
-        CriError or NodeError; a Pod
-        that could not be started is removed again. Returns the Pod as it runs.
+        CriError or NodeError; a Pod that could not be started is removed again. Returns the Pod as it runs.
         """
-        manifest = self.manifest(pod)
-        podfiles.refuse_volumes(manifest)
-        config = self.sandbox_config(manifest)
-        self.refuse_twin(manifest)
-        with self.removed_on_failure(manifest):
-            sandbox = self.cri.run_pod_sandbox(config=config, runtime_handler=runtime_handler, timeout=60).pod_sandbox_id
-            ip = self.cri.pod_sandbox_status(pod_sandbox_id=sandbox).status.network.ip
-            for spec in manifest["spec"].get("initContainers") or []:
-                started = self.start_container(manifest, spec, config, sandbox, ip, auth)
-                if spec.get("restartPolicy") != "Always":  # such a one is a sidecar, which goes on beside the others
-                    self.run_init(started, spec["name"])
-            for spec in manifest["spec"]["containers"]:
-                self.start_container(manifest, spec, config, sandbox, ip, auth)
-            return self.pod(manifest)
-
-    def start_container(
-        self, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str, auth: Mapping[str, str] | None
-    ) -> str:
-        """PullImage if absent, CreateContainer, StartContainer; the container's id."""
-        image = pods.pull_if_absent(self.cri, spec["image"], auth, spec.get("imagePullPolicy", "IfNotPresent"))
-        host_ip = self.settings.get("container", {}).get("host_ip")
-        address = (ip or host_ip) if manifest["spec"].get("hostNetwork") else ip
-        try:
-            config = self.container_config(manifest, spec["name"], image_ref=image, pod_ip=address)
-        except CreateContainerConfigError as error:
-            raise NodeError(f"The container {spec['name']} cannot be configured: {error}.", "Change the manifest.") from None
-        made = self.cri.create_container(
-            pod_sandbox_id=sandbox, config=config, sandbox_config=sandbox_config, timeout=60
-        ).container_id
-        self.cri.start_container(container_id=made, timeout=60)
-        return str(made)
-
-    def run_init(self, container: str, name: str) -> None:
-        try:
-            code = pods.wait_exit(self.cri, container, INIT_WITHIN_S)
-        except TimeoutError:
-            raise NodeError(
-                f"The init container {name} still ran after {INIT_WITHIN_S:.0f} s.", "An init container must end."
-            ) from None
-        if code:
-            raise NodeError(
-                f"The init container {name} exited with code {code}.", "The kubelet would run it again; start_pod does not."
-            )
-
-    def refuse_twin(self, manifest: Manifest) -> None:
-        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        if any(
-            s.metadata.name == name and s.metadata.namespace == namespace and s.state == 0
-            for s in self.cri.list_pod_sandbox().items
-        ):
-            raise NodeError(
-                f"A Pod {namespace}/{name} runs on this node already.", "Remove it with node.remove_pod, or choose another name."
-            )
-
-    @contextlib.contextmanager
-    def removed_on_failure(self, manifest: Manifest) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.remove_patiently(manifest)
-            raise
-
-    def remove_patiently(self, manifest: Manifest) -> None:
-        """Remove what there is of a Pod, also while the runtime is restarted in the middle, once or several times."""
-        deadline = time.monotonic() + 3 * REMOVE_WITHIN_S
-        with contextlib.suppress(CriError):
-            while True:
-                self.cri.wait_until_ready(REMOVE_WITHIN_S)
-                try:
-                    return self.remove_pod(manifest)
-                except CriError as error:
-                    if error.code != "UNAVAILABLE" or time.monotonic() > deadline:
-                        return
+        return byhand.start(self, self.manifest(pod), auth, runtime_handler)
 
     def remove_pod(self, pod: PodSnapshot | Manifest | str) -> None:
         """Stop and remove a Pod (given as `start_pod` returned it, as manifest, or by name), its containers, files and cgroups.
@@ -233,10 +158,10 @@ class Node:
         return snapshot, pods
 
     def remove_leftovers(self) -> list[str]:
-        """Remove the Pods that this lesson made and left behind; their names. Touches no other lesson's Pod."""
+        """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod."""
         if not self.lesson:
             return []
-        left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson}}).items)
+        left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson, MANAGED_BY: "labkit"}}).items)
         for sandbox in left:
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox)
