@@ -45,7 +45,8 @@ class StatusChange:
 
 @dataclass(frozen=True)
 class EventLine:
-    """One event as `kubectl describe pod` shows it. at: seconds since 1970 of its last occurrence. count: how often."""
+    """One event as `kubectl describe pod` shows it. at: seconds since 1970 of its last occurrence, whole
+    ones. count: how often."""
 
     at: float
     type: str

@@ -114,8 +114,9 @@ class Cluster:
         """The events of Pods that are there now, oldest first; of all that this lesson made when none is named."""
         objects = {p.metadata.uid: p.metadata.name for p in self._own_pods() if not pods or p.metadata.name in pods}
         listed = self.kube.list_namespaced_event(NAMESPACE).items
-        lines = [event_line(e) for e in listed if e.involved_object.uid in objects]
-        return tuple(sorted(lines, key=lambda e: e.at))
+        own = [e for e in listed if e.involved_object.uid in objects]
+        own.sort(key=lambda e: int(e.metadata.resource_version))  # what came first within a second
+        return tuple(sorted(map(event_line, own), key=lambda e: e.at))
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[list[StatusChange]]:
@@ -233,7 +234,7 @@ def event_line(event: Any) -> EventLine:
     moment = event.last_timestamp or event.event_time or event.metadata.creation_timestamp or datetime.now(UTC)
     path = event.involved_object.field_path or ""
     return EventLine(
-        at=moment.timestamp(),
+        at=float(int(moment.timestamp())),
         type=event.type or "Normal",
         reason=event.reason or "",
         source=(event.source.component if event.source else None) or event.reporting_component or "",
