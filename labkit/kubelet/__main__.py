@@ -10,12 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
-from labkit.cri import CriClient, CriError, Machine
+from labkit.cri import CriClient, CriError, Machine, dns
 from labkit.kubelet import machine as node_machine
 from labkit.kubelet.api import Api
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.cgroups import Cgroups
-from labkit.kubelet.configuration import Configuration, node_dns
+from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.events import Recorder
 from labkit.kubelet.health import RuntimeState
 from labkit.kubelet.housekeeping import Housekeeping
@@ -64,9 +64,10 @@ def build(options: argparse.Namespace) -> Kubelet:
     recorder = Recorder(api, "kubelet", options.node_name)
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
-    cgroups = Cgroups(options.cgroup_root, machine)
+    allowed = node_machine.Capacity.here(options.root).allowance(node_machine.Reserved())
+    cgroups = Cgroups(options.cgroup_root, machine, allowance=allowed)
     configuration = Configuration(
-        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, node_dns()
+        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns()
     )
     pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid))
     state = RuntimeState(cri, pleg.errors)
@@ -96,6 +97,13 @@ def build(options: argparse.Namespace) -> Kubelet:
     NodeStatus(api, cri, facts, state, recorder).start()
     server.start()
     return kubelet
+
+
+def _node_dns() -> dns.Dns | None:
+    try:
+        return dns.of_node(Path("/etc/resolv.conf").read_text())
+    except OSError:
+        return None
 
 
 def main(arguments: list[str]) -> int:

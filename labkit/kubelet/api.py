@@ -6,6 +6,7 @@ Knowledge: kubernetes.io, API concepts (watch, bookmarks, 410 Gone) and client-g
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import logging
@@ -81,20 +82,19 @@ class Api:
 
     def watch(self, path: str, **params: str) -> Iterator[dict[str, Any]]:
         """The events of one watch, as dicts {"type": …, "object": …}, until the server ends it. Raises ApiError."""
-        connection, headers = self._open(timeout=WATCH_S + TIMEOUT_S)
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S), **params}
         try:
-            connection.request("GET", f"{path}?{urlencode(query)}", headers=headers)
-            response = connection.getresponse()
-            if response.status >= 300:
-                raise failure(response.status, response.read())
-            for line in response:
-                if line.strip():
-                    yield json.loads(line)
+            connection, headers = self._open(timeout=WATCH_S + TIMEOUT_S)
+            with contextlib.closing(connection):
+                connection.request("GET", f"{path}?{urlencode(query)}", headers=headers)
+                response = connection.getresponse()
+                if response.status >= 300:
+                    raise failure(response.status, response.read())
+                for line in response:
+                    if line.strip():
+                        yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ApiError(0, "Unreachable", f"the watch broke: {error}") from None
-        finally:
-            connection.close()
 
     def _send(
         self, method: str, path: str, data: bytes | None, kind: str, params: Mapping[str, str] | None

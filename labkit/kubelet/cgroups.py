@@ -9,25 +9,41 @@ import contextlib
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.cri.resources import Machine, cgroup_parent, pod_limits, qos_of
+from labkit.cri.resources import MIN_SHARES, SHARES_PER_CPU, Machine, cgroup_parent, pod_limits, pod_requests, qos_of
 
 REMOVE_WITHIN_S = 5.0
 V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma")
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """What all Pods together may have: `cpu` millicores, by which their part of the CPUs is weighed against the system's, and
+    `memory` bytes, a limit."""
+
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True)
 class Cgroups:
-    """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`."""
+    """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`.
+
+    The cgroup of all Pods, kubepods, gets the `allowance`, that of the Burstable class the weight of its Pods' requests together.
+    """
 
     root: str
     machine: Machine
     mount: Path = Path("/sys/fs/cgroup")
+    allowance: Allowance | None = None
+    burstable: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def name(self, pod: Mapping[str, Any]) -> str:
         """The Pod's cgroup as the kubelet names it in messages: [kubepods burstable podUID]."""
@@ -40,6 +56,10 @@ class Cgroups:
             self._make_v2(parent, pod, resources)
         else:
             self._make_v1(parent, pod, resources)
+        with self.lock:
+            if qos_of(pod) == "Burstable":
+                self.burstable[pod["metadata"]["uid"]] = pod_requests(pod).get("cpu", 0)
+            self._weigh_classes()
 
     def remove(self, uid: str) -> bool:
         """Remove a Pod's cgroup; whether it is gone. A process that is still in it, left by a runtime whose client died in the
@@ -53,7 +73,24 @@ class Cgroups:
             for directory in left:
                 kill_all(directory)
             time.sleep(0.05)
+        with self.lock:
+            if self.burstable.pop(uid, None):
+                self._weigh_classes()
         return True
+
+    def _weigh_classes(self) -> None:
+        """kubepods, burstable and besteffort (qos_container_manager_linux.go, node_container_manager_linux.go)."""
+        kubepods = self.root.strip("/") + "/kubepods"
+        shares = {f"{kubepods}/besteffort": MIN_SHARES, f"{kubepods}/burstable": shares_of(sum(self.burstable.values()))}
+        if self.allowance:
+            shares[kubepods] = shares_of(self.allowance.cpu)
+            v1, v2 = (self.mount / "memory" / kubepods / "memory.limit_in_bytes", self.mount / kubepods / "memory.max")
+            write_there(v2 if self.machine.cgroup_version == 2 else v1, self.allowance.memory)
+        for path, value in shares.items():
+            if self.machine.cgroup_version == 2:
+                write_there(self.mount / path / "cpu.weight", weight(value))
+            else:
+                write_there(self.mount / "cpu" / path / "cpu.shares", value)
 
     def memory_limit(self, pod: Mapping[str, Any]) -> int | None:
         """Bytes; None where the kernel names no limit (cgroup v2's "max") or there is no such cgroup."""
@@ -85,8 +122,6 @@ class Cgroups:
             if resources.cpu_quota > 0:
                 write(here / "cpu.cfs_period_us", resources.cpu_period)
                 write(here / "cpu.cfs_quota_us", resources.cpu_quota)
-            if qos_of(pod) == "BestEffort":
-                write(here.parent / "cpu.shares", 2)
         memory = self.mount / "memory" / parent.lstrip("/")
         if memory.is_dir() and resources.memory_limit_in_bytes > 0:
             write(memory / "memory.limit_in_bytes", resources.memory_limit_in_bytes)
@@ -108,6 +143,11 @@ class Cgroups:
 def weight(shares: int) -> int:
     """cgroup v2's cpu.weight for v1's cpu.shares: [2, 262144] onto [1, 10000], in a straight line as the kubelet has it."""
     return 1 + (shares - 2) * 9999 // 262142
+
+
+def shares_of(millicores: int) -> int:
+    """cpu.shares of a request."""
+    return max(millicores * SHARES_PER_CPU // 1000, MIN_SHARES)
 
 
 def enable_controllers(directory: Path) -> None:
@@ -132,6 +172,12 @@ def inherit_cpuset(base: Path, directory: Path) -> None:
 
 def write(file: Path, value: object) -> None:
     file.write_text(str(value))
+
+
+def write_there(file: Path, value: object) -> None:
+    """Write to a cgroup that may not be there (yet, or any more)."""
+    if file.parent.is_dir():
+        write(file, value)
 
 
 def kill_all(directory: Path) -> None:

@@ -159,21 +159,3 @@ def hosts_file(pod: Mapping[str, Any], ips: Sequence[str]) -> str:
     return text + (ALIASES if aliases else "") + "".join(
         "\t".join([alias["ip"], *alias.get("hostnames", ())]) + "\n" for alias in aliases
     )
-
-
-def node_dns(path: Path = Path("/etc/resolv.conf")) -> dict[str, list[str]] | None:
-    """The node's own servers, searches and options (man 5 resolv.conf); None where there are none."""
-    found: dict[str, list[str]] = {"servers": [], "searches": [], "options": []}
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        words = line.split("#")[0].split()
-        if len(words) > 1 and words[0] == "nameserver":
-            found["servers"].append(words[1])
-        elif len(words) > 1 and words[0] in ("search", "domain"):
-            found["searches"] = words[1:]
-        elif len(words) > 1 and words[0] == "options":
-            found["options"] += words[1:]
-    return found if found["servers"] else None

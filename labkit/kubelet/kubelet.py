@@ -146,6 +146,10 @@ class Kubelet:
         uid, status = pod["metadata"]["uid"], raw.get("status") or {}
         worker = Worker(uid, pod, PodRuntime(uid), status, seen=rfc3339())
         if status.get("phase") in ENDED:
+            if uid not in self.pleg.listed.uids and not self.housekeeping.configuration.marked(uid):  # nothing of it is here
+                if "deletionTimestamp" in pod["metadata"]:
+                    self.pods_sync.writer.delete(raw)
+                return
             worker.ending = True
         elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
@@ -278,10 +282,12 @@ def read_pod(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def called_not_ready(raw: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     """Whether the node controller marked a Pod as not ready (it gives no reason) that the kubelet, heard again, knows to be."""
-    theirs, ours = (
-        next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {}) for status in (raw.get("status") or {}, own)
-    )
+    theirs, ours = ready_condition(raw.get("status") or {}), ready_condition(own)
     return theirs.get("status") == "False" and not theirs.get("reason") and ours.get("status") == "True"
+
+
+def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
 
 
 def essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:

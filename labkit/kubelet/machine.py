@@ -13,6 +13,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.kubelet.cgroups import Allowance
 from labkit.kubelet.health import meminfo
 
 ARCHITECTURES = {
@@ -58,9 +59,13 @@ class Capacity:
 
     def as_allocatable(self, reserved: Reserved) -> dict[str, str]:
         """As `status.allocatable` writes it: what the scheduler may give to Pods."""
-        kept = min(reserved.memory, self.memory // 4) + min(reserved.eviction, self.memory // 8)
+        allowed = self.allowance(reserved)
+        return self.written(allowed.cpu, allowed.memory - min(reserved.eviction, self.memory // 8) - sum(self.hugepages.values()))
+
+    def allowance(self, reserved: Reserved) -> Allowance:
+        """What the cgroup of all Pods is set to: Capacity less what is reserved, but for the eviction threshold."""
         cpu = self.cpu * 1000 - min(reserved.cpu, self.cpu * 250)
-        return self.written(cpu, self.memory - kept - sum(self.hugepages.values()))
+        return Allowance(cpu, self.memory - min(reserved.memory, self.memory // 4))
 
     def written(self, cpu: int, memory: int) -> dict[str, str]:
         return {

@@ -1,0 +1,43 @@
+"""The cgroups of QoS classes and of all Pods, on a tree of plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import with_defaults
+from labkit.cri.resources import Machine
+from labkit.kubelet.cgroups import Allowance, Cgroups
+
+GIB = 2**30
+
+
+def pod(name: str, **resources: Any) -> dict[str, Any]:
+    container = {"name": "app", "image": "registry.lab/busybox:1", "resources": resources}
+    return with_defaults({"metadata": {"name": name, "uid": name}, "spec": {"containers": [container]}})
+
+
+def cgroups(tmp_path: Path) -> Cgroups:
+    for controller in ("cpu", "memory"):
+        (tmp_path / controller).mkdir()
+    return Cgroups("/lab", Machine(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, Allowance(1800, 22 * GIB))
+
+
+def shares(tmp_path: Path, path: str) -> int:
+    return int((tmp_path / "cpu/lab/kubepods" / path / "cpu.shares").read_text())
+
+
+def test_the_burstable_class_weighs_as_much_as_its_pods_request(tmp_path: Path) -> None:
+    made = cgroups(tmp_path)
+    made.make(pod("one", requests={"cpu": "250m"}))
+    assert shares(tmp_path, "burstable") == 256
+    made.make(pod("two", requests={"cpu": "500m"}))
+    assert shares(tmp_path, "burstable") == 768
+    made.make(pod("idle"))
+    assert (shares(tmp_path, "burstable"), shares(tmp_path, "besteffort")) == (768, 2)
+
+
+def test_all_pods_together_have_what_is_not_reserved(tmp_path: Path) -> None:
+    cgroups(tmp_path).make(pod("idle"))
+    assert shares(tmp_path, ".") == 1843
+    assert int((tmp_path / "memory/lab/kubepods/memory.limit_in_bytes").read_text()) == 22 * GIB
