@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import shlex
+from typing import Any
 
 from labkit.commands.common import AddVerb, answer, describe, running_node, say, state
-from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, releases, traces
+from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, kubernetes, releases, traces
 
 
 def add(verb: AddVerb) -> None:
@@ -18,6 +20,12 @@ def add(verb: AddVerb) -> None:
     )
     start.add_argument("--cluster", metavar="NAME", default="", help="which kind cluster, where there are several")
     start.add_argument("--node-name", metavar="NAME", default="", help="which node of the cluster, where there are several")
+    start.add_argument(
+        "--time-scale",
+        metavar="FACTOR",
+        default="",
+        help="of the lab kubelet's back-offs: 0.1 makes ten seconds one (default: 1)",
+    )
     verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
     verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down")
     remove = verb("clean", clean, "remove every trace of the lab, and look whether any is left", "labkit clean --json")
@@ -45,10 +53,15 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def up(arguments: argparse.Namespace) -> int:
     home = Home.find()
+    if arguments.time_scale:
+        os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
+    kubernetes.time_scale()
     wanted, why = discovery.choose(Choice.parse(arguments.node, arguments.cluster, arguments.node_name), home)
     report = discovery.KINDS[wanted.kind].up(home, wanted, say)
     if report["state"] != "ready":
         raise NodeError(report.get("error", "The node is not ready."))
+    if arguments.time_scale and float(arguments.time_scale) != (report.get("time_scale") or 1.0):
+        raise NodeError("The node was up already, with another time scale.", "Give it after `labkit down`.")
     answer(arguments, report, lambda: f"The node is up: {describe(report)} ({wanted.kind}: {why}).")
     return 0
 
@@ -70,10 +83,15 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report["state"] == "stopped":
             return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
         runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
-        return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs} Log: {home.log_file}"
+        scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
+        return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 
     answer(arguments, report, text)
     return 0 if report["state"] == "ready" else 1
+
+
+def scaled(report: dict[str, Any]) -> bool:
+    return (report.get("time_scale") or 1.0) != 1.0
 
 
 def down(arguments: argparse.Namespace) -> int:

@@ -168,6 +168,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         "pid": said.get("pid") if there else None,
         "since": said.get("since") if there else None,
         "processes": said.get("processes") if there else None,
+        "time_scale": said.get("time_scale", 1.0) if there else None,
         "versions": [release.version for release in releases.here(home.cache)],
         **({"error": said["error"]} if "error" in said else {}),
         **({"stale": True} if said.get("stale") else {}),

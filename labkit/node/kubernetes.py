@@ -26,6 +26,8 @@ from labkit.node.services import Service
 from labkit.node.strays import KUBELET, own_processes
 
 NODE_NAME = "sim-worker"
+TIME_SCALE = "LABKIT_TIME_SCALE"
+"""Set by `labkit up --time-scale`, and read by the node's owner, which inherits it."""
 READY_WITHIN_S = 60.0
 ASK_WITHIN_S = 5.0
 
@@ -46,7 +48,20 @@ def kubelet_argv(home: Home) -> tuple[str, ...]:
         sys.executable, "-m", KUBELET, "--kubeconfig", str(home.kubeconfig), "--endpoint", f"unix://{home.socket}",
         "--node-name", NODE_NAME, "--host-ip", address, "--root", str(home.kubelet_root),
         "--logs", str(home.log_root), "--cgroup-root", home.cgroup_root, "--run", str(home.run),
+        "--time-scale", str(time_scale()),
     )  # fmt: skip
+
+
+def time_scale() -> float:
+    """The factor for the kubelet's back-offs that the node was brought up with (TIME_SCALE), 1.0 by default. Raises NodeError."""
+    text = os.environ.get(TIME_SCALE) or "1"
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 10:
+        raise NodeError(f"The time scale {text} is not a number above 0 and up to 10.", "Give one such as 0.1, or none.")
+    return scale
 
 
 def wait_node_ready(home: Home) -> None:

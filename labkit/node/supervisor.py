@@ -74,7 +74,8 @@ def main() -> int:
     control = None
     code = 0
     try:
-        status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
+        scale = kubernetes.time_scale()
+        status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
         os.close(told)
         private.end_strays(home)
         control = Control(home)
@@ -132,6 +133,7 @@ def wait_ready(service: Service, asked: Asked) -> None:
         asked.heed()
         try:
             service.ready()
+            service.answered = True
             return
         except Exception as error:
             if service.process is None or service.process.poll() is not None:
