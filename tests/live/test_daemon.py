@@ -362,7 +362,7 @@ def test_an_unknown_version_and_a_wrong_direction_are_refused(lab_node: Any) -> 
         daemon.upgrade("newest")
     with pytest.raises(NodeError, match=r"containerd 7\.3.*--from FILE"):
         daemon.upgrade("7.3")
-    with pytest.raises(NodeError, match="newer than the node's.*Use upgrade"):
+    with pytest.raises(NodeError, match=r"newer than the node's.*Use upgrade"):
         daemon.downgrade("2")
     same = daemon.upgrade(daemon.version)
     assert (same.before, daemon.pid) == (same.after, pid)
