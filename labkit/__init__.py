@@ -6,6 +6,7 @@ The names that a notebook imports. `labkit.connect()` gives a Node; the figures 
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         pod_lifecycle,
         process_tree,
         rpc_catalogue,
+        shims,
     )
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "predict_order",
     "process_tree",
     "rpc_catalogue",
+    "shims",
     "to_yaml",
 ]
 
@@ -70,8 +73,9 @@ without gRPC and pyroute2."""
 def __getattr__(name: str) -> Any:
     if name in __all__:
         for room in _ROOMS:
-            if hasattr(module := import_module(f"labkit.{room}"), name):
-                globals()[name] = value = getattr(module, name)
+            value = getattr(import_module(f"labkit.{room}"), name, None)
+            if value is not None and not isinstance(value, ModuleType):  # a room may have a module of the name of a figure
+                globals()[name] = value
                 return value
     raise AttributeError(f"module 'labkit' has no attribute {name!r}")
 

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from labkit.commands import containerd, fetch, kubectl, logs, node, pods, record, trace
+from labkit.commands import containerd, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.flight import FlightError
 from labkit.kernel.events import EventsError
 from labkit.node import NodeError
 
-COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace)
+COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
 """The rooms of labkit/commands, in the order in which `labkit --help` lists them."""
 
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."

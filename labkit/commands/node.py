@@ -16,7 +16,7 @@ def add(verb: AddVerb) -> None:
     verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
     start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
     start.add_argument(
-        "--node", metavar="KIND", default="auto", help="kind, containerd or cri:ENDPOINT (default: the first that can work here)"
+        "--node", metavar="KIND", default="auto", help="kind, containerd, vm or cri:ENDPOINT (default: the first that can work)"
     )
     start.add_argument("--cluster", metavar="NAME", default="", help="which kind cluster, where there are several")
     start.add_argument("--node-name", metavar="NAME", default="", help="which node of the cluster, where there are several")

@@ -18,12 +18,19 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """What each Pod is meant to run: `labkit.check` looks for it."""
 
 
+SAYS = {"api": "FailedMount", "worker": "Failed", "cache": "FailedScheduling"}
+"""The reason of the event that tells what is wrong."""
+
+
 def break_pods(cluster: Cluster, images: Mapping[str, str]) -> Seen:
-    """Make the three Pods, broken; those that are there already stay as they are, so that what was repaired is not lost."""
+    """Make the three Pods, broken, and wait until each says so; those that are there already stay as they are, so that what was
+    repaired is not lost."""
     listed = cluster.kubectl("get", "pods", "-o", "name").split()
     absent = [name for name in COMMANDS if f"pod/{name}" not in listed]
     if absent:
         cluster.apply(*(manifest(name, images["busybox"]) for name in absent))
+        for name in absent:
+            cluster.wait_event(name, SAYS[name])
     return Seen(f"{', '.join(COMMANDS)} are there.")
 
 

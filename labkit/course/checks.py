@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cri_api.v1.api_pb2 import CONTAINER_CREATED
 
 from labkit.course import cluster_checks as cluster
+from labkit.course import daemon_checks as daemon
 from labkit.course.verdict import Check
 from labkit.pods import PodProcess, PodSnapshot
 
@@ -146,6 +147,7 @@ CHECKS: dict[str, Callable[[Node], Check]] = {
     "02.2": reaped,
     "03.1": one_shim,
     "03.2": left_behind,
+    "04.1": daemon.noticed,
     "05.1": cluster.api_repaired,
     "05.2": cluster.worker_repaired,
     "05.3": cluster.cache_repaired,

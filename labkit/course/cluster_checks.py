@@ -19,7 +19,7 @@ def runs(node: Node, name: str) -> Check | None:
     except NodeError:
         return Check(False, f"there is no Pod called {name}.")
     if status != "Running":
-        return Check(False, f"the Pod {name} is {status}.")
+        return Check(False, f"the Pod {name} does not run.")
     wanted = COMMANDS[name]
     found = [p.cmdline for p in node.pod(name).processes if p.role == "application"]
     if wanted not in found:

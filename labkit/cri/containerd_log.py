@@ -26,6 +26,8 @@ METHODS = (
     "RemoveContainer", "UpdateContainerResources", "ExecSync", "Exec", "Attach", "PullImage", "RemoveImage",
 )  # fmt: skip
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
+_ON_TERMINAL = re.compile(r"\x1b\[\d+m[A-Z]+\x1b\[0m\[([^\]]+)\] ([^\x1b]*)(.*)")
+_COLOURED_FIELD = re.compile(r'\x1b\[\d+m(\w+)\x1b\[0m=("(?:[^"\\]|\\.)*"|[^ \x1b]*)')
 _TIME = re.compile(r"(.*T\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:?\d\d)")
 _CALL = re.compile(
     rf'({"|".join(METHODS)}) (?:for |within sandbox |(?="))(.*?)'
@@ -108,8 +110,11 @@ def is_told_by(logged: CallRecord, others: Iterable[CallRecord]) -> CallRecord |
 
 
 def parse_line(text: str) -> Line | None:
-    """A line of logrus, in its text or its JSON format; None for anything else."""
-    if text.startswith("{"):
+    """A line of logrus: in its text format, in the one for terminals, or in its JSON format; None for anything else."""
+    if coloured := _ON_TERMINAL.fullmatch(text.rstrip()):
+        time_, message, rest = coloured.groups()
+        fields = {"time": time_, "msg": message.rstrip(), **{key: _unquoted(v) for key, v in _COLOURED_FIELD.findall(rest)}}
+    elif text.startswith("{"):
         try:
             fields = {key: str(value) for key, value in json.loads(text).items()}
         except ValueError:

@@ -20,9 +20,10 @@ PLUGINS = {
     "secret": "secret",
     "downwardAPI": "downward-api",
     "projected": "projected",
+    "local": "local-volume",
     "nfs": "nfs",
 }
-ALWAYS_READ_ONLY = ("configMap", "secret", "downwardAPI", "projected")
+ALWAYS_READ_ONLY = ("configMap", "secret", "downwardAPI", "projected", "image")
 PROPAGATION = {
     "None": pb.PROPAGATION_PRIVATE,
     "HostToContainer": pb.PROPAGATION_HOST_TO_CONTAINER,

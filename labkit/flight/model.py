@@ -30,6 +30,7 @@ RUNC_VERBS = (
     "kill",
     "delete",
     "state",
+    "ps",
     "pause",
     "resume",
     "update",

@@ -20,10 +20,10 @@ UNCAUSED = "–"
 
 @dataclass(frozen=True)
 class Step:
-    """One row: a call, a process, or the moment when a container's process becomes its program.
+    """One row: a call or a process. A process that waited as `runc init` before it became a container's program names both.
 
-    step: "2" for a call, "2.1", "2.2", … for what it caused; "–" for what no recorded call caused. who: the caller, the parent
-    that forked it, or the program that it was. from_ns, to_ns: ns of CLOCK_MONOTONIC; to_ns None: it outlived the recording.
+    step: "2" for a call, "2.1", "2.2", … for what it caused; "–" for what no recorded call caused. who: the caller, or the
+    parent that forked it. from_ns, to_ns: ns of CLOCK_MONOTONIC; to_ns None: it outlived the recording.
     cause: the call. role: of the process, "" for a call.
     """
 
@@ -128,10 +128,10 @@ def steps(flight: Flight) -> Steps:
         parent = parents[index]
         who = _program_at(flight.processes[parent], process.from_ns) if parent is not None else "?"
         call = flight.calls[process.call] if process.call is not None else None
-        for row in _rows(process, who):
-            cause = str(call) if call else ""
-            made = Step("", row[0], row[1], row[2], row[3], cause, process.pod, process.container, row[4], process.role)
-            caused.setdefault(process.call, []).append(made)
+        cause = str(call) if call else ""
+        made = Step("", _what(process, who), who, process.from_ns, process.to_ns, cause, process.pod, process.container,
+                    _result(process), process.role)  # fmt: skip
+        caused.setdefault(process.call, []).append(made)
     rows: list[Step] = []
     number = 0
     for index, call in enumerate(flight.calls):
@@ -215,20 +215,12 @@ def _by_container(rows: list[Step]) -> list[Step]:
     return sorted(rows, key=lambda row: (bool(row.role), row.container is None, row.container or ""))
 
 
-Row = tuple[str, str, int | None, int | None, str]
-
-
-def _rows(process: FlightProcess, who: str) -> list[Row]:
-    """(what, who, from, to, result): one row; two for a process that waited as `runc init` before it became its program."""
-    if process.role not in ("pause", "application", "exec") or not process.execs or who.partition(" ")[0] not in ("runc", "crun"):
-        return [(process.name, who, process.from_ns, process.to_ns, _result(process))]
-    became = process.execs[0].at_ns
+def _what(process: FlightProcess, who: str) -> str:
+    """What a process is called; both names of one that waited as `runc init` before it became its program."""
     runc = who.partition(" ")[0]
-    return [
-        (f"{runc} init, to become {process.role}", who, process.from_ns, became, ""),
-        (f"{process.name}{f' ({process.container})' if process.container else ''}", f"{runc} init", became, process.to_ns,
-         _result(process)),
-    ]  # fmt: skip
+    if process.role not in ("pause", "application", "exec") or not process.execs or runc not in ("runc", "crun"):
+        return process.name
+    return f"{runc} init, then {process.name}{f' ({process.container})' if process.container else ''}"
 
 
 def _end(process: FlightProcess, cause: str) -> Step:

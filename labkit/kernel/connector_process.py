@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     channel = socket.socket(fileno=0)
     try:
         check_namespaces()
-        execs, rest = listen(room), listen(room)
+        execs, rest = listen(), listen()
     except Refused as error:
         channel.send(marshal.dumps(("refused", error.args)))
         return 1
@@ -75,6 +75,8 @@ def main(arguments: Sequence[str]) -> int:
             os.setpriority(os.PRIO_PROCESS, 0, -20)
     attach(execs, [*chosen, *ABOUT_EXECS])
     attach(rest, [*chosen, *ABOUT_THE_REST])
+    for connector in (execs, rest):
+        make_room(connector, room)
     try:
         Reader(execs, rest, channel).run()
     except (BrokenPipeError, ConnectionResetError):
@@ -234,8 +236,8 @@ def check_namespaces() -> None:
             )
 
 
-def listen(room: int) -> socket.socket:
-    """A socket that the kernel has acknowledged: it gets every event from now on. room: bytes for messages that wait."""
+def listen() -> socket.socket:
+    """A socket that the kernel has acknowledged: it gets every event from now on."""
     try:
         connector = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_CONNECTOR)
     except OSError as error:
@@ -243,10 +245,7 @@ def listen(room: int) -> socket.socket:
             raise Refused(f"No socket to the kernel's proc connector can be made ({error.strerror}).", "Try again.") from None
         raise Refused("This kernel was built without the proc connector (CONFIG_CONNECTOR).", "Use another kernel.") from None
     try:
-        try:
-            connector.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
-        except PermissionError:
-            connector.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        make_room(connector, RECEIVE_BYTES)
         connector.bind((0, CN_IDX_PROC))
         number = int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF
         connector.send(request(PROC_CN_MCAST_LISTEN, number))
@@ -262,6 +261,14 @@ def listen(room: int) -> socket.socket:
             "Run labkit on the machine itself.",
         ) from None
     return connector
+
+
+def make_room(connector: socket.socket, room: int) -> None:
+    """room: bytes for messages that wait."""
+    try:
+        connector.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, room)
+    except PermissionError:
+        connector.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
 
 
 def request(operation: int, number: int) -> bytes:

@@ -121,6 +121,11 @@ class EventStream:
                 self._ready.extend(batch)
             return self._ready.popleft()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether events wait to be iterated."""
+        return bool(self._ready) or not self._queue.empty()
+
     def stop(self) -> tuple[Event, ...]:
         """End the stream, so that nothing of it is left on the machine, and return the events not iterated yet: with them,
         everything is delivered that happened before the call. Does not raise: see `error`. A second call returns ()."""

@@ -19,6 +19,8 @@ SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """What apimachinery's names are made of: nothing that could spell a word."""
 
 EVICTED_AFTER_S = 300
+PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+"""Those that every cluster has; others are not served here."""
 KEEP_STATUS = ("nodes",)
 """Created by their owner, status and all."""
 
@@ -136,7 +138,7 @@ def _admit_pod(store: Store, pod: Object) -> None:
             raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
         if not spec.get("imagePullSecrets") and entry.obj.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(secret) for secret in entry.obj["imagePullSecrets"]]
-    spec.setdefault("priority", 0)
+    _admit_priority(pod, spec)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.get("tolerations") or []
     if isinstance(tolerations, list) and all(isinstance(toleration, dict) for toleration in tolerations):
@@ -145,6 +147,21 @@ def _admit_pod(store: Store, pod: Object) -> None:
             for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
             if not any(_tolerates(toleration, key) for toleration in tolerations)
         ]
+
+
+def _admit_priority(pod: Object, spec: dict[str, Any]) -> None:
+    """spec.priority, from the PriorityClass that is named (plugin/pkg/admission/priority). Raises ApiError (403)."""
+    name, given = spec.get("priorityClassName") or "", spec.get("priority")
+    if not isinstance(name, str):
+        return
+    if name and name not in PRIORITY_CLASSES:
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
+    computed = PRIORITY_CLASSES.get(name, 0)
+    if isinstance(given, int) and given != computed:
+        why = (f"the integer value of priority ({given}) must not be provided in pod spec; priority admission controller "
+               f"computed {computed} from the given PriorityClass name")  # fmt: skip
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+    spec.setdefault("priority", computed)
 
 
 def _tolerates(toleration: Object, key: str) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -30,6 +33,8 @@ from labkit.kubelet.server import Server
 from labkit.kubelet.sync import PodSync
 from labkit.kubelet.volumes import Volumes
 from labkit.kubelet.writer import StatusWriter
+
+log = logging.getLogger("kubelet")
 
 BACKOFF_S, BACKOFF_LONGEST_S = 10.0, 300.0
 
@@ -106,6 +111,18 @@ def _node_dns() -> dns.Dns | None:
         return None
 
 
+def end_with(failed: threading.ExceptHookArgs) -> None:
+    """A thread that dies takes the kubelet with it: the owner starts another, which takes up the Pods, where one without that
+    thread would be deaf or idle for ever."""
+    log.critical("the thread %s failed; the kubelet ends", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
+    os._exit(1)
+
+
+def runtime_lock(endpoint: str) -> str:
+    """An abstract socket's name (man 7 unix), which one process alone can have: one kubelet for a runtime."""
+    return f"\0labkit-kubelet-{hashlib.sha256(endpoint.encode()).hexdigest()}"
+
+
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
@@ -113,11 +130,17 @@ def main(arguments: list[str]) -> int:
         print(f"--time-scale {options.time_scale} is out of range.\nGive a number up to 10, e.g. 0.1.", file=sys.stderr)
         return 2
     options.root.mkdir(parents=True, exist_ok=True)
-    lock = (options.root / "kubelet.lock").open("w")
+    locks = [(options.root / "kubelet.lock").open("w"), socket.socket(socket.AF_UNIX)]  # held until this process ends
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"Another kubelet runs with --root {options.root}.\nStop it first, or give this one another root.", file=sys.stderr)
+        return 1
+    try:
+        locks[1].bind(runtime_lock(options.endpoint))
+    except OSError:
+        words = "each would remove the other's Pods.\nStop it first, or give this one another runtime."
+        print(f"Another kubelet runs Pods at {options.endpoint}: {words}", file=sys.stderr)
         return 1
     try:
         kubelet = build(options)
@@ -131,6 +154,7 @@ def main(arguments: list[str]) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    threading.excepthook = end_with
     threading.Thread(target=kubelet.run, name="kubelet", daemon=True).start()
     ended.wait()
     kubelet.pods_sync.recorder.flush(1.0)
@@ -138,8 +162,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    import os
-
     code = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(code)  # threads that wait in the runtime must not hold the process

@@ -100,8 +100,23 @@ def to_be_restarted(pod: Mapping[str, Any], container: Spec, runtime: PodRuntime
         return True
     if status.state != EXITED:
         return status.state in (UNKNOWN, CREATED)
-    policy = restart_policy(pod["spec"], container)
-    return policy == "Always" or (policy == "OnFailure" and status.exit_code != 0)
+    return restarts_after(pod["spec"], container, status.exit_code)
+
+
+def restarts_after(spec: Spec, container: Spec, exit_code: int) -> bool:
+    """Whether a container that ended with this exit code starts again: the first of its own rules that matches says so, then
+    its own policy, then its Pod's (ContainerShouldRestart)."""
+    if any(rule["action"] == "Restart" for rule in matching_rules(container, exit_code)[:1]):
+        return True
+    policy = restart_policy(spec, container)
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def matching_rules(container: Spec, exit_code: int) -> list[Spec]:
+    """The rules of restartPolicyRules that this exit code matches, in their order."""
+    rules = container.get("restartPolicyRules", ())
+    asked = ((rule, rule.get("exitCodes") or {"operator": "", "values": ()}) for rule in rules)
+    return [rule for rule, codes in asked if (exit_code in codes["values"]) is (codes["operator"] == "In") and codes["operator"]]
 
 
 def restart_policy(spec: Spec, container: Spec) -> str:

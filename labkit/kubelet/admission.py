@@ -1,11 +1,12 @@
 """May this Pod run on this node? What the scheduler did not look at, or could not know. Pure.
 
-Knowledge: kubelet's lifecycle/predicate.go, component-helpers' nodeaffinity and scheduler's noderesources.
+Knowledge: kubelet's lifecycle/predicate.go and sysctl/{allowlist,safe_sysctls}.go, component-helpers' nodeaffinity, scheduler's
+AdmissionCheck and noderesources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,19 @@ from labkit.cri.quantity import milli, whole
 from labkit.cri.resources import pod_requests
 
 AFFINITY_WORDS = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+PORTS_WORDS = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+OS_WORDS = "Failed to admit pod as the OS field doesn't match node OS"
 ENDED = ("Succeeded", "Failed")
+RESOURCES = (("cpu", milli), ("memory", whole), ("ephemeral-storage", whole))
+SAFE_SYSCTLS = {
+    "kernel.shm_rmid_forced": "ipc",
+    **dict.fromkeys(
+        ("net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+         "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
+         "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem",
+         "net.ipv4.tcp_wmem"), "net"),
+}  # fmt: skip
+"""Sysctls that every Pod may set, with the namespace that each belongs to."""
 
 
 @dataclass(frozen=True)
@@ -26,26 +39,87 @@ class Rejection:
 
 def admit(pod: Mapping[str, Any], others: Iterable[Mapping[str, Any]], labels: Mapping[str, str],
           allocatable: Mapping[str, str]) -> Rejection | None:  # fmt: skip
-    """Why the node rejects a Pod, None if it does not. `others`: the Pods that run here already."""
-    selector = pod["spec"].get("nodeSelector", {})
-    if any(labels.get(key) != value for key, value in selector.items()):
-        return Rejection("NodeAffinity", AFFINITY_WORDS)
+    """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. `others`: the Pods that run here
+    already."""
     running = [other for other in others if (other.get("status") or {}).get("phase") not in ENDED]
-    if allocatable and len(running) + 1 > int(allocatable.get("pods", 110)):
-        return Rejection("OutOfpods", f"Node didn't have enough resource: pods, requested: 1, used: {len(running)}, "
-                                      f"capacity: {allocatable.get('pods', 110)}")  # fmt: skip
+    return next(rejections(pod, running, labels, allocatable), None)
+
+
+def rejections(pod: Mapping[str, Any], running: list[Mapping[str, Any]], labels: Mapping[str, str],
+               allocatable: Mapping[str, str]) -> Iterator[Rejection]:  # fmt: skip
+    """Every reason to reject a Pod, the first that the kubelet would tell first."""
+    spec = pod["spec"]
+    for sysctl in spec["securityContext"].get("sysctls", ()):
+        if why := forbidden_sysctl(sysctl["name"].replace("/", "."), spec):
+            yield Rejection("SysctlForbidden", f"forbidden sysctl: {why}")
+    if spec.get("os", {}).get("name", "linux") != "linux":
+        yield Rejection("PodOSNotSupported", OS_WORDS)
+    yield from lacking(pod, running, allocatable)
+    if not wants_node(spec, labels):
+        yield Rejection("NodeAffinity", AFFINITY_WORDS)
+    if host_ports(pod) & set().union(*map(host_ports, running)):
+        yield Rejection("NodePorts", PORTS_WORDS)
+
+
+def forbidden_sysctl(name: str, spec: Mapping[str, Any]) -> str:
+    """Why a Pod may not set a sysctl, "" if it may."""
+    namespace = SAFE_SYSCTLS.get(name)
+    if namespace is None:
+        return f'"{name}" not allowlisted'
+    of_host = spec.get("hostNetwork") if namespace == "net" else spec.get("hostIPC")
+    return f'"{name}" not allowed with host {namespace} enabled' if of_host else ""
+
+
+def lacking(pod: Mapping[str, Any], running: list[Mapping[str, Any]], allocatable: Mapping[str, str]) -> Iterator[Rejection]:
+    """What the node has too little of."""
+    if not allocatable:
+        return
+    pods = int(allocatable.get("pods", 110))
+    if len(running) + 1 > pods:
+        yield out_of("pods", 1, len(running), pods)
     asked, used = pod_requests(pod), [pod_requests(other) for other in running]
-    for name, read in (("cpu", milli), ("memory", whole)):
+    for name, read in RESOURCES:
         if name not in allocatable or not asked.get(name):
             continue
         taken, capacity = sum(one.get(name, 0) for one in used), read(allocatable[name])
         if taken + asked[name] > capacity:
-            words = f"Node didn't have enough resource: {name}, requested: {asked[name]}, used: {taken}, capacity: {capacity}"
-            return Rejection(f"OutOf{name}", words)
-    taken_ports = set().union(*(host_ports(other) for other in running)) if running else set()
-    if host_ports(pod) & taken_ports:
-        return Rejection("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports")
-    return None
+            yield out_of(name, asked[name], taken, capacity)
+
+
+def out_of(name: str, asked: int, used: int, capacity: int) -> Rejection:
+    words = f"Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
+    return Rejection(f"OutOf{name}", words)
+
+
+def wants_node(spec: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether nodeSelector and the required node affinity allow a node with these labels."""
+    if any(labels.get(key) != value for key, value in spec.get("nodeSelector", {}).items()):
+        return False
+    required = spec.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return required is None or any(term_allows(term, labels) for term in required["nodeSelectorTerms"])
+
+
+def term_allows(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether all of a term's expressions match; a term without any matches nothing. Its fields know only the node's name."""
+    expressions = term.get("matchExpressions", ())
+    return bool(expressions or term.get("matchFields")) and all(matches(one, labels) for one in expressions)
+
+
+def matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """One expression of a node selector."""
+    value, values, operator = labels.get(expression["key"]), expression.get("values", ()), expression["operator"]
+    if operator in ("Exists", "DoesNotExist"):
+        return (value is not None) is (operator == "Exists")
+    if operator == "NotIn":
+        return value not in values
+    if value is None:
+        return False
+    if operator == "In":
+        return value in values
+    try:
+        return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    except (ValueError, IndexError):
+        return False
 
 
 def host_ports(pod: Mapping[str, Any]) -> set[tuple[str, int]]:

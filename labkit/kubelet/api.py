@@ -190,3 +190,7 @@ class Informer(threading.Thread):
                     log.warning("watching %s: %s", self.path, error)
                 time.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
+            except Exception:
+                log.exception("watching %s failed; everything is listed again", self.path)
+                version = ""
+                time.sleep(RETRY_S[-1])

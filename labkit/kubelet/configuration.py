@@ -16,6 +16,7 @@ from labkit.cri import CreateContainerConfigError, Machine, container_config, sa
 from labkit.cri.environment import expand
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
+from labkit.kubelet.claims import CLAIMS
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
@@ -81,6 +82,7 @@ class Configuration:
                 machine=self.machine,
                 configmaps=named["configmaps"],
                 secrets=named["secrets"],
+                volume_paths=self._claimed(pod),
             )
             self._sub_paths(pod, container, config)
             self._files(pod, container, config, ips)
@@ -120,12 +122,17 @@ class Configuration:
                 mount.readonly = True
 
     def _is_read_only(self, pod: Mapping[str, Any], name: str) -> bool:
-        """Whether a volume is one of the machine's own files, which a Pod of a lab may only read."""
-        volume = next(v for v in pod["spec"]["volumes"] if v["name"] == name)
-        if kind_of(volume) != "hostPath":
-            return False
-        real = Path(os.path.realpath(volume["hostPath"]["path"]))
+        """Whether a volume is claimed for reading, or one of the machine's own files, which a Pod of a lab may only read."""
+        found = self.volumes.source(pod, next(v for v in pod["spec"]["volumes"] if v["name"] == name))
+        if found.read_only or kind_of(found.volume) != "hostPath":
+            return found.read_only
+        real = Path(os.path.realpath(found.volume["hostPath"]["path"]))
         return any(real == base or base in real.parents for base in map(Path, READ_ONLY_HOST_PATHS))
+
+    def _claimed(self, pod: Mapping[str, Any]) -> dict[str, str]:
+        """Volume name → place on the node, for the Pod's claims."""
+        claims = (volume for volume in pod["spec"].get("volumes", ()) if kind_of(volume) in CLAIMS)
+        return {volume["name"]: str(place) for volume in claims if (place := self.volumes.place(pod, volume)) is not None}
 
     def _sub_paths(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
         """Put what is safely mounted in the place of volume/subPath, for each mount that has one."""

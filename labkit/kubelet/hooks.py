@@ -16,12 +16,15 @@ from urllib.parse import quote, urlsplit
 import grpc
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.words import go_duration, pod_words, rpc_error
+from labkit.kubelet.words import go_duration, go_quote, pod_words, rpc_error
 
 OUTPUT_BYTES = 10 * 1024
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 NO_TIME = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+BROKEN = "net/http: HTTP/1.x transport connection broken"
+PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+"""OpenSSL's reasons for an answer that is no TLS."""
 REDIRECTS = 10
 
 
@@ -34,13 +37,17 @@ class HookError(Exception):
 
 
 def port_of(port: Any, container: Mapping[str, Any]) -> int:
-    """A port by number, or by its name in the container. Raises HookError."""
+    """A port by number, or by its name in the container (probe.ResolveContainerPort). Raises HookError."""
     for known in container.get("ports", ()):
         if known.get("name") == port:
             return int(known["containerPort"])
-    if str(port).isdigit() and 0 < int(port) < 65536:
-        return int(port)
-    raise HookError(f"couldn't find port: {port} for container")
+    try:
+        number = int(port)
+    except ValueError:
+        raise HookError(f"strconv.Atoi: parsing {go_quote(str(port))}: invalid syntax") from None
+    if 0 < number < 65536:
+        return number
+    raise HookError(f"invalid port number: {number}")
 
 
 def run_command(cri: CriClient, container_id: str, command: list[str], timeout_s: int) -> None:
@@ -86,18 +93,46 @@ def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> 
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
+        connection.connect()
+    except ssl.SSLError as error:
+        connection.close()
+        raise HookFailed(f'Get "{first}": {tls_words(error)}') from None
+    except TimeoutError:
+        connection.close()
+        raise HookFailed(f'Get "{first}": {NO_TIME}') from None
+    except OSError as error:
+        connection.close()
+        raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
+    try:
         target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", target, headers=dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.getheader("Location") or ""
     except TimeoutError:
         raise HookFailed(f'Get "{first}": {NO_TIME}') from None
+    except http.client.RemoteDisconnected:
+        raise HookFailed(f'Get "{first}": EOF') from None
     except OSError as error:
-        raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
+        raise HookFailed(f'Get "{first}": read tcp {local_address(connection)}->{address}: read: {said(error)}') from None
+    except http.client.BadStatusLine as error:
+        raise HookFailed(f'Get "{first}": {BROKEN}: malformed HTTP response {go_quote(str(error.args[0]).strip())}') from None
     except (http.client.HTTPException, ValueError) as error:
-        raise HookFailed(f'Get "{first}": {error or "EOF"}') from None
+        raise HookFailed(f'Get "{first}": {BROKEN}: {error}') from None
     finally:
         connection.close()
+
+
+def tls_words(error: ssl.SSLError) -> str:
+    """Go's words for a failed handshake."""
+    return "http: server gave HTTP response to HTTPS client" if error.reason in PLAIN_HTTP else f"tls: {error.reason or error}"
+
+
+def local_address(connection: http.client.HTTPConnection) -> str:
+    try:
+        host, port = connection.sock.getsockname()[:2]
+        return f"{host}:{port}"
+    except (AttributeError, OSError):
+        return ""
 
 
 def tcp_open(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None:

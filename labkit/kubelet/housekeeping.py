@@ -53,7 +53,7 @@ class Housekeeping:
         """Stop and remove all of a Pod that nobody knows; its containers get one second. Raises CriError."""
         log.info("removing the orphaned Pod %s", uid)
         for container in listed.containers.get(uid, ()):
-            if container.state == pb.CONTAINER_RUNNING:
+            if container.state != pb.CONTAINER_EXITED:  # one that was not started yet may be by now
                 gone_is_fine(lambda id=container.id: self.cri.stop_container(container_id=id, timeout=1))  # type: ignore[misc]
             gone_is_fine(lambda id=container.id: self.cri.remove_container(container_id=id))  # type: ignore[misc]
         for box in listed.sandboxes.get(uid, ()):

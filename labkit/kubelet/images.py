@@ -74,13 +74,13 @@ class Images:
         uid: str,
         container: Mapping[str, Any],
         sandbox_config: Any,
-        logins: Callable[[], Iterable[Login]],
+        logins: Iterable[Login],
         tell: Tell,
         waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Image:
         """The image of a container, pulled where its policy wants that. Raises StartError.
 
-        `logins` is called only for a pull, which is made inside of `waiting()`.
+        A pull is made inside of `waiting()`.
         """
         name, policy = container["image"], container["imagePullPolicy"]
         try:
@@ -90,7 +90,7 @@ class Images:
             tell("Warning", "InspectFailed", message)
             raise StartError("InvalidImageName", message) from None
         present = self._look(name, wanted, tell)
-        if present and policy != "Always" and self.pulled.may_use(present.ref, wanted, lambda: matching(wanted, logins())):
+        if present and policy != "Always" and self.pulled.may_use(present.ref, wanted, lambda: matching(wanted, logins)):
             tell("Normal", "Pulled", f'Container image "{name}" already present on machine and can be accessed by the pod')
             return present
         if policy == "Never":
@@ -118,7 +118,7 @@ class Images:
         name: str,
         wanted: str,
         sandbox_config: Any,
-        logins: Callable[[], Iterable[Login]],
+        logins: Iterable[Login],
         tell: Tell,
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> Image:
@@ -132,7 +132,7 @@ class Images:
         with waiting(), self._pulling:
             started = time.monotonic()
             try:
-                login = self._pull_with_any(wanted, sandbox_config, matching(wanted, logins()))
+                login = self._pull_with_any(wanted, sandbox_config, matching(wanted, logins))
             except CriError as error:
                 message = pull_error(error)
                 tell("Warning", "Failed", f'Failed to pull image "{name}": {message}')

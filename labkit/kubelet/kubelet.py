@@ -19,13 +19,15 @@ from labkit.cri import CriError, ManifestError
 from labkit.cri.manifest import read
 from labkit.kubelet.admission import Rejection, admit
 from labkit.kubelet.api import Api, Informer
+from labkit.kubelet.eviction import REASON, Eviction, evict
 from labkit.kubelet.housekeeping import Housekeeping
-from labkit.kubelet.pleg import Pleg
+from labkit.kubelet.pleg import Listed, Pleg
 from labkit.kubelet.probes import Probing
 from labkit.kubelet.runtime import PodRuntime
 from labkit.kubelet.sync import PodSync
 from labkit.kubelet.words import rfc3339
 from labkit.kubelet.worker import Worker
+from labkit.kubelet.writer import OWN_CONDITIONS
 
 log = logging.getLogger("kubelet")
 
@@ -44,8 +46,10 @@ class Kubelet:
     ) -> None:
         self.name, self.api, self.pods_sync, self.pleg, self.housekeeping, self.node = name, api, sync, pleg, housekeeping, node
         self.workers: dict[str, Worker] = {}
+        self.eviction = Eviction(sync.cri, sync.volumes, sync.configuration.logs)
         self._looks: queue.Queue[str] = queue.Queue()
         self._lock = threading.RLock()
+        self._sweeping = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, "pod")
         self._listed = False
         self._swept = self._collected = self._rotated = 0.0
@@ -170,7 +174,9 @@ class Kubelet:
         if "deletionTimestamp" in raw["metadata"]:
             self.pods_sync.writer.delete(raw)
         elif (raw.get("status") or {}).get("phase") != "Failed":
-            self.pods_sync.writer.set(raw, {**(raw.get("status") or {}), **status})
+            known = raw.get("status") or {}
+            others = [c for c in known.get("conditions") or () if c["type"] not in OWN_CONDITIONS]
+            self.pods_sync.writer.set(raw, {**known, **status, "conditions": others})
 
     def removed(self, uid: str) -> None:
         """The API has this Pod no more: what runs of it is stopped."""
@@ -245,26 +251,42 @@ class Kubelet:
             self.wants(uid)
 
     def sweep(self) -> None:
-        """Tidy up: see `housekeeping`. Never raises."""
+        """Tidy up: see `housekeeping`. One at a time, and another only when this one is done. Never raises."""
+        if not self._sweeping.acquire(blocking=False):
+            return
         try:
             listed, known, keep = self.pleg.listed, set(self.workers), self.housekeeping
             if self._listed:
                 for uid in keep.orphans(listed, known):
-                    keep.remove_orphan(listed, uid)
+                    self._remove_orphan(listed, uid)
+                for uid in keep.stale_traces(listed, known):
+                    keep.remove_traces(uid)
             if time.monotonic() - self._collected > COLLECT_S:
                 self._collected = time.monotonic()
                 idle = {worker.uid for worker in list(self.workers.values()) if not worker.busy}
                 keep.collect(listed, lambda uid: uid in idle)
-                if self._listed:
-                    for uid in keep.stale_traces(listed, known):
-                        keep.remove_traces(uid)
             if time.monotonic() - self._rotated > ROTATE_S:
                 self._rotated = time.monotonic()
                 keep.rotate_logs(listed)
+                evict(list(self.workers.values()), self.eviction, self.evicted)
         except (CriError, OSError) as error:
             log.warning("tidying up: %s", error)
         except Exception:
             log.exception("tidying up failed")
+        finally:
+            self._sweeping.release()
+
+    def _remove_orphan(self, listed: Listed, uid: str) -> None:
+        """One that cannot be removed now is tried again with the next sweep, and keeps no other waiting."""
+        try:
+            self.housekeeping.remove_orphan(listed, uid)
+        except CriError as error:
+            log.warning("removing the orphaned Pod %s: %s", uid, error)
+
+    def evicted(self, worker: Worker, why: str) -> None:
+        """A Pod was found to be over a limit of its own: it ends."""
+        self.pods_sync.recorder.pod_event(worker.pod, "Warning", REASON, why)
+        self.wants(worker.uid)
 
     def _try_relist(self) -> bool:
         try:

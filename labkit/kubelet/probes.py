@@ -153,6 +153,8 @@ class Prober:
         if started is (probe.kind == "startup"):  # a startup probe ends when the container has started; the others wait for that
             return period if started else min(period, WAIT_FOR_CONTAINER_S)
         good = self._ask(probe, pod, container.id)
+        if good is None:
+            return period
         result = probe.count(good)
         if result is not None and not probe.removed:
             self._set(probe, result)
@@ -166,7 +168,8 @@ class Prober:
             known[probe.container_id] = result
             self.changed(probe.uid)
 
-    def _ask(self, probe: Probe, pod: Probing, container_id: str) -> bool:
+    def _ask(self, probe: Probe, pod: Probing, container_id: str) -> bool | None:
+        """What the probe found; None where it could not be made, which counts neither way."""
         kind = probe.kind.capitalize()
         try:
             self._handler(probe, pod, container_id)
@@ -176,6 +179,7 @@ class Prober:
         except HookError as error:
             words = f"{kind} probe errored and resulted in unknown state: {error}"
             self.tell(pod.pod, "Warning", "Unhealthy", words, probe.field_path)
+            return None
         return False
 
     def _handler(self, probe: Probe, pod: Probing, container_id: str) -> None:

@@ -43,7 +43,8 @@ class Sandbox:
 class Container:
     """One attempt of a container as the runtime tells of it. Times are ns since 1970, 0 where there is none.
 
-    `state` is "created", "running", "exited" or "unknown"; `message` is what the container left as its last words.
+    `state` is "created" (and never started), "running", "exited" or "unknown"; `message` is what the container left as its last
+    words.
     """
 
     id: str
@@ -165,7 +166,7 @@ class Runtime:
 
 def container(status: Any) -> Container:
     """A Container from CRI's ContainerStatus."""
-    state = STATES.get(status.state, UNKNOWN)
+    state = CREATED if broke_off(status) else STATES.get(status.state, UNKNOWN)
     user = status.user.linux if status.HasField("user") and status.user.HasField("linux") else None
     return Container(
         id=status.id,
@@ -184,6 +185,14 @@ def container(status: Any) -> Container:
         user=user and {"gid": user.gid, "supplementalGroups": list(user.supplemental_groups), "uid": user.uid},
         log_path=status.log_path,
     )
+
+
+def broke_off(status: Any) -> bool:
+    """Whether a start ended because who asked for it died in the middle (the runtime gives up a call whose client is gone),
+    before the program can have run: so it is still to be started for the first time, and has not failed."""
+    message = status.message if status.state == pb.CONTAINER_EXITED and not status.started_at else ""
+    gone = "context canceled" in message or ("failed to start shim" in message and "signal: killed" in message)
+    return gone and message.startswith("failed to create containerd task")
 
 
 def last_words(status: Any) -> str:

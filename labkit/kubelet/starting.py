@@ -14,6 +14,7 @@ from typing import Any
 from labkit.cri import CreateContainerConfigError, CriClient, CriError
 from labkit.cri.configs import container_hash
 from labkit.kubelet import hooks
+from labkit.kubelet.api import ApiError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.events import Recorder
@@ -31,10 +32,10 @@ RESERVED = "is reserved for"
 
 
 class Later(Exception):
-    """The Pod cannot go on now; look at it again after `seconds`."""
+    """The Pod cannot go on now; look at it again after `seconds`. `tried`: containers were started, or their turn came."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, *, tried: bool = False) -> None:
+        self.seconds, self.tried = seconds, tried
         super().__init__(seconds)
 
 
@@ -69,7 +70,8 @@ class Starting:
             attempt = before.attempt  # an earlier kubelet died between creating and starting it: make the same one anew
             self.cri.remove_container(container_id=before.id)
         try:
-            image = self.images.ensure(worker.uid, container, sandbox, lambda: self.logins(pod), tell, self.others_turn)
+            image = self.images.ensure(worker.uid, container, sandbox, worker.logins, tell, self.others_turn)
+            self.image_volumes(worker, container, sandbox)
         except StartError as error:
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise
@@ -95,6 +97,19 @@ class Starting:
         hook = (container.get("lifecycle") or {}).get("postStart")
         if hook:
             self.post_start(worker, container, made, hook, ips, grace_s, tell)
+
+    def image_volumes(self, worker: Worker, container: Mapping[str, Any], sandbox: Any) -> None:
+        """The images that a container mounts as volumes (getImageVolumes); their events are about the Pod. Raises StartError."""
+
+        def tell(type: str, reason: str, message: str) -> None:
+            self.recorder.pod_event(worker.pod, type, reason, message)
+
+        mounted = {mount["name"] for mount in container.get("volumeMounts", ())}
+        for volume in worker.pod["spec"].get("volumes", ()):
+            if "image" in volume and volume["name"] in mounted:
+                source = volume["image"]
+                wanted = {"image": source["reference"], "imagePullPolicy": source.get("pullPolicy", "IfNotPresent")}
+                self.images.ensure(worker.uid, wanted, sandbox, worker.logins, tell, self.others_turn)
 
     def back_off(self, worker: Worker, container: Mapping[str, Any], tell: Any) -> None:
         """CrashLoopBackOff: a container that ended waits before it starts again. Raises StartError."""
@@ -136,7 +151,10 @@ class Starting:
         found: list[Login] = []
         missing = []
         for reference in pod["spec"].get("imagePullSecrets", ()):
-            secret = self.objects.read("secrets", pod["metadata"]["namespace"], reference.get("name", ""))
+            try:
+                secret = self.objects.read("secrets", pod["metadata"]["namespace"], reference.get("name", ""))
+            except ApiError:
+                secret = None
             if secret is None:
                 missing.append(reference.get("name", ""))
             else:

@@ -11,20 +11,12 @@ from typing import Any
 
 from labkit.cri.quantity import exact
 from labkit.cri.resources import qos_of
-from labkit.kubelet.actions import Probed, is_sidecar, restart_policy, to_be_restarted
+from labkit.kubelet.actions import Probed, is_sidecar, restart_policy, restarts_after, to_be_restarted
+from labkit.kubelet.lost import LOST, terminate
 from labkit.kubelet.runtime import EXITED, RUNNING, Container, PodRuntime
 from labkit.kubelet.words import rfc3339, rfc3339_ns
 
 Status = dict[str, Any]
-LOST = {
-    "exitCode": 137,
-    "finishedAt": None,
-    "message": "The container could not be located when the pod was deleted.  The container used to be Running",
-    "reason": "ContainerStatusUnknown",
-    "startedAt": None,
-}
-"""How a container ended that ran, and of which the runtime knows nothing any more."""
-
 Reasons = Mapping[str, tuple[str, str]]
 """Container name → (reason, message) of why the last attempt to start it failed."""
 
@@ -67,6 +59,8 @@ def pod_status(pod: Mapping[str, Any], runtime: PodRuntime, facts: Facts) -> Sta
         status["reason"], status["message"] = facts.terminated
     elif phase == "Failed" and before.get("reason"):
         status.update({key: before[key] for key in ("reason", "message") if key in before})
+    if facts.done:
+        terminate(spec, init, regular)
     if init:
         status["initContainerStatuses"] = init
     status["containerStatuses"] = regular
@@ -217,11 +211,10 @@ def _phase(spec: Mapping[str, Any], init: list[Status], regular: list[Status], f
     succeeded = len(ended) == len(states) and not any(e["exitCode"] for e in ended)
     if facts.done:
         return "Succeeded" if succeeded else "Failed"
-    if spec["restartPolicy"] == "Always":
+    ends = ((c, s["state"]["terminated"]["exitCode"]) for c, s in zip(spec["containers"], regular, strict=True))
+    if any(restarts_after(spec, container, code) for container, code in ends):
         return "Running"
-    if succeeded:
-        return "Succeeded"
-    return "Failed" if spec["restartPolicy"] == "Never" else "Running"
+    return "Succeeded" if succeeded else "Failed"
 
 
 def _conditions(

@@ -103,16 +103,17 @@ class PodSync:
             self.need_network(worker)
             self.need_cgroup(worker)
             self.need_volumes(worker)
+            worker.logins = self.starting.logins(worker.pod)
             self.prober.add(worker.pod)
             while self.act(worker, compute_actions(worker.pod, worker.runtime, self.prober.results(worker.uid))):
                 self.report(worker)
         except Later as later:
             worker.runtime = self.runtime.pod(worker.uid)
             self.report(worker)
-            return min(later.seconds, self.next_look(worker))
+            return min(later.seconds, self.next_look(worker), SOON_S if later.tried and self.left_over(worker) else later.seconds)
         if self.report(worker) in ENDED:
             return self.end(worker)
-        return self.next_look(worker)
+        return SOON_S if self.left_over(worker) else self.next_look(worker)
 
     def act(self, worker: Worker, actions: Actions) -> bool:
         """Carry the actions out; whether there may be more to do at once. Raises Later."""
@@ -146,9 +147,19 @@ class PodSync:
                 else:
                     worker.reasons.pop(container["name"], None)
         if waits:
-            raise Later(min(waits))
+            raise Later(min(waits), tried=True)
         worker.runtime = self.runtime.pod(worker.uid)
         return any(is_sidecar(container) for container in actions.init)
+
+    def left_over(self, worker: Worker) -> bool:
+        """Whether a container must start that this look has not tried: it ended while the look was busy with others."""
+        actions = compute_actions(worker.pod, worker.runtime, self.prober.results(worker.uid))
+        for container in () if actions.sandbox else (*actions.init, *actions.start):
+            if container["name"] not in worker.reasons:
+                return True
+            if container in actions.init and not is_sidecar(container):
+                break
+        return False
 
     # What a Pod needs before its containers
 

@@ -1,6 +1,7 @@
 """The volumes of a Pod: made, filled and kept up to date before and while its containers run; removed with the Pod.
 
-Knowledge: kubelet's volumemanager and kubernetes' pkg/volume/{emptydir,hostpath,configmap,secret,downwardapi,projected}.
+Knowledge: kubelet's volumemanager and kubernetes' pkg/volume/{emptydir,hostpath,local,configmap,secret,downwardapi,projected,csi,
+git_repo}.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from labkit.cri.mounts import PLUGINS
 from labkit.cri.quantity import whole
 from labkit.kubelet.api import Api, ApiError
 from labkit.kubelet.atomic import File, check_path, write_files
+from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.objects import Objects
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
@@ -38,17 +40,24 @@ CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
-class MountError(Exception):
-    """A volume cannot be set up. `volume` is its name; `setup` says whether its plugin failed or none was found."""
+NO_GIT = (
+    "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate "
+    "`GitRepoVolumeDriver`"
+)
 
-    def __init__(self, volume: str, message: str, *, setup: bool = True) -> None:
-        self.volume, self.setup = volume, setup
+
+class MountError(Exception):
+    """A volume cannot be set up. `volume` is its name; `setup` says whether its plugin failed or none was found; `step` is what
+    the plugin failed at."""
+
+    def __init__(self, volume: str, message: str, *, setup: bool = True, step: str = "SetUp failed") -> None:
+        self.volume, self.setup, self.step = volume, setup, step
         super().__init__(message)
 
     def event(self) -> str:
         """The words of the FailedMount event."""
         if self.setup:
-            return f'MountVolume.SetUp failed for volume "{self.volume}" : {self}'
+            return f'MountVolume.{self.step} for volume "{self.volume}" : {self}'
         return (
             f"Unable to attach or mount volumes: unmounted volumes=[{self.volume}], unattached volumes=[], "
             f"failed to process volumes=[{self.volume}]: {self}"
@@ -65,9 +74,15 @@ class Volumes:
     api: Api
     machine: Machine
     host_paths: Sequence[Path]
+    _claimed: dict[tuple[str, str], Source] = field(default_factory=dict)
+
+    def source(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Source:
+        """A volume of the manifest as it is mounted: a claim that was set up is what it stands for."""
+        return self._claimed.get((pod["metadata"]["uid"], volume["name"])) or Source(volume)
 
     def place(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Path | None:
         """Where a volume lies; None for a kind that has no place of its own."""
+        volume = self.source(pod, volume).volume
         kind = kind_of(volume)
         if kind == "hostPath":
             return Path(volume["hostPath"]["path"])
@@ -79,17 +94,30 @@ class Volumes:
         """Make one volume and what is in it; what is there already is brought up to date. Raises MountError."""
         kind, name = kind_of(volume), volume["name"]
         try:
+            if kind in CLAIMS:
+                found = self._claimed[pod["metadata"]["uid"], name] = resolve(self.api, pod, volume)
+                volume, name = found.volume, found.volume["name"]
+                kind = kind_of(volume)
             if kind == "emptyDir":
                 self._empty_dir(pod, volume)
             elif kind == "hostPath":
                 self._host_path(volume["hostPath"])
+            elif kind == "local":
+                self._local(pod, volume)
             elif kind in FILLED:
                 place = self.place(pod, volume)
                 assert place is not None
                 write_files(place, dict(self._files(pod, kind, volume[kind])), pod["spec"]["securityContext"].get("fsGroup"))
+            elif kind == "csi":
+                driver = f"driver name {volume['csi']['driver']} not found in the list of registered CSI drivers"
+                raise ValueError(f"kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {driver}")
+            elif kind == "gitRepo":
+                raise ValueError(NO_GIT)
             elif kind != "image":
                 raise MountError(name, f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched',
                                  setup=False)  # fmt: skip
+        except NotBound as error:
+            raise MountError(name, str(error), setup=False) from None
         except (ApiError, OSError, ValueError) as error:
             raise MountError(name, str(error)) from None
 
@@ -105,6 +133,8 @@ class Volumes:
         Nothing is removed where something cannot be unmounted: it would be removed in the place where it is mounted from.
         """
         directory = self.root / "pods" / uid
+        for key in [key for key in self._claimed if key[0] == uid]:
+            self._claimed.pop(key, None)
         if not directory.is_dir():
             return
         for mount in mounts_below(directory):
@@ -129,43 +159,70 @@ class Volumes:
 
     def _host_path(self, source: Mapping[str, Any]) -> None:
         path, wanted = Path(source["path"]), source.get("type") or ""
-        real = Path(os.path.realpath(path))
-        bases = (*self.host_paths, *(Path(base) for base in READ_ONLY_HOST_PATHS))
-        if not any(real == base or base in real.parents for base in bases):
-            allowed = ", ".join(map(str, self.host_paths))
-            raise ValueError(
-                f"this lab forbids hostPath {path}: a Pod here may use paths below {allowed}, and read /proc, /sys and a few "
-                "files of /etc; use emptyDir, or a path there"
-            )
+        check_type(path, wanted)
+        self._inside_fence("hostPath", path)
         if wanted in CREATES and not path.exists():
             if wanted == "DirectoryOrCreate":
                 path.mkdir(parents=True, mode=CREATES[wanted])
             else:
                 path.touch(mode=CREATES[wanted])
-        if wanted in CHECKS:
-            fits, words = CHECKS[wanted]
-            if not path.exists() or not fits(path.stat().st_mode):
-                raise ValueError(f"hostPath type check failed: {path} {words}")
+
+    def _local(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
+        """A directory of the node, mounted in the Pod's own."""
+        path, place = Path(volume["local"]["path"]), self.place(pod, volume)
+        if not path.exists():
+            raise MountError(volume["name"], f'path "{path}" does not exist', step="NewMounter initialization failed")
+        self._inside_fence("local volume", path)
+        assert place is not None
+        if str(place) not in mounts_below(place):
+            place.mkdir(parents=True, exist_ok=True, mode=0o750)
+            done = subprocess.run(["mount", "--bind", str(path), str(place)], capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"mount failed: {done.stderr.strip()}")
+
+    def _inside_fence(self, kind: str, path: Path) -> None:
+        """Raises ValueError for a path of the machine that is none of a lab's business."""
+        real = Path(os.path.realpath(path))
+        bases = (*self.host_paths, *(Path(base) for base in READ_ONLY_HOST_PATHS))
+        if not any(real == base or base in real.parents for base in bases):
+            allowed = ", ".join(map(str, self.host_paths))
+            raise ValueError(
+                f"this lab forbids {kind} {path}: a Pod here may use paths below {allowed}, and read /proc, /sys and a few "
+                "files of /etc; use emptyDir, or a path there"
+            )
 
     def _files(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any]) -> Iterator[tuple[str, File]]:
         """Relative path and file, for each file of a volume that is made of API objects."""
         mode = source.get("defaultMode", 0o644)
         if kind == "projected":
-            for one in source.get("sources", ()):
-                inner = next(iter(one))
-                if inner == "serviceAccountToken":
-                    yield self._token(pod, one[inner], mode)
-                elif inner in ("configMap", "secret", "downwardAPI"):
-                    yield from self._files(pod, inner, {"defaultMode": mode, **one[inner]})
-                else:
-                    words = f"projected source {inner} is not served by this kubelet: use configMap, secret or downwardAPI"
-                    raise ValueError(words)
+            yield from self._projected(pod, source.get("sources", ()), mode)
         elif kind == "downwardAPI":
             for item in source.get("items", ()):
                 check_path(item["path"])
                 yield item["path"], File(self._field(pod, item).encode(), item.get("mode", mode))
         else:
             yield from self._keys(pod, kind, source, mode)
+
+    def _projected(self, pod: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], mode: int) -> list[tuple[str, File]]:
+        """The files of all sources. Raises ValueError with what is wrong with any of them."""
+        files: list[tuple[str, File]] = []
+        problems: list[str] = []
+        for one in sources:
+            inner = next(iter(one))
+            try:
+                if inner == "serviceAccountToken":
+                    files.append(self._token(pod, one[inner], mode))
+                elif inner in ("configMap", "secret", "downwardAPI"):
+                    files += self._files(pod, inner, {"defaultMode": mode, **one[inner]})
+                else:
+                    words = f"projected source {inner} is not served by this kubelet: use configMap, secret or downwardAPI"
+                    raise ValueError(words)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            unique = list(dict.fromkeys(problems))
+            raise ValueError(unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]")
+        return files
 
     def _keys(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any], mode: int) -> Iterator[tuple[str, File]]:
         """A ConfigMap's or Secret's keys as files: all, or those that `items` picks."""
@@ -184,7 +241,8 @@ class Volumes:
             if item["key"] in data:
                 yield item["path"], File(data[item["key"]], item.get("mode", mode))
             elif not source.get("optional"):
-                raise ValueError(f"references non-existent {'config' if kind == 'configMap' else 'secret'} key: {item['key']}")
+                words = "configmap references non-existent config" if kind == "configMap" else "references non-existent secret"
+                raise ValueError(f"{words} key: {item['key']}")
 
     def _field(self, pod: Mapping[str, Any], item: Mapping[str, Any]) -> str:
         try:
@@ -209,6 +267,15 @@ class Volumes:
             return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
         except (ApiError, KeyError) as error:
             raise ValueError(f"failed to fetch token: {error}") from None
+
+
+def check_type(path: Path, wanted: str) -> None:
+    """See that a hostPath is of the type that it says, if it is there or must be. Raises ValueError."""
+    if wanted not in CHECKS or (wanted in CREATES and not path.exists()):
+        return
+    fits, words = CHECKS[wanted]
+    if not path.exists() or not fits(path.stat().st_mode):
+        raise ValueError(f"hostPath type check failed: {path} {words}")
 
 
 def kind_of(volume: Mapping[str, Any]) -> str:

@@ -5,10 +5,11 @@ Everything that must survive the kubelet is in the runtime or the API instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.kubelet.images import Login
 from labkit.kubelet.runtime import PodRuntime
 from labkit.kubelet.words import rfc3339
 
@@ -33,6 +34,7 @@ class Worker:
     grace: int | None = None
     killed: tuple[str, str] | None = None
     reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
+    logins: Sequence[Login] = ()
     cgroup: bool = False
     mounted: bool = False
     mount_tries: int = 0

@@ -20,7 +20,8 @@ RETRY_S = 1.0
 MERGED_BY = {"conditions": "type", "podIPs": "ip", "hostIPs": "ip"}
 """Lists of a Pod's status that a strategic merge patch merges by a key; others are replaced (patchMergeKey in core/v1)."""
 
-
+OWN_CONDITIONS = ("PodScheduled", "Ready", "Initialized", "ContainersReady", "PodReadyToStartContainers")
+"""The kubelet's (types/pod_status.go); others may set others."""
 OF_OTHERS = ("conditions", "ephemeralContainerStatuses", "nominatedNodeName", "resize")
 
 
@@ -142,12 +143,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
 
 
 def merged_list(old: list[dict[str, Any]], new: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    """The items that differ; what `new` lacks is removed, but for conditions, which others may have set."""
+    """The items that differ; what `new` lacks is removed, but for conditions that others may have set."""
     known = {item[key]: item for item in old}
     changed = [
         {**{field: None for field in known.get(item[key], {}) if field not in item}, **item}
         for item in new
         if known.get(item[key]) != item
     ]
-    gone = [] if key == "type" else [name for name in known if name not in {item[key] for item in new}]
+    gone = [name for name in known if name not in {item[key] for item in new} and (key != "type" or name in OWN_CONDITIONS)]
     return [{"$patch": "delete", key: name} for name in gone] + changed

@@ -16,7 +16,7 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, container_config, sandbox_config, with_defaults
+from labkit.cri import CriClient, container_config, dns, sandbox_config, with_defaults
 from labkit.cri.calls import CallLog
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
@@ -84,7 +84,20 @@ class Node:
 
     def sandbox_config(self, pod: Manifest, **more: Any) -> Any:
         """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.cri.sandbox_config`)."""
+        if "dns" not in more:
+            more["dns"] = self.dns_of(with_defaults(pod))
         return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
+
+    def dns_of(self, pod: Manifest) -> dns.Dns | None:
+        """What the dnsPolicy of a Pod stands for on this node. pod: a manifest with its defaults."""
+        return dns.of_pod(pod, self.own_dns)
+
+    @cached_property
+    def own_dns(self) -> dns.Dns | None:
+        """What the node's own /etc/resolv.conf says; None where it cannot be read or names no server."""
+        with contextlib.suppress(NodeError):
+            return dns.of_node(self.shell(["cat", "/etc/resolv.conf"]))
+        return None
 
     def container_config(self, pod: Manifest, name: str, **more: Any) -> Any:
         """The ContainerConfig for one container of a manifest. Makes the files on the node that its mounts name."""
@@ -182,7 +195,7 @@ class Node:
         cannot be had.
         """
         log = CallLog() if log is None else log
-        others = othercalls.listening(self, self.listener().pid, log)
+        others = othercalls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns())
         with recorder.record(self.cri, **vars(self.event_source()), log=log, others=others) as flight:
             yield flight
 
@@ -193,6 +206,10 @@ class Node:
     def call_feeds(self) -> Sequence[Path]:
         """Where the lab's own callers on this node tell their calls (`labkit.cri.callfeed`)."""
         return ()
+
+    def clock_ahead_ns(self) -> int:
+        """By how much the node's wall clock is ahead of this machine's, where it has one of its own."""
+        return 0
 
     def console(self, since: float) -> str:
         """What the node's first process and its children wrote to their console since a time (s since 1970), "" where there is

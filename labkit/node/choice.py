@@ -12,7 +12,7 @@ from labkit.node.home import Home
 
 @dataclass(frozen=True)
 class Choice:
-    """`kind` is "kind", "containerd", "cri" or "auto". `cluster` and `node_name` choose among kind nodes, `endpoint` is
+    """`kind` is "kind", "containerd", "vm", "cri" or "auto". `cluster` and `node_name` choose among kind nodes, `endpoint` is
     that of kind "cri"."""
 
     kind: str

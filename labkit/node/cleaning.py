@@ -8,11 +8,11 @@ import sys
 from typing import Any
 
 from labkit.node import choice as choices
-from labkit.node import endpoint, kind, lifecycle, traces
+from labkit.node import endpoint, kind, lifecycle, traces, vm
 from labkit.node.home import Home
 
-ELSEWHERE = {"kind": kind.clean, "cri": endpoint.clean}
-"""Kinds whose nodes are not labkit's own: it removes only what it put there."""
+ELSEWHERE = {"kind": kind.clean, "vm": vm.clean, "cri": endpoint.clean}
+"""Kinds whose nodes are not labkit's own, of which it removes only what it put there; and the machine, which is in the home."""
 
 
 def clean(home: Home, progress: lifecycle.Progress = lifecycle.quiet, *, cache: bool = False) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Cluster:
             close(response)
 
     def capacity(self) -> tuple[Resource, ...]:
-        """What the node has, what Pods may have of it, and what they request: cpu in millicores, memory in bytes."""
+        """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes."""
         from labkit.kubeapi.requests import pod_requests
 
         status = plain(self.kube, self.kube.read_node(self.node))["status"]
@@ -144,7 +144,7 @@ class Cluster:
         nowhere = [p for p in alive if not p["spec"].get("nodeName")]
 
         def requests(of: list[dict[str, Any]], name: str) -> tuple[Request, ...]:
-            ordered = sorted(of, key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+            ordered = sorted(of, key=lambda p: p["metadata"]["name"])  # by age they cannot be told apart within a second
             return tuple(Request(p["metadata"]["name"], asked) for p in ordered if (asked := pod_requests(p).get(name, 0)))
 
         return tuple(

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from labkit.node.base import Node
     from labkit.node.containerd import ContainerdNode
 
+UNIT_DIRECTORIES = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+"""Where systemd looks for a unit, the first one first (man 5 systemd.unit)."""
+
+SOON_S = 5.0
+"""What is done within so long needs no progress below a notebook's cell."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -69,6 +75,17 @@ class Daemon:
     def fetch(self, version: str) -> str:
         """Bring another version beside the others ("1.7", "1.7.24", "2"): its full number. Nothing is fetched that is here."""
         return self._release(version).version
+
+    def unit(self) -> str:
+        """The systemd unit that came with this containerd's package, by which a machine runs it; the lab itself has no systemd.
+
+        A release file of containerd's own has none, and then that of another version which is here is given. Raises NodeError.
+        """
+        for release in (private.chosen(self.home), *reversed(releases.here(self.home.cache))):
+            for directory in UNIT_DIRECTORIES:
+                with contextlib.suppress(OSError):
+                    return (release.containerd.parents[2] / directory / "containerd.service").read_text()
+        raise NodeError("No containerd that is here came with a systemd unit.", "A distribution's package has one.")
 
     def kill(self) -> Change:
         """SIGKILL. Nobody starts containerd again until `start` (or `labkit up`, or the next `labkit.connect`)."""
@@ -159,7 +176,7 @@ class Daemon:
 
     def _do(self, action: str, **words: Any) -> Change:
         before = self.version
-        with progress.shown() as show:
+        with progress.shown(after_s=SOON_S) as show:
             try:
                 done = control.ask(self.home, show, **{"do": action, **words})
             except KeyboardInterrupt as interrupt:

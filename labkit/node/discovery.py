@@ -5,21 +5,19 @@ from __future__ import annotations
 from types import ModuleType
 
 from labkit.node import choice as choices
-from labkit.node import containerd, endpoint, kind
+from labkit.node import containerd, endpoint, kind, vm
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.verdict import Verdict
 
-KINDS: dict[str, ModuleType] = {"kind": kind, "containerd": containerd, "cri": endpoint}
+KINDS: dict[str, ModuleType] = {"kind": kind, "containerd": containerd, "vm": vm, "cri": endpoint}
 """Each kind is a module with look, connect, up, report, down and clean, in the order in which "auto" prefers them."""
 
 
 def examine(home: Home) -> list[Verdict]:
-    """A verdict for every kind of node; "vm" is a row as well, since the course will have it."""
-    rows = [KINDS[name].look(home) for name in ("kind", "containerd")]
-    rows.append(Verdict("vm", False, "labkit cannot make a virtual machine yet.", "use the kind containerd or kind"))
-    return [*rows, endpoint.look(home)]
+    """A verdict for every kind of node."""
+    return [module.look(home) for module in KINDS.values()]
 
 
 def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
@@ -27,10 +25,8 @@ def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
 
     "auto" is the node that `labkit up` brought last, else the first kind that can work here.
     """
-    if wanted.kind not in ("auto", "vm", *KINDS):
+    if wanted.kind not in ("auto", *KINDS):
         raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}:ENDPOINT.")
-    if wanted.kind == "vm":
-        raise NodeError("A node of kind vm cannot work here: labkit cannot make one yet.", "Use the kind containerd or kind.")
     if wanted.kind == "auto":
         for known in reversed(choices.remembered(home)):
             verdict: Verdict = KINDS[known.kind].look(home, known)

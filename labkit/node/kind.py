@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labkit.cri import CriClient, CriError
+from labkit.cri import CriClient, CriError, dns
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.events import EventStream
 from labkit.kernel.poll import watch_by_polling
@@ -45,6 +47,7 @@ CLUSTER = "labkit"
 """The one cluster that labkit makes, and so the only one that it deletes."""
 CLUSTER_CONFIG = Path(__file__).with_name("kind-cluster.yaml")
 CREATE_WITHIN_S = 600.0
+KUBELET_CONFIGURATION = "/var/lib/kubelet/config.yaml"
 
 
 UNMOUNT = """
@@ -93,6 +96,20 @@ class KindNode(Node):
     def make_directory(self, path: str, mode: int) -> None:
         self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])
 
+    def dns_of(self, pod: Mapping[str, Any]) -> dns.Dns | None:
+        """With the cluster's own servers, where its kubelet has such."""
+        said = self.kubelet_configuration
+        return dns.of_pod(pod, self.own_dns, said.get("clusterDNS") or (), said.get("clusterDomain") or "")
+
+    @cached_property
+    def kubelet_configuration(self) -> dict[str, Any]:
+        """The KubeletConfiguration of the node's kubelet, as kubeadm writes it; {} where there is none."""
+        import yaml
+
+        with contextlib.suppress(NodeError, yaml.YAMLError):
+            return dict(yaml.safe_load(self.shell(["cat", KUBELET_CONFIGURATION])) or {})
+        return {}
+
     def remove_leavings(self, sandbox: Any) -> None:
         """The files and the cgroup that were made for the Pod. Raises NodeError, and removes no file, where something is
         still mounted in its directory."""
@@ -137,7 +154,9 @@ class KindNode(Node):
         from kubernetes import client, config
 
         try:
-            return client.CoreV1Api(config.new_client_from_config(context=self.context))
+            # As it is now: the client would take the one that was set when it was imported.
+            named = os.environ.get("KUBECONFIG")
+            return client.CoreV1Api(config.new_client_from_config(config_file=named, context=self.context))
         except (config.ConfigException, OSError) as error:
             fix = f"kind export kubeconfig --name {self.container.cluster}"
             raise NodeError(
@@ -156,6 +175,13 @@ class KindNode(Node):
             if self.container.cluster == CLUSTER and self.container.role == "worker"
             else self.shell(["hostname"]).strip()
         )
+
+    def host_paths(self) -> str:
+        return f"{inside.DIRECTORY}/hostpath"
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """Through the engine: this machine has no route to the node's Pods."""
+        return relay.dial(self.engine.argv("exec", "--interactive", self.container.name), address, port)
 
     def host_pids(self) -> Mapping[int, int]:
         """The node's pids → this machine's, where this machine's /proc shows the node (Docker on Linux); else empty."""

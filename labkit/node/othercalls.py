@@ -52,14 +52,15 @@ class Runs(Protocol):
 
 
 @contextlib.contextmanager
-def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False) -> Iterator[list[str]]:
+def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0) -> Iterator[list[str]]:
     """Other programs' calls go into `log` while the block runs; yields sentences on what they lack, complete when it has ended.
 
     pid: the runtime's. live: as they happen; else those from the runtime's log come at the end of the block.
+    ahead_ns: by how much the wall clock with which that log is written is ahead of this machine's.
     """
     notes: list[str] = []
     read = log_reader(node, pid) if node.runtime.startswith("containerd") else None
-    follower = LogFollower(read, log) if read else None
+    follower = LogFollower(read, log, ahead_ns) if read else None
     told = []
     with contextlib.ExitStack() as stack:
         if follower and live:
@@ -78,9 +79,9 @@ def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False) -> Iter
 class LogFollower:
     """Brings what a runtime's log tells into a CallLog, but not what that has from the caller itself."""
 
-    def __init__(self, read: Callable[[], str], log: CallLog) -> None:
+    def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0) -> None:
         self.notes: list[str] = []
-        self._read, self._log = read, log
+        self._read, self._log, self._ahead_ns = read, log, ahead_ns
         self._calls = LoggedCalls()
         self._seen = 0
         self._numbers: dict[int, int | None] = {}  # the log's number -> the CallLog's; None: told by its caller
@@ -101,7 +102,7 @@ class LogFollower:
         if abs(offset - self._offset) > STEP_NS:
             self.notes.append("The clock was set during the recording: times of calls from the runtime's log may be wrong.")
         self._offset = offset
-        for record in self._calls.read((line.rstrip("\n") for line in whole), offset):
+        for record in self._calls.read((line.rstrip("\n") for line in whole), offset - self._ahead_ns):
             if record.from_ns < self._from_ns:
                 continue
             if record.to_ns is None:

@@ -19,8 +19,11 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,12 +35,14 @@ from labkit.node.home import SOCKET_PATH_MAX, Home
 
 PYTHON = [sys.executable, "-I", "-S"]
 START_WITHIN_S = 10.0
+CONNECT_WITHIN_S = 5.0
 STOP_WITHIN_S = relay_process.GRACE_S + 3.0
 JOIN = (
-    'exec 3<&0 4>&1; exec socat "UNIX-CONNECT:$0" '
-    '"SYSTEM:socat -u FD\\:3 FD\\:1\\,shut-down 4>&- & socat -u FD\\:0 FD\\:4 3<&-; kill \\$! 2>/dev/null; true,nofork"'
+    'exec 3<&0 4>&1; exec socat "$0" '
+    '"SYSTEM:$1 socat -u FD\\:3 FD\\:1\\,shut-down 4>&- & socat -u FD\\:0 FD\\:4 3<&-; kill \\$! 2>/dev/null; true,nofork"'
 )
-"""Joins stdin and stdout, saved as 3 and 4, to the socket $0: socat connects it and hands it as 0 and 1 to a socat a direction.
+"""Joins stdin and stdout, saved as 3 and 4, to $0, a socket in socat's words: socat connects it, runs the shell's words in $1,
+and hands it as 0 and 1 to a socat a direction.
 One `socat -` cannot do it: it keeps a connection of which either side is closed for `-t` seconds, so that a long -t hides the end
 of the runtime as long, and a short one (0.5 s by itself) cuts off the answer to a client that has shut down its sending half."""
 
@@ -98,7 +103,31 @@ def inside(exec_argv: Sequence[str], path: str) -> list[str]:
 
     It needs sh and socat there. That socat is missing the shell says on stderr; Docker would say it on stdout, amid the data.
     """
-    return [*exec_argv, "sh", "-c", JOIN, path]
+    return [*exec_argv, "sh", "-c", JOIN, f"UNIX-CONNECT:{path}"]
+
+
+def dial(exec_argv: Sequence[str], address: str, port: int) -> socket.socket:
+    """A connection to a TCP port that a container can reach, through `exec_argv` as in `inside`. Raises OSError, with
+    socat's words where the port cannot be connected."""
+    host = f"[{address}]" if ":" in address else address
+    target = f"TCP:{host}:{port},connect-timeout={CONNECT_WITHIN_S:g}"
+    here, there = socket.socketpair()
+    with there, tempfile.TemporaryFile() as words:
+        argv = [*exec_argv, "sh", "-c", JOIN, target, "echo >&4;"]
+        process = subprocess.Popen(argv, stdin=there.fileno(), stdout=there.fileno(), stderr=words)
+        there.close()
+        threading.Thread(target=process.wait, daemon=True).start()  # so that no zombie is left
+        here.settimeout(2 * CONNECT_WITHIN_S)
+        try:
+            if here.recv(1) == b"\n":
+                return here
+            process.wait(CONNECT_WITHIN_S)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+        here.close()
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip().rpartition("\n")[2]
+    raise ConnectionRefusedError(f"{address}:{port}: {said or 'no connection'}")
 
 
 def direct(path: str, find_pid: Sequence[str] = ()) -> list[str]:

@@ -15,12 +15,15 @@ log = logging.getLogger("labkit")
 
 STABLE_S = 30.0
 """A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
+LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
+"""The longest wait: for one that never answered, and for one that did, which somebody may be killing for a lesson."""
 
 
 @dataclass
 class Service:
     """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
-    when it does not; `output` is the file its words go to; while it is `held` nobody starts it again."""
+    when it does not, and whether it has since its last start stands in `answered`; `output` is the file its words go to; while
+    it is `held` nobody starts it again."""
 
     name: str
     prepare: Callable[[], Sequence[str]]
@@ -31,6 +34,7 @@ class Service:
     started: float = 0.0
     quick_deaths: int = 0
     not_before: float = 0.0
+    answered: bool = False
     held: bool = False
 
     def start(self) -> None:
@@ -49,7 +53,7 @@ class Service:
                 start_new_session=True,
             )
         self.started = time.monotonic()
-        self.held = False
+        self.held = self.answered = False
         log.info("%s started, pid %d", self.name, self.process.pid)
 
     def died(self) -> bool:
@@ -60,7 +64,8 @@ class Service:
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         lived = time.monotonic() - self.started
         self.quick_deaths = 0 if lived > STABLE_S else self.quick_deaths + 1
-        wait = 0.0 if self.quick_deaths <= 1 else min(0.5 * 2 ** (self.quick_deaths - 2), 30.0)
+        longest = LONGEST_AFTER_ANSWER_S if self.answered else LONGEST_S
+        wait = 0.0 if self.quick_deaths <= 1 else min(0.5 * 2 ** (self.quick_deaths - 2), longest)
         self.not_before = time.monotonic() + wait
         log.warning(
             "%s (pid %d) ended %s after %.1f s; it is started again%s",

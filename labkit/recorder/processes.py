@@ -196,7 +196,8 @@ class Processes:
         parent = process.parent = self._found(above, known, runtime) if above else None
         argv = process.argv = said.cmdline or (said.comm,)
         process.ns_pids = said.ns_pids
-        ids = [i for path in said.cgroups.values() for i in CONTAINER_ID.findall(path)[-1:]]
+        # The deepest: where the node is a container too, a hierarchy in which Pods have no cgroup names that container alone.
+        ids = CONTAINER_ID.findall(max(said.cgroups.values(), key=len, default=""))
         if pid == runtime or (runtime is None and said.comm in RUNTIMES):
             process.role, self._runtime_argv = "containerd", argv
         elif self._is_own_shim(argv):

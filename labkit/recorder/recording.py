@@ -19,6 +19,8 @@ from labkit.recorder.processes import Processes, Tracked
 
 SETTLE_WITHIN_S = 0.5
 SETTLE_POLL_S = 0.01
+TAKEN_WITHIN_S = 10.0
+"""On a machine where events never cease, the end of a recording does not wait longer for those that came before it."""
 FROM_LOG = "Calls whose caller is ? are from the runtime's log: to the millisecond, and only those that change something."
 Others = contextlib.AbstractContextManager[list[str]]
 
@@ -30,7 +32,7 @@ class Kernel(Protocol):
 
 
 class Recorder:
-    """Collects events and calls from `start` to `stop`, once; `flight()` joins what there is, at any time.
+    """Collects events and calls from `start` to `stop`, once; `flight()` joins them then.
 
     events: a stream that flows already, None where none can be had: then only calls are recorded. kernel: of the same node. log:
     where else calls are noted, for example by a RecordingProxy. others: entered for as long as it is recorded, puts other
@@ -58,7 +60,7 @@ class Recorder:
         self.listed: dict[str, dict[str, Any]] = {"sandboxes": {}, "containers": {}}
         self.notes: list[str] = []
         self._cri, self._events, self._everything, self._seen = cri, events, everything, seen
-        self._depth = depth
+        self._depth, self._begun = depth, False
         self._others, self._others_notes = others, list[str]()
         self._interest = contextlib.ExitStack()
         self._lock = threading.Lock()
@@ -78,12 +80,20 @@ class Recorder:
         if self._others:
             self._others_notes = self._interest.enter_context(self._others)
         self._interest.enter_context(recorded(self._cri, self.log))
-        self._thread.start()
+        self._begun = True
+        # Events that nobody waits for are taken in at the end: what is recorded shall not wait for that.
+        if self._seen:
+            self._thread.start()
 
     def stop(self) -> None:
         """End the recording when what was begun has settled: `runc start` answers before its process is the new program."""
         self._interest.close()
-        if self._events and self._thread.is_alive():
+        if self._events and self._begun:
+            if not self._thread.ident:
+                self._thread.start()
+            until = time.monotonic() + TAKEN_WITHIN_S
+            while self._thread.is_alive() and self._events.waiting and time.monotonic() < until:
+                time.sleep(SETTLE_POLL_S)
             self._settle()
         if self._events:
             rest = self._events.stop()
@@ -98,7 +108,7 @@ class Recorder:
         return self._thread.is_alive()
 
     def flight(self) -> Flight:
-        """What is recorded so far."""
+        """What was recorded. Before `stop`, processes are missing unless somebody has `seen` them."""
         events = self._events
         source = events.source if events else ""
         with self._lock:

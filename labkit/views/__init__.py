@@ -14,6 +14,7 @@ from labkit.views.namespace_matrix import namespace_matrix
 from labkit.views.pod_lifecycle import pod_lifecycle
 from labkit.views.process_tree import process_tree
 from labkit.views.rpc_catalogue import rpc_catalogue
+from labkit.views.shims import shims
 from labkit.views.style import theme
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "pod_lifecycle",
     "process_tree",
     "rpc_catalogue",
+    "shims",
     "theme",
 ]

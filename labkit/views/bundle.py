@@ -11,7 +11,8 @@ from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
 from labkit.views.namespace_groups import words
 
-WIDTH, ROW, HEAD, GAP = 860.0, 18.0, 22.0, 7.0
+WIDTH, ROW, HEAD, GAP, BETWEEN = 860.0, 18.0, 22.0, 7.0, 104.0
+"""px; BETWEEN the two columns there is room for OWN."""
 OWN = "the runtime adds"
 NAMESPACES = {"network": "network", "uts": "network", "ipc": "ipc", "pid": "pid", "mount": "", "user": "", "cgroup": ""}
 """OCI namespace type → the field of CRI's NamespaceOption that decides on it, "" where the runtime does (containerd's CRI plugin,
@@ -55,11 +56,10 @@ def bundle(
     """
     rows = list(pairs(spec, sandbox_config, container_config))
     asked = sum(bool(row.asked) for row in rows)
-    own = len(rows) - asked
-    told = title or f"What runc reads: {asked} entries of config.json that CRI asked for, {own} of the runtime's own"
+    told = title or _title(asked, len(rows) - asked)
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
-    column = (width - 2 * MARGIN - 56) / 2
+    column = (width - 2 * MARGIN - BETWEEN) / 2
     far = width - MARGIN - column
     placed: list[tuple[Pair, float, list[str]]] = []
     bands: list[tuple[str, float, float]] = []
@@ -178,7 +178,7 @@ def _paint_pair(canvas: Canvas, row: Pair, top: float, lines: Sequence[str], col
     for number, line in enumerate(lines):
         canvas.text(far + 12, y + ROW * number, fit(line, column - 22, style.SMALL), style.SMALL)
     if not row.asked:
-        canvas.text(far - 8, y, OWN, style.SMALL, "muted", align="right")
+        canvas.text(far - BETWEEN / 2, y, OWN, style.SMALL, "muted", align="center")
         return
     asked = fit(row.asked, column - 22, style.SMALL)
     canvas.box(MARGIN, top + 2, 4, ROW - 4, "kubelet")
@@ -186,6 +186,11 @@ def _paint_pair(canvas: Canvas, row: Pair, top: float, lines: Sequence[str], col
     begin = MARGIN + 12 + text_width(asked, style.SMALL) + 8
     canvas.line([(begin, y), (far - 8, y)], "line", 1.0)
     canvas.line([(far - 12, y - 3.5), (far - 7, y), (far - 12, y + 3.5)], "line", 1.0)
+
+
+def _title(asked: int, own: int) -> str:
+    things = "1 thing" if asked == 1 else f"{asked} things"
+    return f"What runc reads: {things} that CRI asked for, {own} group{'s' * (own != 1)} that the runtime adds"
 
 
 def _alternative_text(rows: Sequence[Pair], title: str) -> str:

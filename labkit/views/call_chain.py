@@ -120,13 +120,13 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
     if runcs:
         inside = [p for role in ("pause", "application", "exec") for p in roles.get(role, ())]
         left = [plain(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
-        told = "none of its processes stays" if all(p.to_ns is not None for p in runcs) else "some of its processes stay"
+        told = "all end" if all(p.to_ns is not None for p in runcs) else "some live on"
         verbs = dict.fromkeys(plain(p.name).removeprefix("runc ") for p in runcs)
-        shown = f"{words(list(verbs))}; {told}" + (f", leaving {words(_counted(left))}" if left else "")
-        yield Link("runc", "runc", "fork and exec", told, f"{shown}.")
+        shown = f"{words(list(verbs))}; {told}"
+        stays = f" What stays: {words(_counted(left))}." if left else ""
+        yield Link("runc", "runc", "fork and exec", told, f"{shown}.{stays}")
     elif any("runc" in os.path.basename(p.cmdline[0]) for p in living if p.role == "shim" and p.cmdline):
-        told = "none of its processes stays"
-        yield Link("runc", "runc", "", told, f"{told}, and none lived long enough to be seen; the shim's program names it.")
+        yield Link("runc", "runc", "", "all end", "None lived long enough to be seen; the shim's program names it.")
     beside = False
     for role in ("pause", "application", "exec"):
         members = [p for p in roles.get(role, ()) if p.from_ns is not None or p.to_ns is not None]
@@ -136,7 +136,8 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
             stay = sum(p.to_ns is None for p in members)
             end = "ended" if not stay else "stays" if len(members) == 1 else f"{_number(stay)} of them stay"
             told = f"{words(_counted(p.container for p in members if p.container))}; {end}".removeprefix("; ")
-            shown = f"{words(_counted(names))}; {end}" + (f" with {words(_counted(endings))}" if endings else "")
+            named = "" if role == "pause" and len(names) == 1 else f"{words(_counted(names))}; "
+            shown = f"{named}{end}" + (f" with {words(_counted(endings))}" if endings else "")
             way = "" if beside else _way(family, members, "runc", "fork, then exec of the image's program")
             name = "process" if role == "application" else role
             yield Link(name, role, way, told, f"{shown}.", joined=not beside)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.views import style
-from labkit.views.field_rules import COPIED, OPENED, RULES, TRANSLATED, UNLESS
+from labkit.views.field_rules import COPIED, OPENED, OPENED_HERE, RULES, TRANSLATED, UNLESS
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
 from labkit.views.namespace_groups import words
 
@@ -108,7 +108,7 @@ def _ends(links: Sequence[Link], key: str) -> set[int]:
 
 def _manifest_lines(manifest: Mapping[str, Any], name: str) -> Iterable[Line]:
     """metadata and spec, without status and the other containers; the container's fields have paths from "container."."""
-    opened = {start for start, _, _ in RULES}
+    opened = {start for start, _, _ in RULES} | {*OPENED_HERE}
     for part in ("metadata", "spec"):
         aside = ("containers", "initContainers", "ephemeralContainers", "managedFields")
         body = {key: value for key, value in manifest.get(part, {}).items() if key not in aside}

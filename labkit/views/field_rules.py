@@ -22,8 +22,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("spec.securityContext.sysctls", "sandbox:linux.sysctls", TRANSLATED),
     ("spec.terminationGracePeriodSeconds", f"container:{NOTES}pod.terminationGracePeriod", COPIED),
     ("container.ports", "sandbox:port_mappings", TRANSLATED),
-    ("container.resources.requests.cpu", "sandbox:linux.resources", TRANSLATED),
-    ("container.resources.limits.memory", "sandbox:linux.resources", TRANSLATED),
+    ("container.resources.requests.cpu", "sandbox:linux.resources.cpu_shares", TRANSLATED),
+    ("container.resources.limits.cpu", "sandbox:linux.resources.cpu_quota", TRANSLATED),
+    ("container.resources.limits.memory", "sandbox:linux.resources.memory_limit_in_bytes", TRANSLATED),
     ("container.name", "container:metadata.name", COPIED),
     ("container.image", "container:image.image", TRANSLATED),
     ("container.image", "container:image.user_specified_image", COPIED),
@@ -54,3 +55,5 @@ UNLESS = {("metadata.name", "sandbox:hostname"): "spec.hostname"}
 """A rule that another field of the manifest overrides."""
 OPENED = {"sandbox": ("annotations", "linux.cgroup_parent"), "container": ("labels",)}
 """Fields of the messages that are the kubelet's own and worth seeing line by line."""
+OPENED_HERE = ("container.livenessProbe", "container.readinessProbe", "container.startupProbe")
+"""The same of the manifest: what stays with the kubelet."""

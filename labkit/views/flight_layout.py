@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from labkit.views import style
@@ -21,6 +22,9 @@ SERVICES = {"RuntimeService": "#5f7089", "ImageService": "#93643a"}
 """Call bars, one colour a service: none of the roles' colours, and seen on light and on dark."""
 NAME = 38
 """Letters of a process's label."""
+BREAK, IDLE, ASIDE = 26.0, 0.5, 0.06
+"""An interval without any event that takes more than the part IDLE of the axis is drawn BREAK px wide; at either end of it the
+part ASIDE of the rest is kept."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Layout:
     """Everything that has been measured, px; `begin` and `end` are the times at `left` and `right`, ns.
 
     `numbers`: index of a call → the number in its badge; calls that only ask have none. `pod`: whose calls are drawn, where there
-    are several and the others are folded.
+    are several and the others are folded. `idle`: an interval, ns, in which nothing happens and for which the axis is broken.
     """
 
     width: float
@@ -51,6 +55,7 @@ class Layout:
     left: float
     right: float
     pod: str = ""
+    idle: tuple[int, int] | None = None
     top: float = 0.0
     rows_top: float = 0.0
     rows: list[Row] = field(default_factory=list)
@@ -62,8 +67,24 @@ class Layout:
         """The place of a moment, kept within the plot; None is its left edge."""
         if at_ns is None:
             return self.left
-        part = (at_ns - self.begin) / max(self.end - self.begin, 1)
-        return self.left + min(max(part, 0.0), 1.0) * (self.right - self.left)
+        at = min(max(at_ns, self.begin), self.end) - self.begin
+        if self.idle is None:
+            return self.left + at / max(self.end - self.begin, 1) * (self.right - self.left)
+        first, last = (each - self.begin for each in self.idle)
+        inside = min(max(at - first, 0), last - first)
+        return self.left + (at - inside) * self.per_ns + inside / (last - first) * BREAK
+
+    @property
+    def per_ns(self) -> float:
+        """px for 1 ns, where the axis is not broken."""
+        if self.idle is None:
+            return (self.right - self.left) / max(self.end - self.begin, 1)
+        return (self.right - self.left - BREAK) / (self.end - self.begin - (self.idle[1] - self.idle[0]))
+
+    @property
+    def broken_at(self) -> tuple[float, float] | None:
+        """The two edges of the break in the axis, px."""
+        return (self.x(self.idle[0]), self.x(self.idle[1])) if self.idle else None
 
     def y(self, row: int) -> float:
         return self.rows_top + ROW * (row + 0.5)
@@ -100,6 +121,7 @@ def measure(
     left = MARGIN + (BADGE + 12 if any(row.call is not None for row in rows) else 0)
     layout = Layout(width, begin, end, origin, since, left, width - MARGIN - ARROW)
     layout.rows = rows
+    layout.idle = _idle(moments, begin, end, {(flight.calls[i].from_ns, end_of(flight.calls[i])) for i in calls})
     for _ in range(3):  # a wider margin moves the bars, and may take the room of another label
         homeless = [row for row in rows if label_place(layout, flight, row)[1] == "nowhere"]
         wanted = max((text_width(label_of(row), style.SMALL) + GAP + 4 for row in homeless), default=0.0)
@@ -112,6 +134,17 @@ def measure(
     for service in dict.fromkeys(sorted((flight.calls[i].service for i in shown), key=lambda s: s != "RuntimeService")):
         layout.bars[service] = _pack(flight, layout, [i for i in shown if flight.calls[i].service == service])
     return layout
+
+
+def _idle(moments: Sequence[int], begin: int, end: int, calls: Collection[tuple[int, int]]) -> tuple[int, int] | None:
+    """The longest interval between two events, less what is kept of it at either end; None where it is not long enough, and where
+    it is one of the calls: its length is how long that took."""
+    ordered = sorted({begin, end, *(at for at in moments if begin < at < end)})
+    first, last = max(pairwise(ordered), key=lambda pair: pair[1] - pair[0], default=(begin, end))
+    if len(ordered) < 3 or last - first <= IDLE * (end - begin) or (first, last) in calls:
+        return None
+    aside = int(ASIDE * (end - begin - (last - first))) + 1
+    return (first + aside, last - aside) if last - first > 4 * aside else None
 
 
 def _shown_calls(flight: Flight, rows: list[Row], calls: Sequence[int], fold: bool) -> list[int]:
@@ -146,8 +179,11 @@ def _pack(flight: Flight, layout: Layout, indexes: Sequence[int]) -> list[Bar]:
         begin = layout.x(call.from_ns)
         end = max(layout.x(end_of(call)), begin + 2)
         need = badge_width(layout.numbers.get(i)) + 4 + text_width(words, style.SMALL)
-        if need + 10 <= end - begin:
+        broken = layout.broken_at
+        if need + 10 <= end - begin and not (broken and begin < broken[0] < begin + need + 10):
             at = begin + 5
+        elif broken and begin < broken[0] and broken[1] + need + 10 <= end:
+            at = broken[1] + 5
         elif end + 5 + need <= layout.width - MARGIN:
             at = end + 5
         elif begin - 5 - need >= MARGIN:

@@ -31,6 +31,9 @@ from labkit.views.flight_rows import Row
 if TYPE_CHECKING:
     from labkit.flight import Flight, FlightProcess
 
+TICKS = 40.0
+"""So far from each other are marks on the two sides of a break at least, px."""
+
 
 def paint_panel(canvas: Canvas, flight: Flight, layout: Layout) -> None:
     """Draw one axis with all that is above it."""
@@ -51,6 +54,7 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
         for bar in bars:
             middle = y + LANE * (bar.lane + 0.5)
             canvas.box(bar.left, middle - CALL / 2, bar.right - bar.left, CALL, colour)
+            _paint_break(canvas, layout, bar.left, bar.right, middle, CALL)
             inside = bar.left < bar.text_at < bar.right
             _paint_badge(canvas, bar.text_at, middle, layout.numbers.get(bar.index), colour)
             ink = style.text_on(colour) if inside and colour.startswith("#") else "text"
@@ -153,6 +157,7 @@ def _paint_process(canvas: Canvas, layout: Layout, process: FlightProcess, y: fl
     left = layout.x(process.from_ns)
     right, ends = extent(layout, process)
     canvas.box(left, y - BAR / 2, max(right - left, 2), BAR, process.role)
+    _paint_break(canvas, layout, left, right, y, BAR)
     if ends:
         canvas.line([(right, y - 6), (right, y + 6)], "text", 2.0)
     else:
@@ -160,6 +165,14 @@ def _paint_process(canvas: Canvas, layout: Layout, process: FlightProcess, y: fl
     for each in process.execs:
         if layout.begin <= each.at_ns <= layout.end:
             canvas.dot(layout.x(each.at_ns), y, 5.5, "background", "text", 1.1, shape="D")
+
+
+def _paint_break(canvas: Canvas, layout: Layout, left: float, right: float, y: float, high: float) -> None:
+    """Cut a bar that crosses the break in the axis."""
+    broken = layout.broken_at
+    if broken and left < broken[0] and broken[1] < right:
+        middle, half = sum(broken) / 2, high / 2 + 1.5
+        canvas.line([(middle - 2, y + half), (middle + 2, y - half)], "background", 4.0)
 
 
 def _paint_strip(canvas: Canvas, flight: Flight, layout: Layout, row: Row, y: float) -> None:
@@ -179,17 +192,38 @@ def _paint_strip(canvas: Canvas, flight: Flight, layout: Layout, row: Row, y: fl
 
 def _paint_axis(canvas: Canvas, layout: Layout) -> None:
     y = layout.bottom
-    span = layout.end - layout.begin
+    span = (layout.right - layout.left) / layout.per_ns
     unit, name = next(((u, n) for u, n in ((1e9, "seconds"), (1e6, "milliseconds")) if span >= 8 * u), (1e3, "microseconds"))
     canvas.line([(layout.left, y), (layout.right + ARROW, y)], "muted", 1.2)
+    told = f"{name} since {layout.since}"
+    if layout.idle and (broken := layout.broken_at):
+        middle = sum(broken) / 2
+        canvas.line([(middle - 4, y), (middle + 4, y)], "background", 3.0)
+        for x in (middle - 4, middle + 4):
+            canvas.line([(x - 2.5, y + 5), (x + 2.5, y - 5)], "muted", 1.2)
+        idle = f"{(layout.idle[1] - layout.idle[0]) / unit:.3g}"
+        long = f"{told}; {idle} of them, in which nothing begins or ends, are left out at the break"
+        told = long if text_width(long, style.SMALL) <= layout.width - 2 * MARGIN else f"{told}; {idle} left out"
+    for number, x in _ticks(layout, unit):
+        canvas.line([(x, y), (x, y + 4)], "muted", 1.2)
+        canvas.text(x, y + 13, f"{number:g}", style.SMALL, "muted", align="center")
+    told = fit(told, layout.width - 2 * MARGIN, style.SMALL)
+    half = text_width(told, style.SMALL) / 2 + MARGIN
+    middle = min(max((layout.left + layout.right) / 2, half), layout.width - half)
+    canvas.text(middle, y + 30, told, style.SMALL, "muted", align="center")
+
+
+def _ticks(layout: Layout, unit: float) -> Iterable[tuple[float, float]]:
+    """(number, x) of the marks on the axis; none within a break, and no two that would meet across it."""
+    span = (layout.right - layout.left) / layout.per_ns
     at_most = (layout.right - layout.left) / 64
     scale = 10.0 ** max(len(str(int(span / unit))) - 2, 0)
     step = next(s * scale for s in (0.5, 1, 2, 5, 10, 20, 50, 100) if span / unit / (s * scale) <= at_most)
-    number = -int((layout.origin - layout.begin) / unit / step)
+    number, before = -int((layout.origin - layout.begin) / unit / step), -TICKS
     while layout.origin + number * step * unit <= layout.end:
-        x = layout.x(int(layout.origin + number * step * unit))
-        canvas.line([(x, y), (x, y + 4)], "muted", 1.2)
-        canvas.text(x, y + 13, f"{number * step:g}", style.SMALL, "muted", align="center")
+        at = int(layout.origin + number * step * unit)
+        x = layout.x(at)
+        if not (layout.idle and (layout.idle[0] < at < layout.idle[1] or x < before + TICKS)):
+            yield number * step, x
+            before = x
         number += 1
-    told = fit(f"{name} since {layout.since}", layout.width - 2 * MARGIN, style.SMALL)
-    canvas.text((layout.left + layout.right) / 2, y + 30, told, style.SMALL, "muted", align="center")

@@ -57,9 +57,9 @@ def precision(flight: Flight) -> str:
 
 
 def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call], brief: bool = False) -> str:
-    """The title: how many calls did what, how many processes lived for it, how many stay.
+    """The title: how many calls did what, how many processes started for it, how many stay.
 
-    `brief`: without the number of those that lived for it, of which a poll misses some, and some versions of a runtime need more.
+    `brief`: without the number of those that started, of which a poll misses some, and some versions of a runtime need more.
     """
     acting = [call for call in calls if not is_asking(call)]
     born = [p for p in processes if p.from_ns is not None and (p.call is not None or not calls)]
@@ -71,15 +71,13 @@ def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence
     verb = f"{_deed(acting, len(acting or calls) == 1)}" if acting else "only ask" + ("s" if len(calls) == 1 else "")
     if len({call.method for call in acting}) == 1:
         subject = f"{count(len(acting), acting[0].method + ' call')}" if len(acting) > 1 else acting[0].method
-    for_whom = "it" if len(acting or calls) == 1 or " a Pod" in verb else "them"
-    lives = f"{_numeral(len(born))} {'process lives' if len(born) == 1 else 'processes live'} for {for_whom}"
-    results = [f"{lives}, {_stay(born)}" if born else "no process starts"]
+    results = [_born(born)]
     ended = _ended(family, processes, calls)
     if brief:
         results = [] if ended and all(p.to_ns is not None for p in born) else [_staying(born)]
     if ended:
-        noun = ("process " if len(ended) == 1 else "processes ") if not results else ""
-        results.append(f"{_numeral(len(ended))} {noun}from before {'ends' if len(ended) == 1 else 'end'}")
+        noun = ("process" if len(ended) == 1 else "processes") if not results else "one" if len(ended) == 1 else "ones"
+        results.append(f"{len(ended)} older {noun} {'ends' if len(ended) == 1 else 'end'}")
     return capital(f"{subject} {verb}; {'; '.join(results)}" if verb else f"{subject}: {'; '.join(results)}")
 
 
@@ -91,6 +89,15 @@ def _ended(family: Family, processes: Sequence[FlightProcess], calls: Sequence[C
 
 def _numeral(number: int) -> str:
     return "no" if number == 0 else str(number)
+
+
+def _born(born: Sequence[FlightProcess]) -> str:
+    if not born:
+        return "no process starts"
+    start = "1 process starts" if len(born) == 1 else f"{len(born)} processes start"
+    if any(p.to_ns is None for p in born):
+        return f"{start}, {_stay(born)}"
+    return start + (" and ends" if len(born) == 1 else " and end")
 
 
 def _stay(born: Sequence[FlightProcess]) -> str:

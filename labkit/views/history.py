@@ -105,7 +105,7 @@ ERAS = (
 
 def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the eras on an axis of years and, below it, what ended or began them, each with its source."""
-    told = title or "Until 2016 the kubelet held the runtime's code; since 2022 it speaks only CRI"
+    told = title or "Until 2016 each runtime was code in the kubelet; since 2022 the kubelet holds none"
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     left, right = MARGIN + 4, width - MARGIN - 14

@@ -1,4 +1,4 @@
-"""The catalogue of CRI's RPCs: which there are, which this runtime answers, which this session used."""
+"""The catalogue of CRI's RPCs: which there are, which this runtime answers, which a recording used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labkit.cri import Rpc
 
 WIDTH, ROW, HEAD, MARK, GAP = 760.0, 20.0, 26.0, 10.0, 26.0
-MARKS = {"used": "used in this session", "answered": "answered", "unanswered": "not answered", "untried": "not tried"}
+MARKS = {"used": "used in the recording", "answered": "answered", "unanswered": "not answered", "untried": "not tried"}
 
 
 def rpc_catalogue(
@@ -28,7 +28,7 @@ def rpc_catalogue(
     """Draw every RPC of `services` (labkit.cri.services()) under its service, in the order of api.proto.
 
     `answered`: the RPC's name in api.proto → whether the runtime answers it (False: UNIMPLEMENTED); what is missing was not
-    tried. `used`: names of the RPCs that this session called; what was used counts as answered unless `answered` says no.
+    tried. `used`: names of the RPCs that a recording has; what was used counts as answered unless `answered` says no.
     """
     states = {each.rpc: _state(each.rpc, answered, used) for each in services}
     heads = wrap(title or _title(services, states), width - 2 * MARGIN, style.TITLE, bold=True)
@@ -97,7 +97,7 @@ def _title(services: Sequence[Rpc], states: Mapping[str, str]) -> str:
     answers = counts["used"] + counts["answered"]
     told = f"CRI has {len(services)} RPCs in {'two services' if kinds == 2 else f'{kinds} service(s)'}"
     told += f"; this runtime answers {answers if counts['unanswered'] or counts['untried'] else 'all'}"
-    return f"{told}, this session used {counts['used'] or 'none'}"
+    return f"{told}, the recording used {counts['used'] or 'none'}"
 
 
 def _alternative_text(grouped: Mapping[str, Sequence[Rpc]], states: Mapping[str, str], title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -27,3 +28,18 @@ def own_home(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     labkit("clean", check=False)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def lab_of_its_own(programs: Path) -> Iterator[Home]:
+    """The same for all tests of a module. Nothing of it may be left in the end."""
+    if os.geteuid() != 0 and not CI:
+        pytest.skip("needs root; CI runs it")
+    base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
+    (base / "cache").symlink_to(programs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_HOME", str(base))
+        yield Home.find()
+        report = json.loads(labkit("clean", "--json").stdout)
+    shutil.rmtree(base)
+    assert report["left"] == []

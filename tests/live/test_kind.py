@@ -19,6 +19,7 @@ import pytest
 
 import labkit as lab
 from labkit.cri import CriClient
+from labkit.load import exchange
 from labkit.node import Home, relay
 from tests.conftest import ROOT, labkit
 from tests.live.test_pods import SLEEP, WEB, manifest
@@ -267,7 +268,8 @@ def as_user(
     python = str(engine.base / "python" / "bin" / Path(sys.executable).resolve().name)
     site = Path(sysconfig.get_path("purelib")).relative_to(ROOT)
     course = engine.base / "course"
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("LABKIT_HOME", "XDG_")) and not v.startswith(str(ROOT))}
+    roots = ("LABKIT_HOME", "XDG_", "KUBECONFIG")
+    own = {k: v for k, v in os.environ.items() if not k.startswith(roots) and not v.startswith(str(ROOT))}
     env = {**own, **user.env,
            "LABKIT_NODE": "kind",
            "PYTHONPATH": f"{course}:{course / site}", "PYTHONDONTWRITEBYTECODE": "1",
@@ -280,9 +282,12 @@ def as_user(
 
 
 def test_an_ordinary_user_runs_the_notebooks(docker: Engine, standin: StandIn, learner: User) -> None:
+    """Those that need no Kubernetes; test_kind_cluster.py has all."""
     started = as_user(docker, learner, "-m", "labkit.cli", "up", "--json")
     assert started.returncode == 0, started.stderr
-    notebooks = [str(n.relative_to(ROOT)) for n in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    found = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    notebooks = [str(path.relative_to(ROOT)) for path in found if "node.cluster" not in path.read_text()]
+    assert len(notebooks) >= 4
     for order in (notebooks, notebooks[::-1]):
         done = as_user(docker, learner, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
                        "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *order)  # fmt: skip
@@ -341,6 +346,36 @@ def test_several_ups_and_downs_at_once(docker: Engine, standin: StandIn) -> None
     assert [p.returncode for p in ups] == [0, 0, 0] and answers[0] == answers[1] == answers[2]
     both = [subprocess.Popen([*argv, verb], stderr=subprocess.PIPE, text=True) for verb in ("down", "up")]
     assert [p.wait(120) for p in both] == [0, 0], [p.stderr.read() for p in both if p.stderr]
+
+
+def test_a_connection_to_a_port_of_a_pod(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    pod = node.start_pod(manifest("web", WEB))
+    before = int(standin.exec("sh", "-c", "pgrep -c socat || true"))
+    for _ in range(2):
+        with node.dial(pod.ip, 80) as connection:
+            assert b"<title>" in exchange(connection)
+    with pytest.raises(ConnectionRefusedError, match="Connection refused"):
+        node.dial(pod.ip, 81)
+    wait_for(lambda: int(standin.exec("sh", "-c", "pgrep -c socat || true")) == before, "every socat to end")
+
+
+def test_the_nodes_network_is_broken_and_repaired(docker: Engine, standin: StandIn) -> None:
+    up()
+    node = lab.connect(lesson="test")
+    kept = standin.exec("sh", "-c", "cd /etc/cni/net.d && ls -A && cat *")
+    node.cni.name_no_such_plugin()
+    with pytest.raises(lab.CriError, match="labkit-no-such-plugin"):
+        node.start_pod(manifest("unconnected"))
+    node.cni.take_away()
+    assert not node.cni.network_ready()
+    node.cni.repair()
+    assert standin.exec("sh", "-c", "cd /etc/cni/net.d && ls -A && cat *") == kept
+    pod = node.start_pod(manifest("connected", {**SLEEP, "resources": {"limits": {"cpu": "500m", "memory": "32Mi"}}}))
+    assert node.cgroup_file(pod.name, "main", "cpu.max", "cpu.cfs_quota_us").split()[0] == "50000"
+    limits = {line.role: (line.cpu_limit, line.memory_limit) for line in node.cgroups() if line.name in ("main", "connected")}
+    assert limits["container"] == (500, 32 << 20) and "pod" in limits
 
 
 def test_a_command_on_the_node_speaks_for_itself(docker: Engine, standin: StandIn) -> None:

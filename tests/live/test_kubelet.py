@@ -163,6 +163,16 @@ def test_the_lab_forbids_the_machine_s_own_files(cluster: Cluster, tmp_path: Pat
     assert (allowed / "file").read_text() == "hello\n"
 
 
+def test_a_pod_that_the_node_rejects_fails_and_can_be_deleted(cluster: Cluster) -> None:
+    manifest = pod("elsewhere", nodeName="sim-worker", nodeSelector={"disk": "ssd"})
+    cluster.create(manifest)
+    assert ends(cluster, "elsewhere") == "Failed"
+    assert cluster.status("elsewhere")["reason"] == "NodeAffinity" and not cluster.container("elsewhere")
+    assert cluster.messages("elsewhere", "NodeAffinity")
+    cluster.delete("elsewhere")
+    wait_for(lambda: cluster.pod("elsewhere") is None, "the Pod to be gone")
+
+
 def test_a_grace_period_is_given_and_ends(cluster: Cluster) -> None:
     polite = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.1; done"
     container = shell(polite, lifecycle={"preStop": {"exec": {"command": ["touch", "/v/stopped"]}}})

@@ -36,8 +36,8 @@ def sanitizers(directory: Path) -> Path:
                 if name.startswith("elsewhere:"):
                     rules.remove_section(name)
     path = directory / "sanitize.cfg"
-    with path.open("w") as file:
-        rules.write(file)
+    # nbval reads "regex: " and "replace: ", and not what RawConfigParser writes.
+    path.write_text("".join(f"[{n}]\nregex: {rules[n]['regex']}\nreplace: {rules[n]['replace']}\n\n" for n in rules.sections()))
     return path
 
 

@@ -25,6 +25,7 @@ from tests.standin.system import run, wait_for
 
 SERVING_PORT, OWN_PORT = 6443, 6444
 LIBRARIES = Path("/usr/local/lib/course")
+COMPILED = ("cryptography", "google", "grpc", "tornado")
 DATA, RUN = "/var/lib/kubeapi", "/run/kubernetes"
 OF_LIBC = ("ld-linux", "libc.so", "libm.so", "libdl.so", "librt.so", "libpthread.so", "linux-vdso", "libresolv.so", "libutil.so")
 """The node has its own of these, and two of a kind do not mix (man 8 ld.so)."""
@@ -89,10 +90,12 @@ def flags(engine: Engine) -> list[str]:
 
 
 def libraries(engine: Engine) -> Path:
-    """A directory with the libraries of this Python and its extension modules, as ldd finds them."""
+    """A directory with the libraries of this Python and of the extension modules that API and kubelet use, as ldd finds them."""
     directory = engine.base / "libraries"
     directory.mkdir(exist_ok=True)
-    modules = Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")
+    modules = [*Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")]
+    for package in COMPILED:
+        modules += Path(sysconfig.get_path("platlib"), package).rglob("*.so")
     said = subprocess.run(["ldd", sys.executable, *modules], capture_output=True, text=True, check=True).stdout
     for line in set(said.splitlines()):
         name, _, path = (word.strip() for word in line.partition("=>"))

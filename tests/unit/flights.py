@@ -137,6 +137,27 @@ def teardown() -> Flight:
     return r.finish()
 
 
+def patient_teardown(ms: int = 1000) -> Flight:
+    """The same with a process that has no handler for SIGTERM: nothing happens for `ms` after the first `runc kill`."""
+    flight = teardown()
+    after = 25 * MS
+
+    def later(at: int | None) -> int | None:
+        return at if at is None or at < after else at + ms * MS
+
+    calls = [replace(call, from_ns=later(call.from_ns), to_ns=later(call.to_ns)) for call in flight.calls]
+    processes = [
+        replace(
+            p,
+            from_ns=later(p.from_ns),
+            to_ns=later(p.to_ns),
+            execs=tuple(replace(each, at_ns=later(each.at_ns)) for each in p.execs),
+        )
+        for p in flight.processes
+    ]
+    return replace(flight, calls=tuple(calls), processes=tuple(processes))
+
+
 def execs(count: int) -> Flight:
     """`count` ExecSync calls, one after the other."""
     r = Recording()

@@ -82,6 +82,26 @@ def test_the_wording_since_2_2_and_other_time_zones() -> None:
     assert (failed.code, failed.request.config.metadata.name, failed.response) == ("ALREADY_EXISTS", "tie", None)
 
 
+def test_lines_of_a_containerd_whose_log_is_a_terminal() -> None:
+    """As 1.7 writes to the console of a container that was started with --tty."""
+    metadata = "&PodSandboxMetadata{Name:fine,Uid:6d7edba0,Namespace:default,Attempt:0,}"
+    lines = (
+        f"\x1b[36mINFO\x1b[0m[2026-11-24T13:08:17.761780801Z] RunPodSandbox for {metadata} \r",
+        f'\x1b[36mINFO\x1b[0m[2026-11-24T13:08:17.861780801Z] RunPodSandbox for {metadata} returns sandbox id "{SANDBOX}" \r',
+        '\x1b[36mINFO\x1b[0m[2026-11-24T13:08:21.759957355Z] PullImage "registry.lab/busyboxx:1"          \r',
+        '\x1b[31mERRO\x1b[0m[2026-11-24T13:08:21.859957355Z] PullImage "registry.lab/busyboxx:1" failed    '
+        '\x1b[31merror\x1b[0m="rpc error: code = NotFound desc = resolve \\"registry.lab/busyboxx:1\\": not found"\r',
+        '\x1b[36mINFO\x1b[0m[2026-11-24T13:08:28.500896860Z] trying next host                              '
+        '\x1b[36merror\x1b[0m="no basic auth credentials" \x1b[36mhost\x1b[0m="127.0.0.1:39195"\r',
+    )
+    made, pulled = (record for record in LoggedCalls().read(lines, 0) if record.to_ns)
+    assert (made.method, made.request.config.metadata.uid, made.response.pod_sandbox_id) == ("RunPodSandbox", "6d7edba0", SANDBOX)
+    assert made.to_ns is not None and made.to_ns - made.from_ns == 100_000_000
+    assert (pulled.request.image.image, pulled.code) == ("registry.lab/busyboxx:1", "NOT_FOUND")
+    other = parse_line(lines[-1])
+    assert other is not None and (other.message, other.error) == ("trying next host", "no basic auth credentials")
+
+
 def test_json_lines_and_what_is_no_line() -> None:
     line = parse_line('{"level":"info","msg":"StartContainer for \\"c\\"","time":"2026-11-24T12:02:54Z"}')
     assert line and line.message == 'StartContainer for "c"'

@@ -49,18 +49,16 @@ STEPS = """Pod web
     shim ← shim start
     runc create ← shim
     runc init ← runc create
-    runc init, to become pause ← runc create
+    runc init, then pause ← runc create
     runc start ← shim
-    pause ← runc init
   2 PullImage, called by labkit
   3 CreateContainer main, called by labkit
   4 StartContainer main, called by labkit
     shim start ← containerd
     runc create ← shim
     runc init ← runc create
-    runc init, to become application ← runc create
-    runc start ← shim
-    sleep 1000 (main) ← runc init"""
+    runc init, then sleep 1000 (main) ← runc create
+    runc start ← shim"""
 
 
 def test_steps(flight: Flight) -> None:
@@ -71,9 +69,9 @@ def test_steps(flight: Flight) -> None:
     call = steps[0]
     assert call.duration_ns == call.to_ns - call.from_ns
     assert all(row.cause == "RunPodSandbox" and row.from_ns > call.from_ns for row in steps if row.step.startswith("1."))
-    pause = next(row for row in steps if row.what == "pause")
-    waiting = next(row for row in steps if row.what == "runc init, to become pause")
-    assert pause.to_ns is None and pause.from_ns == waiting.to_ns
+    pause = next(row for row in steps if row.role == "pause")
+    assert pause.to_ns is None and pause.from_ns == next(p.from_ns for p in flight.processes if p.role == "pause")
+    assert len({(row.what, row.from_ns) for row in steps}) == len(steps)
     table = steps.table().splitlines()
     assert table[0].split() == ["step", "what", "by", "from", "ms", "took", "ms", "cause"]
     assert table[1].split()[:4] == ["1", "RunPodSandbox", "labkit", "0.000"]

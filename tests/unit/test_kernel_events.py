@@ -138,7 +138,7 @@ def test_no_socket(monkeypatch, error, sentence):
 
     monkeypatch.setattr(connector_process.socket, "socket", refuse)
     with pytest.raises(connector_process.Refused) as raised:
-        connector_process.listen(1)
+        connector_process.listen()
     assert sentence in raised.value.args[0] and raised.value.args[1]
 
 

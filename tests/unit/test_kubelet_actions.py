@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from labkit.kubelet.actions import Probed, compute_actions
 from labkit.kubelet.runtime import CREATED, EXITED, RUNNING, Sandbox
+from labkit.kubelet.sync import PodSync
+from labkit.kubelet.worker import Worker
 from tests.unit.kubelet_pods import BOX, attempt, container, pod, runtime
 
 NOTHING = Probed()
@@ -139,3 +143,41 @@ def test_one_of_two_containers_that_ended_does_not_end_the_pod():
     manifest = pod(container("a"), container("b"), restartPolicy="Never")
     actions = decided(manifest, runtime(attempt("a", state=EXITED), attempt("b", state=RUNNING)))
     assert not (actions.kill_pod or actions.start)
+
+
+@pytest.mark.parametrize(
+    ("rules", "code", "again"),
+    [
+        ([("In", [42])], 42, True),
+        ([("In", [42])], 1, False),
+        ([("NotIn", [42])], 1, True),
+        ([("NotIn", [42])], 42, False),
+        ([], 42, False),
+    ],
+)
+def test_a_containers_own_rules_come_before_policies(rules, code, again):
+    own = [{"action": "Restart", "exitCodes": {"operator": operator, "values": values}} for operator, values in rules]
+    app = container(restartPolicy="Never", restartPolicyRules=own)
+    held = runtime(attempt(state=EXITED, code=code), attempt("side"))
+    actions = decided(pod(app, container("side"), restartPolicy="Never"), held)
+    assert names(actions.start) == (["app"] if again else [])
+
+
+def left_over(manifest, held, **reasons):
+    """Whether a sync that ends like this has missed something."""
+    sync = SimpleNamespace(prober=SimpleNamespace(results=lambda uid: NOTHING))
+    return PodSync.left_over(sync, Worker("u1", manifest, held, {}, reasons=reasons))
+
+
+def test_what_ended_while_others_started_is_not_forgotten():
+    two = pod(container("a"), container("b"))
+    assert left_over(two, runtime(attempt("b"), attempt("a", state=EXITED)))
+    assert not left_over(two, runtime(attempt("b"), attempt("a")))
+    assert not left_over(two, runtime(attempt("b"), attempt("a", state=EXITED)), a=("CrashLoopBackOff", "")), "it had its turn"
+    assert left_over(two, runtime(attempt("b", state=EXITED), attempt("a", state=EXITED)), a=("CrashLoopBackOff", ""))
+    assert not left_over(two, runtime(boxes=())), "no sandbox: that is tried at its own pace"
+
+
+def test_a_sidecar_that_ended_while_the_pod_started_is_not_forgotten():
+    with_sidecar = pod(initContainers=[container("log", restartPolicy="Always")])
+    assert left_over(with_sidecar, runtime(attempt("app"), attempt("log", state=EXITED, code=1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from labkit.kubelet.admission import Rejection, admit
 from tests.unit.kubelet_pods import container, pod
 
@@ -37,3 +39,35 @@ def test_another_nodes_pod_is_refused():
 def test_a_port_is_given_once():
     web = pod(container(ports=[{"containerPort": 80, "hostPort": 8080}]))
     assert admit(web, [web], {}, NODE).reason == "NodePorts"
+
+
+def test_only_sysctls_that_a_namespace_holds_are_let_in():
+    def setting(name, **spec):
+        return admit(pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec), [], {}, NODE)
+
+    assert setting("net.ipv4.tcp_syncookies") is None and setting("net/ipv4/tcp_syncookies") is None
+    assert setting("kernel.msgmax") == Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted')
+    words = 'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host net enabled'
+    assert setting("net.ipv4.tcp_syncookies", hostNetwork=True).message == words
+
+
+def test_pods_of_another_system_are_refused():
+    assert admit(pod(os={"name": "windows"}), [], {}, NODE).reason == "PodOSNotSupported"
+    assert admit(pod(os={"name": "linux"}), [], {}, NODE) is None
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "fits"),
+    [("In", ["a"], True), ("In", ["b"], False), ("NotIn", ["a"], False), ("NotIn", ["b"], True), ("Exists", [], True),
+     ("DoesNotExist", [], False), ("Gt", ["1"], False)],
+)  # fmt: skip
+def test_required_node_affinity(operator, values, fits):
+    term = {"matchExpressions": [{"key": "zone", "operator": operator, "values": values}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    found = admit(pod(affinity={"nodeAffinity": required}), [], {"zone": "a"}, NODE)
+    assert (found is None) is fits
+
+
+def test_what_the_node_lacks_is_told_before_its_labels():
+    wanted = pod(container(resources={"requests": {"cpu": "8"}}), nodeSelector={"disk": "ssd"})
+    assert admit(wanted, [], {}, NODE).reason == "OutOfcpu"

@@ -55,6 +55,13 @@ def test_strangers_are_orphans_and_pods_made_by_hand_are_not():
     assert sorted(housekeeping(Cri(), marked={"hand"}).orphans(listed, {"known"})) == ["hand", "lost", "stranger"]
 
 
+def test_what_may_have_started_since_it_was_listed_is_stopped_before_it_is_removed():
+    cri, none = Cri(), SimpleNamespace(remove=lambda uid: True, logs=SimpleNamespace(glob=lambda pattern: []))
+    listed = Listed({}, {"lost": [container("lost", 1, pb.CONTAINER_CREATED), container("lost", 2)]})
+    Housekeeping(cri, none, none, none).remove_orphan(listed, "lost")
+    assert cri.asked == [("stop_container", "c1", 1), ("remove_container", "c1"), ("remove_container", "c2")]
+
+
 def test_of_dead_containers_the_newest_and_one_more_are_kept():
     cri = Cri()
     dead = [container("u", number) for number in range(4)]

@@ -119,7 +119,7 @@ def ensure(images, name="r.lab/a:1", policy="IfNotPresent", logins=()):
     told = []
     container = {"name": "app", "image": name, "imagePullPolicy": policy}
     try:
-        result = images.ensure("u1", container, None, lambda: list(logins), lambda *event: told.append(event)).ref
+        result = images.ensure("u1", container, None, list(logins), lambda *event: told.append(event)).ref
     except StartError as error:
         result = error
     return result, told

@@ -189,3 +189,36 @@ def test_only_differences_are_sent():
         "$setElementOrder/conditions": [{"type": "A"}],
     }
     assert difference(new, new) == {}
+
+
+def ended(manifest, held, **more):
+    return pod_status(manifest, held, facts(terminated=("DeadlineExceeded", "too long"), done=True, **more))
+
+
+def test_what_never_ran_has_an_end_once_its_pod_has():
+    status = ended(pod(), runtime(), reasons={"app": ("ErrImagePull", "not found")})
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+    assert state(status) == ("terminated", "ContainerStatusUnknown")
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+
+def test_containers_that_had_no_turn_go_on_waiting_for_it():
+    manifest = pod(initContainers=[container("one"), container("two")])
+    status = ended(manifest, runtime(), reasons={"one": ("ErrImagePull", "not found")})
+    assert state(status, 0, "initContainerStatuses") == ("terminated", "ContainerStatusUnknown")
+    assert state(status, 1, "initContainerStatuses") == state(status) == ("waiting", "PodInitializing")
+    status = ended(manifest, runtime(attempt("two", state=EXITED), attempt("one", state=EXITED)))
+    assert state(status) == ("terminated", "ContainerStatusUnknown")
+
+
+def test_a_pod_runs_as_long_as_a_containers_rules_restart_it():
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    manifest = pod(container(restartPolicy="Never", restartPolicyRules=rules), restartPolicy="Never")
+    assert pod_status(manifest, runtime(attempt(state=EXITED, code=42)), facts())["phase"] == "Running"
+    assert pod_status(manifest, runtime(attempt(state=EXITED, code=1)), facts())["phase"] == "Failed"
+
+
+def test_conditions_of_its_own_are_taken_back():
+    old = {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "example.com/x", "status": "True"}]}
+    new = {"conditions": [{"type": "example.com/x", "status": "True"}]}
+    assert difference(old, new)["conditions"] == [{"$patch": "delete", "type": "PodScheduled"}]

@@ -93,7 +93,7 @@ def test_no_file_is_written_outside_of_its_volume(volumes, path):
         ({"secret": {"secretName": "absent"}}, 'secret "absent" not found'),
         (
             {"configMap": {"name": "settings", "items": [{"key": "no", "path": "p"}]}},
-            "references non-existent config key: no",
+            "configmap references non-existent config key: no",
         ),
         (
             {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
@@ -120,7 +120,7 @@ def test_the_downward_api_and_projected_volumes(volumes):
 
 
 def test_a_kind_that_no_plugin_knows(volumes):
-    words = refused(volumes, {"persistentVolumeClaim": {"claimName": "c"}})
+    words = refused(volumes, {"flexVolume": {"driver": "example.com/none"}})
     assert words.startswith("Unable to attach or mount volumes: unmounted volumes=[v]")
     assert words.endswith('failed to get Plugin from volumeSpec for volume "v" err=no volume plugin matched')
 

@@ -79,7 +79,7 @@ def test_each_pair_is_drawn_and_the_title_counts_them():
     drawn = Paper(of_pod())
     assert "network: join /proc/5288/ns/net" in drawn.words() and "namespace_options.network: POD" in drawn.words()
     assert drawn.words().count("the runtime adds") == 5
-    assert drawn.heading == "What runc reads: 13 entries of config.json that CRI asked for, 5 of the runtime's own"
+    assert drawn.heading == "What runc reads: 13 things that CRI asked for, 5 groups that the runtime adds"
 
 
 def test_a_cgroup_namespace_is_drawn_but_not_told_since_it_is_the_kernels_choice():

@@ -90,14 +90,14 @@ def test_the_chain_tells_only_what_was_recorded():
         "labkit: calls RunPodSandbox, PullImage, CreateContainer ×2 and StartContainer ×2.",
         "→ containerd: answers as RuntimeService and ImageService.",
         "→ shim: one for the Pod; lives on.",
-        "→ runc: none of its processes stays.",
+        "→ runc: all end.",
         "→ pause: stays.",
         "process: web and sidecar; two of them stay.",
     ]
     drawn = " ".join(Paper(call_chain(flights.pods(1))).words())
     assert "CRI: gRPC on a Unix socket" in drawn and "shim start, which forks the lasting shim" in drawn
     assert "forks runc create ×3 and runc start ×3; lives on." in drawn
-    assert "create, init and start; none of its processes stays, leaving pause -P, httpd -f -p 80 and sleep" in drawn
+    assert "create, init and start; all end. What stays: pause -P, httpd -f -p 80 and sleep" in drawn
     without = replace(flights.pods(1), processes=())
     assert "shim" not in repr(call_chain(without)) and "runc" not in repr(call_chain(without))
     assert repr(call_chain(flights.Flight())) == "Call chain: Nothing was recorded."
@@ -111,7 +111,7 @@ def test_what_a_poll_missed_of_a_living_pod_is_known_by_its_processes():
     lines = repr(call_chain(missed, pod)).splitlines()
     assert [line.partition(":")[0] for line in lines[3:]] == ["→ containerd", "→ shim", "→ runc", "→ pause", "process"]
     assert lines[1] == "Recorded by polling /proc: Looked at now and then." and lines[-1] == "process: web; stays."
-    assert "none lived long enough to be seen" in " ".join(Paper(call_chain(missed, pod)).words())
+    assert "None lived long enough to be seen" in " ".join(Paper(call_chain(missed, pod)).words())
     other = replace(pod, processes=(replace(shim, comm="conmon", cmdline=("/usr/bin/conmon",)), *inside))
     assert "runc" not in repr(call_chain(missed, other))
 
@@ -154,15 +154,15 @@ def test_the_catalogue_has_every_rpc_once_and_counts_them():
         assert sum(words.removesuffix(" (stream)") == rpc.rpc for words in paper.words()) == 1
     assert (
         paper.heading
-        == f"CRI has {len(services())} RPCs in two services; this runtime answers {len(services()) - 1}, this session used 2"
+        == f"CRI has {len(services())} RPCs in two services; this runtime answers {len(services()) - 1}, the recording used 2"
     )
     text = repr(catalogue())
-    assert "Used in this session: Version and RunPodSandbox." in text and "Not answered: GetContainerEvents." in text
+    assert "Used in the recording: Version and RunPodSandbox." in text and "Not answered: GetContainerEvents." in text
 
 
 def test_an_rpc_that_was_not_tried_is_not_called_answered():
     text = repr(rpc_catalogue(services(), {}, ()))
-    assert "this runtime answers 0, this session used none" in text
+    assert "this runtime answers 0, the recording used none" in text
     assert "Not answered" not in text and "Not tried: Version" in text
 
 
@@ -174,6 +174,27 @@ def test_the_field_map_links_what_the_kubelet_makes_of_what():
     assert "container.name → ContainerConfig metadata.name" in text and "sidecar" not in text
     drawn = Paper(of_pod()).words()
     assert "containers:  # 1 of 2" in drawn and "cpu_shares: 102" in drawn
+
+
+def test_a_probe_that_stays_is_opened_and_the_cpu_period_is_grey_in_both_messages():
+    drawn, inks = Paper(of_pod()).words(), []
+
+    class Inks(Paper):
+        def text(self, x, y, words, size=0, colour="text", bold=False, align="left"):
+            inks.append((words, colour))
+
+    Inks(of_pod())
+    assert "livenessProbe:" in drawn and any(words.startswith("httpGet: {path: /, ") for words in drawn)
+    assert [colour for words, colour in inks if words.startswith("cpu_period")] == ["muted", "muted"]
+    assert [colour for words, colour in inks if words.startswith("cpu_shares")] == ["text", "text"]
+
+
+def test_a_dns_policy_becomes_name_servers():
+    sandbox = to_dict(sandbox_config(POD, dns={"servers": ["192.0.2.53"]}))
+    text = repr(field_map(with_defaults(POD), sandbox, to_dict(container_config(POD, "app"))))
+    assert "spec.dnsPolicy → PodSandboxConfig dns_config" in text.split("Translated")[1]
+    without = field_map(with_defaults(POD), to_dict(sandbox_config(POD)), to_dict(container_config(POD, "app")))
+    assert "spec.dnsPolicy" in repr(without).split("Without a line")[1]
 
 
 def test_the_field_map_tells_what_is_the_kubelets_own():

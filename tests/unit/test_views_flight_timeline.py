@@ -64,6 +64,7 @@ RECORDINGS = {
     "forty Pods": lambda: flights.pods(40),
     "forty Pods at once": lambda: flights.pods(40, gap=0.4),
     "teardown": flights.teardown,
+    "teardown with a wait": flights.patient_teardown,
     "forty execs": lambda: flights.execs(40),
     "two execs": lambda: flights.execs(2),
     "nothing": flights.Flight,
@@ -99,18 +100,59 @@ def test_unfolded_every_process_has_its_row():
     assert clashes(paper) == []
 
 
+def ticks(paper):
+    """number → x of the marks on the axis."""
+    lowest = max(y for _, y, _, _, words in paper.texts if re.fullmatch(r"-?[\d.]+", words))
+    return {float(words): (a + b) / 2 for a, y, b, _, words in paper.texts if y == lowest}
+
+
+def test_an_idle_second_breaks_the_axis_and_times_stay_right():
+    whole, short = Paper(flight_timeline(flights.patient_teardown())), Paper(flight_timeline(flights.teardown()))
+    told = next(words for words in whole.words() if words.startswith("milliseconds since StopContainer"))
+    left_out = float(re.search(r"; (\d+) of them", told)[1])
+    assert 950 < left_out < 1010
+    assert not any("left out" in words for words in short.words())
+    marks = ticks(whole)
+    assert 0 in marks and not any(100 < number < 900 for number in marks)
+    first, last = sorted(marks)[-2:]
+    per_ms = (marks[last] - marks[first]) / (last - first)
+    strokes = [points[0][0] for points, _, width in whole.lines if width == 2.0]
+    assert any(x == pytest.approx(marks[last] + (1095 - last) * per_ms) for x in strokes)  # the pause's end, a second late
+    assert min(b - a for a, b in itertools.pairwise(sorted(marks.values()))) > 30
+
+
+def test_a_long_call_without_processes_breaks_no_axis():
+    flight = flights.patient_teardown()
+    pull = replace(flight.calls[0], service="ImageService", method="PullImage", from_ns=0, to_ns=2000 * MS)
+    stop = replace(flight.calls[0], from_ns=2001 * MS, to_ns=2100 * MS)
+    paper = Paper(flight_timeline(replace(flight, calls=(pull, stop), processes=())))
+    assert not any("left out" in words for words in paper.words())
+
+
+def test_a_bar_across_the_break_is_cut_and_its_label_is_not():
+    paper = Paper(flight_timeline(flights.patient_teardown()))
+    cuts = [points for points, colour, width in paper.lines if colour == "background" and width == 4.0]
+    assert len(cuts) == 5  # StopContainer, containerd, shim, pause and httpd
+    boxes = [(min(a, c), min(b, d), max(a, c), max(b, d)) for (a, b), (c, d) in cuts]
+    assert [text[4] for text in paper.texts for box in boxes if overlaps(text, box)] == []
+
+
+def test_the_text_is_that_of_an_end_without_the_wait():
+    assert repr(flight_timeline(flights.patient_teardown())) == repr(flight_timeline(flights.teardown()))
+
+
 def test_the_title_tells_the_story():
     assert Paper(flight_timeline(flights.pods(1))).heading == (
-        "Six calls start a Pod of two containers; 19 processes live for it, 4 stay"
+        "Six calls start a Pod of two containers; 19 processes start, 4 stay"
     )
     assert Paper(flight_timeline(flights.pods(40))).heading == (
-        "240 calls start 40 Pods of two containers each; 760 processes live for them, 160 stay"
+        "240 calls start 40 Pods of two containers each; 760 processes start, 160 stay"
     )
     assert Paper(flight_timeline(flights.teardown())).heading == (
-        "Four calls end a Pod of one container; 4 processes live for it, none stays; 3 from before end"
+        "Four calls end a Pod of one container; 4 processes start and end; 3 older ones end"
     )
-    assert Paper(flight_timeline(flights.execs(1))).heading == "ExecSync: 3 processes live for it, none stays"
-    assert Paper(flight_timeline(flights.execs(3))).heading == "Three ExecSync calls: 9 processes live for them, none stays"
+    assert Paper(flight_timeline(flights.execs(1))).heading == "ExecSync: 3 processes start and end"
+    assert Paper(flight_timeline(flights.execs(3))).heading == "Three ExecSync calls: 9 processes start and end"
     assert Paper(flight_timeline(flights.Flight())).heading == "Nothing was recorded: no call and no process"
 
 

@@ -1,0 +1,311 @@
+"""Node kind `vm`: a small virtual machine of labkit's own, for any user on Linux: no root, no Docker, no KVM needed.
+
+It has a kernel, a containerd and pause processes of its own; what is shown are the pids and inodes of that kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.kernel import Process
+from labkit.kernel.events import EventsError, EventStream
+from labkit.kernel.remote import RemoteKernel
+from labkit.kernel.tracefs import watch_tracefs
+from labkit.node import choice as choices
+from labkit.node import inside, lifecycle, relay, status, vm_clock, vm_enter
+from labkit.node.base import Node
+from labkit.node.choice import Choice
+from labkit.node.errors import NodeError
+from labkit.node.hold import Hold
+from labkit.node.home import Home
+from labkit.node.remotefiles import RemoteFiles
+from labkit.node.source import Source
+from labkit.node.verdict import Verdict
+from labkit.node.vm_home import Places
+from labkit.vm import build, guest, machine, packages
+
+RELAY = "vm"
+START_WITHIN_S = 420.0
+ANSWER_WITHIN_S = 60.0
+NEEDS_MB = 900
+"""Of memory: what qemu takes at most with a machine of `machine.MEMORY_MB`."""
+
+
+class VmNode(RemoteFiles, Node):
+    """The machine that `labkit up --node vm` brings to life. Commands and CRI go through its door (`labkit.node.vm_enter`)."""
+
+    def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
+        self.home, self.places = home, Places(home)
+        path = relay.start_relay(self.places.home, RELAY, relay.inside(self.enter_argv(), guest.SOCKET))
+        with CriClient(f"unix://{path}") as cri:
+            said = answering(cri)
+        super().__init__(
+            kind="vm",
+            name=guest.NAME,
+            endpoint=f"unix://{path}",
+            runtime=f"{said.runtime_name} {said.runtime_version}",
+            why=why,
+            lesson=lesson,
+            settings=settings(),
+            kernel=RemoteKernel(self.run),
+        )
+
+    def enter_argv(self) -> list[str]:
+        """What to put before a command so that it runs in the machine."""
+        return [*relay.PYTHON, vm_enter.__file__, str(self.places.door)]
+
+    def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
+        """Run a command on the node; its standard output as bytes. Raises NodeError."""
+        mark = secrets.token_hex(8)
+        # So that nothing goes on there when nobody waits here.
+        words = ["timeout", "-k", "1", f"{math.ceil(timeout)}", *argv]
+        try:
+            with vm_enter.enter(self.places.door, f"run {mark}", words) as connection:
+                connection.settimeout(timeout + 10.0)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(stdin or b"")
+                    connection.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        except TimeoutError:
+            raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.") from None
+        except OSError as error:
+            raise NodeError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
+        output, found, said = answer.rpartition(f"\n{mark} ".encode())
+        if not found or not said[-3:].isdigit():
+            raise NodeError(f"The virtual machine ended while {argv[0]} ran.", "`labkit status` says more.")
+        code, words_said = int(said[-3:]), said[:-4].decode(errors="replace").strip()
+        if code == 124:
+            raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.")
+        if code == 127 and ("not found" in words_said or "No such file" in words_said):
+            raise NodeError(f"The node has no program {argv[0]}.", "")
+        if code:
+            raise NodeError(f"{argv[0]} exited with code {code}: {words_said}", "")
+        return output
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return self.run(argv, timeout=timeout).decode(errors="replace")
+
+    def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        """A command on the node with its input and output as text (see `labkit.kernel.tracefs.Popen`)."""
+        return subprocess.Popen(
+            [*self.enter_argv(), *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="surrogateescape",
+            start_new_session=True,
+        )  # fmt: skip
+
+    def process_events(self) -> EventStream:
+        """The kernel's tracer tells them, exactly; their times are shifted to this machine's clock."""
+        try:
+            by = vm_clock.offset(self.places.door)
+        except (OSError, ValueError) as error:
+            raise EventsError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
+        return vm_clock.shifted(watch_tracefs(self.popen), by)
+
+    def event_source(self) -> Source:
+        return Source(self.process_events(), self.kernel, self.listener().pid, self.socket_path())
+
+    def clock_ahead_ns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return vm_clock.ahead_ns(self.places.door)
+        return 0
+
+    def socket_path(self) -> str:
+        return guest.SOCKET
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm == "containerd"
+
+    def kubelet_held(self) -> Hold:
+        return Hold("No kubelet runs on this node, so none need be held.")
+
+    def host_paths(self) -> str:
+        return f"{inside.DIRECTORY}/hostpath"
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """Through the machine: this one has no route to its Pods."""
+        return relay.dial(self.enter_argv(), address, port)
+
+
+def answering(cri: CriClient) -> Any:
+    """The Version answer, waited for: containerd may have been started a moment ago. Raises NodeError."""
+    try:
+        cri.wait_until_ready(ANSWER_WITHIN_S)
+        return cri.version(timeout=20)
+    except CriError as error:
+        raise NodeError(f"containerd in the virtual machine does not answer ({error.message}).", "Try `labkit up`.") from None
+
+
+def settings() -> dict[str, Any]:
+    return {
+        "sandbox": {"cgroup_driver": "cgroupfs", "cgroup_root": "/labkit", "log_root": f"{inside.DIRECTORY}/log/pods"},
+        "container": {
+            "kubelet_root": f"{inside.DIRECTORY}/kubelet",
+            "host_ip": guest.GATEWAY,
+            "memory_capacity": machine.MEMORY_MB << 20,
+        },
+    }
+
+
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether a virtual machine can run here. Never raises, and starts nothing."""
+    if reason := packages.supported():
+        return Verdict("vm", False, reason, "use the kind containerd or kind")
+    if (free := available_mb()) < NEEDS_MB:
+        return Verdict("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
+    image = build.find(home.cache)
+    what = f"a virtual machine with {image}" if image else "a virtual machine, which the first `labkit up` builds in some minutes"
+    return Verdict("vm", True, f"{what}; no privilege needed", "")
+
+
+def available_mb() -> int:
+    """Of memory, as the kernel estimates it for new programs (man 5 proc, MemAvailable)."""
+    with open("/proc/meminfo") as lines:
+        return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), NEEDS_MB)
+
+
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> VmNode:
+    """A Node for the machine, which is brought up when it is down. Raises NodeError."""
+    bring(home, progress)
+    return VmNode(home, why=why, lesson=lesson)
+
+
+def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+    bring(home, progress)
+    VmNode(home, why="").close()
+    return report(home, choice)
+
+
+def bring(home: Home, progress: lifecycle.Progress) -> None:
+    """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
+    places = Places(home)
+    places.make()
+    with lifecycle.only_one(places.home, progress):
+        said = status.read(places.home)
+        if said["state"] == "ready":
+            return
+        if said["state"] == "failed":
+            progress(f"{said.get('error', 'The machine had ended.')} Starting it anew, without the Pods that were in it.")
+        try:
+            tools = packages.ensure_tools(home.cache, progress)
+            image = build.find(home.cache) or build.build(home.cache, tools, progress)
+            accelerator = machine.accelerator(tools)
+            build.save_state(image, tools, accelerator, home.cache, progress)
+        except machine.MachineError as error:
+            raise NodeError(f"The virtual machine could not be made: {error}", "Try `labkit vm build` to see more.") from None
+        progress(f"resuming the virtual machine ({build.described(accelerator)})")
+        status.remove(places.home)
+        start_owner(places)
+        wait_ready(places)
+        choices.remember(home, Choice("vm"))
+
+
+def start_owner(places: Places) -> None:
+    with places.home.log_file.open("a") as log:
+        started = subprocess.run(
+            [sys.executable, "-m", "labkit.node.vm_owner", str(places.home.run)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, **places.lab.environ()},
+            start_new_session=True,
+            cwd="/",
+        )
+    if started.returncode:
+        raise NodeError(f"The machine's owner did not start (exit code {started.returncode}).", f"See {places.home.log_file}.")
+
+
+def wait_ready(places: Places) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        said = status.read(places.home)
+        if said["state"] == "ready":
+            return
+        if said["state"] in ("failed", "down"):
+            raise NodeError(f"The virtual machine did not start. {said.get('error', '')}".strip(), f"See {places.home.log_file}.")
+        time.sleep(0.02)
+    raise NodeError(f"The virtual machine was not ready after {START_WITHIN_S:.0f} s.", f"See {places.home.log_file}.")
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
+    places = Places(home)
+    said = status.read(places.home)
+    up = said["state"] == "ready"
+    endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
+    runtime = None
+    if up:
+        with contextlib.suppress(CriError), CriClient(endpoint, timeout=10) as cri:
+            version = cri.version()
+            runtime = {"name": version.runtime_name, "version": version.runtime_version}
+    more: dict[str, Any] = {key: said[key] for key in ("accelerator", "how", "seconds", "processes") if up and key in said}
+    return {
+        "node": "vm",
+        "state": said["state"],
+        "endpoint": endpoint if up else None,
+        "runtime": runtime,
+        "pid": said.get("pid") if up else None,
+        "since": said.get("since") if up else None,
+        **more,
+        **({"memory_mb": resident_mb(said["processes"]["qemu"])} if up else {}),
+        **({"error": said["error"]} if "error" in said and said["state"] == "failed" else {}),
+        **({"stale": True} if said.get("stale") else {}),
+    }
+
+
+def resident_mb(pid: int) -> int | None:
+    """A process's resident memory (man 5 proc, VmRSS)."""
+    with contextlib.suppress(OSError, StopIteration), open(f"/proc/{pid}/status") as lines:
+        return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) // 1024
+    return None
+
+
+def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
+    """End the machine, and its Pods with it. How many there were. Idempotent."""
+    places = Places(home)
+    if not places.home.run.exists():
+        return 0
+    with lifecycle.only_one(places.home, progress):
+        said = status.read(places.home)
+        pods = 0
+        if said["state"] == "ready":
+            with contextlib.suppress(NodeError, CriError), CriClient(f"unix://{relay.socket_of(places.home, RELAY)}") as cri:
+                pods = len(cri.list_pod_sandbox(timeout=10).items)
+        relay.stop_relay(places.home, RELAY)
+        if said["state"] in ("starting", "ready"):
+            progress("ending the virtual machine")
+            end_owner(places, said["pid"])
+        status.remove(places.home)
+    return pods
+
+
+def end_owner(places: Places, pid: int) -> None:
+    """SIGTERM, and SIGKILL where that does not help: qemu ends with its owner."""
+    deadline = time.monotonic() + 15.0
+    number = signal.SIGTERM
+    while status.read(places.home)["state"] in ("starting", "ready"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        time.sleep(0.05)
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+
+
+def clean(home: Home, choice: Choice, progress: lifecycle.Progress) -> tuple[dict[str, list[str]], list[str]]:
+    """End the machine and remove its files; what was built stays in the cache. ({kind: [what was there]}, [what is left])."""
+    down(home, choice, progress)
+    choices.forget(home, choice)
+    places = Places(home)
+    found = [str(d) for d in (places.home.run, places.home.data) if d.exists()]
+    for directory in found:
+        subprocess.run(["rm", "-rf", directory], check=False)
+    return {"virtual machine": found}, [directory for directory in found if os.path.exists(directory)]

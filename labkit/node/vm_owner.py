@@ -1,0 +1,134 @@
+"""The background process that owns a virtual machine: `python -m labkit.node.vm_owner HOME`.
+
+Notebooks come and go; this process stays, and the machine ends with it, however it ends. It resumes the machine from its saved
+state, boots it where that does not fit, keeps its clock right, and says in `node.json` how it is: also when qemu has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from labkit.node import status, vm_clock
+from labkit.node.home import Home
+from labkit.node.supervisor import call_oneself
+from labkit.node.vm_home import Places
+from labkit.vm import build, machine
+from labkit.vm.machine import Machine, MachineError
+from labkit.vm.packages import Tools, find_tools
+
+log = logging.getLogger("labkit")
+
+LOOK_EVERY_S = 0.5
+OFF_S = 0.5
+"""The two clocks of this machine, of which one stands still while it sleeps, differ by more than before: it has slept."""
+
+
+def main() -> int:
+    """Own the machine of the home that the environment names, until SIGTERM. Returns in the caller as soon as `node.json` says
+    who owns it; the owner itself is a child that nobody waits for."""
+    home = Home.find()
+    places = Places(home)
+    call_oneself("labkit-vm")
+    os.umask(0o077)
+    logging.basicConfig(filename=places.home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    lock = (places.home.run / "owner.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.error("another owner has %s", places.home.run)
+        return 1
+    known, told = os.pipe()
+    if os.fork():
+        os.close(told)
+        os.read(known, 1)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
+    status.write(places.home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
+    os.close(told)
+    running: list[Machine] = []
+    try:
+        own(home, places, running)
+    except SystemExit:
+        log.info("asked to stop")
+        status.remove(places.home)
+        return 0
+    except Exception as error:
+        log.exception("the machine failed")
+        status.write(places.home, state="failed", error=str(error) or type(error).__name__)
+        return 1
+    finally:
+        places.door.unlink(missing_ok=True)
+        for each in running:
+            each.quit()
+    return 0
+
+
+def own(home: Home, places: Places, running: list[Machine]) -> None:
+    """Start the machine, then watch it. Returns by an exception only."""
+    tools, image = find_tools(home.cache), build.find(home.cache)
+    if tools is None or image is None:
+        raise MachineError("The virtual machine is not built.")
+    began = time.monotonic()
+    accelerator = machine.accelerator(tools)
+    made, how = started(image, tools, accelerator, places.sockets, running)
+    places.write_door(*made.door)
+    set_clock(places)
+    took = round(time.monotonic() - began, 1)
+    log.info("the machine runs, %s, after %.1f s (%s)", how, took, accelerator)
+    status.write(
+        places.home, state="ready", accelerator=accelerator, how=how, seconds=took, image=image.key, memory_mb=machine.MEMORY_MB,
+        processes={"qemu": made.process.pid},
+    )  # fmt: skip
+    watch(made, places)
+
+
+def set_clock(places: Places) -> None:
+    try:
+        log.info("the machine's clock is set, to %.1f ms", 1000 * vm_clock.set_right(places.door))
+    except (OSError, ValueError) as error:
+        log.warning("the machine's clock could not be set: %s", error)
+
+
+def started(
+    image: build.Image, tools: Tools, accelerator: str, sockets: Path, running: list[Machine]
+) -> tuple[Machine, str]:
+    """A machine that lets us in, and whether it was "resumed" or "booted": what was saved by another qemu, or is damaged, is
+    not taken for an obstacle."""
+    state = image.state(tools, accelerator)
+    if state.exists():
+        try:
+            running.append(Machine(tools, image.disks, sockets, accelerator, incoming=state))
+            running[-1].wait_for_state()
+            running[-1].let_in(machine.RESUME_WITHIN_S)
+            return running[-1], "resumed"
+        except MachineError as error:
+            log.warning("the saved state does not fit (%s); booting", error)
+            running.pop().quit()
+    running.append(Machine(tools, image.disks, sockets, accelerator))
+    running[-1].let_in(machine.BOOT_WITHIN_S)
+    running[-1].tell(build.READY, machine.BOOT_WITHIN_S)
+    return running[-1], "booted, since no saved state fits"
+
+
+def watch(made: Machine, places: Places) -> None:
+    """Until qemu ends, which is an error with what it said; keep the machine's clock right."""
+    ahead = time.time() - time.monotonic()
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        if words := made.ended():
+            raise MachineError(f"The virtual machine has ended, and its Pods with it: {words}")
+        if abs(time.time() - time.monotonic() - ahead) > OFF_S:
+            ahead = time.time() - time.monotonic()
+            log.info("the clock of this machine was set, or it has slept: setting the virtual one's")
+            set_clock(places)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

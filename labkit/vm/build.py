@@ -1,0 +1,306 @@
+"""`labkit vm build`: the machine's disks, made by an ordinary user of the distribution's packages, and a first boot saved.
+
+Equal packages give equal disks, to the byte. They lie in the cache under the hash of everything that goes into them; what a
+change of labkit or of a package needs is then made anew, beside what was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.images import registry
+from labkit.images.build import applets, busybox_image, pause_image
+from labkit.images.oci import canonical_json
+from labkit.node.apt import ProgramsError, Progress
+from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
+from labkit.vm import files, guest
+from labkit.vm.machine import BOOT_WITHIN_S, Disks, Machine, fits
+from labkit.vm.packages import GUEST, GUEST_PROGRAMS, Parts, Tools, ensure_parts, titled
+
+RECIPE = "1"
+"""Changed with anything of this module's that changes the disks."""
+RECORD = "machine.json"
+SHOWN = ("containerd", "runc")
+READY = f"""
+until [ -S {guest.SOCKET} ] && wget -q -O /dev/null http://127.0.0.1:{guest.PORTS["registry"]}/v2/; do sleep 0.2; done
+""".strip()
+
+
+@dataclass(frozen=True)
+class Image:
+    """Disks that are complete. `versions`: package → version; `sizes`: file → bytes; `seconds`: what the build took."""
+
+    directory: Path
+    versions: Mapping[str, str]
+    sizes: Mapping[str, int]
+    seconds: float
+
+    @property
+    def disks(self) -> Disks:
+        return Disks(self.directory / "vmlinuz", self.directory / "initramfs", self.directory / "root.squashfs")
+
+    @property
+    def key(self) -> str:
+        return self.directory.name
+
+    def state(self, tools: Tools, accelerator: str) -> Path:
+        """Where the saved state is, or would be, that fits this qemu and processor."""
+        return self.directory / f"state-{accelerator}-{fits(tools, accelerator)}.zst"
+
+    def __str__(self) -> str:
+        kernel = next((v for name, v in self.versions.items() if name.startswith("linux-image-")), "?")
+        return f"{titled(self.versions, SHOWN)}, Linux {kernel}"
+
+
+def images(cache: Path) -> Path:
+    return cache / "vm"
+
+
+def find(cache: Path) -> Image | None:
+    """The image that was built last, if it is of today's recipe and whole; None where there is none. Quick."""
+    try:
+        directory = (images(cache) / "current").resolve(strict=True)
+        said = json.loads((directory / RECORD).read_text())
+        if said["recipe"] != recipe() or any((directory / n).stat().st_size != size for n, size in said["sizes"].items()):
+            return None
+        return Image(directory, said["versions"], said["sizes"], said["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def build(cache: Path, tools: Tools, progress: Progress) -> Image:
+    """The disks, made where they are not there yet. Raises ProgramsError. Two builds at once are one after the other."""
+    with only_one(cache, progress):
+        began = time.monotonic()
+        parts = ensure_parts(cache, progress)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=images(cache)) as scratch:
+            progress("putting the machine's files together")
+            root = Path(scratch, "root")
+            lay_out(root, parts, Path(scratch))
+            initramfs = ramdisk(parts)
+            key = hashlib.sha256(
+                canonical_json([recipe(), hashed(root), sha256(initramfs), sha256(parts.kernel.read_bytes())])
+            ).hexdigest()[:16]
+            directory = images(cache) / key
+            if not (directory / RECORD).exists():
+                new = Path(scratch, "new")
+                new.mkdir(mode=0o755)
+                shutil.copyfile(parts.kernel, new / "vmlinuz")
+                (new / "initramfs").write_bytes(initramfs)
+                squash(tools, root, new / "root.squashfs", progress)
+                sizes = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
+                record = {
+                    "recipe": recipe(), "versions": dict(parts.versions), "sizes": sizes,
+                    "sha256": {name: sha256((new / name).read_bytes()) for name in sizes},
+                    "seconds": round(time.monotonic() - began, 1),
+                }  # fmt: skip
+                (new / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
+                shutil.rmtree(directory, ignore_errors=True)
+                new.rename(directory)
+        point(images(cache) / "current", key)
+    found = find(cache)
+    if found is None:
+        raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
+    return found
+
+
+def save_state(image: Image, tools: Tools, accelerator: str, cache: Path, progress: Progress) -> Path:
+    """Boot once, wait until containerd and the registries answer, and save the machine as it is then; the file.
+
+    Raises MachineError. Idempotent: a state that fits stays.
+    """
+    path = image.state(tools, accelerator)
+    with only_one(cache, progress):
+        if path.exists():
+            return path
+        progress(f"booting the machine once, to be resumed from then on ({described(accelerator)})")
+        with tempfile.TemporaryDirectory(prefix="labkit-vm-") as directory:
+            machine = Machine(tools, image.disks, Path(directory), accelerator)
+            try:
+                machine.let_in(BOOT_WITHIN_S)
+                machine.tell(READY, BOOT_WITHIN_S)
+                machine.tell(": >/run/door/token")
+                progress("saving its state")
+                machine.save(path)
+            finally:
+                machine.quit()
+    return path
+
+
+def described(accelerator: str) -> str:
+    return "KVM" if accelerator == "kvm" else "without KVM: qemu's emulation in software (TCG)"
+
+
+def lay_out(root: Path, parts: Parts, scratch: Path) -> None:
+    """The machine's root file system in a directory. Raises ProgramsError or OSError."""
+    programs = parts.programs
+    binaries = {
+        "bin/busybox": programs.busybox, "usr/bin/containerd": programs.containerd, "usr/sbin/runc": programs.runc,
+        "usr/bin/containerd-shim-runc-v2": programs.shim, "usr/bin/ctr": programs.ctr,
+        "usr/bin/docker-registry": programs.docker_registry, **parts.guest,
+        **{f"usr/lib/cni/{name}": programs.cni_dir / name for name in ("bridge", "host-local", "loopback")},
+    }  # fmt: skip
+    needed = files.libraries(list(binaries.values()), parts.linker, parts.library_path)
+    for directory in guest.DIRECTORIES:
+        (root / directory).mkdir(parents=True)
+    for target, source in {**binaries, **needed}.items():
+        put(root / target, source.read_bytes(), 0o755)
+    for applet in applets(programs.busybox):
+        link(root / applet, "/bin/busybox")
+    for target, where in guest.LINKS.items():
+        link(root / target, where)
+    for target, (text, mode) in guest.texts().items():
+        put(root / target, text.encode(), mode)
+    fill_registry(root, parts, scratch)
+    for path in root.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+
+
+def fill_registry(root: Path, parts: Parts, scratch: Path) -> None:
+    """The course's images as the registry itself stores them, and both registries' files. The registry runs here for it."""
+    storage = root / str(guest.STORAGE).lstrip("/")
+    made = registry.configure(parts.programs.docker_registry, scratch / "registry", storage, registry.free_port())
+    environment = {"LD_LIBRARY_PATH": parts.programs.library_path} if parts.programs.library_path else {}
+    process = subprocess.Popen(
+        made.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd="/"
+    )
+    try:
+        registry.wait_ready(made.url, 30.0, lambda: process.poll() is None)
+        for image in (pause_image(parts.programs.catatonit), busybox_image(parts.programs.busybox)):
+            registry.push(made.url, image)
+    finally:
+        process.terminate()
+        process.wait()
+    for uploads in list(storage.rglob("_uploads")):
+        shutil.rmtree(uploads)
+    for path in storage.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+    for name, host in REGISTRIES.items():
+        password = Path(f"/etc/labkit/{name}.htpasswd") if name != OPEN_REGISTRY else None
+        config = registry.config_yml(guest.STORAGE, guest.PORTS[name], password, read_only=True)
+        # A random secret would make each build another; it signs uploads, which a read-only registry refuses.
+        config = re.sub(r"secret: .*", "secret: read-only", config)
+        put(root / f"etc/labkit/{name}.yml", config.encode(), 0o600)
+        put(root / str(guest.CERTS / host / "hosts.toml").lstrip("/"),
+            registry.hosts_toml(f"http://127.0.0.1:{guest.PORTS[name]}").encode(), 0o644)  # fmt: skip
+        if password:
+            put(root / str(password).lstrip("/"), htpasswd(*LOGIN).encode(), 0o600)
+
+
+def htpasswd(user: str, password: str) -> str:
+    """As registry.htpasswd_line, with a salt that is the same each time: the password is printed in the course."""
+    import bcrypt
+
+    return f"{user}:{bcrypt.hashpw(password.encode(), b'$2b$04$' + b'labkitlabkitlabkitlab.').decode()}\n"
+
+
+def ramdisk(parts: Parts) -> bytes:
+    order = files.modules(parts.modules, guest.MODULES)
+    names = [path.name.removesuffix(".xz") for path in order]
+    content = {
+        "init": (guest.INITRAMFS_INIT.encode(), 0o755),
+        "bin/busybox": (parts.programs.busybox.read_bytes(), 0o755),
+        "modules/order": ("".join(f"{name}\n" for name in names).encode(), 0o644),
+        **{f"modules/{name}": (files.module_bytes(path), 0o644) for name, path in zip(names, order, strict=True)},
+    }
+    return files.cpio(content, ("bin", "modules", "proc", "dev", "disk", "memory", "root"))
+
+
+def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:
+    """Everything is root's and dated 1970, whoever builds and when."""
+    progress("compressing the machine's disk (mksquashfs)")
+    done = subprocess.run(
+        [tools.mksquashfs, root, target, "-comp", "zstd", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-noappend",
+         "-no-xattrs", "-no-progress", "-quiet"],
+        capture_output=True, text=True, env={**tools.environment(), "TZ": "UTC"}, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ProgramsError(
+            f"mksquashfs could not write the disk: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
+            f"See that there is room in {target.parent}, and try again.",
+        )
+
+
+def recipe() -> str:
+    """What labkit itself puts into the disks."""
+    texts = [
+        RECIPE, guest.INITRAMFS_INIT, *guest.MODULES, guest.texts(), guest.DIRECTORIES, guest.LINKS, guest.PORTS, GUEST,
+        GUEST_PROGRAMS,
+    ]  # fmt: skip
+    return sha256(canonical_json([str(text) for text in texts]))[:16]
+
+
+def hashed(root: Path) -> str:
+    """Of every path, kind, mode and content below `root`."""
+    lines = []
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            what = f"link {os.readlink(path)}"
+        elif path.is_file():
+            what = f"file {path.stat().st_mode & 0o777:o} {sha256(path.read_bytes())}"
+        else:
+            what = f"directory {path.stat().st_mode & 0o777:o}"
+        lines.append(f"{path.relative_to(root)} {what}")
+    return sha256("\n".join(lines).encode())
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def put(path: Path, data: bytes, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def link(path: Path, target: str) -> None:
+    """A program of that name that is there already is the better one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() and not path.is_symlink():
+        path.symlink_to(target)
+
+
+def point(path: Path, target: str) -> None:
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.replace(new, path)
+
+
+@contextlib.contextmanager
+def only_one(cache: Path, progress: Progress) -> Iterator[None]:
+    """One build at a time; a second one waits, and says that it does. Raises ProgramsError."""
+    try:
+        images(cache).mkdir(parents=True, exist_ok=True)
+        lock = (images(cache) / "lock").open("w")
+    except OSError as error:
+        raise ProgramsError(
+            f"labkit cannot write its cache {images(cache)} ({error.strerror}).", "Set LABKIT_HOME to a directory of yours."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("another labkit builds the virtual machine; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def as_record(image: Image) -> dict[str, Any]:
+    return {"path": str(image.directory), "key": image.key, "versions": dict(image.versions), "bytes": dict(image.sizes)}

@@ -1,0 +1,138 @@
+"""What a virtual machine is made of and run by, from the distribution's packages, brought beside the system."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.node.apt import Apt, ProgramsError, Progress, apt_usable
+from labkit.node.programs import Programs, ensure_programs, read_os_release
+from labkit.node.unpack import Unpacked, fetch, load
+
+KERNEL = "linux-image-cloud-amd64"
+GUEST = ("socat", "iproute2", "coreutils", "findutils", "dash")
+"""Beside the node's own programs: the door's, and what labkit asks a node with."""
+GUEST_PROGRAMS = {
+    "usr/bin/socat": "usr/bin/socat", "bin/ip": "sbin/ip", "bin/date": "bin/date", "usr/bin/timeout": "usr/bin/timeout",
+    "usr/bin/env": "usr/bin/env", "usr/bin/find": "usr/bin/find", "bin/dash": "bin/sh",
+}  # fmt: skip
+"""Path in the packages → in the machine, where busybox' program of that name does less: its date sets a clock to the second only,
+its timeout keeps the output open, its find has no -printf, its shell takes its own programs before those on PATH."""
+LINKERS = ("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
+TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mksquashfs": "squashfs-tools", "zstd": "zstd"}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Programs of this machine that make and run the virtual one. `library_path`: for LD_LIBRARY_PATH; `data`: qemu's -L."""
+
+    qemu: Path
+    mksquashfs: Path
+    zstd: Path
+    library_path: str
+    data: tuple[Path, ...]
+
+    def environment(self) -> dict[str, str]:
+        """What these programs need in their environment."""
+        inherited = os.environ.get("LD_LIBRARY_PATH", "")
+        path = os.pathsep.join(filter(None, [self.library_path, inherited]))
+        return {**os.environ, **({"LD_LIBRARY_PATH": path} if path else {})}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What goes into the machine. `guest`: path in the machine → file here; `modules`: the kernel's directory of them.
+    `linker`: the dynamic linker of the C library that the guest's programs find in `library_path`."""
+
+    programs: Programs
+    guest: Mapping[str, Path]
+    kernel: Path
+    modules: Path
+    linker: Path
+    library_path: str
+    versions: Mapping[str, str]
+
+
+def supported() -> str:
+    """Why no virtual machine can be had on this kind of machine; "" where it can. Looks at no file of the cache."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return f"It is made for Linux on x86_64, and this is {platform.system()} on {platform.machine()}."
+    if not apt_usable() or read_os_release().get("ID") != "debian":
+        return "It is made of Debian's packages, and this is no Debian with apt-get."
+    return ""
+
+
+def find_tools(cache: Path) -> Tools | None:
+    """The programs that are here, on PATH or brought earlier; None where one is missing."""
+    installed = {name: shutil.which(name) for name in TOOLS}
+    if all(installed.values()):
+        qemu, mksquashfs, zstd = (Path(path) for path in installed.values() if path)
+        return Tools(qemu, mksquashfs, zstd, "", ())
+    unpacked = load(_place(cache, "tools"), tuple(TOOLS.values()))
+    return _tools(unpacked) if unpacked else None
+
+
+def ensure_tools(cache: Path, progress: Progress) -> Tools:
+    """As `find_tools`, brought first where they are missing (some 80 MB). Raises ProgramsError."""
+    if tools := find_tools(cache):
+        return tools
+    progress("bringing qemu, mksquashfs and zstd beside the system")
+    return _tools(fetch(tuple(TOOLS.values()), dest=_place(cache, "tools"), dependencies=True, progress=progress))
+
+
+def ensure_parts(cache: Path, progress: Progress) -> Parts:
+    """The packages for the machine, brought where they are missing. Raises ProgramsError."""
+    programs = ensure_programs(cache, progress)
+    guest = fetch(GUEST, dest=_place(cache, "guest"), progress=progress)
+    kernel = load(_place(cache, "kernel"), (KERNEL,)) or _bring_kernel(cache, progress)
+    image = next(iter(sorted(kernel.root.glob("boot/vmlinuz-*"))), None)
+    if image is None:
+        raise ProgramsError(f"The packages of {KERNEL} have no kernel.", "Remove them from labkit's cache, and try again.")
+    release = image.name.removeprefix("vmlinuz-")
+    directories = [kernel.root / where / release / "kernel" for where in ("lib/modules", "usr/lib/modules")]
+    return Parts(
+        programs,
+        {target: _file(guest.root, source) for source, target in GUEST_PROGRAMS.items()},
+        image,
+        next(directory for directory in directories if directory.is_dir()),
+        next(root / where for root in (guest.root, Path("/")) for where in LINKERS if (root / where).exists()),
+        os.pathsep.join(filter(None, [programs.library_path, *map(str, guest.library_path)])),
+        {**programs.versions, **guest.versions, **kernel.versions},
+    )
+
+
+def _bring_kernel(cache: Path, progress: Progress) -> Unpacked:
+    """The package of that name only depends on the kernel's own, whose name changes with each release."""
+    progress("bringing Debian's kernel for virtual machines")
+    apt = Apt(_place(cache, "kernel").parent / "apt")
+    apt.update(progress)
+    depends = [name for package in apt.plan([KERNEL]) for name in package.depends if name.startswith("linux-image-")]
+    return fetch((KERNEL, *depends), dest=_place(cache, "kernel"), progress=progress)
+
+
+def _tools(unpacked: Unpacked) -> Tools:
+    root = unpacked.root
+    data = tuple(root / "usr/share" / name for name in ("qemu", "seabios") if (root / "usr/share" / name).is_dir())
+    library_path = os.pathsep.join(map(str, unpacked.library_path))
+    return Tools(root / "usr/bin/qemu-system-x86_64", root / "usr/bin/mksquashfs", root / "usr/bin/zstd", library_path, data)
+
+
+def _file(root: Path, path: str) -> Path:
+    for candidate in (root / path, root / "usr" / path):
+        if candidate.exists():
+            return candidate
+    raise ProgramsError(f"The packages {', '.join(GUEST)} have no {path}.", "This release of Debian is not known to labkit yet.")
+
+
+def _place(cache: Path, what: str) -> Path:
+    release = read_os_release()
+    return cache / "programs" / f"vm-{what}-{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
+
+
+def titled(versions: Mapping[str, str], names: Sequence[str]) -> str:
+    """ "containerd 1.6.20, runc 1.1.5": for people."""
+    return ", ".join(f"{name} {versions[name].partition('~')[0].partition('+')[0]}" for name in names if name in versions)

@@ -1,0 +1,100 @@
+"""Node kind `kind` where the node is of a cluster, with an API and a kubelet of its own: the notebooks, and what they rest on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labkit as lab
+from labkit.node import Home
+from tests.conftest import ROOT, labkit
+from tests.live.test_kind import as_user
+from tests.live.test_pods import SLEEP, manifest
+from tests.standin.cluster import KindCluster, kind_cluster
+from tests.standin.engine import Engine
+
+pytestmark = pytest.mark.live
+pytest_plugins = ("tests.standin.fixtures",)
+
+NOTEBOOKS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+NBVAL = ("-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
+         "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(engine: Engine) -> Iterator[KindCluster]:
+    """A cluster for this module alone: elsewhere there is one node only, which labkit takes without asking."""
+    with kind_cluster(engine, "lesson-control-plane", "lesson") as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(running: KindCluster, own_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[KindCluster]:
+    """The cluster as root's own, in a home of its own; labkit is off the node afterwards."""
+    environment = {**running.node.engine.env, "LABKIT_NODE": "kind", "LABKIT_CLUSTER": running.node.cluster,
+                   "LABKIT_HOLD": "yes", "KUBECONFIG": str(running.kubeconfig)}  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    labkit("up")
+    yield running
+    labkit("clean", check=False)
+
+
+def test_an_ordinary_user_runs_the_notebooks(cluster: KindCluster, engine: Engine) -> None:
+    with engine.user() as learner:
+        cluster.give(learner)
+        started = as_user(engine, learner, "-m", "labkit.cli", "up", "--json")
+        assert started.returncode == 0, started.stderr
+        done = as_user(engine, learner, *NBVAL, *NOTEBOOKS, timeout=900)
+        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+        cleaned = as_user(engine, learner, "-m", "labkit.cli", "clean", "--json")
+        assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr
+
+
+def test_root_runs_the_notebooks_in_reverse(cluster: KindCluster) -> None:
+    done = subprocess.run([sys.executable, *NBVAL, *NOTEBOOKS[::-1]], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert cluster.kubectl("get", "pods", "--all-namespaces", "-o", "name") == ""
+
+
+def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster) -> None:
+    node = lab.connect(lesson="test")
+    pod = {"apiVersion": "v1", **manifest("mine", SLEEP, terminationGracePeriodSeconds=0)}
+    with node.record() as flight:
+        node.cluster.apply(pod)
+        node.cluster.wait_status("mine", "Running")
+    calls = [(call.method, call.caller) for call in flight.calls if call.pod == "mine" and not call.asks]
+    assert [(method, caller) for method, caller in calls if method != "PullImage"] == [
+        ("RunPodSandbox", "?"), ("CreateContainer", "?"), ("StartContainer", "?")
+    ]  # fmt: skip
+    assert [(line.depth, line.role) for line in node.cgroups() if line.name in ("mine", "main", "pause")] == [
+        (2, "pod"), (3, "pause"), (3, "container")
+    ]  # fmt: skip
+    assert node.cluster.kubectl("exec", "mine", "--", "cat", "/etc/hostname") == "mine\n"
+    assert node.cluster.remove_leftovers() == ["mine"]
+
+
+def test_a_volume_on_the_node(cluster: KindCluster) -> None:
+    node = lab.connect(lesson="test")
+    path = node.cluster.host_path("shared")
+    mounted = {**SLEEP, "command": ["sh", "-c", "echo said >/shared/word; sleep 1000000"],
+               "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}  # fmt: skip
+    volume = {"name": "shared", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+    pod = manifest("writer", mounted, volumes=[volume], terminationGracePeriodSeconds=0)
+    node.cluster.apply({"apiVersion": "v1", **pod})
+    node.cluster.wait_status("writer", "Running")
+    assert cluster.node.exec("cat", f"{path}/word") == "said"
+    node.cluster.remove_leftovers()
+    labkit("clean")
+    assert cluster.node.exec("ls", str(Path(path).parent), check=False) == ""
+
+
+def test_a_cluster_without_its_kubeconfig(cluster: KindCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    with pytest.raises(lab.NodeError, match="kind export kubeconfig --name lesson"):
+        _ = lab.connect(lesson="test").kube

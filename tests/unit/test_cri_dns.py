@@ -1,0 +1,47 @@
+"""What a Pod's dnsPolicy stands for."""
+
+import pytest
+
+from labkit.cri import dns, sandbox_config, with_defaults
+
+NODE = {"servers": ["192.0.2.53"], "searches": ["lab.example"], "options": ["timeout:1"]}
+CLUSTER = {"servers": ["10.96.0.10"], "domain": "cluster.local"}
+
+
+def pod(**spec):
+    containers = [{"name": "app", "image": "x:1"}]
+    return with_defaults({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": containers, **spec}})
+
+
+def test_the_nodes_own_resolv_conf():
+    text = "# made by hand\nsearch old.example\nnameserver 192.0.2.53 # first\nnameserver 2001:db8::53\n"
+    text += "search lab.example other.example\noptions ndots:2 rotate\noptions timeout:1\nsortlist 192.0.2.0\nnameserver\n"
+    assert dns.of_node(text) == {
+        "servers": ["192.0.2.53", "2001:db8::53"],
+        "searches": ["lab.example", "other.example"],
+        "options": ["ndots:2", "rotate", "timeout:1"],
+    }
+    assert dns.of_node("search lab.example\n") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "of_cluster"),
+    [
+        ({}, True),
+        ({"hostNetwork": True}, False),
+        ({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}, True),
+        ({"dnsPolicy": "Default"}, False),
+    ],
+)
+def test_a_policy_chooses_between_cluster_and_node(spec, of_cluster):
+    made = dns.of_pod(pod(**spec), NODE, **CLUSTER)
+    if of_cluster:
+        searches = ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "lab.example"]
+        assert made == {"servers": ["10.96.0.10"], "searches": searches, "options": ["ndots:5"]}
+    else:
+        assert made == NODE
+
+
+def test_without_cluster_dns_each_policy_means_the_nodes_own_and_without_both_nothing():
+    assert dns.of_pod(pod(), NODE) == NODE and dns.of_pod(pod(), None) is None
+    assert list(sandbox_config(pod(), dns=dns.of_pod(pod(), NODE)).dns_config.servers) == ["192.0.2.53"]

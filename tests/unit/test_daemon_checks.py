@@ -1,0 +1,92 @@
+"""The check of exercise 04.1 judges what a Pod's log says while containerd is killed and started again."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from labkit.course import daemon_checks
+from labkit.node.errors import NodeError
+
+
+class Lab:
+    """A node whose Pod `watchman` logs `quiet` while nothing happens, `killed` at the kill and `started` at the start."""
+
+    def __init__(self, quiet=(), killed=(), started=(), state="Running", there=True):
+        self.quiet, self.killed, self.started, self.there = quiet, killed, started, there
+        self.log, self.does = ["hello"], []
+        status = SimpleNamespace(status=SimpleNamespace(log_path="/log"))
+        self.cri = SimpleNamespace(container_status=lambda container_id: status)
+        self.daemon = SimpleNamespace(kill=self.kill, start=self.start)
+        self.containers = [SimpleNamespace(id="c", state=state)]
+
+    def pod(self, name):
+        if not self.there:
+            raise NodeError(f"There is no Pod {name}.", "")
+        return SimpleNamespace(state="Ready", containers=self.containers)
+
+    def shell(self, argv):
+        assert argv == ["cat", "/log"]
+        return "".join(f"2026-01-01T00:00:00Z stdout F {line}\n" for line in self.log)
+
+    def wait(self, seconds):
+        if not self.does:
+            self.log += self.quiet
+
+    def kill(self):
+        self.does.append("kill")
+        self.log += self.killed
+
+    def start(self):
+        self.does.append("start")
+        self.log += self.started
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    def judge(lab):
+        monkeypatch.setattr(daemon_checks, "HEARD_WITHIN_S", 0.0)
+        monkeypatch.setattr(daemon_checks.time, "sleep", lab.wait)
+        return daemon_checks.noticed(lab)
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("lab", "says"),
+    [
+        (Lab(there=False), "no Pod called watchman"),
+        (Lab(state="Exited"), "no running container"),
+        (Lab(quiet=["away"]), "although containerd was there"),
+        (Lab(), "did not say 'away'"),
+        (Lab(killed=["away"]), "but not 'back'"),
+        (Lab(killed=["away", "back"], started=["away", "back"]), "away, back, away, back"),
+        (Lab(started=["back", "away", "back"]), "back, away, back"),
+    ],
+)
+def test_what_is_missing_is_said(judged, lab, says):
+    verdict = judged(lab)
+    assert not verdict.done and says in verdict.says
+
+
+def test_both_words_in_order_are_done(judged):
+    lab = Lab(started=["away", "back"])  # a log has nothing new before containerd is there to write it
+    assert judged(lab).done and lab.does == ["kill", "start"]
+
+
+def test_containerd_is_started_again_whatever_happens(judged):
+    lab = Lab()
+
+    def fails():
+        lab.does.append("kill")
+        raise NodeError("interrupted", "")
+
+    lab.daemon.kill = fails
+    with pytest.raises(NodeError, match="interrupted"):
+        judged(lab)
+    assert lab.does == ["kill", "start"]
+
+
+def test_a_pod_that_is_not_there_leaves_containerd_alone(judged):
+    lab = Lab(there=False)
+    judged(lab)
+    assert lab.does == []

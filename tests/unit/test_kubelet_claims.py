@@ -1,0 +1,109 @@
+"""Claims as volumes: what a bound one stands for, and the kubelet's words for one that stands for nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from labkit.cri import Machine
+from labkit.kubelet.api import ApiError
+from labkit.kubelet.claims import NotBound, resolve
+from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.images import Image
+from labkit.kubelet.objects import Objects
+from labkit.kubelet.volumes import MountError, Volumes
+from tests.unit.kubelet_pods import container, pod
+
+CLAIM = {"metadata": {"uid": "c1"}, "spec": {"volumeName": "disk"}, "status": {"phase": "Bound"}}
+
+
+class Api:
+    def __init__(self, claim=None, source=None, owner="c1"):
+        self.held = {"/api/v1/persistentvolumes/disk": {"spec": {**(source or {}), "claimRef": {"uid": owner}, "capacity": {}}}}
+        if claim:
+            self.held["/api/v1/namespaces/default/persistentvolumeclaims/data"] = claim
+            self.held["/api/v1/namespaces/default/persistentvolumeclaims/web-v"] = claim
+
+    def get(self, path):
+        if path not in self.held:
+            raise ApiError(404, "NotFound", f'persistentvolumeclaims "{path.rpartition("/")[2]}" not found')
+        return self.held[path]
+
+
+def claiming(**more):
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data", **more}}
+    return pod(container(volumeMounts=[{"name": "v", "mountPath": "/d"}]), volumes=[volume])
+
+
+def volumes_of(tmp_path, api):
+    (tmp_path / "allowed").mkdir()
+    return Volumes(tmp_path / "root", Objects(api), api, Machine(1 << 30, 2), (tmp_path / "allowed",))
+
+
+def mounted(tmp_path, manifest, volumes):
+    """The mount of the container's first volume, as the runtime is asked for it."""
+    volumes.set_up(manifest, manifest["spec"]["volumes"][0])
+    here = Machine(1 << 30, 2)
+    configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
+    configuration.make_directories(manifest)
+    made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, Image("sha256:1", 0), ["10.88.0.5"])
+    return next(mount for mount in made.mounts if mount.container_path == "/d")
+
+
+def test_a_bound_claim_is_its_volume(tmp_path):
+    place = str(tmp_path / "allowed")
+    mount = mounted(tmp_path, claiming(), volumes_of(tmp_path, Api(CLAIM, {"hostPath": {"path": place}})))
+    assert (mount.host_path, mount.readonly) == (place, False)
+
+
+def test_a_claim_for_reading_is_mounted_for_reading(tmp_path):
+    api = Api(CLAIM, {"hostPath": {"path": str(tmp_path / "allowed")}})
+    assert mounted(tmp_path, claiming(readOnly=True), volumes_of(tmp_path, api)).readonly
+
+
+def test_the_fence_is_around_claimed_volumes_too(tmp_path):
+    volumes, manifest = volumes_of(tmp_path, Api(CLAIM, {"hostPath": {"path": "/root"}})), claiming()
+    with pytest.raises(MountError, match="forbids hostPath /root") as caught:
+        volumes.set_up(manifest, manifest["spec"]["volumes"][0])
+    assert caught.value.event().startswith('MountVolume.SetUp failed for volume "disk" : ')
+
+
+def test_a_local_volume_that_is_not_there(tmp_path):
+    volumes, manifest = volumes_of(tmp_path, Api(CLAIM, {"local": {"path": f"{tmp_path}/allowed/none"}})), claiming()
+    with pytest.raises(MountError) as caught:
+        volumes.set_up(manifest, manifest["spec"]["volumes"][0])
+    words = f'MountVolume.NewMounter initialization failed for volume "disk" : path "{tmp_path}/allowed/none" does not exist'
+    assert caught.value.event() == words
+
+
+@pytest.mark.parametrize(
+    ("api", "words"),
+    [
+        (Api(), 'failed to fetch PVC from API server: persistentvolumeclaims "data" not found'),
+        (Api({**CLAIM, "status": {"phase": "Pending"}}), "PVC is not bound"),
+        (Api({**CLAIM, "metadata": {"uid": "c1", "deletionTimestamp": "now"}}), "PVC is being deleted"),
+        (Api(CLAIM, owner="another"), "found PV object disk with unexpected"),
+    ],
+)
+def test_what_cannot_be_mounted_is_told_as_a_kubelet_does(api, words):
+    with pytest.raises(NotBound) as caught:
+        manifest = claiming()
+        resolve(api, manifest, manifest["spec"]["volumes"][0])
+    assert str(caught.value).startswith(f"error processing PVC default/data: {words}")
+
+
+def test_an_ephemeral_claim_must_be_the_pods_own():
+    volume = {"name": "v", "ephemeral": {}}
+    with pytest.raises(NotBound, match="was not created for pod default/web"):
+        resolve(Api(CLAIM), pod(), volume)
+    own = {**CLAIM, "metadata": {"uid": "c1", "ownerReferences": [{"uid": "u1"}]}}
+    assert resolve(Api(own, {"hostPath": {"path": "/x"}}), pod(), volume).volume == {"name": "disk", "hostPath": {"path": "/x"}}
+
+
+def test_the_api_is_asked_with_the_pods_namespace():
+    asked = []
+    api = SimpleNamespace(get=lambda path: asked.append(path) or CLAIM)
+    with pytest.raises(NotBound):
+        resolve(api, claiming(), {"name": "v", "persistentVolumeClaim": {"claimName": "data"}})
+    assert asked[0] == "/api/v1/namespaces/default/persistentvolumeclaims/data"

@@ -1,0 +1,67 @@
+"""Pods over a limit of their own on the node's disk, in the kubelet's words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from labkit.kubelet.eviction import Eviction, disk_usage, evict
+from labkit.kubelet.worker import Worker
+from tests.unit.kubelet_pods import attempt, container, pod, runtime
+
+FULL = 200 * 1024
+
+
+def eviction(tmp_path, layers=0):
+    labels = {"io.kubernetes.container.name": "app"}
+    stats = SimpleNamespace(
+        attributes=SimpleNamespace(labels=labels), writable_layer=SimpleNamespace(used_bytes=SimpleNamespace(value=layers))
+    )
+    cri = SimpleNamespace(list_container_stats=lambda filter: SimpleNamespace(stats=[stats]))
+    volumes = SimpleNamespace(place=lambda pod, volume: tmp_path / volume["name"])
+    return Eviction(cri, volumes, tmp_path / "logs")
+
+
+def worker(**spec):
+    return Worker("u1", pod(*spec.pop("containers", ()), **spec), runtime(attempt()), {})
+
+
+def sized(limit):
+    return worker(volumes=[{"name": "v", "emptyDir": {"sizeLimit": limit}}])
+
+
+def limited(limit, *others):
+    mine = container(resources={"limits": {"ephemeral-storage": limit}})
+    return worker(containers=(mine, *others))
+
+
+@pytest.fixture
+def full(tmp_path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "x").write_bytes(b"x" * FULL)
+    return tmp_path
+
+
+def test_a_volume_over_its_limit(full):
+    assert eviction(full).why(sized("100Ki")) == 'Usage of EmptyDir volume "v" exceeds the limit "100Ki". '
+    assert eviction(full).why(sized("1Mi")) == "" and disk_usage(full / "v") >= FULL
+
+
+def test_a_pod_and_a_container_over_their_limits(tmp_path):
+    all_of_it = "Pod ephemeral local storage usage exceeds the total limit of containers 100Ki. "
+    assert eviction(tmp_path, FULL).why(limited("100Ki")) == all_of_it
+    one = 'Container app exceeded its local ephemeral storage limit "100Ki". '
+    assert eviction(tmp_path, FULL).why(limited("100Ki", container("free"))) == one
+    assert eviction(tmp_path, FULL).why(limited("1Mi")) == ""
+
+
+def test_a_pod_without_limits_is_not_asked_about():
+    assert Eviction(None, None, None).why(worker()) == ""
+
+
+def test_a_pod_over_its_limit_is_ended_at_once_and_once(full):
+    told, mine = [], sized("100Ki")
+    for _ in range(2):
+        evict([mine], eviction(full), lambda which, why: told.append(why))
+    assert len(told) == 1 and (mine.killed[0], mine.grace, mine.ending) == ("Evicted", 1, True)
