@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from labkit.kernel import LocalKernel, Process
 from labkit.node import relay_process
@@ -49,7 +50,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
         (path + "/").startswith(home.cgroup_root + "/") or path.rpartition("/")[2] in ids for path in process.cgroups.values()
     ):
         return "container"
-    if not names_home(process.cmdline, home):
+    if not names_home(process.cmdline, home) or in_a_container(process):
         return None
     program = os.path.basename(process.cmdline[0])
     if "labkit.node.supervisor" in process.cmdline or relay_process.__file__ in process.cmdline:
@@ -59,6 +60,16 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     if program.startswith(("containerd-shim", "runc")):
         return "shim"
     return None
+
+
+def in_a_container(process: Process) -> bool:
+    """Whether it is in another PID namespace than this process: the paths that it names are not those of this machine."""
+    return process.namespaces.get("pid", own_pid_namespace()) != own_pid_namespace()
+
+
+@cache
+def own_pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def module_of(process: Process) -> str:

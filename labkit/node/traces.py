@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +21,8 @@ from labkit.node.strays import own_processes
 
 KINDS = ("processes", "mounts", "network namespaces", "links", "cgroups", "rules", "files")
 Traces = dict[str, list[str]]
+CNI_NOTES = Path("/var/lib/cni")
+"""Where CNI's library notes what it made (libcni, CacheDir)."""
 
 
 def find(home: Home) -> Traces:
@@ -85,9 +88,8 @@ def files(home: Home) -> list[Path]:
 def cni_results(home: Home) -> list[Path]:
     """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
     ids = {bundle.name for bundle in home.bundles()}
-    return sorted(
-        f for f in Path("/var/lib/cni").glob("*/*") if f.name.startswith(f"{home.network}-") or any(i in f.name for i in ids)
-    )
+    of_network = re.compile(rf"{re.escape(home.network)}-[0-9a-f]{{64}}-")  # another lab's network may begin with this one's name
+    return sorted(f for f in CNI_NOTES.glob("*/*") if of_network.match(f.name) or any(i in f.name for i in ids))
 
 
 def unmount_below(directory: Path) -> None:
