@@ -77,7 +77,8 @@ def lacking(pod: Mapping[str, Any], running: list[Mapping[str, Any]], allocatabl
     pods = int(allocatable.get("pods", 110))
     if len(running) + 1 > pods:
         yield out_of("pods", 1, len(running), pods)
-    asked, used = pod_requests(pod), [pod_requests(other) for other in running]
+    asked = pod_requests(pod)
+    used = [pod_requests(other) for other in running] if asked else []
     for name, read in RESOURCES:
         if name not in allocatable or not asked.get(name):
             continue

@@ -6,6 +6,7 @@ Knowledge: kubelet_pods.go (GenerateRunContainerOptions, makeMounts, ensureHosts
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -140,17 +141,28 @@ class Configuration:
         named = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
         targets = self.root / "pods" / pod["metadata"]["uid"] / "volume-subpaths"
         for index, mount in enumerate(container.get("volumeMounts", ())):
-            wanted = mount.get("subPath") or expand(mount.get("subPathExpr", ""), variables)
+            wanted = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
             place = self.volumes.place(pod, named[mount["name"]])
             if not wanted or place is None:
                 continue
             target = targets / mount["name"] / container["name"] / str(index)
+            failed = "prepare subPath" if os.path.lexists(place / wanted) else "create subPath directory"
             try:
                 config.mounts[index].host_path = str(subpaths.prepare(place, wanted, target))
             except (OSError, ValueError):
                 raise CreateContainerConfigError(
-                    f'failed to prepare subPath for volumeMount "{mount["name"]}" of container "{container["name"]}"'
+                    f'failed to {failed} for volumeMount "{mount["name"]}" of container "{container["name"]}"'
                 ) from None
+
+
+def expanded(expression: str, variables: Mapping[str, str]) -> str:
+    """A subPathExpr with its variables filled in (ExpandContainerVolumeMounts). Raises CreateContainerConfigError for those that
+    are not there, or empty."""
+    named = re.findall(r"\$(?:\$|\(([^)]*)\))", expression)
+    missing = sorted({name for name in named if name and not variables.get(name)})
+    if missing:
+        raise CreateContainerConfigError(f"missing value for {', '.join(missing)}")
+    return expand(expression, variables)
 
 
 def hosts_file(pod: Mapping[str, Any], ips: Sequence[str]) -> str:

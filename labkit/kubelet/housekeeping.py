@@ -69,11 +69,12 @@ class Housekeeping:
             shutil.rmtree(directory, ignore_errors=True)
         self.volumes.remove(uid)
 
-    def stale_traces(self, listed: Listed, known: Collection[str]) -> list[str]:
-        """The uids of Pods of this kubelet of which only files are left: neither the API nor the runtime has them."""
+    def stale_traces(self, owned: Callable[[], Collection[str]]) -> list[str]:
+        """The uids of Pods of this kubelet of which only files are left. `owned()` says which Pods the API or the runtime has; it
+        is asked after the directories were looked at, so that a Pod which comes meanwhile is no stranger."""
         with contextlib.suppress(OSError):
             there = {entry.name for entry in os.scandir(self.configuration.root / "pods")}
-            return [uid for uid in there - listed.uids - set(known) if self.configuration.marked(uid)]
+            return [uid for uid in there.difference(owned()) if self.configuration.marked(uid)]
         return []
 
     def collect(self, listed: Listed, wanted: Callable[[str], bool]) -> None:

@@ -259,7 +259,7 @@ class Kubelet:
             if self._listed:
                 for uid in keep.orphans(listed, known):
                     self._remove_orphan(listed, uid)
-                for uid in keep.stale_traces(listed, known):
+                for uid in keep.stale_traces(lambda: {*self.pleg.listed.uids, *self.workers}):
                     keep.remove_traces(uid)
             if time.monotonic() - self._collected > COLLECT_S:
                 self._collected = time.monotonic()

@@ -70,8 +70,8 @@ class Starting:
             attempt = before.attempt  # an earlier kubelet died between creating and starting it: make the same one anew
             self.cri.remove_container(container_id=before.id)
         try:
-            image = self.images.ensure(worker.uid, container, sandbox, worker.logins, tell, self.others_turn)
             self.image_volumes(worker, container, sandbox)
+            image = self.images.ensure(worker.uid, container, sandbox, worker.logins, tell, self.others_turn)
         except StartError as error:
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise

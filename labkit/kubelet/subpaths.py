@@ -40,12 +40,13 @@ def prepare(volume: Path, sub_path: str, place: Path) -> Path:
 
 
 def open_inside(volume: Path, parts: list[str]) -> int:
-    """A descriptor (O_PATH) of what lies at `parts` below the volume; missing directories are made. A link is followed as long
-    as it stays inside."""
+    """A descriptor (O_PATH) of what lies at `parts` below the volume; missing directories are made, with the volume's own mode.
+    A link is followed as long as it stays inside."""
     inside = Path(os.path.realpath(volume))
     target = Path(os.path.realpath(inside.joinpath(*parts)))
     if target != inside and inside not in target.parents:
         raise ValueError(f"subPath {'/'.join(parts)!r} leads out of the volume")
+    mode = stat.S_IMODE(inside.stat().st_mode)
     here = os.open(inside, os.O_PATH | os.O_DIRECTORY)
     for part in target.relative_to(inside).parts:
         try:
@@ -53,6 +54,7 @@ def open_inside(volume: Path, parts: list[str]) -> int:
         except FileNotFoundError:
             os.mkdir(part, 0o755, dir_fd=here)
             there = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=here)
+            os.chmod(f"/proc/self/fd/{there}", mode)
         os.close(here)
         here = there
         if stat.S_ISLNK(os.fstat(here).st_mode):

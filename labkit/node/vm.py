@@ -32,6 +32,7 @@ from labkit.node.home import Home
 from labkit.node.remotefiles import RemoteFiles
 from labkit.node.source import Source
 from labkit.node.verdict import Verdict
+from labkit.node.vm_daemon import VmDaemon
 from labkit.node.vm_home import Places
 from labkit.vm import build, guest, machine, packages
 
@@ -124,6 +125,11 @@ class VmNode(RemoteFiles, Node):
 
     def is_runtime(self, process: Process) -> bool:
         return process.comm == "containerd"
+
+    @property
+    def daemon(self) -> VmDaemon:
+        """The machine's containerd itself: kill and restart; the machine's init starts it again at once."""
+        return VmDaemon(self)
 
     def kubelet_held(self) -> Hold:
         return Hold("No kubelet runs on this node, so none need be held.")

@@ -110,7 +110,9 @@ def build(cache: Path, tools: Tools, progress: Progress) -> Image:
                 (new / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
                 shutil.rmtree(directory, ignore_errors=True)
                 new.rename(directory)
+        before = (images(cache) / "current").resolve().name
         point(images(cache) / "current", key)
+        forget(images(cache), {key, before})
     found = find(cache)
     if found is None:
         raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
@@ -281,6 +283,13 @@ def point(path: Path, target: str) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     os.replace(new, path)
+
+
+def forget(directory: Path, kept: set[str]) -> None:
+    """Remove the machines of earlier recipes and packages."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name not in kept and re.fullmatch(r"[0-9a-f]{16}", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -18,10 +18,11 @@ GUEST = ("socat", "iproute2", "coreutils", "findutils", "dash")
 """Beside the node's own programs: the door's, and what labkit asks a node with."""
 GUEST_PROGRAMS = {
     "usr/bin/socat": "usr/bin/socat", "bin/ip": "sbin/ip", "bin/date": "bin/date", "usr/bin/timeout": "usr/bin/timeout",
-    "usr/bin/env": "usr/bin/env", "usr/bin/find": "usr/bin/find", "bin/dash": "bin/sh",
+    "usr/bin/env": "usr/bin/env", "usr/bin/find": "usr/bin/find", "bin/dash": "bin/sh", "bin/ls": "bin/ls",
 }  # fmt: skip
 """Path in the packages → in the machine, where busybox' program of that name does less: its date sets a clock to the second only,
-its timeout keeps the output open, its find has no -printf, its shell takes its own programs before those on PATH."""
+its timeout keeps the output open, its find has no -printf, its shell takes its own programs before those on PATH, and its ls
+writes other columns than that of most nodes."""
 LINKERS = ("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mksquashfs": "squashfs-tools", "zstd": "zstd"}
 

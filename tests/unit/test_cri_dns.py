@@ -3,6 +3,7 @@
 import pytest
 
 from labkit.cri import dns, sandbox_config, with_defaults
+from labkit.node.kind import KindNode
 
 NODE = {"servers": ["192.0.2.53"], "searches": ["lab.example"], "options": ["timeout:1"]}
 CLUSTER = {"servers": ["10.96.0.10"], "domain": "cluster.local"}
@@ -45,3 +46,11 @@ def test_a_policy_chooses_between_cluster_and_node(spec, of_cluster):
 def test_without_cluster_dns_each_policy_means_the_nodes_own_and_without_both_nothing():
     assert dns.of_pod(pod(), NODE) == NODE and dns.of_pod(pod(), None) is None
     assert list(sandbox_config(pod(), dns=dns.of_pod(pod(), NODE)).dns_config.servers) == ["192.0.2.53"]
+
+
+def test_a_kind_node_has_the_servers_that_its_kubelet_is_configured_with():
+    node = object.__new__(KindNode)
+    node.__dict__.update(own_dns=NODE, kubelet_configuration={"clusterDNS": ["10.96.0.10"], "clusterDomain": "cluster.local"})
+    assert node.dns_of(pod()) == dns.of_pod(pod(), NODE, **CLUSTER) != NODE
+    node.__dict__["kubelet_configuration"] = {}
+    assert node.dns_of(pod()) == NODE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from labkit.node import control, releases, shims, suites, ttrpc
+from labkit.node import control, kind_daemon, releases, shims, suites, ttrpc
 from labkit.node.apt import ProgramsError
 from labkit.node.control import Control
 from labkit.node.errors import NodeError
@@ -408,10 +409,15 @@ class Shell:
     name: str = "kind-worker"
     runtime: str = "containerd 2.1.9"
     pids: tuple[str, ...] = ("70",)
+    endpoint: str = "unix:///run/relay.sock"
 
     def __post_init__(self) -> None:
         self.ran: list[str] = []
-        self.cri = self
+
+    def client(self, endpoint: str) -> contextlib.AbstractContextManager[Shell]:
+        """In CriClient's place."""
+        assert endpoint == self.endpoint
+        return contextlib.nullcontext(self)
 
     def wait_until_ready(self, timeout: float) -> None:
         self.ran.append("ready")
@@ -428,8 +434,11 @@ class Shell:
         return ""
 
 
-def test_a_kind_nodes_containerd_goes_through_systemd(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kind_nodes_containerd_goes_through_systemd(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = Shell(systemd=True)
+    monkeypatch.setattr(kind_daemon, "CriClient", node.client)
     daemon: Any = KindDaemon(node)  # type: ignore[arg-type]
     daemon.kill()
     assert "NotReady" in capsys.readouterr().err
@@ -449,8 +458,9 @@ def test_a_kind_nodes_containerd_goes_through_systemd(capsys: pytest.CaptureFixt
             getattr(daemon, refused)("2")
 
 
-def test_a_kind_node_without_systemd_starts_containerd_again_by_itself() -> None:
+def test_a_kind_node_without_systemd_starts_containerd_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Shell(systemd=False, pids=("70", "70", "", "71"))
+    monkeypatch.setattr(kind_daemon, "CriClient", node.client)
     assert KindDaemon(node).kill().pid == 71  # type: ignore[arg-type]
     assert node.ran == ["kill -9 70", "ready"]
     with pytest.raises(NodeError, match="has no systemd"):

@@ -62,6 +62,19 @@ def test_what_may_have_started_since_it_was_listed_is_stopped_before_it_is_remov
     assert cri.asked == [("stop_container", "c1", 1), ("remove_container", "c1"), ("remove_container", "c2")]
 
 
+def test_a_pod_that_comes_while_others_are_looked_for_is_no_stranger(tmp_path):
+    marked = {"known", "old", "new"}
+    configuration = SimpleNamespace(root=tmp_path, marked=marked.__contains__)
+    for uid in ("known", "old", "by-hand"):
+        (tmp_path / "pods" / uid).mkdir(parents=True)
+
+    def owned():
+        (tmp_path / "pods" / "new").mkdir()
+        return {"known"}
+
+    assert Housekeeping(Cri(), configuration, None, None).stale_traces(owned) == ["old"]
+
+
 def test_of_dead_containers_the_newest_and_one_more_are_kept():
     cri = Cri()
     dead = [container("u", number) for number in range(4)]

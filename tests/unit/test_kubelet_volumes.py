@@ -8,10 +8,11 @@ import socket
 
 import pytest
 
-from labkit.cri import Machine
+from labkit.cri import CreateContainerConfigError, Machine
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.atomic import File, write_files
+from labkit.kubelet.configuration import expanded
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import MountError, Volumes
 from tests.unit.kubelet_pods import container, pod
@@ -176,6 +177,18 @@ def test_a_sub_path_stays_in_its_volume(tmp_path):
     for path in ("../x", "/etc", "a/../../x"):
         with pytest.raises(ValueError, match="must be relative"):
             subpaths.prepare(volume, path, tmp_path / "target")
+
+
+def test_a_sub_path_is_made_with_its_volumes_mode(tmp_path):
+    tmp_path.chmod(0o777)
+    os.close(subpaths.open_inside(tmp_path, ["new", "deep"]))
+    assert all((tmp_path / made).stat().st_mode & 0o777 == 0o777 for made in ("new", "new/deep"))
+
+
+def test_the_variables_of_a_sub_path_must_be_there():
+    assert expanded("$(A)/$$(B)", {"A": "x"}) == "x/$(B)"
+    with pytest.raises(CreateContainerConfigError, match="missing value for B, C"):
+        expanded("$(A)/$(C)/$(B)", {"A": "x", "B": ""})
 
 
 def test_variables_name_what_they_need(volumes):

@@ -118,6 +118,15 @@ def test_teardown_of_a_pod_that_was_there_before() -> None:
     assert old == {("containerd", None, None), ("shim", "web", None), ("pause", "web", None), ("application", "web", "main")}
 
 
+def test_a_node_that_is_a_container_itself_has_an_id_in_each_cgroup() -> None:
+    """On a hierarchy in which Pods have no cgroup of their own, the path ends with the id of the node's container."""
+    node, web = f"/docker/{hexadecimal('node')}", hexadecimal("web")
+    shim = process(70, 1, "containerd-shim", SHIM, "-namespace", "k8s.io", "-id", web, "-address", SOCKET)
+    pause = replace(process(71, 70, "pause"), cgroups={"memory": f"{node}/kubepods/{web}", "": node})
+    followed = Processes((*BEFORE, shim, pause), CONTAINERD, SOCKET)
+    assert [each.id for each in followed.all if each.pid == 71] == [web]
+
+
 def test_two_pods_at_once_are_told_apart_by_ids() -> None:
     machine = Machine()
     one_pod, other = starting(machine, "web", "main"), starting(machine, "db", "main")

@@ -20,7 +20,7 @@ def kubelet_of(home: Home) -> Process:
     return dataclasses.replace(own, pid=own.pid + 1, cmdline=argv, cgroups={})
 
 
-def test_a_process_in_a_container_that_names_the_same_path_is_another_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_in_a_container_names_paths_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     kubelet = kubelet_of(Home.find())
     elsewhere = dataclasses.replace(kubelet, namespaces={**kubelet.namespaces, "pid": kubelet.namespaces["pid"] + 1})

@@ -1,0 +1,320 @@
+"""The virtual machine as a learner has it who is nobody on her machine: no root, no capability, no /dev/kvm, a home of her own.
+
+Everything is built there anew, from packages; every listening port and socket of it is tried as another user; what happens to
+a machine that is killed, damaged or moved is said and healed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.kernel import LocalKernel
+from labkit.vm.packages import supported
+from tests.conftest import CI, ROOT
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
+    pytest.mark.skipif(bool(supported()), reason=supported()),
+]
+
+LEARNER, STRANGER = 47111, 47112
+ON_CGROUP_V2 = """
+[on cgroup v2 containerd gives each container a cgroup namespace of its own]
+regex: (?m)^cgroup   → make a new one\\n
+replace:
+
+[the same, in a figure's text]
+regex: pause uses the host's cgroup, (\\w+ has its own cgroup(, |; ))+|cgroup, (?=user and time are the host's)
+replace:
+
+[the same, of what is new and what is the same]
+regex: (pid|uts)(,| and) (?:(mnt) and cgroup|and cgroup)
+replace: \\1\\2 \\3
+
+[in software emulation a process takes more of a processor]
+regex: (?m)^less than a tenth of a second: (True|False)$
+replace: less than a tenth of a second: TRUE OR FALSE
+"""
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody without any privilege, with a home below /tmp that is hers alone."""
+
+    uid: int
+    home: Path
+    path: str
+
+    def popen(self, *argv: str, **more: Any) -> subprocess.Popen[str]:
+        nobody = [
+            "setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups", "--no-new-privs",
+            "--bounding-set=-all", "--inh-caps=-all",
+        ]  # fmt: skip
+        environment = {
+            "HOME": str(self.home), "LABKIT_HOME": str(self.home / "lab"), "PATH": "/usr/bin:/bin", "LABKIT_NODE": "vm",
+            "PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(self.home / "mpl"), "TMPDIR": str(self.home),
+        }  # fmt: skip
+        return subprocess.Popen(
+            [*nobody, *argv], env=environment, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
+        )
+
+    def run(self, *argv: str, code: int | None = 0, timeout: float = 900) -> str:
+        process = self.popen(*argv)
+        said, errors = process.communicate(timeout=timeout)
+        assert code is None or process.returncode == code, f"{argv}: {process.returncode}\n{said[-6000:]}\n{errors[-3000:]}"
+        return said if code == 0 else said + errors
+
+    def python(self, *arguments: str, **more: Any) -> str:
+        return self.run(PYTHON, *arguments, **more)
+
+    def labkit(self, *arguments: str, **more: Any) -> str:
+        return self.python("-m", "labkit.cli", *arguments, **more)
+
+    def processes(self) -> list[str]:
+        return [" ".join(p.cmdline) for p in LocalKernel().snapshot(fds=False).processes.values() if p.uid == self.uid]
+
+
+def usable_python() -> str:
+    """An interpreter of this version that any user can run: this one may lie in root's own directory."""
+    for candidate in (os.path.realpath(sys.executable), f"/usr/bin/python3.{sys.version_info.minor}"):
+        if all(path.stat().st_mode & 0o001 for path in [Path(candidate), *Path(candidate).parents] if path.exists()):
+            return candidate
+    pytest.fail(f"No Python 3.{sys.version_info.minor} is here that every user may run.")
+
+
+PYTHON = usable_python()
+
+
+@pytest.fixture(scope="module")
+def packages() -> Iterator[str]:
+    """What PYTHONPATH needs, readable by all: the checkout and a copy of this environment's packages (hard links, where they can be)."""
+    source = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    with tempfile.TemporaryDirectory(prefix="lk-packages-", dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
+        target = Path(directory, "site-packages")
+        shutil.copytree(source, target, copy_function=link_or_copy, symlinks=True)
+        yield f"{ROOT}:{target}"
+
+
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture(scope="module")
+def user(packages: str) -> Iterator[Callable[[int], User]]:
+    made: list[User] = []
+
+    def make(uid: int) -> User:
+        home = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
+        os.chown(home, uid, uid)
+        made.append(User(uid, home, packages))
+        return made[-1]
+
+    yield make
+    for each in made:
+        shutil.rmtree(each.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def learner(user: Callable[[int], User]) -> Iterator[User]:
+    """With a node that she brought up; in the end no process of hers is left, and no file outside of her home."""
+    learner = user(LEARNER)
+    try:
+        yield learner
+        report = json.loads(learner.labkit("clean", "--json"))
+        assert report["left"] == []
+        assert learner.processes() == []
+        found = subprocess.run(["find", "/tmp", "/run", "/var", "/dev/shm", "-xdev", "-uid", str(LEARNER), "-not", "-path", f"{learner.home}*"],
+                               capture_output=True, text=True).stdout  # fmt: skip
+        assert found == ""
+    finally:
+        for process in LocalKernel().snapshot(fds=False).processes.values():
+            if process.uid == LEARNER:
+                os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def node(learner: User) -> dict[str, Any]:
+    """Her node's status; it is brought up where it is down."""
+    return dict(json.loads(learner.labkit("up", "--json")))
+
+
+def test_nobody_has_a_real_node(learner: User, node: dict[str, Any]) -> None:
+    status = learner.run("cat", "/proc/self/status")
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE) and re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+    assert (node["node"], node["state"], node["runtime"]["name"]) == ("vm", "ready", "containerd")
+    if not os.access("/dev/kvm", os.F_OK) or not os.stat("/dev/kvm").st_mode & 0o006:
+        assert node["accelerator"] == "tcg"
+    assert node["how"] == "resumed"
+    kernel = learner.python("-c", "import labkit; print(labkit.connect('vm').shell(['uname', '-r']))")
+    assert kernel.strip() != platform.release()
+
+
+@pytest.mark.parametrize("notebook", ["00", "02", "03"])
+def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], notebook: str) -> None:
+    rules = learner.home / "sanitize.cfg"
+    rules.write_text((ROOT / "tests/notebooks/sanitize.cfg").read_text() + ON_CGROUP_V2)
+    rules.chmod(0o644)
+    path = learner.home / next((ROOT / "notebooks").glob(f"{notebook}-*.ipynb")).name
+    shutil.copyfile(next((ROOT / "notebooks").glob(f"{notebook}-*.ipynb")), path)
+    path.chmod(0o644)
+    learner.python(
+        "-m", "pytest", "-q", "--nbval", "--nbval-kernel-name=python3", "-p", "no:cacheprovider", "--rootdir", str(learner.home),
+        "--nbval-cell-timeout=600", "--nbval-sanitize-with", str(rules), str(path), timeout=1800,
+    )  # fmt: skip
+    assert json.loads(learner.labkit("ps", "--json")) is not None
+
+
+def test_another_user_reaches_nothing(learner: User, node: dict[str, Any], user: Callable[[int], User]) -> None:
+    stranger = user(STRANGER)
+    pids = [p.pid for p in LocalKernel().snapshot(fds=False).processes.values() if p.uid == LEARNER]
+    ports = [port for pid in pids for port in listening_ports(pid)]
+    sockets = [path for path in learner.home.rglob("*") if path.is_socket()]
+    assert ports and len(sockets) >= 4
+    for port in ports:
+        for words in (b"x run m 'ls'\n", b" run m ls\n", b"\n", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 70 + b"\n"):
+            said = stranger.python("-c", TRY_PORT, str(port), words.hex())
+            assert said == "nothing\n", (port, words)
+    for path in sockets:
+        assert stranger.python("-c", TRY_SOCKET, str(path)) == "PermissionError\n", path
+    for path in (learner.home / "lab/run/vm/door", node["endpoint"].removeprefix("unix://")):
+        assert "Permission denied" in stranger.run("cat", str(path), code=1)
+    # The same, with the word that only the owner knows, is let in: so it is the word that kept the others out.
+    door = json.loads((learner.home / "lab/run/vm/door").read_text())
+    with socket.create_connection(("127.0.0.1", door["port"])) as connection:
+        connection.sendall(f"{door['word']} stream echo here\n".encode())
+        assert connection.makefile().read() == "here\n"
+
+
+TRY_PORT = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as connection:
+    connection.sendall(bytes.fromhex(sys.argv[2]))
+    try:
+        print(connection.recv(100) or "nothing")
+    except ConnectionError:
+        print("nothing")
+"""
+TRY_SOCKET = """
+import socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def listening_ports(pid: int) -> list[int]:
+    """TCP ports on which a process listens (man 5 proc, /proc/net/tcp)."""
+    try:
+        inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    except FileNotFoundError:
+        return []
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+
+
+def test_ps_tells_what_the_console_tells(learner: User, node: dict[str, Any]) -> None:
+    learner.python("-c", START_POD)
+    try:
+        pods = json.loads(learner.labkit("ps", "--json"))
+        told = {p["pid"]: (p["ppid"], p["comm"]) for pod in pods for p in pod["processes"]}
+        assert len(told) >= 3
+        console = socket.socket(socket.AF_UNIX)
+        console.connect(str(learner.home / "lab/run/vm/qemu/console.sock"))
+        with console:
+            words = "; ".join(f"cat /proc/{pid}/stat" for pid in told)
+            console.sendall(f"\n{words}; echo en''d\n".encode())
+            said, until = b"", time.monotonic() + 60
+            while b"\r\nend\r\n" not in said and time.monotonic() < until:
+                said += console.recv(65536)
+        there = {int(pid): (int(ppid), comm) for pid, comm, ppid in re.findall(r"^(\d+) \((.*)\) \S (\d+) ", said.decode(), re.MULTILINE)}
+        assert there == told
+    finally:
+        learner.python("-c", "import labkit; labkit.connect('vm').remove_pod('real')")
+
+
+START_POD = """
+import labkit
+node = labkit.connect("vm")
+node.start_pod({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "real"},
+    "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]}})
+"""
+
+
+def test_a_killed_qemu_is_said_and_healed(learner: User, node: dict[str, Any]) -> None:
+    os.kill(node["processes"]["qemu"], signal.SIGKILL)
+    said: dict[str, Any] = {"state": "ready"}
+    until = time.monotonic() + 30
+    while said["state"] == "ready" and time.monotonic() < until:
+        said = json.loads(learner.labkit("status", "--json", code=None))
+    assert said["state"] == "failed" and "SIGKILL" in said["error"]
+    assert json.loads(learner.labkit("up", "--json"))["state"] == "ready"
+
+
+def test_the_machine_ends_with_its_owner(learner: User, node: dict[str, Any]) -> None:
+    os.kill(node["pid"], signal.SIGKILL)
+    until = time.monotonic() + 30
+    while any("qemu-system" in line for line in learner.processes()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any("qemu-system" in line for line in learner.processes())
+    assert json.loads(learner.labkit("up", "--json"))["state"] == "ready"
+
+
+def test_a_saved_state_that_does_not_fit_is_no_obstacle(learner: User, node: dict[str, Any]) -> None:
+    learner.labkit("down")
+    state = next((learner.home / "lab/cache/vm/current/").glob("state-*.zst"))
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    try:
+        said = json.loads(learner.labkit("up", "--json"))
+        assert said["state"] == "ready" and said["how"].startswith("booted")
+    finally:
+        state.write_bytes(whole)
+        learner.labkit("down")
+
+
+def test_two_at_once_have_one_machine(learner: User) -> None:
+    learner.labkit("down")
+    both = [learner.popen(PYTHON, "-m", "labkit.cli", "up", "--json") for _ in range(2)]
+    said = [json.loads(each.communicate(timeout=300)[0]) for each in both]
+    assert said[0]["processes"] == said[1]["processes"]
+    assert sum("qemu-system" in line for line in learner.processes()) == 1
+
+
+def test_the_clock_is_right_after_a_resume(learner: User, node: dict[str, Any]) -> None:
+    off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').clock_ahead_ns() / 1e9)"))
+    assert abs(off) < 2.0
+
+
+@pytest.mark.soak
+def test_equal_packages_make_an_equal_machine(learner: User) -> None:
+    learner.labkit("down")
+    machines = learner.home / "lab/cache/vm"
+    first = {path.name: path.read_bytes() for path in (machines / "current").resolve().iterdir() if "state" not in path.name}
+    key = (machines / "current").resolve().name
+    shutil.rmtree(machines)
+    learner.labkit("vm", "build")
+    assert (machines / "current").resolve().name == key
+    for name in ("vmlinuz", "initramfs", "root.squashfs"):
+        assert (machines / "current" / name).read_bytes() == first[name], name

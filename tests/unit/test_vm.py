@@ -1,0 +1,198 @@
+"""The virtual machine's parts, without a machine: its files, its door's words, its parcel, what a saved state fits to."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from labkit.kernel.events import Batch, Event, EventStream
+from labkit.node import Choice, Home, discovery, status
+from labkit.node.apt import ProgramsError
+from labkit.node.errors import NodeError
+from labkit.node.vm_clock import Offset, shifted
+from labkit.node.vm_enter import enter, quoted
+from labkit.node.vm_home import Places
+from labkit.vm import build, files, guest, machine, parcel
+from labkit.vm.packages import Tools
+
+WORDS = [
+    "", "plain", "two  words", "it's", 'a "quote"', "back\\slash\\n", "line\nbreak\ttab", "dollar $HOME `id` $(id)", "ä→",
+    "\udcff",
+]  # fmt: skip
+
+
+def test_words_reach_the_other_shell_as_they_are() -> None:
+    line = b" ".join(map(quoted, WORDS))
+    assert b"\n" not in line
+    said = subprocess.run(["bash", "-c", b"printf '%s\\0' " + line], capture_output=True, check=True).stdout
+    assert said == b"".join(os.fsencode(word) + b"\0" for word in WORDS)
+
+
+def test_the_door_is_told_its_word_first(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        door = tmp_path / "door"
+        door.write_text(json.dumps({"port": server.getsockname()[1], "word": "sesame"}))
+        heard: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.makefile("rb").readline())
+
+        listener = threading.Thread(target=serve)
+        listener.start()
+        with enter(door, "stream", ["echo", "x y"]):
+            listener.join(10)
+    assert heard == [b"sesame stream $'echo' $'x y'\n"]
+
+
+def test_no_machine_no_door(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="does not run"):
+        enter(tmp_path / "door", "stream", ["true"])
+
+
+@pytest.mark.parametrize("name", ["door", "control", "rc"])
+def test_the_machines_scripts_are_shell(name: str) -> None:
+    text = next(text for path, (text, _) in guest.texts().items() if path.endswith(f"/{name}"))
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_a_cpio_archive_is_what_cpio_writes(tmp_path: Path) -> None:
+    archive = files.cpio({"init": (b"#!/bin/sh\n", 0o755), "modules/a.ko": (b"abc", 0o644)}, ("modules",))
+    assert archive == files.cpio({"modules/a.ko": (b"abc", 0o644), "init": (b"#!/bin/sh\n", 0o755)}, ("modules",))
+    assert len(archive) % 4 == 0
+    found, at = {}, 0
+    while True:
+        field = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        assert archive[at : at + 6] == b"070701"
+        name = archive[at + 110 : at + 110 + field[11] - 1].decode()
+        data = (at + 110 + field[11] + 3) // 4 * 4
+        if name == "TRAILER!!!":
+            break
+        found[name] = (field[1], archive[data : data + field[6]])
+        at = (data + field[6] + 3) // 4 * 4
+    assert found == {"init": (0o100755, b"#!/bin/sh\n"), "modules": (0o040755, b""), "modules/a.ko": (0o100644, b"abc")}
+
+
+def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
+    needed = {"bridge": "stp,llc", "stp": "llc", "llc": "", "virtio-net": "net_failover", "net_failover": "built_in"}
+    for name, needs in needed.items():
+        (tmp_path / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0name=x\0")
+    order = [path.name for path in files.modules(tmp_path, ["bridge", "virtio_net", "llc", "not_there"])]
+    assert order == ["llc.ko", "stp.ko", "bridge.ko", "net_failover.ko", "virtio-net.ko"]
+
+
+def test_the_password_file_is_the_same_each_time_and_right() -> None:
+    import bcrypt
+
+    user, _, hashed = build.htpasswd("learner", "container").strip().partition(":")
+    assert build.htpasswd("learner", "container") == f"{user}:{hashed}\n"
+    assert bcrypt.checkpw(b"container", hashed.encode()) and not bcrypt.checkpw(b"other", hashed.encode())
+
+
+def image_in(cache: Path, content: bytes = b"disk") -> build.Image:
+    directory = build.images(cache) / "0123456789abcdef"
+    directory.mkdir(parents=True)
+    names = ("vmlinuz", "initramfs", "root.squashfs")
+    for name in names:
+        (directory / name).write_bytes(content + name.encode())
+    record = {"recipe": build.recipe(), "versions": {"containerd": "1.6.20~ds1-1"}, "seconds": 1.0,
+              "sizes": {name: (directory / name).stat().st_size for name in names}}  # fmt: skip
+    (directory / build.RECORD).write_text(json.dumps(record))
+    (directory / "state-tcg-aaaaaaaaaaaa.zst").write_bytes(b"state")
+    build.point(build.images(cache) / "current", directory.name)
+    image = build.find(cache)
+    assert image
+    return image
+
+
+def test_a_parcel_is_the_same_machine_elsewhere(tmp_path: Path) -> None:
+    image = image_in(tmp_path / "here")
+    first, second = parcel.pack(image, tmp_path / "a.tar"), parcel.pack(image, tmp_path / "b.tar")
+    assert first == second and (tmp_path / "a.tar.sha256").read_text() == f"{first}  a.tar\n"
+    there = parcel.unpack(tmp_path / "a.tar", tmp_path / "there", lambda text: None)
+    assert there.key == image.key and there.directory != image.directory
+    same = [{path.name: path.read_bytes() for path in each.directory.iterdir()} for each in (image, there)]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("how", ["truncated", "altered", "altered and resigned", "another file", "a path outside"])
+def test_a_damaged_parcel_is_refused(tmp_path: Path, how: str) -> None:
+    whole = tmp_path / "a.tar"
+    parcel.pack(image_in(tmp_path / "here"), whole)
+    data = whole.read_bytes()
+    if how == "truncated":
+        data = data[: len(data) // 2]
+    elif how.startswith("altered"):
+        data = data.replace(b"diskroot", b"DISKroot")
+    elif how == "another file":
+        data = b"not a machine"
+    else:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("0123456789abcdef/../../evil"), io.BytesIO())
+        data = packed.getvalue()
+    whole.write_bytes(data)
+    if how != "altered":
+        (tmp_path / "a.tar.sha256").unlink()
+    with pytest.raises(ProgramsError):
+        parcel.unpack(whole, tmp_path / "there", lambda text: None)
+    assert build.find(tmp_path / "there") is None
+    assert {path.name for path in (tmp_path / "there").rglob("*")} <= {"vm", "lock"}
+
+
+def test_an_image_is_not_taken_for_whole_when_a_file_is_short(tmp_path: Path) -> None:
+    image = image_in(tmp_path)
+    image.disks.root.write_bytes(b"")
+    assert build.find(tmp_path) is None
+
+
+def test_a_saved_state_fits_one_qemu(tmp_path: Path) -> None:
+    def tools(version: str) -> Tools:
+        qemu = tmp_path / f"qemu-{version}"
+        qemu.write_text(f"#!/bin/sh\necho QEMU emulator version {version}\n")
+        qemu.chmod(0o755)
+        return Tools(qemu, qemu, qemu, "", ())
+
+    assert machine.fits(tools("7.2"), "tcg") == machine.fits(tools("7.2"), "tcg")
+    assert len({machine.fits(tools("7.2"), "tcg"), machine.fits(tools("8.0"), "tcg"), machine.fits(tools("7.2"), "kvm")}) == 3
+
+
+def test_a_machine_that_cannot_start_says_why(tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text("#!/bin/sh\necho 'qemu: no room' >&2\nexit 3\n")
+    qemu.chmod(0o755)
+    made = machine.Machine(Tools(qemu, qemu, qemu, "", ()), machine.Disks(qemu, qemu, qemu), tmp_path / "run", "tcg")
+    with pytest.raises(machine.MachineError, match="exit code 3: qemu: no room"):
+        made.let_in(10.0)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_door_file_is_its_owners(tmp_path: Path) -> None:
+    places = Places(Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache"))
+    places.make()
+    places.write_door(1234, "word")
+    assert places.door.stat().st_mode & 0o777 == 0o600 and places.home.run.stat().st_mode & 0o777 == 0o700
+    assert status.read(places.home) == {"state": "down"}
+
+
+def test_events_are_told_in_the_other_clock() -> None:
+    events = [Event("fork", at_ns, 5, 1) for at_ns in (10, 20)]
+    stream = shifted(EventStream("tracefs", "Exact.", iter([Batch(events, 0, 3)]), lambda: None), Offset(1000, 2_000_000))
+    assert [event.at_ns for event in stream] == [1010, 1020]
+    stream.stop()
+    assert stream.threads == 3 and "± 2.0 ms" in stream.precision
+
+
+def test_the_kind_is_known() -> None:
+    assert "vm" in discovery.KINDS
+    with pytest.raises(NodeError, match="no kind of node"):
+        discovery.choose(Choice("vmware"), Home.find())
