@@ -83,6 +83,8 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report["state"] == "stopped":
             return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
         runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
+        if report.get("memory_mb"):
+            runs += f" It takes {report['memory_mb']} MB of memory ({report['accelerator']}, {report['how']})."
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 

@@ -40,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def make_image(arguments: argparse.Namespace) -> int:
     """Every step with its time; in the end the sizes."""
-    if reason := packages.supported():
+    if reason := packages.builds_here():
         raise NodeError(reason, "Use the kind containerd or kind, or `labkit vm use FILE`.")
     home, began = Home.find(), time.monotonic()
 
     def progress(text: str) -> None:
         say(f"{time.monotonic() - began:5.1f} s  {text}")
 
-    tools = packages.ensure_tools(home.cache, progress)
+    tools = packages.ensure_tools(home.cache, progress, building=True)
     image = build.build(home.cache, tools, progress)
     accelerator = machine.accelerator(tools)
     try:

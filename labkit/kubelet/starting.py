@@ -21,6 +21,7 @@ from labkit.kubelet.events import Recorder
 from labkit.kubelet.images import Images, Login, StartError, read_logins
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.runtime import CREATED, EXITED, Runtime
+from labkit.kubelet.statuses import has_run
 from labkit.kubelet.stopping import Stopping
 from labkit.kubelet.words import go_duration, pod_words
 from labkit.kubelet.worker import Worker
@@ -191,6 +192,6 @@ def old_restarts(worker: Worker, name: str) -> int:
     """The next restart count of a container of which the runtime holds nothing, but the API's status does."""
     for kind in ("initContainerStatuses", "containerStatuses"):
         for status in worker.status.get(kind, ()):
-            if status["name"] == name and status.get("containerID"):
+            if status["name"] == name and has_run(status):
                 return int(status["restartCount"]) + 1
     return 0

@@ -120,7 +120,7 @@ def _without_runtime(pod: Mapping[str, Any], container: Mapping[str, Any], facts
     """A container that the runtime does not hold: it waits; or it ran, and the runtime has lost it."""
     old = _old(facts.before, container["name"])
     over = facts.done or restart_policy(pod["spec"], container) == "Never"
-    if old and ("terminated" in old.get("state", {}) or (over and old.get("containerID"))):
+    if old and ("terminated" in old.get("state", {}) or (over and has_run(old))):
         kept = {key: old[key] for key in old if key not in ("ready", "started")}
         if "terminated" not in kept["state"]:
             kept["state"] = {"terminated": LOST}
@@ -139,6 +139,11 @@ def _without_runtime(pod: Mapping[str, Any], container: Mapping[str, Any], facts
         if "running" in old.get("state", {}):
             status["lastState"] = {"terminated": LOST}
     return status
+
+
+def has_run(status: Mapping[str, Any]) -> bool:
+    """Whether a status tells of a container that ran once: one that the runtime had made and nobody started has an id too."""
+    return bool(status.get("containerID") and ("waiting" not in status["state"] or status.get("lastState")))
 
 
 def state(container: Container, runtime_name: str) -> dict[str, Any]:

@@ -164,11 +164,14 @@ def settings() -> dict[str, Any]:
 
 def look(home: Home, choice: Choice | None = None) -> Verdict:
     """Whether a virtual machine can run here. Never raises, and starts nothing."""
-    if reason := packages.supported():
+    if reason := packages.runs_here():
         return Verdict("vm", False, reason, "use the kind containerd or kind")
+    image = build.find(home.cache)
+    if (reason := packages.builds_here()) and not (image and packages.find_tools(home.cache)):
+        fix = "install qemu-system-x86_64 and zstd, and bring a machine that was built elsewhere: `labkit vm use FILE`"
+        return Verdict("vm", False, reason, fix)
     if (free := available_mb()) < NEEDS_MB:
         return Verdict("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
-    image = build.find(home.cache)
     what = f"a virtual machine with {image}" if image else "a virtual machine, which the first `labkit up` builds in some minutes"
     return Verdict("vm", True, f"{what}; no privilege needed", "")
 
@@ -202,8 +205,9 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
         if said["state"] == "failed":
             progress(f"{said.get('error', 'The machine had ended.')} Starting it anew, without the Pods that were in it.")
         try:
-            tools = packages.ensure_tools(home.cache, progress)
-            image = build.find(home.cache) or build.build(home.cache, tools, progress)
+            image = build.find(home.cache)
+            tools = packages.ensure_tools(home.cache, progress, building=image is None)
+            image = image or build.build(home.cache, tools, progress)
             accelerator = machine.accelerator(tools)
             build.save_state(image, tools, accelerator, home.cache, progress)
         except machine.MachineError as error:
@@ -211,7 +215,12 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
         progress(f"resuming the virtual machine ({build.described(accelerator)})")
         status.remove(places.home)
         start_owner(places)
-        wait_ready(places)
+        try:
+            wait_ready(places)
+        except BaseException:
+            if (said := status.read(places.home))["state"] == "starting":
+                end_owner(places, said["pid"])
+            raise
         choices.remember(home, Choice("vm"))
 
 

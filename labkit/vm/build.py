@@ -83,6 +83,20 @@ def find(cache: Path) -> Image | None:
 
 def build(cache: Path, tools: Tools, progress: Progress) -> Image:
     """The disks, made where they are not there yet. Raises ProgramsError. Two builds at once are one after the other."""
+    try:
+        make(cache, tools, progress)
+    except OSError as error:
+        why = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        raise ProgramsError(f"The machine could not be built in {images(cache)} ({why}).", "See that there is room.") from None
+    except registry.RegistryError as error:
+        raise ProgramsError(error.happened, error.todo) from None
+    found = find(cache)
+    if found is None:
+        raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
+    return found
+
+
+def make(cache: Path, tools: Tools, progress: Progress) -> None:
     with only_one(cache, progress):
         began = time.monotonic()
         parts = ensure_parts(cache, progress)
@@ -113,10 +127,6 @@ def build(cache: Path, tools: Tools, progress: Progress) -> Image:
         before = (images(cache) / "current").resolve().name
         point(images(cache) / "current", key)
         forget(images(cache), {key, before})
-    found = find(cache)
-    if found is None:
-        raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
-    return found
 
 
 def save_state(image: Image, tools: Tools, accelerator: str, cache: Path, progress: Progress) -> Path:

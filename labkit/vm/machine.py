@@ -93,16 +93,18 @@ class Machine:
     def save(self, path: Path) -> None:
         """Stop the machine and write its state, compressed, whole or not at all; the machine is then of no further use."""
         partial = path.with_name(f".{path.name}.new")
-        self.ask("stop")
-        self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
-        self.ask("migrate", {"uri": f"exec:exec {shlex.quote(str(self.tools.zstd))} -q -3 >{shlex.quote(str(partial))}"})
-        self._until(lambda: self.ask("query-migrate").get("status") in ("completed", "failed", "cancelled"), BOOT_WITHIN_S)
-        status = self.ask("query-migrate")
-        if status.get("status") != "completed":
+        try:
+            self.ask("stop")
+            self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+            self.ask("migrate", {"uri": f"exec:exec {shlex.quote(str(self.tools.zstd))} -q -3 >{shlex.quote(str(partial))}"})
+            self._until(lambda: self.ask("query-migrate").get("status") in ("completed", "failed", "cancelled"), BOOT_WITHIN_S)
+            status = self.ask("query-migrate")
+            if status.get("status") != "completed":
+                raise MachineError(f"qemu could not save the machine ({status.get('error-desc', status.get('status'))}).")
+            self.quit()
+            os.replace(partial, path)
+        finally:
             partial.unlink(missing_ok=True)
-            raise MachineError(f"qemu could not save the machine ({status.get('error-desc', status.get('status'))}).")
-        self.quit()
-        os.replace(partial, path)
 
     def quit(self) -> None:
         """End qemu. Idempotent."""

@@ -58,29 +58,38 @@ class Parts:
     versions: Mapping[str, str]
 
 
-def supported() -> str:
-    """Why no virtual machine can be had on this kind of machine; "" where it can. Looks at no file of the cache."""
+def runs_here() -> str:
+    """Why no virtual machine can run on this kind of machine; "" where it can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return f"It is made for Linux on x86_64, and this is {platform.system()} on {platform.machine()}."
-    if not apt_usable() or read_os_release().get("ID") != "debian":
-        return "It is made of Debian's packages, and this is no Debian with apt-get."
     return ""
 
 
-def find_tools(cache: Path) -> Tools | None:
-    """The programs that are here, on PATH or brought earlier; None where one is missing."""
+def builds_here() -> str:
+    """Why no virtual machine can be built on this kind of machine; "" where it can."""
+    if reason := runs_here():
+        return reason
+    if not apt_usable() or read_os_release().get("ID") != "debian":
+        return "It is built of Debian's packages, and this is no Debian with apt-get."
+    return ""
+
+
+def find_tools(cache: Path, *, building: bool = False) -> Tools | None:
+    """The programs that are here, on PATH or brought earlier; None where one is missing. Only to build one needs mksquashfs."""
     installed = {name: shutil.which(name) for name in TOOLS}
-    if all(installed.values()):
-        qemu, mksquashfs, zstd = (Path(path) for path in installed.values() if path)
+    if all(path for name, path in installed.items() if building or name != "mksquashfs"):
+        qemu, mksquashfs, zstd = (Path(path or name) for name, path in installed.items())
         return Tools(qemu, mksquashfs, zstd, "", ())
     unpacked = load(_place(cache, "tools"), tuple(TOOLS.values()))
     return _tools(unpacked) if unpacked else None
 
 
-def ensure_tools(cache: Path, progress: Progress) -> Tools:
+def ensure_tools(cache: Path, progress: Progress, *, building: bool = False) -> Tools:
     """As `find_tools`, brought first where they are missing (some 80 MB). Raises ProgramsError."""
-    if tools := find_tools(cache):
+    if tools := find_tools(cache, building=building):
         return tools
+    if reason := builds_here():
+        raise ProgramsError(f"qemu-system-x86_64 or zstd is missing. {reason}", "Install both, and try again.")
     progress("bringing qemu, mksquashfs and zstd beside the system")
     return _tools(fetch(tuple(TOOLS.values()), dest=_place(cache, "tools"), dependencies=True, progress=progress))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.cri import CriClient
@@ -30,6 +30,7 @@ class Cluster:
     home: Home
     api: Api
     namespace: str = "default"
+    uids: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, home: Home) -> Cluster:
@@ -41,7 +42,9 @@ class Cluster:
 
     def create(self, manifest: Mapping[str, Any], kind: str = "pods") -> dict[str, Any]:
         words = {"pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret"}
-        return self.api.post(f"{self.path}/{kind}", {"apiVersion": "v1", "kind": words[kind], **manifest})
+        made = self.api.post(f"{self.path}/{kind}", {"apiVersion": "v1", "kind": words[kind], **manifest})
+        self.uids.add(made["metadata"]["uid"])
+        return made
 
     def pod(self, name: str) -> dict[str, Any] | None:
         try:
@@ -69,8 +72,8 @@ class Cluster:
         return {more["reason"] for more in both.values() if "reason" in more}
 
     def messages(self, name: str, reason: str) -> list[str]:
-        """The messages of a Pod's events of one reason."""
-        events = self.api.get(f"{self.path}/events")["items"]
+        """The messages of one reason, of a Pod that this test made: earlier ones of its name had events, too."""
+        events = [e for e in self.api.get(f"{self.path}/events")["items"] if e["involvedObject"].get("uid") in self.uids]
         return [e["message"] for e in events if e["involvedObject"]["name"] == name and e["reason"] == reason]
 
     def delete(self, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit.kubelet.actions import Probed
-from labkit.kubelet.runtime import EXITED, Sandbox
+from labkit.kubelet.runtime import CREATED, EXITED, Sandbox
 from labkit.kubelet.statuses import pod_status
 from labkit.kubelet.writer import difference
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
@@ -143,6 +143,15 @@ def test_a_pod_that_must_not_run_again_does_not_when_the_runtime_has_lost_it():
     assert pod_status(never, runtime(boxes=()), facts(before=before))["phase"] == "Failed"
     again = pod_status(pod(), runtime(boxes=()), facts(before=before))["containerStatuses"][0]
     assert again["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown" and "waiting" in again["state"]
+
+
+def test_what_was_made_and_never_started_may_be_made_again():
+    """A kubelet that was killed between removing such a container and making the next leaves nothing in the runtime."""
+    never = pod(restartPolicy="Never")
+    before = pod_status(never, runtime(attempt(state=CREATED)), facts())
+    assert before["containerStatuses"][0]["containerID"]
+    after = pod_status(never, runtime(), facts(before=before))
+    assert (after["phase"], after["containerStatuses"][0]["restartCount"]) == ("Pending", 0)
 
 
 def test_read_only_mounts_and_requests_are_shown():
