@@ -85,4 +85,6 @@ def node(lab: None) -> Iterator[object]:
     connected = connect("containerd", lesson="test")
     yield connected
     connected.remove_leftovers()
+    if "cluster" in vars(connected):
+        connected.cluster.remove_leftovers()
     connected.close()

@@ -213,7 +213,7 @@ class Kubelet:
             worker.busy = False
             worker.due = time.monotonic() + wait if wait is not None else 0.0
             again, worker.again = worker.again, False
-            if worker.ended and worker.deleted:
+            if worker.gone:
                 self.workers.pop(worker.uid, None)
                 if worker.removed:
                     self.pods_sync.writer.forget(worker.uid)

@@ -253,8 +253,8 @@ class PodSync:
             worker.runtime = self.runtime.pod(worker.uid)
             if worker.runtime.running or any(box.ready for box in worker.runtime.sandboxes):
                 return SOON_S
-            worker.ended = True
-            if worker.deleted:
+            worker.ended, deleted = True, worker.deleted
+            if deleted:
                 for container in worker.runtime.containers:
                     self.stopping.remove_container(container.id)
                 for box in worker.runtime.sandboxes:
@@ -263,15 +263,16 @@ class PodSync:
         self.report(worker)
         self.cgroups.remove(worker.uid)
         worker.cgroup = worker.mounted = False
-        if worker.deleted:
+        if deleted:
             self.configuration.remove_logs(worker.pod)
-        self.volumes.remove(worker.uid, everything=worker.deleted)  # last: by this directory another kubelet would know the Pod
-        if worker.deleted:
+        self.volumes.remove(worker.uid, everything=deleted)  # last: by this directory another kubelet would know the Pod
+        if deleted:
             self.crashes.forget(f"{worker.uid}_")
             self.images.forget(worker.uid)
             self.runtime.forget(worker.runtime)
             if not worker.removed:
                 self.writer.delete(worker.pod)
+            worker.gone = True
         return None
 
     # What is known of a Pod

@@ -17,7 +17,7 @@ from labkit.kubelet.words import rfc3339
 @dataclass
 class Worker:
     """One Pod: `pod` is its manifest with defaults and the API's status. `ending` says that it is to be stopped, `killed` why the
-    kubelet itself ends it (reason, message), `ended` that nothing of it runs any more."""
+    kubelet itself ends it (reason, message), `ended` that nothing of it runs any more, `gone` that nothing of it is left."""
 
     uid: str
     pod: dict[str, Any]
@@ -29,6 +29,7 @@ class Worker:
     due: float = 0.0
     ending: bool = False
     ended: bool = False
+    gone: bool = False
     removed: bool = False
     adopted: bool = False
     grace: int | None = None

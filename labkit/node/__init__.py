@@ -18,7 +18,7 @@ __all__ = ["Choice", "Home", "Node", "NodeError", "Verdict", "connect", "examine
 def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "", node_name: str = "") -> Node:
     """Connect to a node, bringing it up when it is down, and remove what `lesson` left behind last time (nothing else).
 
-    `node` is "auto", "containerd", "kind" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
+    `node` is "auto", "containerd", "kind", "vm" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
     "auto". `cluster` and
     `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is started through
     the returned Node. A

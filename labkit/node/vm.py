@@ -173,7 +173,7 @@ def look(home: Home, choice: Choice | None = None) -> Verdict:
     if (free := available_mb()) < NEEDS_MB:
         return Verdict("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
     what = f"a virtual machine with {image}" if image else "a virtual machine, which the first `labkit up` builds in some minutes"
-    return Verdict("vm", True, f"{what}; no privilege needed", "")
+    return Verdict("vm", True, f"{what}; it needs no privilege, and has no Kubernetes API", "")
 
 
 def available_mb() -> int:

@@ -1,3 +1,3 @@
 node.cluster.kubectl("create", "secret", "generic", "api-key", "--from-literal=key=1234")
-node.cluster.kubectl("label", "secret", "api-key", "labkit.lesson=05")
+node.cluster.kubectl("label", "secret", "api-key", f"labkit.lesson={node.lesson}")
 node.cluster.wait_status("api", "Running", timeout=150)

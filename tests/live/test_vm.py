@@ -189,7 +189,7 @@ def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], noteboo
         "-m", "pytest", "-q", "--nbval", "--nbval-kernel-name=python3", "-p", "no:cacheprovider", "--rootdir", str(learner.home),
         "--nbval-cell-timeout=600", "--nbval-sanitize-with", str(rules), str(path), timeout=1800,
     )  # fmt: skip
-    assert json.loads(learner.labkit("ps", "--json")) is not None
+    assert json.loads(learner.labkit("ps", "--json"))["pods"] == []
 
 
 def test_another_user_reaches_nothing(learner: User, node: dict[str, Any], user: Callable[[int], User]) -> None:
@@ -244,7 +244,7 @@ def listening_ports(pid: int) -> list[int]:
 def test_ps_tells_what_the_console_tells(learner: User, node: dict[str, Any]) -> None:
     learner.python("-c", START_POD)
     try:
-        pods = json.loads(learner.labkit("ps", "--json"))
+        pods = json.loads(learner.labkit("ps", "--json"))["pods"]
         told = {p["pid"]: (p["ppid"], p["comm"]) for pod in pods for p in pod["processes"]}
         assert len(told) >= 3
         console = socket.socket(socket.AF_UNIX)
