@@ -18,7 +18,7 @@ from typing import Any
 from labkit.cri import CriError, ManifestError
 from labkit.cri.manifest import read
 from labkit.kubelet.admission import Rejection, admit
-from labkit.kubelet.api import Api, Informer
+from labkit.kubelet.api import Api, ApiError, Informer
 from labkit.kubelet.eviction import REASON, Eviction, evict
 from labkit.kubelet.housekeeping import Housekeeping
 from labkit.kubelet.pleg import Listed, Pleg
@@ -159,12 +159,22 @@ class Kubelet:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
             allocatable = self.node.get("allocatable", {})
             rejection = admit(pod, others, self.node.get("labels", {}), allocatable)
+            if rejection and rejection.reason == "NodeAffinity":  # the labels may have changed (predicate.go)
+                rejection = admit(pod, others, self.labels_now(), allocatable)
             if rejection:
                 self.reject(raw, rejection)
                 return
         with self._lock:
             self.workers[uid] = worker
         self.wants(uid)
+
+    def labels_now(self) -> Mapping[str, str]:
+        """The node's labels as the API has them; those known where it does not answer."""
+        try:
+            labels = self.api.get(f"/api/v1/nodes/{self.name}")["metadata"].get("labels") or {}
+        except (ApiError, OSError):
+            return self.node.get("labels", {})
+        return {**labels}
 
     def reject(self, raw: Mapping[str, Any], rejection: Rejection) -> None:
         """The Pod fails at once; none of it is ever started."""
