@@ -129,7 +129,7 @@ class Trace:
         task, at_ns, name, text = int(match[1]), int(match[2]) * 10**9 + int(match[3]) * 1000, match[4], match[5]
         if name == "task_newtask" and (new := _NEW.match(text)):
             return self.new(at_ns, task, int(new[1]), new[2], int(new[3], 16))
-        if name == "labkit_execve":
+        if name in ("labkit_execve", "labkit_execveat"):
             self.argv[task] = arguments(text)
             self.unfinished = (task, text)
         elif name == "sched_process_exec" and (exec := _EXEC.match(text)):
@@ -202,7 +202,7 @@ clean() {
     echo 0 >$i/events/enable
     rmdir $i
   fi
-  [ -e $t/kprobe_events ] && for probe in execve exit; do echo "-:$name/labkit_$probe" >>$t/kprobe_events; done
+  [ -e $t/kprobe_events ] && for probe in execve execveat exit; do echo "-:$name/labkit_$probe" >>$t/kprobe_events; done
   [ "$mounted" ] && umount $t
 } 2>/dev/null
 trap clean EXIT
@@ -214,18 +214,23 @@ fi
 mkdir $i 2>/dev/null || no it refuses a tracing instance
 echo mono >$i/trace_clock && echo 8192 >$i/buffer_size_kb || no it has no clock mono
 case $(uname -m) in
-  x86_64) call=__x64_sys_execve argv=104;;
-  aarch64) call=__arm64_sys_execve argv=8;;
+  x86_64) call=__x64_sys_ argv=104 argv_at=96;;
+  aarch64) call=__arm64_sys_ argv=8 argv_at=16;;
   *) call=;;
 esac
-if [ "$call" ] && [ -e $t/kprobe_events ]; then
+fetch() {  # the arguments, of which the caller's pointer lies at $1 in its registers
   pointers= strings= n=0
   while [ $n -lt $count ]; do
-    pointers="$pointers p$n=+u$((8 * n))(+$argv(\$arg1)):x64"
-    strings="$strings a$n=+u0(+u$((8 * n))(+$argv(\$arg1))):ustring"
+    pointers="$pointers p$n=+u$((8 * n))(+$1(\$arg1)):x64"
+    strings="$strings a$n=+u0(+u$((8 * n))(+$1(\$arg1))):ustring"
     n=$((n + 1))
   done
-  if echo "p:$name/labkit_execve $call$pointers$strings" >>$t/kprobe_events &&
+  echo "$pointers$strings"
+}
+if [ "$call" ] && [ -e $t/kprobe_events ]; then
+  # runc starts itself anew by execveat(2), from a copy that nobody can write to.
+  if echo "p:$name/labkit_execve ${call}execve$(fetch $argv)" >>$t/kprobe_events &&
+    echo "p:$name/labkit_execveat ${call}execveat$(fetch $argv_at)" >>$t/kprobe_events &&
     echo "p:$name/labkit_exit do_exit code=\$arg1:s32" >>$t/kprobe_events
   then probes=probes; echo 1 >$i/events/$name/enable; fi 2>/dev/null
 fi
