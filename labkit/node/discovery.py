@@ -32,7 +32,8 @@ def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
             verdict: Verdict = KINDS[known.kind].look(home, known)
             if verdict.usable and wanted.cluster in ("", known.cluster) and wanted.node_name in ("", known.node_name):
                 return known, verdict.why
-        verdicts = examine(home)
+        # Not a machine of its own in place of a node that was brought up here and cannot be used now: rather say why it cannot.
+        verdicts = [v for v in examine(home) if v.kind != "vm" or not choices.remembered(home)]
         for verdict in verdicts:
             if verdict.usable:
                 return Choice(verdict.kind, wanted.cluster, wanted.node_name), verdict.why
