@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 TREES = ("/run", "/var/lib", "/var/log", "/var/cache", "/etc", "/opt", "/usr", "/srv")
@@ -18,11 +19,17 @@ def look(*ours: Path) -> dict[str, set[str]]:
         "processes": {
             line
             for line in run("ps", "-e", "-o", "args=").splitlines()
-            if any(word in line for word in ("containerd", "docker-registry", "labkit.node", "runc", "pause -P", "[labkit]"))
+            if "<defunct>" not in line
+            and any(
+                word in line
+                for word in ("containerd", "docker-registry", "labkit.node", "labkit.kube", "runc", "pause -P", "[labkit]")
+            )
         },
         "mounts": set(Path("/proc/mounts").read_text().splitlines()),
         "links": {line.split(":")[1] for line in run("ip", "-o", "link").splitlines()},
-        "addresses and routes": set((run("ip", "-o", "addr") + run("ip", "route")).splitlines()),
+        "addresses and routes": {
+            line.replace(" linkdown", "") for line in (run("ip", "-o", "addr") + run("ip", "route")).splitlines()
+        },
         "network namespaces": set(run("ip", "netns").splitlines()),
         "rules": {
             line
@@ -36,6 +43,16 @@ def look(*ours: Path) -> dict[str, set[str]]:
         "files": {name for tree in TREES for name in walk(Path(tree), ours)}
         | {str(f) for f in Path("/tmp").iterdir() if any(word in f.name for word in TEMPORARY)},
     }
+
+
+def at_rest(*ours: Path) -> dict[str, set[str]]:
+    """The machine once nothing changes any more: the session's own lab may still be removing an earlier test's Pods."""
+    end = time.monotonic() + 60
+    before, now = {}, look(*ours)
+    while before != now and time.monotonic() < end:
+        time.sleep(1)
+        before, now = now, look(*ours)
+    return now
 
 
 def walk(tree: Path, ours: tuple[Path, ...]) -> set[str]:

@@ -404,7 +404,7 @@ def test_nothing_is_left_when_a_notebook_with_a_second_containerd_is_killed(lab_
 
 
 def test_clean_leaves_nothing_after_three_versions(own_home: Home) -> None:
-    before = machine.look(own_home.run.parent, own_home.cache.resolve())
+    before = machine.at_rest(own_home.run.parent, own_home.cache.resolve())
     labkit("up", "--node", "containerd")
     node = connect("containerd", lesson="daemon")
     for number, version in enumerate(VERSIONS):

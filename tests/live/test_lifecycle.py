@@ -39,7 +39,7 @@ def start(*arguments: str, **more: object) -> subprocess.Popen[str]:
 
 
 def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
-    before = machine.look(own_home.cache, own_home.run.parent)
+    before = machine.at_rest(own_home.cache, own_home.run.parent)
     up = json.loads(labkit("up", "--json").stdout)
     assert up["state"] == "ready" and up["node"] == "containerd" and up["runtime"]["name"] == "containerd"
     node = lab.connect(lesson="test")
@@ -66,7 +66,7 @@ def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
 
 
 def test_clean_after_everything_was_killed(own_home: Home) -> None:
-    before = machine.look(own_home.cache, own_home.run.parent)
+    before = machine.at_rest(own_home.cache, own_home.run.parent)
     labkit("up")
     node = lab.connect(lesson="test")
     for name in ("a", "b"):
@@ -100,7 +100,7 @@ def test_two_at_once_start_one_node(own_home: Home) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_up_leaves_nothing(own_home: Home) -> None:
-    before = machine.look(own_home.cache, own_home.run.parent)
+    before = machine.at_rest(own_home.cache, own_home.run.parent)
     up = start("up", start_new_session=True)
     wait_for(lambda: own_home.status_file.exists(), "the owner to begin")
     up.send_signal(signal.SIGINT)
