@@ -8,7 +8,6 @@ command), /portForward/NAMESPACE/POD, and for `kubectl top` the metrics API's ow
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -26,7 +25,6 @@ RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.
 LOG_OPTIONS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 NOT_FORWARDED = {"authorization", "host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
-CHUNK = 65536
 
 
 def log_path(pod: Object, query: dict[str, list[str]]) -> str:
@@ -94,26 +92,6 @@ def request(method: str, path: str, token: str, headers: Iterable[tuple[str, str
     lines += ["Connection: Upgrade" if upgrade else "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers if name.lower() not in NOT_FORWARDED]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-
-
-async def relay(client: IOStream, kubelet: IOStream) -> None:
-    """Pass on what either side sends until one of them is done with it."""
-    tasks = [asyncio.ensure_future(_copy(client, kubelet)), asyncio.ensure_future(_copy(kubelet, client))]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        kubelet.close()
-        client.close()
-
-
-async def _copy(source: IOStream, sink: IOStream) -> None:
-    try:
-        while True:
-            await sink.write(await source.read_bytes(CHUNK, partial=True))
-    except StreamClosedError:
-        return
 
 
 def _check_bound(pod: Object) -> None:

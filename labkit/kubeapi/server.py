@@ -13,6 +13,7 @@ from tornado.web import Application, RequestHandler, stream_request_body
 from labkit.kubeapi import bodies, discovery, listing, openapi, patch, paths, proxy, registry, status, watch
 from labkit.kubeapi.exchange import Context, Exchange
 from labkit.kubeapi.paths import Target, flag, one
+from labkit.streams import CHUNK, relay
 
 RETURNS_DELETED = ("pods", "persistentvolumes", "persistentvolumeclaims", "serviceaccounts", "namespaces")
 """What a deletion answers with the object itself; for all else it is a Status."""
@@ -158,14 +159,14 @@ class Handler(Exchange):
         try:
             headers = self.request.headers.get_all()
             await kubelet.write(proxy.request(self.request.method or "GET", path, token, headers, upgrade))
-            first = await kubelet.read_bytes(proxy.CHUNK, partial=True)
+            first = await kubelet.read_bytes(CHUNK, partial=True)
             client: IOStream = self.detach()
         except StreamClosedError as error:
             kubelet.close()
             raise status.unavailable(f'The kubelet of node "{node}" hung up; its log may say why: see `labkit logs`.') from error
         with contextlib.suppress(StreamClosedError):
             await client.write(first)
-        await proxy.relay(client, kubelet)
+        await relay(client, kubelet)
 
     async def changes(self, target: Target) -> None:
         """A watch, until its time is over or the client leaves."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from labkit.cri import CreateContainerConfigError, Machine, container_config, sandbox_config
 from labkit.cri.environment import expand
+from labkit.cri.hosts import HOSTS
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import CLAIMS
@@ -22,16 +23,6 @@ from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
 
-HOSTS = """\
-# Kubernetes-managed hosts file.
-127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-fe00::0\tip6-mcastprefix
-fe00::1\tip6-allnodes
-fe00::2\tip6-allrouters
-{ip}\t{hostname}
-"""
 HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
 MARK = "labkit-kubelet"
 ALIASES = "\n# Entries added by HostAliases.\n"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import StreamClosedError
 from tornado.tcpclient import TCPClient
 
 from labkit.kubelet import containers
 from labkit.kubelet.containers import NoContainer
 from labkit.kubelet.handlers import Handler
-
-CHUNK = 65536
+from labkit.streams import relay
 
 
 class Streaming(Handler):
@@ -78,23 +77,3 @@ class PortForward(Streaming):
         await self.pass_on(said.url)
 
     post = get
-
-
-async def relay(one: IOStream, other: IOStream) -> None:
-    """Copy both ways until either side has ended."""
-    tasks = [asyncio.ensure_future(copy(one, other)), asyncio.ensure_future(copy(other, one))]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        one.close()
-        other.close()
-
-
-async def copy(source: IOStream, sink: IOStream) -> None:
-    try:
-        while True:
-            await sink.write(await source.read_bytes(CHUNK, partial=True))
-    except StreamClosedError:
-        return

@@ -34,6 +34,7 @@ from labkit.node.home import Home
 from labkit.node.kind_daemon import KindDaemon
 from labkit.node.lifecycle import only_one
 from labkit.node.programs import ensure_programs
+from labkit.node.remotefiles import RemoteFiles
 from labkit.node.source import Source, on_this_machine
 from labkit.node.verdict import Verdict
 
@@ -50,14 +51,7 @@ CREATE_WITHIN_S = 600.0
 KUBELET_CONFIGURATION = "/var/lib/kubelet/config.yaml"
 
 
-UNMOUNT = """
-points() { cut -d' ' -f2 /proc/mounts | grep "^$1/" | sort -r; }
-for point in $(points "$1"); do umount "$point"; done
-[ -z "$(points "$1")" ] || { echo "$(points "$1" | head -n 1) is still mounted, so nothing was removed" >&2; exit 1; }
-"""
-
-
-class KindNode(Node):
+class KindNode(RemoteFiles, Node):
     """One node container of a cluster. Pids are the node's own; where this machine shows the node's processes too,
     `host_pids` maps them."""
 
@@ -90,12 +84,6 @@ class KindNode(Node):
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return self.run(argv, timeout=timeout).decode(errors="replace")
 
-    def write_file(self, path: str, text: str) -> None:
-        self.run(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", path], stdin=text.encode())
-
-    def make_directory(self, path: str, mode: int) -> None:
-        self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])
-
     def dns_of(self, pod: Mapping[str, Any]) -> dns.Dns | None:
         """With the cluster's own servers, where its kubelet has such."""
         said = self.kubelet_configuration
@@ -109,16 +97,6 @@ class KindNode(Node):
         with contextlib.suppress(NodeError, yaml.YAMLError):
             return dict(yaml.safe_load(self.shell(["cat", KUBELET_CONFIGURATION])) or {})
         return {}
-
-    def remove_leavings(self, sandbox: Any) -> None:
-        """The files and the cgroup that were made for the Pod. Raises NodeError, and removes no file, where something is
-        still mounted in its directory."""
-        metadata = sandbox.metadata
-        directory = f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}"
-        self.run(["sh", "-c", UNMOUNT, "sh", directory])
-        logs = f"{inside.DIRECTORY}/log/pods/{metadata.namespace}_{metadata.name}_{metadata.uid}"
-        script = 'rm -rf "$1" "$2"; find /sys/fs/cgroup -depth -type d -path \'*/labkit/*\' -name "pod$3" -exec rmdir {} \';\''
-        self.run(["sh", "-c", script, "sh", f"{inside.DIRECTORY}/kubelet/pods/{metadata.uid}", logs, metadata.uid])
 
     def socket_path(self) -> str:
         return self.socket

@@ -1,0 +1,29 @@
+"""Two connections joined: what upgraded requests need on their way through the API and the kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tornado.iostream import IOStream, StreamClosedError
+
+CHUNK = 65536
+
+
+async def relay(one: IOStream, other: IOStream) -> None:
+    """Copy both ways until either side has ended."""
+    tasks = [asyncio.ensure_future(copy(one, other)), asyncio.ensure_future(copy(other, one))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        one.close()
+        other.close()
+
+
+async def copy(source: IOStream, sink: IOStream) -> None:
+    try:
+        while True:
+            await sink.write(await source.read_bytes(CHUNK, partial=True))
+    except StreamClosedError:
+        return
