@@ -10,6 +10,7 @@ from cri_api.v1.api_pb2 import CONTAINER_CREATED
 
 from labkit.course import cluster_checks as cluster
 from labkit.course import daemon_checks as daemon
+from labkit.course import loop_checks as loop
 from labkit.course.verdict import Check
 from labkit.pods import PodProcess, PodSnapshot
 
@@ -152,4 +153,5 @@ CHECKS: dict[str, Callable[[Node], Check]] = {
     "05.2": cluster.worker_repaired,
     "05.3": cluster.cache_repaired,
     "06.1": cluster.exact_fit,
+    "07.1": loop.policies,
 }

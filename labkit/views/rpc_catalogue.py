@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from labkit.cri import Rpc
 
 WIDTH, ROW, HEAD, MARK, GAP = 760.0, 20.0, 26.0, 10.0, 26.0
-MARKS = {"used": "used in the recording", "answered": "answered", "unanswered": "not answered", "untried": "not tried"}
+MARKS = {
+    "used": "used in the recording", "answered": "answered", "unanswered": "not answered", "untried": "not tried",
+    "unused": "not used",
+}  # fmt: skip
 
 
 def rpc_catalogue(
@@ -28,7 +31,8 @@ def rpc_catalogue(
     """Draw every RPC of `services` (labkit.cri.services()) under its service, in the order of api.proto.
 
     `answered`: the RPC's name in api.proto → whether the runtime answers it (False: UNIMPLEMENTED); what is missing was not
-    tried. `used`: names of the RPCs that a recording has; what was used counts as answered unless `answered` says no.
+    tried. With nothing in it the question is only what was used. `used`: names of the RPCs that a recording has; what was used
+    counts as answered unless `answered` says no.
     """
     states = {each.rpc: _state(each.rpc, answered, used) for each in services}
     heads = wrap(title or _title(services, states), width - 2 * MARGIN, style.TITLE, bold=True)
@@ -64,7 +68,9 @@ def rpc_catalogue(
 def _state(name: str, answered: Mapping[str, bool], used: Collection[str]) -> str:
     if answered.get(name) is False:
         return "unanswered"
-    return "used" if name in used else "answered" if answered.get(name) else "untried"
+    if name in used:
+        return "used"
+    return "answered" if answered.get(name) else "untried" if answered else "unused"
 
 
 def _name(rpc: Rpc) -> str:
@@ -96,7 +102,8 @@ def _title(services: Sequence[Rpc], states: Mapping[str, str]) -> str:
     counts = {state: sum(s == state for s in states.values()) for state in MARKS}
     answers = counts["used"] + counts["answered"]
     told = f"CRI has {len(services)} RPCs in {'two services' if kinds == 2 else f'{kinds} service(s)'}"
-    told += f"; this runtime answers {answers if counts['unanswered'] or counts['untried'] else 'all'}"
+    if not counts["unused"]:
+        told += f"; this runtime answers {answers if counts['unanswered'] or counts['untried'] else 'all'}"
     return f"{told}, the recording used {counts['used'] or 'none'}"
 
 
@@ -104,7 +111,7 @@ def _alternative_text(grouped: Mapping[str, Sequence[Rpc]], states: Mapping[str,
     lines = [f"RPC catalogue: {title}."]
     for name, members in grouped.items():
         lines.append(f"{name}, {len(members)} RPCs: {words([_name(each) for each in members], 60)}.")
-    for state in ("used", "unanswered", "untried"):
+    for state in ("used", "unanswered", "untried", "unused"):
         if names := [name for name, its in states.items() if its == state]:
             lines.append(f"{MARKS[state].capitalize()}: {words(names, 60)}.")
     return "\n".join(lines)

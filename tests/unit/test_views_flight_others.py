@@ -161,9 +161,15 @@ def test_the_catalogue_has_every_rpc_once_and_counts_them():
 
 
 def test_an_rpc_that_was_not_tried_is_not_called_answered():
-    text = repr(rpc_catalogue(services(), {}, ()))
-    assert "this runtime answers 0, the recording used none" in text
+    text = repr(rpc_catalogue(services(), {"Status": True}, ()))
+    assert "this runtime answers 1, the recording used none" in text
     assert "Not answered" not in text and "Not tried: Version" in text
+
+
+def test_where_no_rpc_was_tried_the_catalogue_tells_only_which_were_used():
+    text = repr(rpc_catalogue(services(), {}, {"Version"}))
+    assert "in two services, the recording used 1." in text and "answers" not in text
+    assert "Used in the recording: Version." in text and "Not used: RunPodSandbox" in text
 
 
 def test_the_field_map_links_what_the_kubelet_makes_of_what():
