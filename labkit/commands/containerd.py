@@ -9,6 +9,8 @@ from typing import Any
 from labkit.commands.common import AddVerb, answer, state
 from labkit.node import Choice, Home, NodeError, choice, connect
 from labkit.node.daemon import Change, Daemon
+from labkit.node.vm_daemon import VmDaemon
+from labkit.node.vm_home import Places
 
 ACTIONS = {
     "status": "say which version runs, and its pid",
@@ -68,6 +70,8 @@ def the_daemon() -> Any:
     last = (choice.remembered(home)[-1:] or [Choice("containerd")])[0]
     if state(home)["state"] == "down":
         raise NodeError("The node is down.", "Start it with `labkit up`.")
+    if last.kind == "vm":
+        return VmDaemon(Places(home))
     return Daemon(home) if last.kind == "containerd" else connect().daemon
 
 

@@ -20,18 +20,31 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 SAYS = {"api": "FailedMount", "worker": "Failed", "cache": "FailedScheduling"}
 """The reason of the event that tells what is wrong."""
+SECRET = "api-key-05"
+DISK = "labkit.disk"
+"""The Secret and the node's label that are missing: names that nobody uses for anything else."""
 
 
 def break_pods(cluster: Cluster, images: Mapping[str, str]) -> Seen:
     """Make the three Pods, broken, and wait until each says so; those that are there already stay as they are, so that what was
-    repaired is not lost."""
+    repaired is not lost. For a Pod that is made anew, what repaired it last time is taken back first."""
     listed = cluster.kubectl("get", "pods", "-o", "name").split()
     absent = [name for name in COMMANDS if f"pod/{name}" not in listed]
     if absent:
+        take_back_repairs(cluster, absent)
         cluster.apply(*(manifest(name, images["busybox"]) for name in absent))
         for name in absent:
             cluster.wait_event(name, SAYS[name])
     return Seen(f"{', '.join(COMMANDS)} are there.")
+
+
+def take_back_repairs(cluster: Cluster, pods: list[str]) -> None:
+    """Remove the Secret and the nodes' label by which these Pods were repaired: `kubectl create` puts no lesson's label on them,
+    so that no end of a lesson finds them."""
+    if "api" in pods:
+        cluster.delete(SECRET, kind="secret")
+    if "cache" in pods:
+        cluster.kubectl("label", "nodes", "-l", DISK, f"{DISK}-")
 
 
 def manifest(name: str, image: str) -> dict[str, Any]:
@@ -39,9 +52,9 @@ def manifest(name: str, image: str) -> dict[str, Any]:
     spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 1}
     if name == "api":
         container["volumeMounts"] = [{"name": "key", "mountPath": "/etc/key"}]
-        spec["volumes"] = [{"name": "key", "secret": {"secretName": "api-key"}}]
+        spec["volumes"] = [{"name": "key", "secret": {"secretName": SECRET}}]
     elif name == "worker":
         container["image"] = image.rpartition(":")[0] + ":1.0"
     else:
-        spec["nodeSelector"] = {"disk": "fast"}
+        spec["nodeSelector"] = {DISK: "fast"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

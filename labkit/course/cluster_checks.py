@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labkit.course.broken import COMMANDS
+from labkit.course.broken import COMMANDS, SECRET
 from labkit.course.verdict import Check
 from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node import Node
+
+ENDED = ("Completed", "Error", "CrashLoopBackOff", "OOMKilled", "Terminating")
+"""Statuses of a Pod that did run: its program is not the one that it was meant to run, or the Pod is on its way out."""
 
 
 def runs(node: Node, name: str) -> Check | None:
@@ -19,7 +22,7 @@ def runs(node: Node, name: str) -> Check | None:
     except NodeError:
         return Check(False, f"there is no Pod called {name}.")
     if status != "Running":
-        return Check(False, f"the Pod {name} does not run.")
+        return Check(False, f"the Pod {name} does not run{f' any more: it is {status}' if status in ENDED else ''}.")
     wanted = COMMANDS[name]
     found = [p.cmdline for p in node.pod(name).processes if p.role == "application"]
     if wanted not in found:
@@ -27,14 +30,21 @@ def runs(node: Node, name: str) -> Check | None:
     return None
 
 
+def mounts(pod: Any, secret: str) -> bool:
+    """Whether a container of the Pod mounts that Secret."""
+    volumes = {v.name for v in pod.spec.volumes or [] if v.secret and v.secret.secret_name == secret}
+    return any(m.name in volumes for c in pod.spec.containers for m in c.volume_mounts or [])
+
+
 def api_repaired(node: Node) -> Check:
-    """05.1: `api` runs, and still has its Secret."""
+    """05.1: `api` runs, and still has its Secret, which is there (an optional one need not be)."""
     wrong = runs(node, "api")
     if wrong:
         return wrong
-    pod = node.kube.read_namespaced_pod("api", "default")
-    if not any(v.secret and v.secret.secret_name == "api-key" for v in pod.spec.volumes or []):
-        return Check(False, "the Pod api runs, but without its Secret api-key.")
+    if not mounts(node.kube.read_namespaced_pod("api", "default"), SECRET):
+        return Check(False, f"the Pod api runs, but no longer mounts its Secret {SECRET}.")
+    if SECRET not in [s.metadata.name for s in node.kube.list_namespaced_secret("default").items]:
+        return Check(False, f"the Pod api runs, but there is no Secret {SECRET}: it runs without its key.")
     return Check(True, "api runs, and has its key.")
 
 
@@ -54,12 +64,15 @@ def exact_fit(node: Node) -> Check:
         status = node.cluster.status("exact")
     except NodeError:
         return Check(False, "there is no Pod called exact.")
+    cpu = next(r for r in node.cluster.capacity() if r.name == "cpu")
+    asked = next((w.amount for w in cpu.waiting if w.pod == "exact"), 0)
+    if asked > cpu.free:
+        return Check(False, f"the Pod exact waits: it requests {asked}m of CPU, and {cpu.free}m are free.")
+    if status != "Running":
+        return Check(False, f"the Pod exact is {status}.")
     pod = node.kube.read_namespaced_pod("exact", "default")
     if pod.status.qos_class != "Guaranteed":
         return Check(False, f"the Pod exact is of class {pod.status.qos_class}, not Guaranteed.")
-    if status != "Running":
-        return Check(False, f"the Pod exact is {status}.")
-    free = next(r.free for r in node.cluster.capacity() if r.name == "cpu")
-    if free:
-        return Check(False, f"the Pod exact runs, but {free}m of CPU are still free.")
+    if cpu.free:
+        return Check(False, f"the Pod exact runs, but {cpu.free}m of CPU are still free.")
     return Check(True, "exact runs, and not a millicore is left.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def policies(node: Node) -> Check:
-    """07.1: a Pod `once` whose container ended with 3 and was not made again, and a Pod `stubborn` whose was, each time it failed."""
+    """07.1: a Pod `once` whose container ended with 3 and was not made again, and a Pod `stubborn` whose container was."""
     once, stubborn = containers(node, "once"), containers(node, "stubborn")
     for name, found in (("once", once), ("stubborn", stubborn)):
         if not found:

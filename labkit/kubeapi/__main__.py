@@ -1,6 +1,7 @@
 """`python -m labkit.kubeapi --data DIR --run DIR [--port N]`: serve until SIGTERM.
 
-`data` keeps the objects, the token and the certificate; `run` gets the kubeconfig once the API answers.
+`data` keeps the objects, the token and the certificate; `run` gets the kubeconfig once the API answers. With `--socket` it also
+serves connections that others accepted and hand over there (see `take_over`): those of a machine that cannot reach its port.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, SSLIOStream
-from tornado.netutil import add_accept_handler, bind_sockets, ssl_wrap_socket
+from tornado.netutil import add_accept_handler, bind_sockets, bind_unix_socket, ssl_wrap_socket
 
 from labkit.kubeapi import access, claims, nodes, registry, scheduler
 from labkit.kubeapi.exchange import Context
@@ -37,6 +38,7 @@ EVENTS_LIVE = timedelta(hours=1)
 
 SWEEP_EVERY_S = 60.0
 HELLO_WITHIN_S = 30.0
+HANDED_WITHIN_S = 0.5
 LOCK_WITHIN_S = 5.0
 TLS_HANDSHAKE = b"\x16"
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
@@ -47,16 +49,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="directory for what must last")
     parser.add_argument("--run", type=Path, required=True, help="directory for the kubeconfig")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: the last one, or any")
+    parser.add_argument("--socket", type=Path, help="Unix socket on which connections are handed over")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tornado.access").disabled = True
     for directory in (arguments.data, arguments.run):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.umask(0o077)
-    asyncio.run(serve(arguments.data, arguments.run, arguments.port))
+    asyncio.run(serve(arguments.data, arguments.run, arguments.port, arguments.socket))
 
 
-async def serve(data: Path, run: Path, port: int) -> None:
+async def serve(data: Path, run: Path, port: int, handed_over: Path | None = None) -> None:
     """Serve the API on loopback until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,13 +72,20 @@ async def serve(data: Path, run: Path, port: int) -> None:
     api = Api(store)
     server = HTTPServer(application(Context(api, run, token)), max_body_size=1 << 40)
     (listening,) = listen(data, port)
-    end_accepting = add_accept_handler(listening, lambda connection, address: _greet(server, context, connection, address))
+
+    def greet(connection: socket.socket, address: Any) -> None:
+        _greet(server, context, connection, address)
+
+    endings = [add_accept_handler(listening, greet)]
+    if handed_over:
+        endings.append(take_over(handed_over, greet))
     jobs = [asyncio.create_task(job) for job in background(api)]
     access.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
     log.info("serving on %s:%d", *listening.getsockname())
     await stop.wait()
     kubeconfig.unlink(missing_ok=True)
-    end_accepting()
+    for end_accepting in endings:
+        end_accepting()
     for job in jobs:
         job.cancel()
     with contextlib.suppress(TimeoutError):
@@ -84,6 +94,30 @@ async def serve(data: Path, run: Path, port: int) -> None:
     store.close()
     lock.close()
     log.info("ended")
+
+
+def take_over(path: Path, greet: Callable[[socket.socket, Any], None]) -> Callable[[], None]:
+    """Serve each connection whose file descriptor comes with a byte (man 7 unix, SCM_RIGHTS) on the socket `path`, mode 0600.
+
+    Returns what ends that.
+    """
+    listening = bind_unix_socket(str(path), 0o600)
+
+    def receive(giver: socket.socket, address: Any) -> None:
+        giver.settimeout(HANDED_WITHIN_S)
+        with giver, contextlib.suppress(OSError):
+            for descriptor in socket.recv_fds(giver, 1, 1)[1]:
+                connection = socket.socket(fileno=descriptor)
+                greet(connection, connection.getpeername())
+
+    end = add_accept_handler(listening, receive)
+
+    def close() -> None:
+        end()
+        listening.close()
+        path.unlink(missing_ok=True)
+
+    return close
 
 
 async def only_one(data: Path) -> TextIO:

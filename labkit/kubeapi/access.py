@@ -19,6 +19,8 @@ from pathlib import Path
 VALID = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
 FILES = ("ca.crt", "server.crt", "server.key")
+NAMES = ("localhost", "kubernetes.default.svc")
+"""The second is what clients in a cluster know the API by."""
 
 
 def tls(data: Path) -> ssl.SSLContext:
@@ -84,7 +86,7 @@ def _lasts(data: Path) -> bool:
 
 
 def make_certificates(data: Path) -> None:
-    """A certificate authority that signs one certificate, for 127.0.0.1 and localhost, and is thrown away."""
+    """A certificate authority that signs one certificate, for 127.0.0.1 and NAMES, and is thrown away."""
     from ipaddress import IPv4Address
 
     from cryptography import x509
@@ -113,7 +115,7 @@ def make_certificates(data: Path) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1")), *map(x509.DNSName, NAMES)])
     serving = (
         certificate("labkit-kubeapi", key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -1,13 +1,15 @@
 """Logs, exec, attach, port-forward and metrics: what only the kubelet can answer is passed on to it, byte for byte.
 
-The kubelet writes `kubelet.token` (0600) into the run directory and its port into its node's
-status.daemonEndpoints.kubeletEndpoint.Port; it speaks plain HTTP on 127.0.0.1 with `Authorization: Bearer TOKEN`, and has the
-real kubelet's paths and parameters: /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (input, output, error, tty = 1,
+The kubelet's token is in `kubelet.token` (0600) in the run directory, its port in its node's
+status.daemonEndpoints.kubeletEndpoint.Port; it speaks plain HTTP on 127.0.0.1 with `Authorization: Bearer TOKEN`. Where it runs
+on a machine of its own, who owns that serves the way to it as `kubelet.sock` in the run directory. The kubelet has the real one's
+paths and parameters: /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (input, output, error, tty = 1,
 command), /portForward/NAMESPACE/POD, and for `kubectl top` the metrics API's own paths.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -79,7 +81,11 @@ async def connect(store: Store, run: Path, node: str) -> tuple[IOStream, str]:
     endpoint = ((entry.obj.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
     try:
         token = (run / "kubelet.token").read_text().strip()
-        stream = await TCPClient().connect("127.0.0.1", int(endpoint.get("Port") or 0), timeout=5)
+        if (run / "kubelet.sock").is_socket():
+            stream = IOStream(socket.socket(socket.AF_UNIX))
+            await stream.connect(str(run / "kubelet.sock"))
+        else:
+            stream = await TCPClient().connect("127.0.0.1", int(endpoint.get("Port") or 0), timeout=5)
     except (OSError, StreamClosedError, TimeoutError) as error:
         words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
         raise status.unavailable(words) from error

@@ -112,10 +112,12 @@ async def run(api: Api) -> None:
 
 
 def waits(pod: Manifest) -> bool:
-    """A Pod that is this scheduler's business: no node yet, not going, not another scheduler's."""
+    """A Pod that is this scheduler's business: no node yet, not going, not another scheduler's. One that names resource claims
+    is not, without a word, as long as a claim is absent (dynamicresources, PreEnqueue): nobody makes any here."""
     spec = pod["spec"]
     return (
         not spec.get("nodeName")
+        and not spec.get("resourceClaims")
         and not pod["metadata"].get("deletionTimestamp")
         and (spec.get("schedulerName") or NAME) == NAME
         and not ended(pod)

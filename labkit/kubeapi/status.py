@@ -29,7 +29,8 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
-        return status | {"reason": self.reason} | ({"details": self.details} if self.details else {}) | {"code": self.code}
+        details = {} if self.details is None else {"details": self.details}  # empty ones too: kubectl debug reads them unasked
+        return status | {"reason": self.reason} | details | {"code": self.code}
 
 
 def success(details: dict[str, Any] | None = None, code: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 from labkit.cri import CriClient, CriError, Machine, dns
@@ -37,19 +38,23 @@ from labkit.kubelet.writer import StatusWriter
 log = logging.getLogger("kubelet")
 
 BACKOFF_S, BACKOFF_LONGEST_S = 10.0, 300.0
+LOOK_EVERY_S = 0.1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m labkit.kubelet", description="The lab kubelet: runs the Pods that a Kubernetes API binds to this node."
     )
-    parser.add_argument("--kubeconfig", type=Path, required=True, help="file that says how to reach the API")
+    parser.add_argument(
+        "--kubeconfig", type=Path, required=True, help="file that says how to reach the API; one that is not there is waited for"
+    )
     parser.add_argument("--endpoint", required=True, help="unix:///path of the runtime's CRI socket")
     parser.add_argument("--node-name", default="sim-worker")
     parser.add_argument("--root", type=Path, required=True, help="directory for Pods' volumes and files")
     parser.add_argument("--logs", type=Path, required=True, help="directory for containers' logs")
     parser.add_argument("--run", type=Path, required=True, help="directory for files of this run")
     parser.add_argument("--host-paths", type=Path, help="where hostPath volumes may lie (default: ROOT/../hostpath)")
+    parser.add_argument("--port", type=int, default=0, help="of its server, on 127.0.0.1 (default: any)")
     parser.add_argument("--cgroup-root", default="/labkit", help="cgroup below which Pods' cgroups are made")
     parser.add_argument("--host-ip", default="127.0.0.1", help="the node's address, as Pods reach it")
     parser.add_argument(
@@ -92,7 +97,8 @@ def build(options: argparse.Namespace) -> Kubelet:
         host_ip=options.host_ip,
         time_scale=scale,
     )
-    server = Server(cri, options.run, options.node_name, lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*pod)))
+    get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*pod))  # noqa: E731
+    server = Server(cri, options.run, options.node_name, get_pod, options.port)
     facts = NodeFacts(options.node_name, options.host_ip, server.port, options.root)
     node = {
         "labels": node_machine.labels(options.node_name),
@@ -116,6 +122,14 @@ def end_with(failed: threading.ExceptHookArgs) -> None:
     thread would be deaf or idle for ever."""
     log.critical("the thread %s failed; the kubelet ends", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
     os._exit(1)
+
+
+def wait_for(kubeconfig: Path) -> None:
+    """Until the file is there. A kubelet that was started beforehand, on a machine that was then saved, begins with it."""
+    if not kubeconfig.exists():
+        log.info("waiting for %s", kubeconfig)
+    while not kubeconfig.exists():
+        time.sleep(LOOK_EVERY_S)
 
 
 def runtime_lock(endpoint: str) -> str:
@@ -142,6 +156,7 @@ def main(arguments: list[str]) -> int:
         words = "each would remove the other's Pods.\nStop it first, or give this one another runtime."
         print(f"Another kubelet runs Pods at {options.endpoint}: {words}", file=sys.stderr)
         return 1
+    wait_for(options.kubeconfig)
     try:
         kubelet = build(options)
     except CriError as error:

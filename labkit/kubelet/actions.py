@@ -165,7 +165,7 @@ def _init_actions(pod: Mapping[str, Any], runtime: PodRuntime, probed: Probed, a
             done = is_sidecar(container) and _sidecar_runs(spec, container, status, probed, actions, wanted, index)
         elif status.state == EXITED and not is_sidecar(container):
             done = status.exit_code == 0
-            if not done and restart_policy(spec, container) == "Never":
+            if not done and not restarts_after(spec, container, status.exit_code):
                 actions.kill_pod, actions.init = True, []
                 return False
             if not done:

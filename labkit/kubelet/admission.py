@@ -1,13 +1,14 @@
 """May this Pod run on this node? What the scheduler did not look at, or could not know. Pure.
 
-Knowledge: kubelet's lifecycle/predicate.go and sysctl/{allowlist,safe_sysctls}.go, component-helpers' nodeaffinity, scheduler's
-AdmissionCheck and noderesources.
+Knowledge: kubelet's lifecycle/{predicate,handlers}.go and sysctl/{allowlist,safe_sysctls}.go, kubernetes' pkg/security/apparmor,
+component-helpers' nodeaffinity, scheduler's AdmissionCheck and noderesources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from labkit.cri.quantity import milli, whole
@@ -15,6 +16,7 @@ from labkit.cri.resources import pod_requests
 
 AFFINITY_WORDS = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
 PORTS_WORDS = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+APPARMOR_WORDS = "Cannot enforce AppArmor: AppArmor is not enabled on the host"
 OS_WORDS = "Failed to admit pod as the OS field doesn't match node OS"
 ENDED = ("Succeeded", "Failed")
 RESOURCES = (("cpu", milli), ("memory", whole), ("ephemeral-storage", whole))
@@ -38,15 +40,24 @@ class Rejection:
 
 
 def admit(pod: Mapping[str, Any], others: Iterable[Mapping[str, Any]], labels: Mapping[str, str],
-          allocatable: Mapping[str, str]) -> Rejection | None:  # fmt: skip
+          allocatable: Mapping[str, str], *, apparmor: bool = True) -> Rejection | None:  # fmt: skip
     """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. `others`: the Pods that run here
-    already."""
+    already. `apparmor`: whether the node's kernel has it on."""
     running = [other for other in others if (other.get("status") or {}).get("phase") not in ENDED]
-    return next(rejections(pod, running, labels, allocatable), None)
+    return next(rejections(pod, running, labels, allocatable, apparmor), None)
+
+
+def apparmor_enabled(root: Path = Path("/sys")) -> bool:
+    """Whether this kernel enforces AppArmor (opencontainers/runc's libcontainer/apparmor)."""
+    try:
+        said = (root / "module/apparmor/parameters/enabled").read_text()
+        return (root / "kernel/security/apparmor").exists() and said.startswith("Y")
+    except OSError:
+        return False
 
 
 def rejections(pod: Mapping[str, Any], running: list[Mapping[str, Any]], labels: Mapping[str, str],
-               allocatable: Mapping[str, str]) -> Iterator[Rejection]:  # fmt: skip
+               allocatable: Mapping[str, str], apparmor: bool) -> Iterator[Rejection]:  # fmt: skip
     """Every reason to reject a Pod, the first that the kubelet would tell first."""
     spec = pod["spec"]
     for sysctl in spec["securityContext"].get("sysctls", ()):
@@ -59,6 +70,15 @@ def rejections(pod: Mapping[str, Any], running: list[Mapping[str, Any]], labels:
         yield Rejection("NodeAffinity", AFFINITY_WORDS)
     if host_ports(pod) & set().union(*map(host_ports, running)):
         yield Rejection("NodePorts", PORTS_WORDS)
+    if not apparmor and wants_apparmor(spec):
+        yield Rejection("AppArmor", APPARMOR_WORDS)
+
+
+def wants_apparmor(spec: Mapping[str, Any]) -> bool:
+    """Whether a Pod, or any of its containers, names a profile of AppArmor other than none."""
+    containers = (c for kind in ("initContainers", "containers") for c in spec.get(kind, ()))
+    contexts = [spec["securityContext"], *(c.get("securityContext", {}) for c in containers)]
+    return any(context.get("appArmorProfile", {}).get("type", "Unconfined") != "Unconfined" for context in contexts)
 
 
 def forbidden_sysctl(name: str, spec: Mapping[str, Any]) -> str:

@@ -75,9 +75,9 @@ def _link(volume: Path, files: Mapping[str, File]) -> None:
     """One link in the volume for each first part of a path, none for what is no longer there."""
     wanted = {path.split("/")[0] for path in files}
     for entry in os.scandir(volume):
-        if not entry.name.startswith("..") and entry.name not in wanted:
+        if not entry.name.startswith("..") and entry.name not in wanted and entry.is_symlink():  # a subPath may have made others
             os.unlink(entry.path)
     for name in wanted:
         link = volume / name
-        if not link.is_symlink():
+        if not link.is_symlink() and not link.exists():
             link.symlink_to(f"{DATA}/{name}")

@@ -66,17 +66,25 @@ class Cgroups:
         middle of a call, is killed (pod_container_manager_linux.go, Destroy)."""
         tops = [base / self.root.strip("/") / "kubepods" for base in self._bases()]
         left = [top / qos / f"pod{uid}" for top in tops for qos in ("", "burstable", "besteffort")]
-        end = time.monotonic() + REMOVE_WITHIN_S
-        while left := [directory for directory in left if not remove_tree(directory)]:
-            if time.monotonic() > end:
-                return False
-            for directory in left:
-                kill_all(directory)
-            time.sleep(0.05)
+        if not remove_all(left):
+            return False
         with self.lock:
             if self.burstable.pop(uid, None):
                 self._weigh_classes()
         return True
+
+    def end_left(self, pod: Mapping[str, Any], container_id: str) -> int:
+        """SIGKILL for what still runs of a container of which the runtime says that it has ended; how many processes it were.
+
+        containerd 2 ends only the sandbox when a shim died, and leaves the containers' processes (its issue 10727). Their cgroup
+        is removed with them: the runtime has forgotten it.
+        """
+        path = f"{cgroup_parent(pod, self.root).lstrip('/')}/{container_id}"
+        directories = [base / path for base in self._bases()]
+        killed = {pid for directory in directories for pid in kill_all(directory)}
+        if killed:
+            remove_all(directories)
+        return len(killed)
 
     def _weigh_classes(self) -> None:
         """kubepods, burstable and besteffort (qos_container_manager_linux.go, node_container_manager_linux.go)."""
@@ -180,12 +188,27 @@ def write_there(file: Path, value: object) -> None:
         write(file, value)
 
 
-def kill_all(directory: Path) -> None:
-    """SIGKILL for every process in a cgroup and those below it."""
+def remove_all(directories: list[Path]) -> bool:
+    """Remove cgroups, and kill what is in them; whether all are gone."""
+    end, left = time.monotonic() + REMOVE_WITHIN_S, directories
+    while left := [directory for directory in left if not remove_tree(directory)]:
+        if time.monotonic() > end:
+            return False
+        for directory in left:
+            kill_all(directory)
+        time.sleep(0.05)
+    return True
+
+
+def kill_all(directory: Path) -> set[int]:
+    """SIGKILL for every process in a cgroup and those below it; their pids."""
+    killed = set()
     for path, _, _ in os.walk(directory):
         with contextlib.suppress(OSError):
-            for pid in Path(path, "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
+            for pid in map(int, Path(path, "cgroup.procs").read_text().split()):
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+    return killed
 
 
 def remove_tree(directory: Path) -> bool:

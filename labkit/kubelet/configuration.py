@@ -42,7 +42,10 @@ class Configuration:
     dns: Mapping[str, Sequence[str]] | None = None
 
     def sandbox(self, pod: Mapping[str, Any], attempt: int, seen: str) -> Any:
-        """The PodSandboxConfig; its log directory is made. Raises OSError."""
+        """The PodSandboxConfig; its log directory is made. Raises OSError, also for a Pod that wants a user namespace: this
+        kubelet hands out no ids for one, and says so as a kubelet does whose runtime cannot make any (userns_manager.go)."""
+        if pod["spec"].get("hostUsers") is False:
+            raise OSError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
         config = sandbox_config(
             pod,
             attempt=attempt,

@@ -16,16 +16,19 @@ from urllib.parse import quote, urlsplit
 import grpc
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.words import go_duration, go_quote, pod_words, rpc_error
+from labkit.kubelet.words import go_code, go_duration, go_quote, pod_words, rpc_error
 
 OUTPUT_BYTES = 10 * 1024
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 NO_TIME = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+NO_TLS = "http: server gave HTTP response to HTTPS client"
 BROKEN = "net/http: HTTP/1.x transport connection broken"
 PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 """OpenSSL's reasons for an answer that is no TLS."""
 REDIRECTS = 10
+SAFE = "/%:@!$&'()*+,;=~"
+"""What may stand in a path as it is, besides letters and digits (RFC 3986)."""
 
 
 class HookFailed(Exception):
@@ -64,12 +67,19 @@ def run_command(cri: CriClient, container_id: str, command: list[str], timeout_s
 
 
 def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> None:
-    """GET; 200 to 399 is success. Redirects to the same host are followed. Raises HookFailed, HookError."""
+    """A probe's GET; 200 to 399 is success. Raises HookFailed, HookError."""
+    status = http_status(action, container, pod_ip, timeout_s, agent)
+    if not 200 <= status < 400:
+        raise HookFailed(f"HTTP probe failed with statuscode: {status}")
+
+
+def http_status(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> int:
+    """GET; the status code that came. Redirects to the same host are followed. Raises HookFailed without one, HookError."""
     host, port = action.get("host") or pod_ip, port_of(action["port"], container)
     scheme = action.get("scheme", "HTTP").lower()
     path = action.get("path", "/") or "/"
     shown = f"[{host}]" if ":" in host else host
-    url = f"{scheme}://{shown}:{port}{path if path.startswith('/') else '/' + path}"
+    url = f"{scheme}://{shown}:{port}{quote(path if path.startswith('/') else '/' + path, safe=SAFE + '?#')}"
     headers = {"User-Agent": agent, "Accept": "*/*", "Connection": "close"}
     headers.update({header["name"]: header["value"] for header in action.get("httpHeaders", ())})
     target = url
@@ -79,8 +89,7 @@ def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: st
         if following is None or (following.hostname or host) != host:
             break
         target = location if following.scheme else f"{scheme}://{shown}:{port}{location}"
-    if not 200 <= status < 400:
-        raise HookFailed(f"HTTP probe failed with statuscode: {status}")
+    return status
 
 
 def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> tuple[int, str]:
@@ -104,7 +113,7 @@ def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> 
         connection.close()
         raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
     try:
-        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
+        target = quote(parts.path or "/", safe=SAFE) + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", target, headers=dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.getheader("Location") or ""
@@ -124,7 +133,7 @@ def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> 
 
 def tls_words(error: ssl.SSLError) -> str:
     """Go's words for a failed handshake."""
-    return "http: server gave HTTP response to HTTPS client" if error.reason in PLAIN_HTTP else f"tls: {error.reason or error}"
+    return NO_TLS if error.reason in PLAIN_HTTP else f"tls: {error.reason or error}"
 
 
 def local_address(connection: http.client.HTTPConnection) -> str:
@@ -151,17 +160,23 @@ def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None
     service = (action.get("service") or "").encode()
     address = f"{pod_ip}:{action['port']}"
     request = b"\x0a" + bytes([len(service)]) + service if service else b""
+    end = time.monotonic() + timeout_s
     with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         try:
-            answer = channel.unary_unary(HEALTH_CHECK, None, None)(request, timeout=timeout_s)
+            grpc.channel_ready_future(channel).result(timeout_s)
+        except grpc.FutureTimeoutError:
+            words = f'timeout: failed to connect service "{address}" within {go_duration(timeout_s)}'
+            raise HookFailed(f"{words}: context deadline exceeded") from None
+        try:
+            answer = channel.unary_unary(HEALTH_CHECK, None, None)(request, timeout=max(end - time.monotonic(), 0.001))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 words = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
                 raise HookFailed(f"error: {words}: {error.details()}") from None
-            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
-                words = f'timeout: failed to connect service "{address}" within {go_duration(timeout_s)}'
-                raise HookFailed(f"{words}: context deadline exceeded") from None
-            raise HookFailed(f"error: health rpc failed: {error.details()}") from None
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise HookFailed(f"timeout: health rpc did not complete within {go_duration(timeout_s)}") from None
+            told = f"rpc error: code = {go_code(error.code().name)} desc = {error.details()}"
+            raise HookFailed(f"error: health rpc probe failed: {told}") from None
     if answer != SERVING:
         raise HookFailed(f"service unhealthy (responded with \"{'NOT_SERVING' if answer == bytes([8, 2]) else 'UNKNOWN'}\")")
 
@@ -169,24 +184,42 @@ def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None
 def run_hook(
     cri: CriClient, pod: Mapping[str, Any], container: Mapping[str, Any], container_id: str, hook: Mapping[str, Any], pod_ip: str,
     timeout_s: int = 0,
-) -> None:
-    """A postStart or preStop hook. Raises HookFailed with the message for the container's status."""
+) -> str:
+    """A postStart or preStop hook; the words of a warning about the Pod, "" for none. Any answer to a hook's GET is good: only
+    one that does not come fails. Raises HookFailed with the message for the container's status."""
     words = f"for Container \"{container['name']}\" in Pod \"{pod_words(pod)}\" failed - error: "
     try:
         if "exec" in hook:
             run_command(cri, container_id, hook["exec"]["command"], timeout_s)
         elif "httpGet" in hook:
-            http_get(hook["httpGet"], container, pod_ip, timeout_s or 30, "kube-lifecycle/labkit")
+            return http_hook(hook["httpGet"], container, pod_ip, timeout_s or 30)
         elif "sleep" in hook:
             time.sleep(min(hook["sleep"]["seconds"], timeout_s) if timeout_s else hook["sleep"]["seconds"])
         elif "tcpSocket" in hook:
-            tcp_open(hook["tcpSocket"], container, pod_ip, timeout_s or 30)
+            raise HookError("invalid handler: tcpSocket")
     except (HookFailed, HookError) as error:
         if "exec" in hook:
             command = " ".join(hook["exec"]["command"])
             what = f"Exec lifecycle hook ([{command}]) {words}command '{command}'"
             raise HookFailed(f'{what} failed, message: "{error}"') from None
-        raise HookFailed(f"HTTP lifecycle hook {words}{error}") from None
+        if "httpGet" in hook:
+            raise HookFailed(f"HTTP lifecycle hook ({hook['httpGet'].get('path', '')}) {words}{error}") from None
+        raise HookFailed(f"Cannot run handler: {error}") from None
+    return ""
+
+
+def http_hook(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float) -> str:
+    """A hook's GET: HTTPS that meets plain HTTP is asked again without TLS, and that is said. Raises HookFailed, HookError."""
+    agent = "kube-lifecycle/labkit"
+    try:
+        http_status(action, container, pod_ip, timeout_s, agent)
+        return ""
+    except HookFailed as error:
+        if not str(error).endswith(NO_TLS):
+            raise
+    http_status({**action, "scheme": "HTTP"}, container, pod_ip, timeout_s, agent)
+    address = f"{action.get('host') or pod_ip}:{port_of(action['port'], container)}"
+    return f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
 
 
 def said(error: OSError) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit.cri import CriError, ManifestError
 from labkit.cri.manifest import read
-from labkit.kubelet.admission import Rejection, admit
+from labkit.kubelet.admission import Rejection, admit, apparmor_enabled
 from labkit.kubelet.api import Api, ApiError, Informer
 from labkit.kubelet.eviction import REASON, Eviction, evict
 from labkit.kubelet.housekeeping import Housekeeping
@@ -45,6 +45,7 @@ class Kubelet:
         self, name: str, api: Api, sync: PodSync, pleg: Pleg, housekeeping: Housekeeping, node: Mapping[str, Any]
     ) -> None:
         self.name, self.api, self.pods_sync, self.pleg, self.housekeeping, self.node = name, api, sync, pleg, housekeeping, node
+        self.apparmor = apparmor_enabled()
         self.workers: dict[str, Worker] = {}
         self.eviction = Eviction(sync.cri, sync.volumes, sync.configuration.logs)
         self._looks: queue.Queue[str] = queue.Queue()
@@ -103,7 +104,7 @@ class Kubelet:
     def on_list(self, pods: list[dict[str, Any]]) -> None:
         """Everything that is bound to this node. What is not in the list any more was deleted."""
         there = {pod["metadata"]["uid"] for pod in pods}
-        for uid in [uid for uid in self.workers if uid not in there]:
+        for uid in {*list(self.workers), *self.pods_sync.writer.uids} - there:
             self.removed(uid)
         for pod in sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])):
             self.known(pod)
@@ -119,7 +120,7 @@ class Kubelet:
         """A Pod as the API has it now: new, changed, or only told again."""
         uid = raw["metadata"]["uid"]
         worker = self.workers.get(uid)
-        self.pods_sync.writer.seen(uid, raw.get("status") or {})
+        self.pods_sync.writer.seen(raw)
         if worker is None:
             self.admitted(raw)
             return
@@ -158,9 +159,9 @@ class Kubelet:
         elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
             allocatable = self.node.get("allocatable", {})
-            rejection = admit(pod, others, self.node.get("labels", {}), allocatable)
+            rejection = admit(pod, others, self.node.get("labels", {}), allocatable, apparmor=self.apparmor)
             if rejection and rejection.reason == "NodeAffinity":  # the labels may have changed (predicate.go)
-                rejection = admit(pod, others, self.labels_now(), allocatable)
+                rejection = admit(pod, others, self.labels_now(), allocatable, apparmor=self.apparmor)
             if rejection:
                 self.reject(raw, rejection)
                 return
@@ -190,10 +191,13 @@ class Kubelet:
 
     def removed(self, uid: str) -> None:
         """The API has this Pod no more: what runs of it is stopped."""
-        worker = self.workers.get(uid)
-        if worker is not None:
-            worker.removed = True
-            self.wants(uid)
+        with self._lock:
+            worker = self.workers.get(uid)
+            if worker is not None:
+                worker.removed = True
+        if worker is None:
+            self.pods_sync.writer.forget(uid)
+        self.wants(uid)
 
     # One Pod at a time
 
@@ -230,6 +234,8 @@ class Kubelet:
                 return
         if again or wait is not None:
             self.wants(worker.uid if again else "")
+        if worker.heard > worker.runtime.at:
+            self.on_relist(worker.uid)
 
     def _hasten(self, worker: Worker, grace_s: int) -> None:
         try:
@@ -251,11 +257,15 @@ class Kubelet:
     # What the runtime tells
 
     def on_relist(self, uid: str) -> None:
-        """Something of a Pod changed between two lists. What its own sync has seen already is no news."""
-        worker = self.workers.get(uid)
-        if worker is None or worker.busy:
+        """Something of a Pod changed between two lists. What its own sync has seen already is no news; whether one that is under
+        way has, is known when it is done."""
+        worker, listed = self.workers.get(uid), self.pleg.listed
+        if worker is None:
             return
-        listed = self.pleg.listed
+        with self._lock:
+            if worker.busy:
+                worker.heard = listed.at
+                return
         now = self.pods_sync.runtime.states(listed.sandboxes.get(uid, ()), listed.containers.get(uid, ()))
         if worker.runtime.states != now:
             self.wants(uid)
@@ -308,8 +318,13 @@ class Kubelet:
 
 
 def read_pod(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with defaults; its status is left out, for the Worker holds it. Raises ManifestError."""
-    return read({key: value for key, value in raw.items() if key != "status"})
+    """The manifest with defaults; its status is left out, for the Worker holds it. Raises ManifestError.
+
+    A user namespace is refused where the sandbox would be made, in the kubelet's words, and not by the reader.
+    """
+    spec = {key: value for key, value in raw["spec"].items() if key != "hostUsers"}
+    pod = read({**{key: value for key, value in raw.items() if key != "status"}, "spec": spec})
+    return pod if raw["spec"].get("hostUsers") is not False else {**pod, "spec": {**pod["spec"], "hostUsers": False}}
 
 
 def called_not_ready(raw: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -332,4 +347,3 @@ def essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:
         metadata.get("deletionTimestamp"),
         metadata.get("deletionGracePeriodSeconds"),
     )
-

@@ -41,6 +41,20 @@ class Probe:
     run: int = 0
     on_hold: bool = False
     removed: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def period(self) -> float:
+        return float(self.spec.get("periodSeconds", 10))
+
+    def to_tick(self, now: float) -> float:
+        """Seconds until its ticker's next tick: it ticks at its period from when the Pod came, whatever its container does."""
+        return self.period - (now - self.since) % self.period
+
+    def soon(self, now: float) -> float:
+        """Seconds to wait for its container. The kubelet asks for readiness at once when a container runs (prober_manager.go,
+        UpdatePodStatus); liveness and startup have to wait for the ticker (worker.go, run)."""
+        return min(self.period, WAIT_FOR_CONTAINER_S) if self.kind == "readiness" else self.to_tick(now)
 
     def count(self, good: bool) -> bool | None:
         """The result once it has come often enough in a row, else None."""
@@ -125,42 +139,39 @@ class Prober:
     def _turn(self, probe: Probe) -> None:
         began = time.monotonic()
         try:
-            wait = self._probe(probe)
+            wait = self._probe(probe, began)
         except Exception:
             log.exception("a probe failed")
-            wait = probe.spec.get("periodSeconds", 10)
+            wait = probe.period
         if not probe.removed and wait is not None:
             self._at(max(wait - (time.monotonic() - began), 0.0), probe)
 
-    def _probe(self, probe: Probe) -> float | None:
-        """Run the probe if it is time; seconds until it may be again, None for never."""
-        period = float(probe.spec.get("periodSeconds", 10))
+    def _probe(self, probe: Probe, now: float) -> float | None:
+        """Run the probe if it is time; seconds from `now` until it may be again, None for never."""
         pod = self.look(probe.uid)
         if pod is None or probe.removed:
             return None
         container = pod.runtime.newest(probe.container["name"])
         if container is None or (container.state != RUNNING and container.id != probe.container_id):
-            return min(period, WAIT_FOR_CONTAINER_S)
+            return probe.soon(now)
         if container.id != probe.container_id:
             self._results[probe.kind].pop(probe.container_id, None)
             probe.container_id, probe.run, probe.last, probe.on_hold = container.id, 0, None, False
         if container.state != RUNNING or probe.on_hold:
-            return min(period, WAIT_FOR_CONTAINER_S)
+            return probe.soon(now)
         delay = probe.spec.get("initialDelaySeconds", 0) - (time.time() - container.started / 1e9)
         if delay > 0:
-            return delay
+            return delay if probe.kind == "readiness" else probe.to_tick(now)
         started = self._results["startup"].get(container.id) is True or "startupProbe" not in probe.container
         if started is (probe.kind == "startup"):  # a startup probe ends when the container has started; the others wait for that
-            return period if started else min(period, WAIT_FOR_CONTAINER_S)
+            return probe.soon(now)
         good = self._ask(probe, pod, container.id)
-        if good is None:
-            return period
-        result = probe.count(good)
+        result = None if good is None else probe.count(good)
         if result is not None and not probe.removed:
             self._set(probe, result)
             if result is False and probe.kind != "readiness":
                 probe.on_hold, probe.run = True, 0
-        return period
+        return probe.period if probe.kind == "readiness" else probe.to_tick(now)
 
     def _set(self, probe: Probe, result: bool) -> None:
         known = self._results[probe.kind]

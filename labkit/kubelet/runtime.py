@@ -6,9 +6,9 @@ kubelet's kuberuntime_container.go and labels.go.
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,13 @@ class Container:
 
 @dataclass(frozen=True)
 class PodRuntime:
-    """All of a Pod in the runtime: `sandboxes` and `containers` newest first, dead ones too."""
+    """All of a Pod in the runtime: `sandboxes` and `containers` newest first, dead ones too. It was asked at `at`
+    (time.monotonic()): what happened before is in it."""
 
     uid: str
     sandboxes: tuple[Sandbox, ...] = ()
     containers: tuple[Container, ...] = ()
+    at: float = field(default=0.0, compare=False)
 
     def newest(self, name: str) -> Container | None:
         return next((c for c in self.containers if c.name == name), None)
@@ -94,65 +96,53 @@ class PodRuntime:
 
 @dataclass
 class Runtime:
-    """Reads Pods from CRI. What cannot change any more (a container that ended, a sandbox's address) is asked once."""
+    """Reads Pods from CRI. What cannot change any more (a container that ended, a sandbox's address) is asked once. A Pod is read
+    by one thread at a time."""
 
     cri: CriClient
     name: str = "containerd"
-    _containers: dict[str, Container] = field(default_factory=dict)
-    _sandboxes: dict[str, tuple[tuple[str, ...], bool]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: dict[str, PodRuntime] = field(default_factory=dict)
 
     def pod(self, uid: str) -> PodRuntime:
-        """The Pod of that uid; an empty one where the runtime has nothing of it. Raises CriError."""
-        wanted = {"label_selector": {POD_UID: uid}}
+        """The Pod of that uid, with the status of each item that is new or has changed; an empty one where the runtime has
+        nothing of it. Raises CriError."""
+        wanted, at = {"label_selector": {POD_UID: uid}}, time.monotonic()
         sandboxes = self.cri.list_pod_sandbox(filter=wanted).items
         containers = self.cri.list_containers(filter=wanted).containers
-        return self.assemble(uid, sandboxes, containers)
-
-    def assemble(self, uid: str, sandboxes: Iterable[Any], containers: Iterable[Any]) -> PodRuntime:
-        """The Pod from the items of two lists, with the status of each item that is new or has changed."""
-        boxes = (self._sandbox(s) for s in sorted(sandboxes, key=lambda s: (-s.metadata.attempt, -s.created_at)))
+        before = self._known.get(uid, PodRuntime(uid))
+        boxes = (self._sandbox(s, before) for s in sorted(sandboxes, key=lambda s: (-s.metadata.attempt, -s.created_at)))
         newest_first = sorted(containers, key=lambda c: (-c.metadata.attempt, -c.created_at))
-        return PodRuntime(
-            uid, tuple(b for b in boxes if b is not None), tuple(c for c in map(self._container, newest_first) if c is not None)
-        )
+        found = (self._container(c, before) for c in newest_first)
+        pod = PodRuntime(uid, tuple(b for b in boxes if b is not None), tuple(c for c in found if c is not None), at)
+        self._known[uid] = pod
+        return pod
 
     def states(self, sandboxes: Iterable[Any], containers: Iterable[Any]) -> dict[str, object]:
         """Id → state of what two lists hold, as `PodRuntime.states` has it."""
         boxes = {box.id: box.state == pb.SANDBOX_READY for box in sandboxes}
         return {**boxes, **{item.id: STATES.get(item.state, UNKNOWN) for item in containers}}
 
-    def forget(self, pod: PodRuntime) -> None:
-        with self._lock:
-            for box in pod.sandboxes:
-                self._sandboxes.pop(box.id, None)
-            for container in pod.containers:
-                self._containers.pop(container.id, None)
+    def forget(self, uid: str) -> None:
+        self._known.pop(uid, None)
 
-    def _sandbox(self, item: Any) -> Sandbox | None:
+    def _sandbox(self, item: Any, before: PodRuntime) -> Sandbox | None:
         ready = item.state == pb.SANDBOX_READY
-        known = self._sandboxes.get(item.id)
-        if known is None:
-            status = self._ask(lambda: self.cri.pod_sandbox_status(pod_sandbox_id=item.id).status)
-            if status is None:
-                return None
-            ips = tuple(ip for ip in (status.network.ip, *(more.ip for more in status.network.additional_ips)) if ip)
-            known = (ips, status.linux.namespaces.options.network == pb.NODE)
-            with self._lock:
-                self._sandboxes[item.id] = known
-        return Sandbox(item.id, item.metadata.attempt, ready, known[0], item.created_at, known[1])
+        known = next((box for box in before.sandboxes if box.id == item.id), None)
+        if known is not None and (known.ips or known.host_network):  # one that is only being made has no address yet
+            return replace(known, ready=ready)
+        status = self._ask(lambda: self.cri.pod_sandbox_status(pod_sandbox_id=item.id).status)
+        if status is None:
+            return None
+        ips = tuple(ip for ip in (status.network.ip, *(more.ip for more in status.network.additional_ips)) if ip)
+        host_network = status.linux.namespaces.options.network == pb.NODE
+        return Sandbox(item.id, item.metadata.attempt, ready, ips, item.created_at, host_network)
 
-    def _container(self, item: Any) -> Container | None:
-        state = STATES.get(item.state, UNKNOWN)
-        known = self._containers.get(item.id)
-        if known is None or known.state != state:
-            status = self._ask(lambda: self.cri.container_status(container_id=item.id).status)
-            if status is None:
-                return None
-            known = container(status)
-            with self._lock:
-                self._containers[item.id] = known
-        return known
+    def _container(self, item: Any, before: PodRuntime) -> Container | None:
+        known = next((c for c in before.containers if c.id == item.id), None)
+        if known is not None and known.state == STATES.get(item.state, UNKNOWN):
+            return known
+        status = self._ask(lambda: self.cri.container_status(container_id=item.id).status)
+        return None if status is None else container(status)
 
     def _ask(self, question: Any) -> Any:
         """The answer, or None for what is gone meanwhile."""

@@ -1,7 +1,8 @@
 """The kubelet's own server: logs, exec, attach, port-forward, and what is used, for the API and nobody else.
 
-It listens on 127.0.0.1 only and wants the token that it wrote into its run directory (`kubelet.token`, mode 0600; `kubelet.port`
-has the port). Paths and parameters are the real kubelet's (pkg/kubelet/server), and those of the metrics API for `kubectl top`.
+It listens on 127.0.0.1 only and wants the token that is in its run directory (`kubelet.token`, mode 0600, which it writes unless
+who started it did; `kubelet.port` has the port). Paths and parameters are the real kubelet's (pkg/kubelet/server), and those of
+the metrics API for `kubectl top`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,11 @@ ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
 class Server(threading.Thread):
     """Serves in a thread of its own. `port` is known once it is made; `start()` begins to answer."""
 
-    def __init__(self, cri: CriClient, run: Path, node: str, get_pod: GetPod) -> None:
+    def __init__(self, cri: CriClient, run: Path, node: str, get_pod: GetPod, port: int = 0) -> None:
         super().__init__(name="server", daemon=True)
-        self.served = Served(cri, get_pod, Stats(cri, node), secrets.token_urlsafe(32))
-        self.sockets = netutil.bind_sockets(0, "127.0.0.1")
+        self.served = Served(cri, get_pod, Stats(cri, node), token_in(run / TOKEN_FILE))
+        self.sockets = netutil.bind_sockets(port, "127.0.0.1")
         self.port = int(self.sockets[0].getsockname()[1])
-        write_private(run / TOKEN_FILE, self.served.token)
         write_private(run / PORT_FILE, str(self.port))
 
     def run(self) -> None:
@@ -56,6 +56,13 @@ class Server(threading.Thread):
                                       default_handler_args=served)  # fmt: skip
         httpserver.HTTPServer(application).add_sockets(self.sockets)
         await asyncio.Event().wait()
+
+
+def token_in(path: Path) -> str:
+    """The token that is there, else a new one, which is there from now on."""
+    if not path.exists() or not path.read_text().strip():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text().strip()
 
 
 def write_private(path: Path, text: str) -> None:

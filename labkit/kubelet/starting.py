@@ -138,13 +138,15 @@ class Starting:
     ) -> None:
         try:
             with self.others_turn():
-                hooks.run_hook(self.cri, worker.pod, container, container_id, hook, ips[0] if ips else self.host_ip)
+                warning = hooks.run_hook(self.cri, worker.pod, container, container_id, hook, ips[0] if ips else self.host_ip)
+            if warning:
+                self.recorder.pod_event(worker.pod, "Warning", "LifecycleHTTPFallback", warning)
         except hooks.HookFailed as error:
             tell("Warning", "FailedPostStartHook", "PostStartHook failed")
             runtime = self.runtime.pod(worker.uid)
             running = next((c for c in runtime.running if c.id == container_id), None)
             if running:
-                self.stopping.stop_container(worker.pod, container, running, grace_s, "FailedPostStartHook", ips)
+                self.stopping.stop_container(worker, container, running, grace_s, "FailedPostStartHook")
             raise StartError("PostStartHookError", str(error), SOON_S) from None
 
     def logins(self, pod: Mapping[str, Any]) -> list[Login]:

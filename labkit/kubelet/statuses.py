@@ -197,8 +197,8 @@ def _phase(spec: Mapping[str, Any], init: list[Status], regular: list[Status], f
         elif "running" in status["state"] or not ended:
             pending += 1
         elif ended["exitCode"]:
-            failed += spec["restartPolicy"] == "Never"
-            pending += spec["restartPolicy"] != "Never"
+            again = restarts_after(spec, container, ended["exitCode"])
+            failed, pending = failed + (not again), pending + again
     if failed:
         return "Failed"
     states = [status["state"] for status in regular]

@@ -6,7 +6,6 @@ Knowledge: kubelet's kuberuntime_container.go (killContainer, killContainersWith
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,24 +27,22 @@ LEAST_S = 2
 class Stopping:
     def __init__(self, cri: CriClient, recorder: Recorder) -> None:
         self.cri, self.recorder = cri, recorder
-        self._told: set[str] = set()
-        self._lock = threading.Lock()
 
     def stop_containers(self, worker: Worker, grace_s: int) -> None:
         """Stop all containers at once, then the sidecars in reverse order. Raises CriError."""
-        spec, ips = worker.pod["spec"], worker.runtime.ips
+        spec = worker.pod["spec"]
         specs = {c["name"]: c for kind in ("initContainers", "containers") for c in spec.get(kind, ())}
         sidecars = [c["name"] for c in spec.get("initContainers", ()) if is_sidecar(c)]
         alive = [c for c in worker.runtime.containers if c.state in (RUNNING, UNKNOWN)]
         end = time.monotonic() + grace_s
         self._each(
             [c for c in alive if c.name not in sidecars],
-            lambda c: self.stop_container(worker.pod, specs.get(c.name, {"name": c.name}), c, grace_s, "", ips),
+            lambda c: self.stop_container(worker, specs.get(c.name, {"name": c.name}), c, grace_s),
         )
         for name in reversed(sidecars):
             for container in (c for c in alive if c.name == name):
                 left = max(int(end - time.monotonic()), 1)
-                self.stop_container(worker.pod, specs[name], container, left, "", ips)
+                self.stop_container(worker, specs[name], container, left)
 
     def stop_sandboxes(self, worker: Worker) -> None:
         """Stop every sandbox of a Pod: its network is given back. Raises CriError."""
@@ -54,25 +51,21 @@ class Stopping:
                 gone_is_fine(lambda id=box.id: self.cri.stop_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
 
     def stop_container(
-        self,
-        pod: Mapping[str, Any],
-        spec: Mapping[str, Any],
-        container: Container,
-        grace_s: int,
-        message: str,
-        ips: Sequence[str],
+        self, worker: Worker, spec: Mapping[str, Any], container: Container, grace_s: int, message: str = ""
     ) -> None:
         """Tell, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises CriError."""
+        pod, ips = worker.pod, worker.runtime.ips
         path = f"spec.{kind_of_container(pod, container.name)}{{{container.name}}}"
-        with self._lock:
-            first = container.id not in self._told
-            self._told.add(container.id)
+        first = container.id not in worker.told
+        worker.told.add(container.id)
         if first:
             self.recorder.pod_event(pod, "Normal", "Killing", message or f"Stopping container {container.name}", path)
         hook, began = (spec.get("lifecycle") or {}).get("preStop"), time.monotonic()
         if first and hook and container.state == RUNNING:
             try:
-                hooks.run_hook(self.cri, pod, spec, container.id, hook, ips[0] if ips else "127.0.0.1", grace_s)
+                warning = hooks.run_hook(self.cri, pod, spec, container.id, hook, ips[0] if ips else "127.0.0.1", grace_s)
+                if warning:
+                    self.recorder.pod_event(pod, "Warning", "LifecycleHTTPFallback", warning)
             except hooks.HookFailed as error:
                 log.info("preStop: %s", error)
                 self.recorder.pod_event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
@@ -86,8 +79,6 @@ class Stopping:
 
     def remove_container(self, container_id: str) -> None:
         gone_is_fine(lambda: self.cri.remove_container(container_id=container_id))
-        with self._lock:
-            self._told.discard(container_id)
 
     def remove_sandbox(self, sandbox_id: str) -> None:
         gone_is_fine(lambda: self.cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id))

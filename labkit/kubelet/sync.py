@@ -24,7 +24,7 @@ from labkit.kubelet.health import RuntimeState
 from labkit.kubelet.images import Images, StartError
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.probes import Prober
-from labkit.kubelet.runtime import Runtime
+from labkit.kubelet.runtime import EXITED, Runtime
 from labkit.kubelet.starting import RESERVED, RETRY_S, SOON_S, Later, Starting, backoff_key
 from labkit.kubelet.statuses import Facts, pod_status
 from labkit.kubelet.stopping import Stopping
@@ -88,6 +88,7 @@ class PodSync:
         Raises CriError while the runtime does not answer.
         """
         worker.runtime = self.runtime.pod(worker.uid)
+        self.end_left(worker)
         if worker.ended and not worker.deleted:
             return None
         if worker.deleted or worker.ending:
@@ -128,7 +129,7 @@ class PodSync:
                 return False
         for kill in actions.kill:
             seconds = self.grace(worker, (kill.spec.get(f"{kill.why}Probe") or {}).get("terminationGracePeriodSeconds"))
-            self.stopping.stop_container(worker.pod, kill.spec, kill.container, seconds, kill.message, worker.runtime.ips)
+            self.stopping.stop_container(worker, kill.spec, kill.container, seconds, kill.message)
         if actions.kill:
             worker.runtime = self.runtime.pod(worker.uid)
         if not (actions.init or actions.start or actions.sandbox):
@@ -160,6 +161,18 @@ class PodSync:
             if container in actions.init and not is_sidecar(container):
                 break
         return False
+
+    def end_left(self, worker: Worker) -> None:
+        """Once for each container that has ended: nothing of it must run on beside the next one."""
+        there = {container.id for container in worker.runtime.containers}
+        worker.told &= there
+        worker.seen_ended &= there
+        for container in worker.runtime.containers:
+            if container.state == EXITED and container.id not in worker.seen_ended:
+                worker.seen_ended.add(container.id)
+                if left := self.cgroups.end_left(worker.pod, container.id):
+                    words = "%d processes of %s's %s ran on though the runtime says that it has ended: killed"
+                    log.warning(words, left, worker.name, container.name)
 
     # What a Pod needs before its containers
 
@@ -269,7 +282,7 @@ class PodSync:
         if deleted:
             self.crashes.forget(f"{worker.uid}_")
             self.images.forget(worker.uid)
-            self.runtime.forget(worker.runtime)
+            self.runtime.forget(worker.uid)
             if not worker.removed:
                 self.writer.delete(worker.pod)
             worker.gone = True

@@ -17,7 +17,9 @@ from labkit.kubelet.words import rfc3339
 @dataclass
 class Worker:
     """One Pod: `pod` is its manifest with defaults and the API's status. `ending` says that it is to be stopped, `killed` why the
-    kubelet itself ends it (reason, message), `ended` that nothing of it runs any more, `gone` that nothing of it is left."""
+    kubelet itself ends it (reason, message), `ended` that nothing of it runs any more, `gone` that nothing of it is left.
+    `heard`: when a list of the runtime (time.monotonic()) showed a change of it that came while it was busy. `told`: the
+    containers of whose stopping an event told; `seen_ended`: those that were seen to have ended."""
 
     uid: str
     pod: dict[str, Any]
@@ -27,6 +29,7 @@ class Worker:
     busy: bool = False
     again: bool = False
     due: float = 0.0
+    heard: float = 0.0
     ending: bool = False
     ended: bool = False
     gone: bool = False
@@ -35,6 +38,8 @@ class Worker:
     grace: int | None = None
     killed: tuple[str, str] | None = None
     reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    seen_ended: set[str] = field(default_factory=set)
     logins: Sequence[Login] = ()
     cgroup: bool = False
     mounted: bool = False

@@ -30,15 +30,19 @@ class StatusWriter:
 
     def __init__(self, api: Api, gone: Callable[[str], None]) -> None:
         self.api, self.gone = api, gone
-        self._known: dict[str, Mapping[str, Any]] = {}
+        self._known: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self._wanted: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self._delete: set[str] = set()
         self._wake = threading.Condition()
         threading.Thread(target=self._run, name="status", daemon=True).start()
 
-    def seen(self, uid: str, status: Mapping[str, Any]) -> None:
-        """What the API has now, as a watch told."""
-        self._known[uid] = status
+    def seen(self, pod: Mapping[str, Any]) -> None:
+        """What the API has now, as a watch or an answer told. A watch may be behind the answers: what is older is no news, and
+        differences to it would leave out what has been taken back since."""
+        uid, version = pod["metadata"]["uid"], int(pod["metadata"]["resourceVersion"])
+        with self._wake:
+            if version >= self._known.get(uid, (0,))[0]:
+                self._known[uid] = version, pod.get("status") or {}
 
     def set(self, pod: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         """Have the API know this status."""
@@ -53,6 +57,12 @@ class StatusWriter:
             self._delete.add(uid)
             self._wanted.setdefault(uid, (pod, {}))
             self._wake.notify()
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """The Pods of which something is remembered."""
+        with self._wake:
+            return frozenset((*self._known, *self._wanted, *self._delete))
 
     def forget(self, uid: str) -> None:
         with self._wake:
@@ -87,22 +97,21 @@ class StatusWriter:
             log.warning("the API refused the status of %s: %s", pod["metadata"]["name"], error)
             self._known.pop(uid, None)
             if error.code < 500 and error.code != 429:
-                return
+                if uid not in self._delete:
+                    return
+                status = {}  # it can still be deleted
         with self._wake:
             self._wanted.setdefault(uid, (pod, status))
         time.sleep(RETRY_S)
 
     def _write(self, uid: str, pod: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        known = self._known.get(uid)
-        if known is None:
-            known = pod.get("status") or {}
+        _, known = self._known.get(uid, (0, pod.get("status") or {}))
         changes = difference(known, status) if status else {}
         if not changes:
             return
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-        answer = self.api.patch(path, {"metadata": {"uid": uid}, "status": changes})
-        self._known[uid] = answer.get("status", {})
+        self.seen(self.api.patch(path, {"metadata": {"uid": uid}, "status": changes}))
 
     def _remove(self, pod: Mapping[str, Any]) -> None:
         metadata = pod["metadata"]

@@ -23,7 +23,7 @@ from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
-from labkit.node import byhand, cgroups, kubectl, othercalls, podfiles, pods, shims
+from labkit.node import byhand, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
 from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
@@ -171,9 +171,14 @@ class Node:
         return snapshot, pods
 
     def remove_leftovers(self) -> list[str]:
-        """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod."""
+        """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod.
+
+        Repairs the network first, where a lesson was left with a broken one: without it no Pod can be removed.
+        """
         if not self.lesson:
             return []
+        with contextlib.suppress(NodeError):
+            self.cni.repair()
         left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson, MANAGED_BY: "labkit"}}).items)
         for sandbox in left:
             pods.remove_sandbox(self.cri, sandbox.id)
@@ -340,6 +345,10 @@ class Node:
     def dial(self, address: str, port: int) -> socket.socket:
         """A connection to a port of a Pod, or of the node. Raises OSError."""
         return socket.create_connection((address, port), timeout=5.0)
+
+    def dial_unix(self, path: str) -> socket.socket:
+        """A connection to a Unix socket of the node. Raises OSError."""
+        return ttrpc.connect(path)
 
     def environment(self) -> dict[str, str]:
         """What other programs need in their environment to find the node's Kubernetes API; empty where the user's own do."""

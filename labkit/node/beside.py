@@ -93,14 +93,14 @@ def wait_ready(second: Home, release: Release, process: subprocess.Popen[bytes])
     deadline = time.monotonic() + READY_WITHIN_S
     while True:
         try:
-            private.answer(second)
+            private.answer(second.socket)
             break
         except Exception as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 words = last_words(output(second))
                 raise NodeError(f"The containerd {release.version} beside the node's did not start: {words}") from error
             time.sleep(0.02)
-    runtime = private.runtime_version(second)
+    runtime = private.runtime_version(second.socket)
     status.write(second, state="ready", runtime=runtime, processes={"containerd": process.pid})
 
 

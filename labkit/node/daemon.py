@@ -45,6 +45,8 @@ class Daemon:
     KeyboardInterrupt says which. All raise NodeError.
     """
 
+    soon_s = SOON_S
+
     def __init__(self, home: Home, node: Node | None = None) -> None:
         self.home, self.node = home, node
 
@@ -54,7 +56,7 @@ class Daemon:
     @property
     def version(self) -> str:
         """The version that the node runs, or would run if it were started: "1.7.24"."""
-        return private.chosen(self.home).version
+        return self._chosen().version
 
     @property
     def state(self) -> str:
@@ -70,7 +72,7 @@ class Daemon:
 
     def versions(self) -> tuple[str, ...]:
         """The versions that are here, the oldest first; `fetch` brings others."""
-        return tuple(release.version for release in releases.here(self.home.cache))
+        return tuple(release.version for release in self._here())
 
     def fetch(self, version: str) -> str:
         """Bring another version beside the others ("1.7", "1.7.24", "2"): its full number. Nothing is fetched that is here."""
@@ -81,10 +83,9 @@ class Daemon:
 
         A release file of containerd's own has none, and then that of another version which is here is given. Raises NodeError.
         """
-        for release in (private.chosen(self.home), *reversed(releases.here(self.home.cache))):
-            for directory in UNIT_DIRECTORIES:
-                with contextlib.suppress(OSError):
-                    return (release.containerd.parents[2] / directory / "containerd.service").read_text()
+        for release in (self._chosen(), *reversed(self._here())):
+            if text := self._unit_of(release):
+                return text
         raise NodeError("No containerd that is here came with a systemd unit.", "A distribution's package has one.")
 
     def kill(self) -> Change:
@@ -149,6 +150,18 @@ class Daemon:
             finally:
                 other.close()
 
+    def _chosen(self) -> releases.Release:
+        return private.chosen(self.home, self._here())
+
+    def _here(self) -> tuple[releases.Release, ...]:
+        return releases.here(self.home.cache)
+
+    def _unit_of(self, release: releases.Release) -> str:
+        for directory in UNIT_DIRECTORIES:
+            with contextlib.suppress(OSError):
+                return (release.containerd.parents[2] / directory / "containerd.service").read_text()
+        return ""
+
     def _release(self, version: str) -> releases.Release:
         with progress.shown() as show:
             return releases.ensure(self.home.cache, version, show)
@@ -176,7 +189,7 @@ class Daemon:
 
     def _do(self, action: str, **words: Any) -> Change:
         before = self.version
-        with progress.shown(after_s=SOON_S) as show:
+        with progress.shown(after_s=self.soon_s) as show:
             try:
                 done = control.ask(self.home, show, **{"do": action, **words})
             except KeyboardInterrupt as interrupt:

@@ -23,6 +23,10 @@ SOCKET_PATH_MAX = 107
 """Bytes in sun_path less the closing zero (man 7 unix)."""
 
 
+VM = "vm"
+"""Below both of a home's directories: what a virtual machine has there, which is a home of its own (`labkit.node.vm_home`)."""
+
+
 @dataclass(frozen=True)
 class Home:
     """The directories of one lab: `run` is gone after a reboot, `data` stays, `cache` can be fetched or made again."""

@@ -16,14 +16,14 @@ import ssl
 import sys
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.services import Service
-from labkit.node.strays import KUBELET, own_processes
+from labkit.node.strays import KUBEAPI, KUBELET, own_processes
 
 NODE_NAME = "sim-worker"
 TIME_SCALE = "LABKIT_TIME_SCALE"
@@ -34,11 +34,16 @@ ASK_WITHIN_S = 5.0
 
 def services(home: Home) -> list[Service]:
     """kubeapi and kubelet, not started yet."""
-    api = (sys.executable, "-m", "labkit.kubeapi", "--data", str(home.data / "kubeapi"), "--run", str(home.run))
     return [
-        Service("kubeapi", lambda: api, home.data / "kubeapi.log", lambda: ask(home.kubeconfig, "/readyz")),
+        api_service(home),
         Service("kubelet", lambda: kubelet_argv(home), home.data / "kubelet.log", lambda: kubelet_answers(home)),
     ]
+
+
+def api_service(home: Home, *more: str) -> Service:
+    """kubeapi, not started yet; `more` goes on its command line."""
+    argv = (sys.executable, "-m", KUBEAPI, "--data", str(home.data / "kubeapi"), "--run", str(home.run), *more)
+    return Service("kubeapi", lambda: argv, home.data / "kubeapi.log", lambda: ask(home.kubeconfig, "/readyz"))
 
 
 def kubelet_argv(home: Home) -> tuple[str, ...]:
@@ -64,14 +69,19 @@ def time_scale() -> float:
     return scale
 
 
-def wait_node_ready(home: Home) -> None:
-    """Wait until the API has the node and calls it Ready. Raises NodeError."""
+def wait_node_ready(home: Home, since: str = "", heed: Callable[[], None] = lambda: None) -> None:
+    """Wait until the API has the node and calls it Ready. Raises NodeError.
+
+    since: only what the kubelet said from then on counts (RFC 3339). heed: is called again and again, and may raise what ends the
+    waiting.
+    """
     deadline = time.monotonic() + READY_WITHIN_S
     said = "the API does not answer"
     while time.monotonic() < deadline:
+        heed()
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
-            if ready.get("status") == "True":
+            if ready.get("status") == "True" and ready.get("lastHeartbeatTime", "") >= since:
                 return
             said = ready.get("message") or said
         time.sleep(0.02)

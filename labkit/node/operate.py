@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,15 +20,11 @@ from labkit.node.sweep import Tidier
 log = logging.getLogger("labkit")
 
 
-class Operator:
-    """Does what requests ask, one at a time. `wait_ready` waits until a service answers (raises NodeError)."""
+class Operator(ABC):
+    """Does what requests ask, one at a time; what is the same for each containerd that labkit owns."""
 
-    def __init__(self, home: Home, services: Sequence[Service], wait_ready: Callable[[Service], None]) -> None:
-        self.home, self.wait_ready, self.services = home, wait_ready, services
-        self.containerd = next(s for s in services if s.name == "containerd")
-        self.argv = self.containerd.prepare()
-        self.containerd.prepare = self.prepare
-        self.tidier = Tidier(home)
+    def __init__(self, home: Home) -> None:
+        self.home = home
 
     def answer(self, request: Request) -> None:
         """Do what a request asks and answer it; whatever goes wrong is an answer too."""
@@ -58,6 +55,118 @@ class Operator:
             request.refused("The node is being stopped.", "Bring it up with `labkit up`.")
             raise
 
+    def kill(self, say: Callable[[str], None]) -> dict[str, Any]:
+        self.need_running()
+        self.end(by_kill=True)
+        return self.report("stopped")
+
+    def stop(self, say: Callable[[str], None]) -> dict[str, Any]:
+        self.need_running()
+        self.end()
+        return self.report("stopped")
+
+    def start(self, say: Callable[[str], None]) -> dict[str, Any]:
+        if not self.runs():
+            status.write(self.home, state="restarting", restarting="containerd")
+            self.begin()
+        return self.report("ready")
+
+    def restart(self, say: Callable[[str], None]) -> dict[str, Any]:
+        status.write(self.home, state="restarting", restarting="containerd")
+        self.end()
+        self.begin()
+        return self.report("ready")
+
+    def replace(self, say: Callable[[str], None], version: str) -> dict[str, Any]:
+        """Another version on the same root and state directories. When it does not start, the old one is started again."""
+        release = releases.pick(self.here(), version)
+        if release is None:
+            raise NodeError(f"containerd {version} is not here.", f"Bring it with `labkit fetch containerd {version}`.")
+        old = self.chosen()
+        self.bring(release, say)
+        private.choose(self.home, release)
+        status.write(self.home, state="restarting", restarting="containerd")
+        say(f"stopping containerd {old.version}")
+        away = time.monotonic()
+        self.end()
+        say(f"starting containerd {release.version}")
+        try:
+            self.become(release)
+        except NodeError as error:
+            say(f"containerd {release.version} does not start; going back to {old.version}")
+            self.end()
+            private.choose(self.home, old)
+            self.become(old)
+            self.report("ready")
+            raise NodeError(
+                f"containerd {release.version} did not start, so the node runs {old.version} again: {error.happened}", error.todo
+            ) from error
+        return {**self.report("ready"), "before": old.version, "away_s": round(time.monotonic() - away, 3)}
+
+    def need_running(self) -> None:
+        if self.held():
+            raise NodeError("containerd does not run.", "Start it with node.daemon.start() or `labkit containerd start`.")
+
+    def report(self, state: str) -> dict[str, Any]:
+        runtime = self.runtime() if state == "ready" else None
+        pids = self.processes()
+        status.write(self.home, state=state, restarting=None, processes=pids, **({"runtime": runtime} if runtime else {}))
+        return {"state": state, "pid": self.pid(), "version": self.chosen().version}
+
+    def chosen(self) -> Release:
+        return private.chosen(self.home, self.here())
+
+    @abstractmethod
+    def here(self) -> Sequence[Release]:
+        """The releases that this node can run."""
+
+    @abstractmethod
+    def held(self) -> bool:
+        """Whether containerd is kept from running, until `begin`."""
+
+    @abstractmethod
+    def runs(self) -> bool: ...
+
+    @abstractmethod
+    def pid(self) -> int | None:
+        """containerd's, on the node."""
+
+    @abstractmethod
+    def processes(self) -> dict[str, int]:
+        """Name → pid of what the owner runs, for `node.json`."""
+
+    @abstractmethod
+    def runtime(self) -> dict[str, str]:
+        """containerd's name and version, as it says itself."""
+
+    @abstractmethod
+    def end(self, *, by_kill: bool = False) -> None:
+        """End containerd by SIGKILL or SIGTERM, and keep it from running. Nothing happens where it does not run."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Let containerd run, and wait until it answers. Raises NodeError."""
+
+    @abstractmethod
+    def become(self, release: Release) -> None:
+        """Begin with another release."""
+
+    @abstractmethod
+    def bring(self, release: Release, say: Callable[[str], None]) -> None:
+        """Put a release where it can be run, while the old one still does. Raises NodeError."""
+
+
+class PrivateOperator(Operator):
+    """For a private node. `wait_ready` waits until a service answers (raises NodeError)."""
+
+    def __init__(self, home: Home, services: Sequence[Service], wait_ready: Callable[[Service], None]) -> None:
+        super().__init__(home)
+        self.wait_ready, self.services = wait_ready, services
+        self.containerd = next(s for s in services if s.name == "containerd")
+        self.argv = self.containerd.prepare()
+        self.containerd.prepare = self.prepare
+        self.tidier = Tidier(home)
+
     def prepare(self) -> Sequence[str]:
         self.tidier.note()
         return self.argv
@@ -67,53 +176,33 @@ class Operator:
         if self.containerd.process:
             self.tidier.look()
 
-    def kill(self, say: Callable[[str], None]) -> dict[str, Any]:
-        self.running()
-        self.containerd.kill()
-        return self.report("stopped")
+    def here(self) -> Sequence[Release]:
+        return releases.here(self.home.cache)
 
-    def stop(self, say: Callable[[str], None]) -> dict[str, Any]:
-        self.running()
-        self.containerd.stop()
-        self.containerd.held = True
-        return self.report("stopped")
+    def held(self) -> bool:
+        return self.containerd.held
 
-    def start(self, say: Callable[[str], None]) -> dict[str, Any]:
-        if self.containerd.process is None:
-            status.write(self.home, state="restarting", restarting="containerd")
-            self.begin()
-        return self.report("ready")
+    def runs(self) -> bool:
+        return self.containerd.process is not None
 
-    def restart(self, say: Callable[[str], None]) -> dict[str, Any]:
-        status.write(self.home, state="restarting", restarting="containerd")
-        self.containerd.stop()
-        self.begin()
-        return self.report("ready")
+    def pid(self) -> int | None:
+        return self.containerd.process.pid if self.containerd.process else None
 
-    def replace(self, say: Callable[[str], None], version: str) -> dict[str, Any]:
-        """Another version on the same root and state directories. When it does not start, the old one is started again."""
-        release = releases.find(self.home.cache, version)
-        if release is None:
-            raise NodeError(f"containerd {version} is not here.", f"Bring it with `labkit fetch containerd {version}`.")
-        old = private.chosen(self.home)
-        private.choose(self.home, release)
-        status.write(self.home, state="restarting", restarting="containerd")
-        say(f"stopping containerd {old.version}")
-        away = time.monotonic()
-        self.containerd.stop()
-        say(f"starting containerd {release.version}")
-        try:
-            self.become(release)
-        except NodeError as error:
-            say(f"containerd {release.version} does not start; going back to {old.version}")
+    def processes(self) -> dict[str, int]:
+        return {s.name: s.process.pid for s in self.services if s.process}
+
+    def runtime(self) -> dict[str, str]:
+        return private.runtime_version(self.home.socket)
+
+    def end(self, *, by_kill: bool = False) -> None:
+        if by_kill:
+            self.containerd.kill()
+        else:
             self.containerd.stop()
-            private.choose(self.home, old)
-            self.become(old)
-            self.report("ready")
-            raise NodeError(
-                f"containerd {release.version} did not start, so the node runs {old.version} again: {error.happened}", error.todo
-            ) from error
-        return {**self.report("ready"), "before": old.version, "away_s": round(time.monotonic() - away, 3)}
+            self.containerd.held = True
+
+    def bring(self, release: Release, say: Callable[[str], None]) -> None:
+        """It is run from where it lies."""
 
     def become(self, release: Release) -> None:
         self.argv, self.containerd.env = private.command(self.home, release.programs(find_programs(self.home.cache)))
@@ -123,13 +212,3 @@ class Operator:
         self.containerd.start()
         self.wait_ready(self.containerd)
         self.tidy()
-
-    def running(self) -> None:
-        if self.containerd.held:
-            raise NodeError("containerd does not run.", "Start it with node.daemon.start() or `labkit containerd start`.")
-
-    def report(self, state: str) -> dict[str, Any]:
-        processes = {s.name: s.process.pid for s in self.services if s.process}
-        runtime = private.runtime_version(self.home) if state == "ready" else None
-        status.write(self.home, state=state, restarting=None, processes=processes, **({"runtime": runtime} if runtime else {}))
-        return {"state": state, "pid": processes.get("containerd"), "version": private.chosen(self.home).version}

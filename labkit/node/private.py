@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.cri import CriClient
@@ -121,7 +122,7 @@ def services(home: Home) -> list[Service]:
     home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
     made = [registry_service(home, programs, name) for name in REGISTRIES]
     argv, env = command(home, chosen(home).programs(programs))
-    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home), env))
+    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home.socket), env))
     return made
 
 
@@ -130,19 +131,23 @@ def command(home: Home, programs: Programs) -> tuple[tuple[str, ...], dict[str, 
     return (str(programs.containerd), "--config", str(home.data / "containerd.toml")), environment(home, programs)
 
 
-def chosen(home: Home) -> releases.Release:
-    """The containerd that this node is to run: the one it was upgraded to, as long as that is here; else the first one."""
+def chosen(home: Home, here: Sequence[releases.Release] | None = None) -> releases.Release:
+    """The containerd that this node is to run: the one it was upgraded to, as long as that is `here`; else the first one."""
+    found = releases.here(home.cache) if here is None else here
     note = home.data / CHOICE
     wanted = note.read_text() if note.exists() else "default"
-    release = releases.find(home.cache, wanted) or releases.find(home.cache, "default")
+    release = releases.pick(found, wanted) or releases.pick(found, "default")
     if release is None:
         raise NodeError("There is no containerd here.", "Run `labkit up`, which brings one.")
     return release
 
 
-def choose(home: Home, release: releases.Release) -> None:
-    """Remember that this node is to run this containerd, when it is brought up again too."""
-    (home.data / CHOICE).write_text(release.version)
+def choose(home: Home, release: releases.Release | None) -> None:
+    """Remember that this node is to run this containerd, when it is brought up again too; None: its first one."""
+    if release is None:
+        (home.data / CHOICE).unlink(missing_ok=True)
+    else:
+        (home.data / CHOICE).write_text(release.version)
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:
@@ -163,17 +168,18 @@ def environment(home: Home, programs: Programs) -> dict[str, str]:
     return env
 
 
-def answer(home: Home) -> None:
-    with CriClient(f"unix://{home.socket}", timeout=2.0) as cri:
+def answer(socket: Path, timeout: float = 2.0) -> None:
+    """Ask a containerd whether it is ready. Raises CriError, NodeError."""
+    with CriClient(f"unix://{socket}", timeout=timeout) as cri:
         cri.version()
         conditions = {c.type: c for c in cri.status().status.conditions}
     if not conditions["RuntimeReady"].status:
         raise NodeError(f"containerd is not ready: {conditions['RuntimeReady'].message}")
 
 
-def runtime_version(home: Home) -> dict[str, str]:
+def runtime_version(socket: Path, timeout: float = 5.0) -> dict[str, str]:
     """{"name": "containerd", "version": "1.6.20"}, as the runtime itself says."""
-    with CriClient(f"unix://{home.socket}", timeout=5.0) as cri:
+    with CriClient(f"unix://{socket}", timeout=timeout) as cri:
         said = cri.version()
     return {"name": said.runtime_name, "version": said.runtime_version}
 

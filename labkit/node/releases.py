@@ -68,8 +68,13 @@ def here(cache: Path) -> tuple[Release, ...]:
 
 def find(cache: Path, wanted: str) -> Release | None:
     """The newest one here that `wanted` means ("1.7", "1.7.24", "2", "2.x", "default"); None where none is."""
-    found = [r for r in here(cache) if (r.default if wanted == "default" else means(wanted, r.version))]
-    return found[-1] if found else None
+    return pick(here(cache), wanted)
+
+
+def pick(found: Sequence[Release], wanted: str) -> Release | None:
+    """The newest of `found`, which are sorted, that `wanted` means; None where none is."""
+    meant = [r for r in found if (r.default if wanted == "default" else means(wanted, r.version))]
+    return meant[-1] if meant else None
 
 
 def offers(cache: Path, progress: Progress = quiet) -> tuple[Offer, ...]:

@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labkit.node.errors import NodeError
+
 log = logging.getLogger("labkit")
 
+READY_WITHIN_S = 60.0
 STABLE_S = 30.0
 """A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
 LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
@@ -78,6 +81,31 @@ class Service:
         self.process = None
         return True
 
+    def due(self) -> bool:
+        """Whether it is to be started again now: it has ended, nobody holds it, and its time has come."""
+        return not self.held and (self.died() or self.process is None) and time.monotonic() >= self.not_before
+
+    def wait_ready(self, heed: Callable[[], None] = lambda: None) -> None:
+        """Wait until it answers. Raises NodeError with its last words when it dies meanwhile, or takes too long. `heed` is called
+        again and again, and may raise what ends the waiting."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            heed()
+            try:
+                self.ready()
+                self.answered = True
+                return
+            except Exception as error:
+                if self.process is None or self.process.poll() is not None:
+                    raise NodeError(
+                        f"{self.name} ended while it started: {last_words(self.output)}", f"Its whole output is in {self.output}."
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise NodeError(
+                        f"{self.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).", f"Its output is in {self.output}."
+                    ) from error
+                time.sleep(0.02)
+
     def kill(self) -> None:
         """End the program by SIGKILL, and hold it: it is not started again until somebody does."""
         self.held = True
@@ -103,6 +131,11 @@ class Service:
 
 def last_words(output: Path) -> str:
     """The last thing of weight that a program said in its output file."""
-    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    return weighty(output.read_text(errors="replace"))
+
+
+def weighty(text: str) -> str:
+    """The last line of weight in what a program said."""
+    lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
     return (errors or lines or ["it said nothing"])[-1][:400]

@@ -9,7 +9,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def shims(node: Node) -> tuple[ShimHold, ...]:
     said = node.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
     files = dict(open_files(said))
     bundles = list(read_bundles(said))
-    held = [hold(found[pid], snapshot, oom, links, bundles) for pid, (oom, links) in files.items()]
+    held = [hold(found[pid], snapshot, oom, links, bundles, node.dial_unix) for pid, (oom, links) in files.items()]
     return tuple(sorted(held, key=lambda s: (s.namespace, s.pod, s.start_ns)))
 
 
@@ -109,24 +110,28 @@ class Bundle:
         return self.annotations.get("io.kubernetes.cri.sandbox-id", self.id)
 
 
-def hold(shim: Process, snapshot: Snapshot, oom: int, links: list[str], bundles: list[Bundle]) -> ShimHold:
+def hold(
+    shim: Process, snapshot: Snapshot, oom: int, links: list[str], bundles: list[Bundle], dial: Callable[[str], socket.socket]
+) -> ShimHold:
     sandbox = dict(zip(shim.cmdline, shim.cmdline[1:], strict=False)).get("-id", "")
     own = [b for b in bundles if b.sandbox == sandbox]
     first = next((b for b in own if b.id == sandbox), Bundle(sandbox, 0, "", {}))
-    socket = first.address or default_socket(shim, sandbox)
-    containers = [container(b, snapshot, links, socket) for b in sorted(own, key=lambda b: (b.id != sandbox, b.pid))]
+    address = first.address or default_socket(shim, sandbox)
+    containers = [container(b, snapshot, links, address, dial) for b in sorted(own, key=lambda b: (b.id != sandbox, b.pid))]
     name, namespace = (first.annotations.get(f"io.kubernetes.cri.sandbox-{what}", "") for what in ("name", "namespace"))
     return ShimHold(
-        name, namespace, sandbox, shim.pid, shim.ppid, shim.start_ns, shim.exe, socket, oom, tuple(containers)
+        name, namespace, sandbox, shim.pid, shim.ppid, shim.start_ns, shim.exe, address, oom, tuple(containers)
     )  # fmt: skip
 
 
-def container(bundle: Bundle, snapshot: Snapshot, links: list[str], socket: str) -> HeldContainer:
+def container(
+    bundle: Bundle, snapshot: Snapshot, links: list[str], address: str, dial: Callable[[str], socket.socket]
+) -> HeldContainer:
     alive = bundle.pid in snapshot.processes and snapshot.processes[bundle.pid].state not in "ZX"
     code = None
     if not alive:
         with contextlib.suppress(OSError):
-            state = task_state(socket, bundle.id)
+            state = task_state(address, bundle.id, dial)
             code = state.exit_code if state else None
     fifos = sorted({link for link in links if os.path.basename(link).startswith(bundle.id)})
     name = bundle.annotations.get("io.kubernetes.cri.container-name", "")

@@ -12,7 +12,7 @@ from functools import cache
 
 from labkit.kernel import LocalKernel, Process
 from labkit.node import relay_process
-from labkit.node.home import Home
+from labkit.node.home import VM, Home
 from labkit.node.status import start_time
 
 DAEMONS = ("containerd", "docker-registry")
@@ -78,8 +78,13 @@ def module_of(process: Process) -> str:
 
 
 def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
+    """Whether one of its arguments lies in the home's directories, and not in those of the virtual machine's home below them."""
     roots = (str(home.run), str(home.data))
-    return any(arg == root or arg.startswith(root + "/") for arg in cmdline for root in roots)
+    return any(
+        arg == root or (arg.startswith(f"{root}/") and not arg.startswith(f"{root}/{VM}/") and arg != f"{root}/{VM}")
+        for arg in cmdline
+        for root in roots
+    )
 
 
 def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProcess]:

@@ -14,19 +14,17 @@ import logging
 import os
 import signal
 import sys
-import time
 
 from labkit.node import kubernetes, links, private, status
 from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
-from labkit.node.operate import Operator
-from labkit.node.services import Service, last_words
+from labkit.node.operate import PrivateOperator
+from labkit.node.services import Service
 
 log = logging.getLogger("labkit")
 
 LOOK_EVERY_S = 0.1
-READY_WITHIN_S = 60.0
 
 
 class Stop(Exception):
@@ -80,7 +78,7 @@ def main() -> int:
         private.end_strays(home)
         control = Control(home)
         services = [*private.services(home), *kubernetes.services(home)]
-        operator = Operator(home, services, lambda service: wait_ready(service, asked))
+        operator = PrivateOperator(home, services, lambda service: service.wait_ready(asked.heed))
         bring_up(home, services, asked)
         log.info("node is ready")
         watch(home, services, asked, control, operator)
@@ -119,50 +117,23 @@ def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
         asked.heed()
         service.start()
     for service in services:
-        wait_ready(service, asked)
+        service.wait_ready(asked.heed)
     private.publish_images(home)
     kubernetes.wait_node_ready(home)
-    version = private.runtime_version(home)
+    version = private.runtime_version(home.socket)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
 
-def wait_ready(service: Service, asked: Asked) -> None:
-    """Wait until a service answers; a service that dies meanwhile is an error with its last words."""
-    deadline = time.monotonic() + READY_WITHIN_S
-    while True:
-        asked.heed()
-        try:
-            service.ready()
-            service.answered = True
-            return
-        except Exception as error:
-            if service.process is None or service.process.poll() is not None:
-                raise NodeError(
-                    f"{service.name} ended while it started: {last_words(service.output)}",
-                    f"Its whole output is in {service.output}.",
-                ) from error
-            if time.monotonic() > deadline:
-                raise NodeError(
-                    f"{service.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).",
-                    f"Its output is in {service.output}.",
-                ) from error
-            time.sleep(0.02)
-
-
-def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: Operator) -> None:
+def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: PrivateOperator) -> None:
     """Restart what dies, and do what is asked for, for ever."""
     while True:
         asked.heed()
         for service in services:
-            if service.held:
-                continue
-            if service.died() or (service.process is None and time.monotonic() >= service.not_before):
-                if time.monotonic() < service.not_before:
-                    continue
+            if service.due():
                 service.start()
                 status.write(home, state="restarting", restarting=service.name)
                 try:
-                    wait_ready(service, asked)
+                    service.wait_ready(asked.heed)
                 except NodeError as error:
                     log.error("%s", error)
                     continue

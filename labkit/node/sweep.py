@@ -1,8 +1,9 @@
-"""What a containerd that died in the middle of its work leaves without an owner, found and removed by the node's owner.
+"""What containerd leaves without an owner, found and removed by the node's owner.
 
-A sandbox that was being made when containerd ended may leave a shim, a network namespace or an address that no sandbox names;
-containerd does not look for them when it starts (its CRI plugin's recovery goes by its own records). After a downgrade some shims
-outlive their Pods too. What may belong to a call that is still under way is left alone.
+A sandbox that was being made when containerd ended may leave a shim, a bundle, a network namespace or an address that no sandbox
+names; containerd does not look for them when it starts (its CRI plugin's recovery goes by its own records). After a downgrade
+some shims outlive their Pods too. And when a shim dies, containerd 2 has runc delete the sandbox alone, and forgets the
+containers in it, which may run on (its issue 10727). What may belong to a call that is still under way is left alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from labkit.cri import CriClient, CriError
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node import traces
 from labkit.node.home import Home
+from labkit.node.programs import find_programs
 
 log = logging.getLogger("labkit")
 
@@ -66,29 +68,52 @@ def sweep(home: Home, then: Relics) -> list[str]:
     return removed + [release_address(f) for f in unowned_addresses]
 
 
-def idle_shims(home: Home) -> frozenset[int]:
-    """Shims without a child and without the sandbox that they are for. One that stays so belongs to nobody. Raises CriError."""
+@dataclass(frozen=True)
+class Strangers:
+    """What seems to belong to nobody, and does if that is so at the next look too: pids of shims, bundles, containers of runc."""
+
+    shims: frozenset[int] = frozenset()
+    bundles: frozenset[Path] = frozenset()
+    containers: frozenset[str] = frozenset()
+
+    def __and__(self, other: Strangers) -> Strangers:
+        return Strangers(self.shims & other.shims, self.bundles & other.bundles, self.containers & other.containers)
+
+
+def strangers(home: Home) -> Strangers:
+    """Shims without a child and without the sandbox that they are for; bundles in which nothing runs, of a container that
+    containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
-    idle = [p for p in shims(home, snapshot) if not snapshot.children(p.pid)]
-    if idle:
+    own = shims(home, snapshot)
+    alive = {option(p, "-id") for p in own}
+    alive |= {path.rpartition("/")[2] for p in snapshot.processes.values() for path in p.cgroups.values()}
+    idle = [p for p in own if not snapshot.children(p.pid)]
+    dead = [b for b in own_bundles(home) if b.name not in alive]
+    if idle or dead:
         with CriClient(f"unix://{home.socket}") as cri:
             sandboxes = {s.id for s in cri.list_pod_sandbox().items}
+            known = sandboxes | {c.id for c in cri.list_containers().containers}
         idle = [p for p in idle if option(p, "-id") not in sandboxes]
-    return frozenset(p.pid for p in idle)
+        dead = [b for b in dead if b.name not in known]
+    forgotten = {state.name for state in runc_root(home).glob("*")} - {bundle.name for bundle in home.bundles()}
+    return Strangers(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
 
 
-def end_shims(home: Home, pids: Set[int]) -> list[str]:
-    snapshot = LocalKernel().snapshot(fds=False)
-    return [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in pids]
+def end(home: Home, those: Strangers) -> list[str]:
+    """Remove all of them; what they were."""
+    snapshot = LocalKernel().snapshot(fds=False) if those.shims else None
+    removed = [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in those.shims] if snapshot else []
+    removed += [remove_bundle(home, bundle) for bundle in sorted(those.bundles)]
+    return removed + [delete_container(home, id) for id in sorted(those.containers)]
 
 
 class Tidier:
-    """Sweeps once after each start of containerd, and looks for idle shims from time to time."""
+    """Sweeps once after each start of containerd, and looks for strangers from time to time."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.then: Relics | None = None
-        self.idle: frozenset[int] = frozenset()
+        self.strangers = Strangers()
         self.next = 0.0
 
     def note(self) -> None:
@@ -104,8 +129,8 @@ class Tidier:
                 self.then = None
             elif time.monotonic() > self.next:
                 self.next = time.monotonic() + LOOK_EVERY_S
-                again, self.idle = self.idle, idle_shims(self.home)
-                removed = end_shims(self.home, again & self.idle)
+                before, self.strangers = self.strangers, strangers(self.home)
+                removed = end(self.home, before & self.strangers)
         except (CriError, OSError) as error:
             log.warning("could not look for what belongs to nobody: %s", error)
         if removed:
@@ -137,6 +162,20 @@ def remove_bundle(home: Home, bundle: Path) -> str:
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.rmtree(home.data / "containerd" / bundle.relative_to(home.containerd_state), ignore_errors=True)
     return f"bundle {bundle.name[:13]}"
+
+
+def runc_root(home: Home) -> Path:
+    """Where runc keeps a directory for each container that containerd had it make (config.py)."""
+    return home.run / "runc" / "k8s.io"
+
+
+def delete_container(home: Home, id: str) -> str:
+    """What still runs of it is killed, and its cgroup and runc's own record removed."""
+    programs = find_programs(home.cache)
+    environment = {**os.environ, **({"LD_LIBRARY_PATH": programs.library_path} if programs.library_path else {})}
+    command = [str(programs.runc), "--root", str(runc_root(home)), "delete", "--force", id]
+    subprocess.run(command, capture_output=True, env=environment)
+    return f"container {id[:13]}"
 
 
 def own_bundles(home: Home) -> list[Path]:

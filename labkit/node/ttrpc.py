@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 HEADER = struct.Struct(">IIBB")
@@ -28,10 +28,23 @@ class TaskState:
     exit_code: int | None
 
 
-def task_state(address: str, container: str) -> TaskState | None:
-    """The state of a container by its shim's own word; None where the shim knows none of that id. Raises OSError."""
+def connect(address: str) -> socket.socket:
+    """To a Unix socket of this machine. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def task_state(address: str, container: str, dial: Callable[[str], socket.socket] = connect) -> TaskState | None:
+    """The state of a container by its shim's own word; None where the shim knows none of that id. `dial` connects to the shim's
+    socket. Raises OSError."""
     for service in SERVICES:
-        answer = call(address, service, "State", text(1, container))
+        with dial(address) as connection:
+            answer = call(connection, service, "State", text(1, container))
         if answer is not None:
             values = dict(fields(answer))
             state = STATES[int(values.get(4, 0))]
@@ -40,15 +53,13 @@ def task_state(address: str, container: str) -> TaskState | None:
     return None
 
 
-def call(address: str, service: str, method: str, payload: bytes) -> bytes | None:
-    """One call; None where it is answered with an error. Raises OSError."""
+def call(connection: socket.socket, service: str, method: str, payload: bytes) -> bytes | None:
+    """One call, the connection's first; None where it is answered with an error. Raises OSError."""
     request = text(1, service) + text(2, method) + bytes_field(3, payload)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWERS_WITHIN_S)
-        connection.connect(address)
-        connection.sendall(HEADER.pack(len(request), 1, REQUEST, 0) + request)
-        length, _, kind, _ = HEADER.unpack(receive(connection, HEADER.size))
-        answer = dict(fields(receive(connection, length)))
+    connection.settimeout(ANSWERS_WITHIN_S)
+    connection.sendall(HEADER.pack(len(request), 1, REQUEST, 0) + request)
+    length, _, kind, _ = HEADER.unpack(receive(connection, HEADER.size))
+    answer = dict(fields(receive(connection, length)))
     failed = kind != RESPONSE or dict(fields(as_bytes(answer.get(1, b"")))).get(1, 0)
     return None if failed else as_bytes(answer.get(2, b""))
 

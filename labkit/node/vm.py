@@ -6,15 +6,14 @@ It has a kernel, a containerd and pause processes of its own; what is shown are 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from labkit.cri import CriClient, CriError
@@ -23,7 +22,7 @@ from labkit.kernel.events import EventsError, EventStream
 from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.tracefs import watch_tracefs
 from labkit.node import choice as choices
-from labkit.node import inside, lifecycle, relay, status, vm_clock, vm_enter
+from labkit.node import control, inside, kubernetes, lifecycle, relay, status, strays, vm_clock, vm_cluster, vm_enter, vm_run
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -33,12 +32,14 @@ from labkit.node.remotefiles import RemoteFiles
 from labkit.node.source import Source
 from labkit.node.verdict import Verdict
 from labkit.node.vm_daemon import VmDaemon
-from labkit.node.vm_home import Places
+from labkit.node.vm_home import RELAY, Places
 from labkit.vm import build, guest, machine, packages
 
-RELAY = "vm"
 START_WITHIN_S = 420.0
 ANSWER_WITHIN_S = 60.0
+TOLD = ("accelerator", "how", "seconds", "processes", "time_scale", "lost")
+UP = ("ready", "restarting", "stopped")
+"""States (see `labkit.node.status`) of a machine that runs."""
 NEEDS_MB = 900
 """Of memory: what qemu takes at most with a machine of `machine.MEMORY_MB`."""
 
@@ -48,7 +49,7 @@ class VmNode(RemoteFiles, Node):
 
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
         self.home, self.places = home, Places(home)
-        path = relay.start_relay(self.places.home, RELAY, relay.inside(self.enter_argv(), guest.SOCKET))
+        path = self.places.relay()
         with CriClient(f"unix://{path}") as cri:
             said = answering(cri)
         super().__init__(
@@ -64,35 +65,11 @@ class VmNode(RemoteFiles, Node):
 
     def enter_argv(self) -> list[str]:
         """What to put before a command so that it runs in the machine."""
-        return [*relay.PYTHON, vm_enter.__file__, str(self.places.door)]
+        return self.places.enter_argv()
 
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
         """Run a command on the node; its standard output as bytes. Raises NodeError."""
-        mark = secrets.token_hex(8)
-        # So that nothing goes on there when nobody waits here.
-        words = ["timeout", "-k", "1", f"{math.ceil(timeout)}", *argv]
-        try:
-            with vm_enter.enter(self.places.door, f"run {mark}", words) as connection:
-                connection.settimeout(timeout + 10.0)
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    connection.sendall(stdin or b"")
-                    connection.shutdown(socket.SHUT_WR)
-                answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-        except TimeoutError:
-            raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.") from None
-        except OSError as error:
-            raise NodeError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
-        output, found, said = answer.rpartition(f"\n{mark} ".encode())
-        if not found or not said[-3:].isdigit():
-            raise NodeError(f"The virtual machine ended while {argv[0]} ran.", "`labkit status` says more.")
-        code, words_said = int(said[-3:]), said[:-4].decode(errors="replace").strip()
-        if code == 124:
-            raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.")
-        if code == 127 and ("not found" in words_said or "No such file" in words_said):
-            raise NodeError(f"The node has no program {argv[0]}.", "")
-        if code:
-            raise NodeError(f"{argv[0]} exited with code {code}: {words_said}", "")
-        return output
+        return vm_run.run(self.places.door, argv, stdin, timeout)
 
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return self.run(argv, timeout=timeout).decode(errors="replace")
@@ -128,14 +105,26 @@ class VmNode(RemoteFiles, Node):
 
     @property
     def daemon(self) -> VmDaemon:
-        """The machine's containerd itself: kill and restart; the machine's init starts it again at once."""
-        return VmDaemon(self)
+        """The machine's containerd itself, to be killed, stopped, started, upgraded (see `labkit.node.daemon`)."""
+        return VmDaemon(self.places, self)
+
+    @cached_property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
+        return kubernetes.core_v1(self.places.home.kubeconfig)
+
+    def environment(self) -> dict[str, str]:
+        """What other programs need in theirs to find the node's Kubernetes API."""
+        return {"KUBECONFIG": str(self.places.home.kubeconfig)}
 
     def kubelet_held(self) -> Hold:
-        return Hold("No kubelet runs on this node, so none need be held.")
+        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
 
     def host_paths(self) -> str:
         return f"{inside.DIRECTORY}/hostpath"
+
+    def dial_unix(self, path: str) -> socket.socket:
+        return vm_enter.enter(self.places.door, "stream", relay.inside([], path))
 
     def dial(self, address: str, port: int) -> socket.socket:
         """Through the machine: this one has no route to its Pods."""
@@ -153,7 +142,7 @@ def answering(cri: CriClient) -> Any:
 
 def settings() -> dict[str, Any]:
     return {
-        "sandbox": {"cgroup_driver": "cgroupfs", "cgroup_root": "/labkit", "log_root": f"{inside.DIRECTORY}/log/pods"},
+        "sandbox": {"cgroup_driver": "cgroupfs", "cgroup_root": guest.CGROUP_ROOT, "log_root": f"{inside.DIRECTORY}/log/pods"},
         "container": {
             "kubelet_root": f"{inside.DIRECTORY}/kubelet",
             "host_ip": guest.GATEWAY,
@@ -173,7 +162,7 @@ def look(home: Home, choice: Choice | None = None) -> Verdict:
     if (free := available_mb()) < NEEDS_MB:
         return Verdict("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
     what = f"a virtual machine with {image}" if image else "a virtual machine, which the first `labkit up` builds in some minutes"
-    return Verdict("vm", True, f"{what}; it needs no privilege, and has no Kubernetes API", "")
+    return Verdict("vm", True, f"{what}; it needs no privilege", "")
 
 
 def available_mb() -> int:
@@ -199,13 +188,16 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
     places = Places(home)
     places.make()
     with lifecycle.only_one(places.home, progress):
+        if status.read(places.home)["state"] == "stopped":
+            control.ask(places.home, progress, do="start")
         said = status.read(places.home)
-        if said["state"] == "ready":
-            return
+        if said["state"] in ("ready", "restarting"):
+            return wait_ready(places)
         if said["state"] == "failed":
-            progress(f"{said.get('error', 'The machine had ended.')} Starting it anew, without the Pods that were in it.")
+            progress(f"{said.get('error', 'The machine had ended.')} Starting it anew")
         try:
-            image = build.find(home.cache)
+            if image := build.find(home.cache):
+                build.verify(image)
             tools = packages.ensure_tools(home.cache, progress, building=image is None)
             image = image or build.build(home.cache, tools, progress)
             accelerator = machine.accelerator(tools)
@@ -221,6 +213,8 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
             if (said := status.read(places.home))["state"] == "starting":
                 end_owner(places, said["pid"])
             raise
+        if lost := status.read(places.home).get("lost"):
+            progress(f"lost with the machine that had ended, since nobody but it knew them: {', '.join(lost)}")
         choices.remember(home, Choice("vm"))
 
 
@@ -255,14 +249,14 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
     places = Places(home)
     said = status.read(places.home)
-    up = said["state"] == "ready"
+    up = said["state"] in UP
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
     runtime = None
-    if up:
+    if said["state"] == "ready":
         with contextlib.suppress(CriError), CriClient(endpoint, timeout=10) as cri:
             version = cri.version()
             runtime = {"name": version.runtime_name, "version": version.runtime_version}
-    more: dict[str, Any] = {key: said[key] for key in ("accelerator", "how", "seconds", "processes") if up and key in said}
+    more: dict[str, Any] = {key: said[key] for key in TOLD if up and key in said}
     return {
         "node": "vm",
         "state": said["state"],
@@ -292,13 +286,15 @@ def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
     with lifecycle.only_one(places.home, progress):
         said = status.read(places.home)
         pods = 0
-        if said["state"] == "ready":
+        if said["state"] in UP:
             with contextlib.suppress(NodeError, CriError), CriClient(f"unix://{relay.socket_of(places.home, RELAY)}") as cri:
                 pods = len(cri.list_pod_sandbox(timeout=10).items)
         relay.stop_relay(places.home, RELAY)
-        if said["state"] in ("starting", "ready"):
+        if said["state"] in ("starting", *UP):
             progress("ending the virtual machine")
             end_owner(places, said["pid"])
+        vm_cluster.part(places)
+        strays.end(p for p in strays.own_processes(places.home) if p.role == "daemon")
         status.remove(places.home)
     return pods
 
@@ -307,7 +303,7 @@ def end_owner(places: Places, pid: int) -> None:
     """SIGTERM, and SIGKILL where that does not help: qemu ends with its owner."""
     deadline = time.monotonic() + 15.0
     number = signal.SIGTERM
-    while status.read(places.home)["state"] in ("starting", "ready"):
+    while status.read(places.home)["state"] in ("starting", *UP):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         time.sleep(0.05)

@@ -8,7 +8,11 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from labkit.node.home import Home
+from labkit.node import relay, vm_enter
+from labkit.node.home import VM, Home
+from labkit.vm import guest
+
+RELAY = "vm"
 
 
 class Places:
@@ -19,7 +23,7 @@ class Places:
 
     @cached_property
     def home(self) -> Home:
-        return dataclasses.replace(self.lab, run=self.lab.run / "vm", data=self.lab.data / "vm")
+        return dataclasses.replace(self.lab, run=self.lab.run / VM, data=self.lab.data / VM)
 
     @property
     def sockets(self) -> Path:
@@ -30,6 +34,19 @@ class Places:
     def door(self) -> Path:
         """The door's port and word (`labkit.node.vm_enter`), mode 0600."""
         return self.home.run / "door"
+
+    @property
+    def noted(self) -> Path:
+        """Which Pods the machine has (`labkit.node.vm_pods`)."""
+        return self.home.data / "pods.json"
+
+    def enter_argv(self) -> list[str]:
+        """What to put before a command so that it runs in the machine."""
+        return [*relay.PYTHON, vm_enter.__file__, str(self.door)]
+
+    def relay(self) -> Path:
+        """The Unix socket of this machine behind which the other's containerd answers; the relay is started. Raises NodeError."""
+        return relay.start_relay(self.home, RELAY, relay.inside(self.enter_argv(), guest.SOCKET))
 
     def make(self) -> None:
         for directory, mode in ((self.lab.run, 0o700), (self.lab.data, 0o711), (self.home.run, 0o700), (self.home.data, 0o700)):

@@ -6,18 +6,25 @@ state, boots it where that does not fit, keeps its clock right, and says in `nod
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import http.client
+import json
 import logging
 import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit.node import status, vm_clock
+from labkit.node import kubernetes, private, status, strays, vm_clock, vm_cluster, vm_pods
+from labkit.node.control import Control
 from labkit.node.home import Home
+from labkit.node.services import Service
 from labkit.node.supervisor import call_oneself
 from labkit.node.vm_home import Places
+from labkit.node.vm_operate import VmOperator
 from labkit.vm import build, machine
 from labkit.vm.machine import Machine, MachineError
 from labkit.vm.packages import Tools, find_tools
@@ -53,40 +60,73 @@ def main() -> int:
     status.write(places.home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
     os.close(told)
     running: list[Machine] = []
+    services: list[Service] = []
+    control = Control(places.home)
     try:
-        own(home, places, running)
+        own(home, places, running, services, control)
     except SystemExit:
         log.info("asked to stop")
         status.remove(places.home)
+        places.noted.unlink(missing_ok=True)
         return 0
     except Exception as error:
         log.exception("the machine failed")
         status.write(places.home, state="failed", error=str(error) or type(error).__name__)
         return 1
     finally:
+        control.close()
         places.door.unlink(missing_ok=True)
         for each in running:
             each.quit()
+        vm_cluster.part(places)
+        for service in services:
+            service.stop()
     return 0
 
 
-def own(home: Home, places: Places, running: list[Machine]) -> None:
-    """Start the machine, then watch it. Returns by an exception only."""
+def own(home: Home, places: Places, running: list[Machine], services: list[Service], control: Control) -> None:
+    """Start the machine and its cluster's API, then watch both. Returns by an exception only."""
     tools, image = find_tools(home.cache), build.find(home.cache)
     if tools is None or image is None:
         raise MachineError("The virtual machine is not built.")
-    began = time.monotonic()
+    began, since = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    strays.end(p for p in strays.own_processes(places.home) if p.role == "daemon")
+    places.sockets.mkdir(exist_ok=True, mode=0o700)
+    services.append(vm_cluster.api(places))
+    services[0].start()
     accelerator = machine.accelerator(tools)
     made, how = started(image, tools, accelerator, places.sockets, running)
     places.write_door(*made.door)
     set_clock(places)
+    services[0].wait_ready()
+    lost = lost_pods(places)
+    noted = vm_pods.Noted(places.noted)
+    noted.follow(places.door)
+    vm_cluster.join(places, made, since, lambda: alive(made, noted, places))
     took = round(time.monotonic() - began, 1)
     log.info("the machine runs, %s, after %.1f s (%s)", how, took, accelerator)
+    private.choose(places.home, None)  # what was put into an earlier machine is gone with it
     status.write(
         places.home, state="ready", accelerator=accelerator, how=how, seconds=took, image=image.key, memory_mb=machine.MEMORY_MB,
-        processes={"qemu": made.process.pid},
+        containerd=image.versions.get("containerd"), processes=processes(made, services[0]), time_scale=kubernetes.time_scale(),
+        lost=lost or None,
     )  # fmt: skip
-    watch(made, places)
+    watch(made, places, services[0], noted, VmOperator(places), control)
+
+
+def lost_pods(places: Places) -> list[str]:
+    """The names of the Pods that an earlier machine had when it ended by accident, and that the API does not know."""
+    noted = vm_pods.left_in(places.noted)
+    return vm_pods.without(noted, known_to_api(places)) if noted else []
+
+
+def known_to_api(places: Places) -> set[str]:
+    pods = json.loads(kubernetes.ask(places.home.kubeconfig, "/api/v1/pods"))["items"]
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+def processes(made: Machine, api: Service) -> dict[str, int]:
+    return {"qemu": made.process.pid, **({api.name: api.process.pid} if api.process else {})}
 
 
 def set_clock(places: Places) -> None:
@@ -117,17 +157,34 @@ def started(
     return running[-1], "booted, since no saved state fits"
 
 
-def watch(made: Machine, places: Places) -> None:
-    """Until qemu ends, which is an error with what it said; keep the machine's clock right."""
+def watch(
+    made: Machine, places: Places, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control
+) -> None:
+    """Until qemu ends, which is an error with what it said; keep the machine's clock right and the API running, and do what is
+    asked for."""
     ahead = time.time() - time.monotonic()
     while True:
-        time.sleep(LOOK_EVERY_S)
-        if words := made.ended():
-            raise MachineError(f"The virtual machine has ended, and its Pods with it: {words}")
+        if request := control.next(LOOK_EVERY_S):
+            operator.answer(request)
+        operator.tidy()
+        alive(made, noted, places)
         if abs(time.time() - time.monotonic() - ahead) > OFF_S:
             ahead = time.time() - time.monotonic()
             log.info("the clock of this machine was set, or it has slept: setting the virtual one's")
             set_clock(places)
+        if api.due():
+            api.start()
+            status.write(places.home, processes=processes(made, api))
+
+
+def alive(made: Machine, noted: vm_pods.Noted, places: Places) -> None:
+    """Raises MachineError when qemu has ended, with what is lost."""
+    if not (words := made.ended()):
+        return
+    lost = []
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        lost = vm_pods.without(noted.sandboxes, known_to_api(places))
+    raise MachineError(f"The virtual machine has ended: {words}" + (f" Lost with it: {', '.join(lost)}." if lost else ""))
 
 
 if __name__ == "__main__":

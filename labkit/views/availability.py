@@ -12,6 +12,7 @@ WIDTH, PLOT, BAND, AXIS, LABEL = 860.0, 130.0, 24.0, 40.0, 16.0
 FILLS = {"kept": "application", "new": "background"}
 SCALE = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Milliseconds marked on the axis of answer times, which is logarithmic."""
+HEIGHT = "height: how long the answer took"
 
 
 def availability(
@@ -70,7 +71,9 @@ def availability(
             _paint_version(canvas, moment, x(moment.at_ns), x(until), bottom + 6, runtime)
         low = bottom + (BAND + 8 if banded else 2)
         _paint_axis(canvas, begin, end, x, low)
-        _paint_key(canvas, answers, bool(failed), right, low + 32)
+        key = _paint_key(canvas, answers, bool(failed), right, low + 32)
+        if left + text_width(HEIGHT, style.SMALL) < key:
+            canvas.text(left, low + 32, HEIGHT, style.SMALL, "muted")
 
     return Figure(_alternative_text(answers, moments, told), paint, width, bottom + (BAND if banded else 0) + AXIS + 8)
 
@@ -101,7 +104,8 @@ def _paint_name(canvas: Canvas, name: str, at: float, y: float, right: float) ->
     canvas.text(_extent(name, at, right)[0] + 3, y, name, style.SMALL, bold=True)
 
 
-def _paint_key(canvas: Canvas, answers: Sequence[Answer], failed: bool, right: float, y: float) -> None:
+def _paint_key(canvas: Canvas, answers: Sequence[Answer], failed: bool, right: float, y: float) -> float:
+    """The key of the marks, at the right end of a line; where it begins."""
     keys = [("kept", "on a kept connection"), ("new", "on a new connection")]
     keys = [(kind, words) for kind, words in keys if any(a.connection == kind for a in answers)]
     x = right
@@ -115,6 +119,7 @@ def _paint_key(canvas: Canvas, answers: Sequence[Answer], failed: bool, right: f
         canvas.text(x, y, words, style.SMALL)
         canvas.dot(x - 8, y, 6, FILLS[kind], "application", 1.2)
         x -= 26
+    return x
 
 
 def _paint_cross(canvas: Canvas, x: float, y: float) -> None:

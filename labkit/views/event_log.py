@@ -64,4 +64,4 @@ def _alternative_text(events: Sequence[EventLine], title: str) -> str:
         f"{e.pod}: {e.type} {e.reason} from {e.source}{f' about {e.container}' if e.container else ''}": None
         for e in sorted(events, key=lambda e: (e.pod, e.type, e.reason, e.container or ""))
     }
-    return "\n".join([f"Events: {title}.", *lines])
+    return "\n".join([f"{title}." if title.startswith("Events") else f"Events: {title}.", *lines])

@@ -13,7 +13,7 @@ from labkit.views.flight_layout import SERVICES
 if TYPE_CHECKING:
     from labkit.flight import Call, Flight
 
-WIDTH, STATUS, LANE, CALL, AXIS = 860.0, 30.0, 21.0, 15.0, 40.0
+WIDTH, STATUS, LANE, CALL, AXIS, NAMES = 860.0, 30.0, 21.0, 15.0, 40.0, 16.0
 GOOD, WAITING, BAD = "pause", "containerd", "application"
 FINE = ("Running", "Completed", "Succeeded")
 PATIENT = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
@@ -48,15 +48,18 @@ def pod_lifecycle(
         return left + (at_ns - begin) / max(end - begin, 1) * (right - left)
 
     lanes = _lanes(calls, x, right)
-    top = title_height(heads) + 8
+    ends = [change.at_ns for change in mine[1:]] + [end]
+    short = _short_names([(c.status, x(c.at_ns), x(until)) for c, until in zip(mine, ends, strict=True)], right)
+    top = title_height(heads) + 8 + (NAMES if short else 0)
     below = top + STATUS + 30
     bottom = below + LANE * (1 + max(lanes, default=0)) + 6
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        for number, change in enumerate(mine):
-            until = mine[number + 1].at_ns if number + 1 < len(mine) else end
+        for change, until in zip(mine, ends, strict=True):
             _paint_status(canvas, change, x(change.at_ns), x(until), top)
+        for status, at in short:
+            canvas.text(at, top - NAMES / 2, status, style.SMALL)
         canvas.text(left, below - 14, "CRI calls for this Pod", style.SMALL, "muted")
         labels = [_label(call, x, right) for call in calls]
         for change in mine[1:]:
@@ -85,12 +88,30 @@ def _colour(status: str) -> str:
     return WAITING if status in PATIENT or (status.startswith("Init:") and status[5:6].isdigit()) else BAD
 
 
+def _named_inside(status: str, room: float) -> str:
+    """What of the name stands in a block that is so wide: all, the beginning, or nothing ("")."""
+    cut = fit(status, room - 10, bold=True)
+    return cut if cut == status or len(cut) > 6 else ""
+
+
+def _short_names(blocks: Sequence[tuple[str, float, float]], right: float) -> list[tuple[str, float]]:
+    """(status, x) of the names for which their blocks have no room: they stand above, unless that place is taken."""
+    names: list[tuple[str, float]] = []
+    taken = 0.0
+    for status, left, end in blocks:
+        wide = text_width(status, style.SMALL)
+        at = min(left, right - wide)
+        if not _named_inside(status, end - left) and at >= taken:
+            names.append((status, at))
+            taken = at + wide + 10
+    return names
+
+
 def _paint_status(canvas: Canvas, change: StatusChange, left: float, right: float, top: float) -> None:
-    """A block as long as the status lasted; its name inside or, where that is too short, not at all: the title has them all."""
+    """A block as long as the status lasted, with its name inside where there is room."""
     colour = _colour(change.status)
     canvas.box(left, top, max(right - left - 1.5, 1.5), STATUS, colour)
-    cut = fit(change.status, right - left - 10, bold=True)
-    if cut == change.status or len(cut) > 6:
+    if cut := _named_inside(change.status, right - left):
         ink = style.text_on(style.colour(colour, canvas.theme))
         canvas.text(left + 6, top + STATUS / 2, cut, colour=ink, bold=True)
 

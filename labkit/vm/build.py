@@ -24,19 +24,31 @@ from typing import Any
 from labkit.images import registry
 from labkit.images.build import applets, busybox_image, pause_image
 from labkit.images.oci import canonical_json
+from labkit.node import vm_warm
 from labkit.node.apt import ProgramsError, Progress
+from labkit.node.daemon import UNIT_DIRECTORIES
 from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
-from labkit.vm import files, guest
+from labkit.vm import files, guest, python
 from labkit.vm.machine import BOOT_WITHIN_S, Disks, Machine, fits
 from labkit.vm.packages import GUEST, GUEST_PROGRAMS, Parts, Tools, ensure_parts, titled
 
-RECIPE = "1"
+RECIPE = "2"
 """Changed with anything of this module's that changes the disks."""
 RECORD = "machine.json"
+OS_RELEASE = Path("/etc/os-release")
+"""The machine is made of this distribution's packages."""
 SHOWN = ("containerd", "runc")
 READY = f"""
-until [ -S {guest.SOCKET} ] && wget -q -O /dev/null http://127.0.0.1:{guest.PORTS["registry"]}/v2/; do sleep 0.2; done
+until [ -S {guest.SOCKET} ] && [ -e {guest.DIRECTORY}/kubelet/kubelet.lock ] \
+    && wget -q -O /dev/null http://127.0.0.1:{guest.PORTS["registry"]}/v2/; do sleep 0.2; done
 """.strip()
+
+WIPE = """
+mount -t tmpfs -o size=100% wipe /mnt
+n=$(awk '/^MemFree:/ {print int($2 / 1024) - 16}' /proc/meminfo); dd if=/dev/zero of=/mnt/zero bs=1M count=$n 2>/dev/null
+umount /mnt
+""".strip().replace("\n", "; ")
+"""Makes free memory zero: what programs left there would be saved, too, and be resident from the start."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,19 @@ def find(cache: Path) -> Image | None:
         return None
 
 
+def verify(image: Image) -> None:
+    """Raises ProgramsError where a disk is not what was built; the next build makes it anew."""
+    record = image.directory / RECORD
+    for name, sum in json.loads(record.read_text())["sha256"].items():
+        if sha256((image.directory / name).read_bytes()) != sum:
+            with contextlib.suppress(OSError):
+                record.unlink()
+            raise ProgramsError(
+                f"The machine's {name} in {image.directory} was changed since it was built (its checksum differs).",
+                "Build it anew with `labkit vm build`, or take it from its file again with `labkit vm use FILE`.",
+            )
+
+
 def build(cache: Path, tools: Tools, progress: Progress) -> Image:
     """The disks, made where they are not there yet. Raises ProgramsError. Two builds at once are one after the other."""
     try:
@@ -99,12 +124,12 @@ def build(cache: Path, tools: Tools, progress: Progress) -> Image:
 def make(cache: Path, tools: Tools, progress: Progress) -> None:
     with only_one(cache, progress):
         began = time.monotonic()
-        parts = ensure_parts(cache, progress)
+        parts, interpreter = ensure_parts(cache, progress), python.ensure_python(cache, progress)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=images(cache)) as scratch:
             progress("putting the machine's files together")
             root = Path(scratch, "root")
-            lay_out(root, parts, Path(scratch))
-            initramfs = ramdisk(parts)
+            lay_out(root, parts, interpreter, Path(scratch))
+            initramfs = ramdisk(parts, tools)
             key = hashlib.sha256(
                 canonical_json([recipe(), hashed(root), sha256(initramfs), sha256(parts.kernel.read_bytes())])
             ).hexdigest()[:16]
@@ -117,7 +142,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
                 squash(tools, root, new / "root.squashfs", progress)
                 sizes = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
                 record = {
-                    "recipe": recipe(), "versions": dict(parts.versions), "sizes": sizes,
+                    "recipe": recipe(), "versions": {**parts.versions, **interpreter.versions}, "sizes": sizes,
                     "sha256": {name: sha256((new / name).read_bytes()) for name in sizes},
                     "seconds": round(time.monotonic() - began, 1),
                 }  # fmt: skip
@@ -144,6 +169,9 @@ def save_state(image: Image, tools: Tools, accelerator: str, cache: Path, progre
             try:
                 machine.let_in(BOOT_WITHIN_S)
                 machine.tell(READY, BOOT_WITHIN_S)
+                progress("running one Pod in it, and removing it")
+                vm_warm.warm(machine, Path(directory))
+                machine.tell(WIPE, BOOT_WITHIN_S)
                 machine.tell(": >/run/door/token")
                 progress("saving its state")
                 machine.save(path)
@@ -156,18 +184,20 @@ def described(accelerator: str) -> str:
     return "KVM" if accelerator == "kvm" else "without KVM: qemu's emulation in software (TCG)"
 
 
-def lay_out(root: Path, parts: Parts, scratch: Path) -> None:
+def lay_out(root: Path, parts: Parts, interpreter: python.Python, scratch: Path) -> None:
     """The machine's root file system in a directory. Raises ProgramsError or OSError."""
     programs = parts.programs
     binaries = {
         "bin/busybox": programs.busybox, "usr/bin/containerd": programs.containerd, "usr/sbin/runc": programs.runc,
-        "usr/bin/containerd-shim-runc-v2": programs.shim, "usr/bin/ctr": programs.ctr,
+        "usr/bin/containerd-shim-runc-v2": programs.shim,
         "usr/bin/docker-registry": programs.docker_registry, **parts.guest,
         **{f"usr/lib/cni/{name}": programs.cni_dir / name for name in ("bridge", "host-local", "loopback")},
     }  # fmt: skip
-    needed = files.libraries(list(binaries.values()), parts.linker, parts.library_path)
     for directory in guest.DIRECTORIES:
         (root / directory).mkdir(parents=True)
+    loaded = python.lay_out(root, interpreter, parts)
+    binaries["usr/bin/python3"] = interpreter.program
+    needed = files.libraries([*binaries.values(), *loaded], parts.linker, parts.library_path)
     for target, source in {**binaries, **needed}.items():
         put(root / target, source.read_bytes(), 0o755)
     for applet in applets(programs.busybox):
@@ -176,7 +206,11 @@ def lay_out(root: Path, parts: Parts, scratch: Path) -> None:
         link(root / target, where)
     for target, (text, mode) in guest.texts().items():
         put(root / target, text.encode(), mode)
+    for where in UNIT_DIRECTORIES:
+        if (unit := programs.containerd.parents[2] / where / guest.UNIT.name).is_file():
+            put(root / str(guest.UNIT).lstrip("/"), unit.read_bytes(), 0o644)
     fill_registry(root, parts, scratch)
+    put(root / "etc/os-release", OS_RELEASE.read_bytes(), 0o644)
     for path in root.rglob("*"):
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o755)
@@ -221,14 +255,14 @@ def htpasswd(user: str, password: str) -> str:
     return f"{user}:{bcrypt.hashpw(password.encode(), b'$2b$04$' + b'labkitlabkitlabkitlab.').decode()}\n"
 
 
-def ramdisk(parts: Parts) -> bytes:
-    order = files.modules(parts.modules, guest.MODULES)
-    names = [path.name.removesuffix(".xz") for path in order]
+def ramdisk(parts: Parts, tools: Tools) -> bytes:
+    order = files.modules(parts.modules, guest.MODULES, tools.unzstd)
+    names = [path.name.partition(".ko")[0] + ".ko" for path in order]
     content = {
         "init": (guest.INITRAMFS_INIT.encode(), 0o755),
         "bin/busybox": (parts.programs.busybox.read_bytes(), 0o755),
         "modules/order": ("".join(f"{name}\n" for name in names).encode(), 0o644),
-        **{f"modules/{name}": (files.module_bytes(path), 0o644) for name, path in zip(names, order, strict=True)},
+        **{f"modules/{name}": (files.module_bytes(path, tools.unzstd), 0o644) for name, path in zip(names, order, strict=True)},
     }
     return files.cpio(content, ("bin", "modules", "proc", "dev", "disk", "memory", "root"))
 
@@ -252,7 +286,7 @@ def recipe() -> str:
     """What labkit itself puts into the disks."""
     texts = [
         RECIPE, guest.INITRAMFS_INIT, *guest.MODULES, guest.texts(), guest.DIRECTORIES, guest.LINKS, guest.PORTS, GUEST,
-        GUEST_PROGRAMS,
+        GUEST_PROGRAMS, *(sha256(path.read_bytes()) for path in python.sources()),
     ]  # fmt: skip
     return sha256(canonical_json([str(text) for text in texts]))[:16]
 

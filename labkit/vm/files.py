@@ -6,23 +6,25 @@ import lzma
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from labkit.node.apt import ProgramsError
 from labkit.node.programs import is_static
 
+Unzstd = Callable[[Path], bytes]
+"""The content of a file that zstd compressed (`labkit.vm.packages.Tools.unzstd`): Python has no zstd before 3.14."""
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
 
 
 def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict[str, Path]:
     """Path in a root, as the dynamic linker looks it up, without the leading slash → the file here. Raises ProgramsError.
 
-    The linker is asked (ld.so(8), --list), which runs no program; static ones need nothing.
+    The linker is asked (ld.so(8), --list), which runs no program; static ones need nothing. Shared objects may be among them.
     """
     found: dict[str, Path] = {}
     for program in programs:
-        if is_static(program):
+        if ".so" not in program.suffixes and is_static(program):
             continue
         said = subprocess.run(
             [linker, "--library-path", library_path, "--list", program],
@@ -37,10 +39,10 @@ def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict
     return {**found, "lib64/ld-linux-x86-64.so.2": linker}
 
 
-def modules(directory: Path, wanted: Iterable[str]) -> list[Path]:
+def modules(directory: Path, wanted: Iterable[str], unzstd: Unzstd) -> list[Path]:
     """The files of kernel modules below `directory` and of all that they depend on, each after what it needs.
 
-    modinfo(8), depends. A module that has no file is built in. Raises OSError.
+    modinfo(8), depends. A module that has no file is built in. Raises OSError, ProgramsError.
     """
     files = {path.name.partition(".")[0].replace("-", "_"): path for path in sorted(directory.rglob("*.ko*"))}
     order: list[Path] = []
@@ -49,7 +51,7 @@ def modules(directory: Path, wanted: Iterable[str]) -> list[Path]:
         path = files.get(name.replace("-", "_"))
         if path is None or path in order:
             return
-        match = _DEPENDS.search(module_bytes(path))
+        match = _DEPENDS.search(module_bytes(path, unzstd))
         for needed in filter(None, (match[1].decode() if match else "").split(",")):
             take(needed)
         order.append(path)
@@ -59,8 +61,10 @@ def modules(directory: Path, wanted: Iterable[str]) -> list[Path]:
     return order
 
 
-def module_bytes(path: Path) -> bytes:
-    """A module's bytes, uncompressed. Raises OSError."""
+def module_bytes(path: Path, unzstd: Unzstd) -> bytes:
+    """A module's bytes, uncompressed: Debian has them in xz, Ubuntu in zstd. Raises OSError, ProgramsError."""
+    if path.suffix == ".zst":
+        return unzstd(path)
     data = path.read_bytes()
     return lzma.decompress(data) if path.suffix == ".xz" else data
 

@@ -18,13 +18,24 @@ NAME = "sim-worker"
 GATEWAY = "10.88.0.1"
 """The node as its Pods reach it."""
 SOCKET = "/run/containerd/containerd.sock"
-DIRECTORY = Path("/var/lib/labkit")
+KUBELET_PORT = 10250
+"""The real kubelet's; here on the machine's own loopback, where the door leads."""
+API, API_PORT, API_NAME = "10.0.2.100", 6443, "kubernetes.default.svc"
+"""Where the machine finds the Kubernetes API, which runs outside of it; the name is in the API's certificate."""
+DIRECTORY, RUN = Path("/var/lib/labkit"), Path("/run/labkit")
+RELEASES, CHOSEN = DIRECTORY / "containerd", DIRECTORY / "containerd" / "chosen"
+"""Where other versions of containerd are put, each in a directory of its own, and a link to that which is to run."""
+AWAY, CONTAINERD_PID = Path("/run/containerd.away"), Path("/run/containerd.pid")
+CONTAINERD_LOG = Path("/var/log/containerd.log")
+UNIT = Path("/usr/lib/systemd/system/containerd.service")
+"""The unit that came with containerd's package: to be read, since the machine has no systemd."""
 STORAGE = Path("/usr/share/labkit/registry")
 PORTS = {"registry": 5000, "registry-private": 5001}
 CERTS = Path("/etc/containerd/certs.d")
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "squashfs", "overlay", "bridge", "veth")
 """What Debian's cloud kernel does not have built in; what these depend on comes along."""
 
+CGROUP_ROOT = "/labkit"
 CONTROL_TTY = "/dev/ttyS1"
 
 INITRAMFS_INIT = """\
@@ -47,11 +58,12 @@ exec switch_root /root /sbin/init
 
 INITTAB = f"""\
 ::sysinit:/etc/rc
-::respawn:containerd --config /etc/containerd/config.toml >>/var/log/containerd.log 2>&1
+::respawn:/sbin/containerd-service >>{CONTAINERD_LOG} 2>&1
 ::respawn:docker-registry serve /etc/labkit/registry.yml >>/var/log/registry.log 2>&1
 ::respawn:docker-registry serve /etc/labkit/registry-private.yml >>/var/log/registry-private.log 2>&1
 ::respawn:socat TCP-LISTEN:{DOOR_PORT},bind={ADDRESS},reuseaddr,fork EXEC:/sbin/door,nofork 2>>/var/log/door.log
 ::respawn:/sbin/control
+::respawn:/sbin/kubelet >>/var/log/kubelet.log 2>&1
 ttyS0::respawn:-/bin/ash
 """
 
@@ -68,7 +80,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 sed 's/[a-z_]*/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
 mkdir -p -m 700 /run/door
-mkdir -p {DIRECTORY} /run/netns
+mkdir -p {DIRECTORY} {RUN} /run/netns
 hostname {NAME}
 ip link set lo up
 ip address add {ADDRESS}/24 dev eth0
@@ -78,6 +90,18 @@ ip address add {GATEWAY}/16 dev labkit0
 ip link set labkit0 up
 """
 
+CONTAINERD_SERVICE = f"""\
+#!/bin/sh
+# containerd, of the version that was chosen last; while it is to stay away there is a FIFO, at which this waits.
+while [ -p {AWAY} ]; do read -r _ <{AWAY}; done
+if [ -e {CHOSEN} ]; then
+    chosen=$(readlink -f {CHOSEN})
+    export PATH=$chosen/bin:$PATH LD_LIBRARY_PATH=$chosen/lib
+fi
+echo $$ >{CONTAINERD_PID}
+exec containerd --config /etc/containerd/config.toml
+"""
+
 CONTROL = f"""\
 #!/bin/ash
 # Lines of shell from the other end of the serial line, which is a socket that only the machine's owner can open.
@@ -85,6 +109,30 @@ exec <>{CONTROL_TTY} >&0 2>/dev/null
 stty raw -echo
 while read -r line; do eval "$line"; done
 """
+
+KUBELET = f"""\
+#!/bin/sh
+# It waits for its kubeconfig, which comes with each start of the machine: until then it has opened no connection.
+export PYTHONPATH=/usr/lib/labkit PYTHONDONTWRITEBYTECODE=1
+exec python3 -S -m labkit.kubelet --kubeconfig {RUN}/kubeconfig --endpoint unix://{SOCKET} \\
+    --node-name {NAME} --host-ip {GATEWAY} --port {KUBELET_PORT} \\
+    --root {DIRECTORY}/kubelet --logs {DIRECTORY}/log/pods --run {RUN} --cgroup-root {CGROUP_ROOT} \\
+    --time-scale "$(cat {RUN}/time-scale 2>/dev/null || echo 1)"
+"""
+
+JOIN_CLUSTER = f"""
+umask 077
+printf %s "$2" >{RUN}/kubelet.token
+(umask 022; printf %s "$3" >/etc/resolv.conf; echo "$4" >/etc/machine-id)
+if [ "$5" != 1 ]; then
+    echo "$5" >{RUN}/time-scale
+    kill $(pidof python3)
+fi
+printf %s "$1" >{RUN}/kubeconfig.new
+mv {RUN}/kubeconfig.new {RUN}/kubeconfig
+"""
+"""What the machine's owner tells it, after the time: kubeconfig, the kubelet's token, resolv.conf, machine-id,
+--time-scale."""
 
 DOOR = """\
 #!/bin/ash
@@ -107,7 +155,7 @@ esac
 ETC = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nnobody:x:65534:\n",
-    "etc/hosts": f"127.0.0.1 localhost\n{ADDRESS} {NAME}\n",
+    "etc/hosts": f"127.0.0.1 localhost\n{ADDRESS} {NAME}\n{API} {API_NAME}\n",
     "etc/resolv.conf": "",
     "etc/hostname": f"{NAME}\n",
     "etc/profile": "export PATH=/usr/sbin:/usr/bin:/sbin:/bin\n",
@@ -118,14 +166,16 @@ LINKS = {"var/run": "/run", "etc/mtab": "/proc/mounts"}
 
 def texts() -> dict[str, tuple[str, int]]:
     """Path in the machine's root, without the leading slash → (text, mode)."""
-    home = Home(Path("/run/labkit"), DIRECTORY, DIRECTORY)
+    home = Home(RUN, DIRECTORY, DIRECTORY)
     subnet = ipaddress.IPv4Network("10.88.0.0/16")
     return {
         **{path: (text, 0o644) for path, text in ETC.items()},
         "etc/inittab": (INITTAB, 0o644),
         "etc/rc": (RC, 0o755),
+        "sbin/containerd-service": (CONTAINERD_SERVICE, 0o755),
         "sbin/control": (CONTROL, 0o755),
         "sbin/door": (DOOR, 0o755),
+        "sbin/kubelet": (KUBELET, 0o755),
         "etc/containerd/config.toml": (containerd_toml(), 0o644),
         "etc/cni/net.d/10-labkit.conflist": (cni_config(home, subnet), 0o644),
     }

@@ -15,9 +15,11 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,15 +27,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.vm.guest import ADDRESS, DOOR_PORT
+from labkit.vm import hand_over
+from labkit.vm.guest import ADDRESS, API, API_PORT, DOOR_PORT
 from labkit.vm.packages import Tools
 
 MEMORY_MB = 512
+TRANSLATED_MB = 224
+"""For the code that the emulation has translated: with 96 it translates the same programs again for each Pod."""
 BOOT_WITHIN_S = 300.0
 RESUME_WITHIN_S = 60.0
 PROBE_WITHIN_S = 15.0
 COMMAND_LINE = "console=ttyS0 loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1"
 POLL_S = 0.02
+HARD, WINDOW = "-9", "--long=27"
+"""zstd(1). What programs have in their memory and what the kernel keeps of their files is much the same, and far apart."""
+API_SOCKET = "api.sock"
+"""In the machine's directory: where its connections to the Kubernetes API are handed over (`labkit.vm.hand_over`)."""
+TO_API = f'exec {shlex.quote(sys.executable)} -I -S {shlex.quote(hand_over.__file__)} "$1"\n'
+"""A script, so that where Python is makes no other qemu command line, which a saved state would not fit to."""
+PORTS_TRIED, PORT_TAKEN = 5, "Could not set up host forwarding rule"
+"""A port that was free may be another's before qemu listens on it."""
 
 
 class MachineError(Exception):
@@ -57,11 +70,21 @@ class Machine:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
         self.directory, self.tools = directory, tools
-        self.door = (free_port(), secrets.token_hex(16))
         self.output = directory / "qemu.log"
-        argv = command(tools, disks, directory, accelerator, self.door[0])
+        (directory / "to-api").write_text(TO_API)
+        for _ in range(PORTS_TRIED):
+            self.door = (free_port(), secrets.token_hex(16))
+            self._start(disks, accelerator, incoming)
+            with contextlib.suppress(MachineError):
+                self.ask("query-status")
+                return
+            if PORT_TAKEN not in self.output.read_text(errors="replace"):
+                return  # whoever asks the machine next hears how it ended
+
+    def _start(self, disks: Disks, accelerator: str, incoming: Path | None) -> None:
+        tools, argv = self.tools, command(self.tools, disks, self.directory, accelerator, self.door[0])
         if incoming:
-            argv += ["-incoming", f"exec:exec {shlex.quote(str(tools.zstd))} -dcq {shlex.quote(str(incoming))}"]
+            argv += ["-incoming", f"exec:exec {shlex.quote(str(tools.zstd))} -dcq {WINDOW} {shlex.quote(str(incoming))}"]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=tools.environment(), cwd="/",
@@ -81,7 +104,8 @@ class Machine:
             said = b""
             while mark.encode() not in said:
                 self._check(deadline)
-                line.sendall(f"\necho {mark[:8]}''{mark[8:]}\n".encode())
+                with contextlib.suppress(TimeoutError):  # a machine that does not read yet: what waits for it is enough
+                    line.sendall(f"\necho {mark[:8]}''{mark[8:]}\n".encode())
                 said += received(line, 0.5)
             self._tell(line, f"umask 077; echo {self.door[1]} >/run/door/token; {set_clock()}")
 
@@ -96,11 +120,14 @@ class Machine:
         try:
             self.ask("stop")
             self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
-            self.ask("migrate", {"uri": f"exec:exec {shlex.quote(str(self.tools.zstd))} -q -3 >{shlex.quote(str(partial))}"})
+            compress = f"{shlex.quote(str(self.tools.zstd))} -q {HARD} {WINDOW}"
+            self.ask("migrate", {"uri": f"exec:exec {compress} >{shlex.quote(str(partial))}"})
             self._until(lambda: self.ask("query-migrate").get("status") in ("completed", "failed", "cancelled"), BOOT_WITHIN_S)
             status = self.ask("query-migrate")
             if status.get("status") != "completed":
-                raise MachineError(f"qemu could not save the machine ({status.get('error-desc', status.get('status'))}).")
+                free = shutil.disk_usage(path.parent).free >> 20
+                why = status.get("error-desc", status.get("status"))
+                raise MachineError(f"qemu could not save the machine in {path.parent}, where {free} MB are free ({why}).")
             self.quit()
             os.replace(partial, path)
         finally:
@@ -195,7 +222,9 @@ def command(tools: Tools, disks: Disks, directory: Path, accelerator: str, port:
         for name in ("qmp", "console", "control")
         for word in ("-chardev", f"socket,id={name},path={directory}/{name}.sock,server=on,wait=off")
     ]
+    to_api = f"/bin/sh {shlex.quote(f'{directory}/to-api')} {shlex.quote(f'{directory}/{API_SOCKET}')}"
     user = f"user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{DOOR_PORT}"
+    user += f",guestfwd=tcp:{API}:{API_PORT}-cmd:{to_api.replace(',', ',,')}"
     return [
         str(tools.qemu), *data, *accelerated(accelerator), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-name", "labkit", "-m", str(MEMORY_MB), "-smp", "1", "-rtc", "base=utc,clock=host",
@@ -207,7 +236,9 @@ def command(tools: Tools, disks: Disks, directory: Path, accelerator: str, port:
 
 
 def accelerated(accelerator: str) -> list[str]:
-    return ["-accel", "kvm", "-cpu", "host"] if accelerator == "kvm" else ["-accel", "tcg,tb-size=96", "-cpu", "max"]
+    if accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", f"tcg,tb-size={TRANSLATED_MB}", "-cpu", "max"]
 
 
 def fits(tools: Tools, accelerator: str) -> str:
@@ -276,4 +307,3 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
-

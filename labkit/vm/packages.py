@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from labkit.node.apt import Apt, ProgramsError, Progress, apt_usable
 from labkit.node.programs import Programs, ensure_programs, read_os_release
 from labkit.node.unpack import Unpacked, fetch, load
 
-KERNEL = "linux-image-cloud-amd64"
+KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
+"""The kernel for virtual machines, by the ID of os-release(5)."""
 GUEST = ("socat", "iproute2", "coreutils", "findutils", "dash")
 """Beside the node's own programs: the door's, and what labkit asks a node with."""
 GUEST_PROGRAMS = {
@@ -43,6 +45,14 @@ class Tools:
         path = os.pathsep.join(filter(None, [self.library_path, inherited]))
         return {**os.environ, **({"LD_LIBRARY_PATH": path} if path else {})}
 
+    def unzstd(self, path: Path) -> bytes:
+        """The content of a file that zstd compressed. Raises ProgramsError."""
+        done = subprocess.run([self.zstd, "-dcq", path], capture_output=True, env=self.environment(), check=False)
+        if done.returncode:
+            why = done.stderr.decode(errors="replace").strip()
+            raise ProgramsError(f"{path} cannot be read ({why}).", "Remove it from labkit's cache, and try again.")
+        return done.stdout
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -69,8 +79,8 @@ def builds_here() -> str:
     """Why no virtual machine can be built on this kind of machine; "" where it can."""
     if reason := runs_here():
         return reason
-    if not apt_usable() or read_os_release().get("ID") != "debian":
-        return "It is built of Debian's packages, and this is no Debian with apt-get."
+    if not apt_usable() or read_os_release().get("ID") not in KERNELS:
+        return "It is built of Debian's or Ubuntu's packages, and this is neither of them with apt-get."
     return ""
 
 
@@ -80,7 +90,7 @@ def find_tools(cache: Path, *, building: bool = False) -> Tools | None:
     if all(path for name, path in installed.items() if building or name != "mksquashfs"):
         qemu, mksquashfs, zstd = (Path(path or name) for name, path in installed.items())
         return Tools(qemu, mksquashfs, zstd, "", ())
-    unpacked = load(_place(cache, "tools"), tuple(TOOLS.values()))
+    unpacked = load(place(cache, "tools"), tuple(TOOLS.values()))
     return _tools(unpacked) if unpacked else None
 
 
@@ -91,17 +101,18 @@ def ensure_tools(cache: Path, progress: Progress, *, building: bool = False) -> 
     if reason := builds_here():
         raise ProgramsError(f"qemu-system-x86_64 or zstd is missing. {reason}", "Install both, and try again.")
     progress("bringing qemu, mksquashfs and zstd beside the system")
-    return _tools(fetch(tuple(TOOLS.values()), dest=_place(cache, "tools"), dependencies=True, progress=progress))
+    return _tools(fetch(tuple(TOOLS.values()), dest=place(cache, "tools"), dependencies=True, progress=progress))
 
 
 def ensure_parts(cache: Path, progress: Progress) -> Parts:
     """The packages for the machine, brought where they are missing. Raises ProgramsError."""
     programs = ensure_programs(cache, progress)
-    guest = fetch(GUEST, dest=_place(cache, "guest"), progress=progress)
-    kernel = load(_place(cache, "kernel"), (KERNEL,)) or _bring_kernel(cache, progress)
+    guest = fetch(GUEST, dest=place(cache, "guest"), progress=progress)
+    wanted = KERNELS[read_os_release()["ID"]]
+    kernel = load(place(cache, "kernel"), (wanted,)) or _bring_kernel(wanted, cache, progress)
     image = next(iter(sorted(kernel.root.glob("boot/vmlinuz-*"))), None)
     if image is None:
-        raise ProgramsError(f"The packages of {KERNEL} have no kernel.", "Remove them from labkit's cache, and try again.")
+        raise ProgramsError(f"The packages of {wanted} have no kernel.", "Remove them from labkit's cache, and try again.")
     release = image.name.removeprefix("vmlinuz-")
     directories = [kernel.root / where / release / "kernel" for where in ("lib/modules", "usr/lib/modules")]
     return Parts(
@@ -115,13 +126,21 @@ def ensure_parts(cache: Path, progress: Progress) -> Parts:
     )
 
 
-def _bring_kernel(cache: Path, progress: Progress) -> Unpacked:
-    """The package of that name only depends on the kernel's own, whose name changes with each release."""
-    progress("bringing Debian's kernel for virtual machines")
-    apt = Apt(_place(cache, "kernel").parent / "apt")
+def _bring_kernel(wanted: str, cache: Path, progress: Progress) -> Unpacked:
+    progress("bringing the kernel for virtual machines")
+    apt = Apt(place(cache, "kernel").parent / "apt")
     apt.update(progress)
-    depends = [name for package in apt.plan([KERNEL]) for name in package.depends if name.startswith("linux-image-")]
-    return fetch((KERNEL, *depends), dest=_place(cache, "kernel"), progress=progress)
+    return fetch(kernel_packages(apt, wanted), dest=place(cache, "kernel"), progress=progress)
+
+
+def kernel_packages(apt: Apt, wanted: str) -> list[str]:
+    """`wanted` and what has its files: it only depends on the kernel's own package, whose name changes with each release, and
+    Ubuntu's depends on that of its modules. Raises ProgramsError."""
+    found = [wanted]
+    for name in found:
+        depends = {needed for package in apt.plan([name]) for needed in package.depends}
+        found += sorted(needed for needed in depends - {*found} if needed.startswith(("linux-image-", "linux-modules-")))
+    return found
 
 
 def _tools(unpacked: Unpacked) -> Tools:
@@ -135,10 +154,11 @@ def _file(root: Path, path: str) -> Path:
     for candidate in (root / path, root / "usr" / path):
         if candidate.exists():
             return candidate
-    raise ProgramsError(f"The packages {', '.join(GUEST)} have no {path}.", "This release of Debian is not known to labkit yet.")
+    raise ProgramsError(f"The packages {', '.join(GUEST)} have no {path}.", "labkit does not know this release yet.")
 
 
-def _place(cache: Path, what: str) -> Path:
+def place(cache: Path, what: str) -> Path:
+    """Where labkit keeps unpacked packages for this release: "tools", "guest", "kernel", "python"."""
     release = read_os_release()
     return cache / "programs" / f"vm-{what}-{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
 

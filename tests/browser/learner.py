@@ -49,6 +49,12 @@ class Learner:
         self._wait_for_number(max(self.cells_of("code")))
         self._wait_until_idle()
 
+    def runs_the_rest(self) -> None:
+        """Run → Run Selected Cell and All Below, and wait for the last cell's number."""
+        self._menu("Run", "Run Selected Cell and All Below")
+        self._wait_for_number(max(self.cells_of("code")), 240)
+        self._wait_until_idle()
+
     def switches_theme(self, theme: str) -> None:
         """Settings → Theme → JupyterLab Light or Dark."""
         self._menu("Settings", "Theme", THEMES[theme])
@@ -93,15 +99,16 @@ class Learner:
         for name in names:
             self.page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(name, exact=True).click()
 
-    def _wait_for_number(self, cell: int) -> None:
+    def _wait_for_number(self, cell: int, seconds: float = 120) -> None:
         """A code cell has its number when the kernel has run it, [*] or [ ] before. An error ends the wait: it ends the run."""
         number = self.cell(cell).locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]:"))
-        expect(number.or_(self.page.locator(ERRORS)).first).to_be_attached(timeout=120 * SECOND)
+        expect(number.or_(self.page.locator(ERRORS)).first).to_be_attached(timeout=seconds * SECOND)
         if errors := self.errors():
             raise AssertionError("The notebook says:\n" + "\n".join(errors))
 
     def _wait_until_idle(self) -> None:
-        expect(self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')).to_be_visible(timeout=60 * SECOND)
+        """The status bar says so; the toolbar does too, but hides what it has no room for."""
+        expect(self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=60 * SECOND)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,36 @@ def test_predictions(learner: Opens) -> None:
         assert said in notebook.output(answer)
 
 
+def test_a_pod_that_is_stuck(learner: Opens) -> None:
+    """Notebook 05 from top to bottom: a right and a wrong prediction told back, the figures of statuses and events readable on
+    both pages, and the checks, which find the broken Pods broken."""
+    notebook = learner("05")
+    last_call, status = asks(notebook, "Which CRI call is the last") + asks(notebook, "STATUS after the first attempt")
+    for question, option in ((last_call, "StartContainer"), (status, "CrashLoopBackOff")):
+        notebook.runs_to(question)
+        notebook.chooses(question, option)
+
+    notebook.runs_the_rest()
+
+    assert not notebook.errors()
+    first, second = (number for number in asks(notebook, "guess.seen(") if number < status + 2)
+    assert "Seen: StartContainer. You predicted the same." in notebook.output(first)
+    assert "Seen: ErrImagePull. You had predicted: CrashLoopBackOff." in notebook.output(second)
+    assert notebook.output(asks(notebook, "labkit.break_pods(")[0]).count("Not yet:") == 3
+    assert len(notebook.figures()) == len(draws(notebook))
+    assert_readable(notebook, "light")
+    notebook.switches_theme("dark")
+    assert_readable(notebook, "dark")
+    assert_no_wider_than_text(notebook)
+
+
+FIGURES = ("process_tree", "namespace_matrix", "pod_lifecycle", "event_log")
+"""The functions that draw in the notebooks of these tests."""
+
+
 def draws(notebook: Learner) -> list[int]:
     """The cells that make a figure."""
-    return asks(notebook, "labkit.process_tree(") + asks(notebook, "labkit.namespace_matrix(")
+    return [number for figure in FIGURES for number in asks(notebook, f"labkit.{figure}(")]
 
 
 def asks(notebook: Learner, code: str) -> list[int]:

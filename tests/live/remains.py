@@ -184,7 +184,8 @@ def owner(reservation: Path) -> str:
 
 
 def records(home: Home) -> Iterator[Path]:
-    """containerd's directories for containers, on disk and in its state."""
+    """containerd's directories for containers, on disk and in its state, and runc's."""
+    yield from home.run.glob("runc/k8s.io/*")
     for base in (home.data / "containerd", home.containerd_state):
         yield from base.glob("io.containerd.grpc.v1.cri/sandboxes/*")
         yield from base.glob("io.containerd.grpc.v1.cri/containers/*")

@@ -99,6 +99,7 @@ def test_killed_at_random_moments(cluster: Cluster, rounds: int, kills: int) -> 
     seed = int(os.environ.get("LABKIT_SEED") or random.randrange(2**32))
     chance = random.Random(seed)
     told: list[str] = []
+    took: list[float] = []
     churn = Churn(cluster, random.Random(seed + 1))
     try:
         for _ in range(rounds):
@@ -106,7 +107,9 @@ def test_killed_at_random_moments(cluster: Cluster, rounds: int, kills: int) -> 
                 for _ in range(kills):
                     time.sleep(chance.uniform(0.0, 1.0))
                     told.append(killed(cluster, chance.choice([("kubelet",), ("kubeapi",), ("kubelet", "kubeapi")])))
+            began = time.monotonic()
             converged(cluster, churn)
+            took.append(time.monotonic() - began)
     except AssertionError as error:
         raise AssertionError(f"{error}\nLABKIT_SEED={seed}; killed: {'; '.join(told)}") from error
     finally:
@@ -114,6 +117,7 @@ def test_killed_at_random_moments(cluster: Cluster, rounds: int, kills: int) -> 
             with contextlib.suppress(ApiError):
                 cluster.delete(name)
     wait_for(lambda: unowned(cluster.home, set()) == [], "nothing to be left of Pods", CONVERGES_WITHIN_S)
+    print(f"seed {seed}: {len(told)} kills among {churn.number} Pods; converged after {max(took):.1f} s at the latest")
 
 
 def killed(cluster: Cluster, names: tuple[str, ...]) -> str:
@@ -168,7 +172,7 @@ def differences(cluster: Cluster, churn: Churn) -> list[str]:
         if ends and any(map(broke_off, statuses)):
             wanted = "Failed"
         if phase != wanted or not (ends or (statuses and all(c["ready"] for c in statuses))):
-            found.append(f"{pod['metadata']['name']} is {phase}")
+            found.append(f"{pod['metadata']['name']} is {phase}: {[s['state'] for s in statuses]}")
     return found + unowned(cluster.home, set(there)) + untrue(pods, cluster.home)
 
 

@@ -246,11 +246,40 @@ def test_a_node_without_a_network_is_not_ready_and_recovers(kube: None) -> None:
     wait_for(lambda: ready_of_node()["status"] == "True", "the node to be Ready again")
 
 
-def test_the_python_client(kube: None) -> None:
-    kube = lab.connect().kube
-    apply(pod("web"))
-    assert "web" in [p.metadata.name for p in kube.list_namespaced_pod("default").items]
-    assert kube.read_node("sim-worker").status.node_info.kubelet_version.endswith("-labkit")
+def test_the_python_client(kube: None, tmp_path: Path) -> None:
+    from kubernetes import client, utils, watch
+    from kubernetes.stream import stream
+
+    core = lab.connect().kube
+    manifest = pod("web", "trap exit TERM; for i in 1 2 3; do echo $i; sleep 1; done; sleep 1000 & wait")
+    (tmp_path / "pod.yaml").write_text(json.dumps(manifest))
+    utils.create_from_yaml(core.api_client, str(tmp_path / "pod.yaml"))
+    seen = []
+    for event in watch.Watch().stream(core.list_namespaced_pod, "default", timeout_seconds=40):
+        seen.append(event["type"])
+        if event["object"].status.phase == "Running":
+            break
+    assert seen[0] == "ADDED" and set(seen[1:]) <= {"MODIFIED"}
+    assert "web" in [p.metadata.name for p in core.list_namespaced_pod("default", label_selector="!x").items]
+    assert list(watch.Watch().stream(core.list_namespaced_pod, "kube-system", timeout_seconds=1)) == []
+    follow = watch.Watch().stream(core.read_namespaced_pod_log, "web", "default", follow=True)
+    assert [line for _, line in zip(range(3), follow, strict=False)] == ["1", "2", "3"]
+    talk = stream(core.connect_get_namespaced_pod_exec, "web", "default", command=["sh"], stdin=True, stdout=True, stderr=True,
+                  tty=False, _preload_content=False)  # fmt: skip
+    talk.write_stdin("echo said; echo sorry >&2; exit 7\n")
+    talk.run_forever(timeout=20)
+    assert (talk.read_stdout(), talk.read_stderr(), talk.returncode) == ("said\n", "sorry\n", 7)
+    patched = core.patch_namespaced_pod("web", "default", {"metadata": {"labels": {"a": "b"}}})
+    assert patched.metadata.labels == {"a": "b"}
+    core.patch_namespaced_pod("web", "default", {"metadata": {"labels": {"a": "c"}}})
+    with pytest.raises(client.ApiException) as refused:
+        core.replace_namespaced_pod("web", "default", patched)
+    assert (refused.value.status, json.loads(refused.value.body)["reason"]) == (409, "Conflict")
+    with pytest.raises(client.ApiException) as absent:
+        core.read_namespaced_pod("none", "default")
+    assert absent.value.status == 404
+    core.delete_namespaced_pod("web", "default", grace_period_seconds=0)
+    assert core.read_node("sim-worker").status.node_info.kubelet_version.endswith("-labkit")
 
 
 def test_only_the_owner_of_the_token_is_answered(kube: None) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from labkit.node import Home, private, releases
+from labkit.node import Home, kubectl, private, releases
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUTH = Path(os.environ.get("LABKIT_TRUTH", ROOT.parent / "shared" / "truth"))
+IMAGE = "registry.lab/busybox:1"
 CONTAINERD = "2"
 """The recordings were made with containerd 2.1.9 and hold its words for failed pulls; 1.6 says it otherwise."""
 
@@ -35,7 +36,7 @@ def cluster(own_home: Home) -> Cluster:
 
 @pytest.fixture
 def recorded() -> dict[str, Any]:
-    texts = (TRUTH / "pods.json").read_text().replace("localhost:5000/labkit/bb:1", "registry.lab/busybox:1")
+    texts = (TRUTH / "pods.json").read_text().replace("localhost:5000/labkit/bb:1", IMAGE)
     return json.loads(texts)
 
 
@@ -45,12 +46,61 @@ def test_pods_are_run_as_the_real_kubelet_ran_them(own_home: Home) -> None:
     private.choose(own_home, releases.ensure(own_home.cache, CONTAINERD))
     labkit("up", "--node", "containerd")
     cluster = Cluster.of(own_home)
-    cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": "registry.lab/busybox:1"}]}})
+    cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": IMAGE}]}})
     wait_for(lambda: cluster.container("first").get("imageID"), "the image to be there")
-    kubectl = [sys.executable, "-m", "labkit.cli", "kubectl"]
-    command = [sys.executable, str(TRUTH / "compare.py"), *kubectl, "--", str(TRUTH / "pods.json")]
+    prefix = [sys.executable, "-m", "labkit.cli", "kubectl"]
+    command = [sys.executable, str(TRUTH / "compare.py"), *prefix, "--", str(TRUTH / "pods.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+MASKS = (
+    (r"(?m)^(Service Account:|Kube-Proxy Version:| *Warning +NetworkNotReady ).*\n", ""),
+    (r"(?m)^( *)(Machine ID|System UUID|Boot ID|Kernel Version|OS Image|Architecture|Image ID):.*", r"\1\2:"),
+    (r"(?m)^( *)(Kubelet|Container Runtime) Version:.*", r"\1\2 Version:"),
+    (r"(?m)^(  )(cpu|memory|ephemeral-storage):.*", r"\1\2:"),
+    (r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} \+0000", "TIME"),
+    (r"containerd://[0-9a-f]{64}", "CONTAINER"),
+    (r"\d+\.\d+\.\d+\.\d+", "ADDRESS"),
+    (r"localhost:5000/labkit/bb:1", IMAGE),
+    (r"\b(\d+[dhms])+\b", "AGE"),
+    (r"\(\d+%\)", "(N%)"),
+    (r"kubernetes.io/arch=\w+", "kubernetes.io/arch=ARCH"),
+    (r" +\n", "\n"),
+    (r"  +", "  "),
+    (r"--+", "--"),
+)
+"""What differs from machine to machine and from run to run; and what the recordings' cluster had not (a service account), or had
+for a time (no network)."""
+
+
+def shape(text: str) -> list[str]:
+    """The lines that kubectl shows, masked. A node's events are left out: the recorded ones were over."""
+    for pattern, mask in MASKS:
+        text = re.sub(pattern, mask, text)
+    return (text.partition("\nEvents:")[0] if "\nAllocatable:" in text else text).splitlines()
+
+
+@beside
+def test_kubectl_shows_what_it_shows_of_a_real_kubelet(cluster: Cluster, own_home: Home) -> None:
+    """The Pod of shop.json, described, listed, and on its node."""
+    cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": IMAGE}]}})
+    wait_for(lambda: cluster.container("first").get("imageID"), "the image to be there")
+    cluster.delete("first")
+    wait_for(lambda: cluster.pod("first") is None, "that Pod to go")
+    noted = json.loads((TRUTH / "shop.json").read_text())["pod"]["metadata"]["annotations"]
+    applied = noted["kubectl.kubernetes.io/last-applied-configuration"].replace("localhost:5000/labkit/bb:1", IMAGE)
+    environment = {"KUBECONFIG": str(own_home.kubeconfig)}
+    kubectl.run(("apply", "-f", "-"), environment, applied)
+    kubectl.run(("wait", "--for=condition=Ready", "pod/shop", "--timeout=60s"), environment)
+    cluster.uids.add(kubectl.run(("get", "pod", "shop", "-o", "jsonpath={.metadata.uid}"), environment))
+    wait_for(lambda: len(cluster.messages("shop", "Started")) == 3, "its events")
+    for file, words in {
+        "describe_pod_shop.txt": ("describe", "pod", "shop"),
+        "get_pods_wide.txt": ("get", "pods", "-o", "wide"),
+        "describe_node.txt": ("describe", "node", "sim-worker"),
+    }.items():
+        assert shape(kubectl.run(words, environment)) == shape((TRUTH / file).read_text())
 
 
 def cni_file(home: Home) -> Path:
@@ -93,7 +143,7 @@ def test_without_a_cni_configuration_the_node_is_not_ready(cluster: Cluster, own
     wait_for(lambda: wanted <= set(cluster.messages("no-cni-config", "NetworkNotReady")), "the event")
     assert cluster.container("no-cni-config")["state"] == {"waiting": {"reason": "ContainerCreating"}}
     host = {**truth["manifest"], "metadata": {"name": "on-host"}, "spec": {**truth["manifest"]["spec"], "hostNetwork": True}}
-    host["spec"]["containers"] = [{"name": "app", "image": "registry.lab/busybox:1", "command": ["sleep", "1000"]}]
+    host["spec"]["containers"] = [{"name": "app", "image": IMAGE, "command": ["sleep", "1000"]}]
     cluster.create(host)
     wait_for(lambda: cluster.phase("on-host") == "Running", "a Pod on the node's own network to run all the same")
     file.write_text(right)

@@ -34,7 +34,12 @@ pytestmark = [
     pytest.mark.skipif(bool(builds_here()), reason=builds_here()),
 ]
 
-LEARNER, STRANGER = 47111, 47112
+LEARNER = 40000 + 2 * (os.getpid() % 5000)
+STRANGER = LEARNER + 1
+"""Another pair in each run: the end of one run kills what is left of its learner's processes."""
+NOTEBOOKS = sorted(path.name[:2] for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+QUICK = ("00", "02")
+"""What takes little of CI's time; the others are run with --soak."""
 ON_CGROUP_V2 = r"""
 [on cgroup v2 containerd gives each container a cgroup namespace of its own]
 regex: ()\ncgroup   → make a new one
@@ -177,7 +182,9 @@ def test_nobody_has_a_real_node(learner: User, node: dict[str, Any]) -> None:
     assert kernel.strip() != platform.release()
 
 
-@pytest.mark.parametrize("notebook", ["00", "02", "03"])
+@pytest.mark.parametrize(
+    "notebook", [each if each in QUICK else pytest.param(each, marks=pytest.mark.soak) for each in NOTEBOOKS]
+)
 def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], notebook: str) -> None:
     rules = learner.home / "sanitize.cfg"
     rules.write_text((ROOT / "tests/notebooks/sanitize.cfg").read_text() + ON_CGROUP_V2)
@@ -192,18 +199,49 @@ def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], noteboo
     assert json.loads(learner.labkit("ps", "--json"))["pods"] == []
 
 
+def test_nothing_of_the_pod_that_was_run_before_stays(learner: User, node: dict[str, Any]) -> None:
+    learner.labkit("down")
+    learner.labkit("up")
+    said = json.loads(learner.python("-c", FRESH))
+    assert said == {"images": [], "sandboxes": [], "containers": [], "blobs": [], "left": [], "address": "10.88.0.2"}
+
+
+FRESH = """
+import json, labkit
+node = labkit.connect("vm")
+sh = lambda script: node.shell(["sh", "-c", script]).split()
+said = {
+    "images": [list(each.repo_tags) for each in node.cri.list_images().images],
+    "sandboxes": [each.id for each in node.cri.list_pod_sandbox().items],
+    "containers": [each.id for each in node.cri.list_containers().containers],
+    "blobs": sh("find /var/lib/containerd/*content*/blobs /var/lib/containerd/*overlayfs/snapshots -mindepth 1 -type f"),
+    "left": sh("ls -d /sys/fs/cgroup/warm; ls /run/netns /var/lib/cni; grep -l warm /var/log/*; true"),
+}
+spec = {"containers": [{"name": "main", "image": node.images["busybox"]}]}
+config = node.sandbox_config({"metadata": {"name": "first"}, "spec": spec})
+sandbox = node.cri.run_pod_sandbox(config=config, timeout=120).pod_sandbox_id
+said["address"] = node.cri.pod_sandbox_status(pod_sandbox_id=sandbox).status.network.ip
+node.cri.stop_pod_sandbox(pod_sandbox_id=sandbox)
+node.cri.remove_pod_sandbox(pod_sandbox_id=sandbox)
+print(json.dumps(said))
+"""
+
+
 def test_another_user_reaches_nothing(learner: User, node: dict[str, Any], user: Callable[[int], User]) -> None:
+    """Every TCP port on which a process of hers listens, every Unix socket that one has, by path or by name."""
     stranger = user(STRANGER)
-    pids = [p.pid for p in LocalKernel().snapshot(fds=False).processes.values() if p.uid == LEARNER]
-    ports = [port for pid in pids for port in listening_ports(pid)]
-    sockets = [path for path in learner.home.rglob("*") if path.is_socket()]
-    assert ports and len(sockets) >= 4
-    for port in ports:
-        for words in (b"x run m 'ls'\n", b" run m ls\n", b"\n", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 70 + b"\n"):
-            said = stranger.python("-c", TRY_PORT, str(port), words.hex())
-            assert said == "nothing\n", (port, words)
-    for path in sockets:
-        assert stranger.python("-c", TRY_SOCKET, str(path)) == "PermissionError\n", path
+    # The API, which kubectl needs a port for, asks for its token: see test_vm_kube.
+    api = node["processes"]["kubeapi"]
+    pids = [p.pid for p in LocalKernel().snapshot(fds=False).processes.values() if p.uid == LEARNER and p.pid != api]
+    ports = sorted({port for pid in pids for port in listening_ports(pid)})
+    bound = {path for pid in pids for path in listening_sockets(pid)}
+    sockets = sorted({str(path) for path in learner.home.rglob("*") if path.is_socket()} | bound)
+    assert ports and {Path(path).name for path in sockets} >= {"console.sock", "control.sock", "qmp.sock", "vm.sock"}
+    tries = [(port, words.hex()) for port in ports for words in WORDS]
+    said = json.loads(stranger.python("-c", TRY_ALL, json.dumps([tries, sockets])))
+    for (port, words), answer in zip(tries, said[0], strict=True):
+        assert REFUSAL.fullmatch(answer), (port, bytes.fromhex(words), answer)
+    assert dict(zip(sockets, said[1], strict=True)) == dict.fromkeys(sockets, "PermissionError")
     for path in (learner.home / "lab/run/vm/door", node["endpoint"].removeprefix("unix://")):
         assert "Permission denied" in stranger.run("cat", str(path), code=1)
     # The same, with the word that only the owner knows, is let in: so it is the word that kept the others out.
@@ -213,32 +251,59 @@ def test_another_user_reaches_nothing(learner: User, node: dict[str, Any], user:
         assert connection.makefile().read() == "here\n"
 
 
-TRY_PORT = """
-import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as connection:
-    connection.sendall(bytes.fromhex(sys.argv[2]))
+WORDS = (
+    b"x run m 'ls'\n", b" run m ls\n", b"\n", b"\0" * 70 + b"\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    *(f"GET {path} HTTP/1.0\r\n\r\n".encode() for path in ("/", "/api/v1/pods", "/pods", "/metrics", "/v2/")),
+    b"GET /api/v1/pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n\r\n",
+)  # fmt: skip
+"""What is tried: the door's own words without its secret, HTTP/1 and HTTP/2 as the API, a kubelet and a registry are asked."""
+REFUSAL = re.compile(r"|HTTP/1\.\d (400|401|403|404) .*|\x15\x03.*", re.DOTALL)
+"""No answer, one that says no, or a TLS alert (RFC 8446, 6)."""
+TRY_ALL = """
+import json, socket, ssl, sys
+tries, paths = json.loads(sys.argv[1])
+def port(number, words, wrap):
     try:
-        print(connection.recv(100) or "nothing")
-    except ConnectionError:
-        print("nothing")
+        with socket.create_connection(("127.0.0.1", number), 20) as plain, wrap(plain) as connection:
+            connection.sendall(words)
+            return connection.recv(400).decode("latin-1")
+    except OSError:
+        return ""
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["http/1.1"])
+def either(number, words):
+    return port(number, words, lambda plain: plain) + port(number, words, context.wrap_socket)
+def path(name):
+    try:
+        socket.socket(socket.AF_UNIX).connect("\\0" + name[1:] if name.startswith("@") else name)
+    except OSError as error:
+        return type(error).__name__
+    return "connected"
+print(json.dumps([[either(number, bytes.fromhex(words)) for number, words in tries], [path(name) for name in paths]]))
 """
-TRY_SOCKET = """
-import socket, sys
-try:
-    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
-except Exception as error:
-    print(type(error).__name__)
-"""
+
+
+def listening_sockets(pid: int) -> list[str]:
+    """Names of the Unix sockets on which a process listens; an abstract one begins with @ (man 5 proc, /proc/net/unix)."""
+    inodes = open_files(pid)
+    rows = [line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    listens = [row for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000]
+    return [row[7] for row in listens if f"socket:[{row[6]}]" in inodes]
 
 
 def listening_ports(pid: int) -> list[int]:
     """TCP ports on which a process listens (man 5 proc, /proc/net/tcp)."""
-    try:
-        inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    except FileNotFoundError:
-        return []
+    inodes = open_files(pid)
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+
+
+def open_files(pid: int) -> set[str]:
+    try:
+        return {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    except FileNotFoundError:
+        return set()
 
 
 def test_ps_tells_what_the_console_tells(learner: User, node: dict[str, Any]) -> None:
@@ -250,13 +315,15 @@ def test_ps_tells_what_the_console_tells(learner: User, node: dict[str, Any]) ->
         console = socket.socket(socket.AF_UNIX)
         console.connect(str(learner.home / "lab/run/vm/qemu/console.sock"))
         with console:
-            words = "; ".join(f"cat /proc/{pid}/stat" for pid in told)
+            words = "; ".join(["ps -o pid,ppid,comm", *(f"cat /proc/{pid}/stat" for pid in told)])
             console.sendall(f"\n{words}; echo en''d\n".encode())
             said, until = b"", time.monotonic() + 60
             while b"\r\nend\r\n" not in said and time.monotonic() < until:
                 said += console.recv(65536)
         lines = re.findall(r"^(\d+) \((.*)\) \S (\d+) ", said.decode(), re.MULTILINE)
         assert {int(pid): (int(ppid), comm) for pid, comm, ppid in lines} == told
+        listed = re.findall(r"^ *(\d+) +(\d+) (\S+) *\r?$", said.decode(), re.MULTILINE)
+        assert {int(pid): (int(ppid), comm) for pid, ppid, comm in listed if int(pid) in told} == told
     finally:
         learner.python("-c", "import labkit; labkit.connect('vm').remove_pod('real')")
 
@@ -286,6 +353,140 @@ def test_the_machine_ends_with_its_owner(learner: User, node: dict[str, Any]) ->
         time.sleep(0.05)
     assert not any("qemu-system" in line for line in learner.processes())
     assert json.loads(learner.labkit("up", "--json"))["state"] == "ready"
+
+
+def test_locks_and_files_that_nobody_holds_are_no_obstacle(learner: User, node: dict[str, Any]) -> None:
+    """As after a crash of the whole machine: files that name processes of before, locks that are only files."""
+    kept = learner.home / "kept"
+    shutil.copytree(learner.home / "lab/run/vm", kept, ignore=lambda directory, names: [n for n in names if n.endswith(".sock")])
+    learner.labkit("down")
+    shutil.copytree(kept, learner.home / "lab/run/vm", dirs_exist_ok=True)
+    for path in (learner.home / "lab/run/vm").rglob("*"):
+        os.chown(path, LEARNER, LEARNER)
+    (learner.home / "lab/cache/vm/lock").write_text("1")
+    assert json.loads(learner.labkit("status", "--json", code=None))["state"] == "down"
+    assert json.loads(learner.labkit("up", "--json"))["processes"]["qemu"] != node["processes"]["qemu"]
+
+
+def test_a_machine_that_slept_goes_on(learner: User, node: dict[str, Any]) -> None:
+    """qemu and its owner stand still, as when a laptop sleeps."""
+    learner.python("-c", START_POD)
+    both = [node["processes"]["qemu"], node["pid"]]
+    try:
+        for pid in both:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = learner.popen(PYTHON, "-c", "import labkit; print(len(labkit.connect('vm').pods()))")
+        time.sleep(5.0)
+        assert waiting.poll() is None, "it waits for a node that sleeps"
+        for pid in both:
+            os.kill(pid, signal.SIGCONT)
+        assert waiting.communicate(timeout=120)[0].rpartition("\n")[0].endswith("1")
+        off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').clock_ahead_ns() / 1e9)"))
+        assert abs(off) < 2.0
+    finally:
+        for pid in both:
+            os.kill(pid, signal.SIGCONT)
+        learner.python("-c", "import labkit; labkit.connect('vm').remove_pod('real')")
+
+
+@pytest.mark.soak
+def test_containerd_is_killed_and_replaced_under_a_pod(learner: User, node: dict[str, Any]) -> None:
+    said = json.loads(learner.python("-c", REPLACED, timeout=1800))
+    assert said["same"] == [True] * 5 and said["states"] == ["stopped", "running"] and said["gone"] == "UNAVAILABLE"
+    assert [version.split(".")[:2] for version in said["versions"]] == [["1", "6"], ["1", "7"], ["2", said["two"]], ["1", "6"]]
+    assert said["twice"].startswith("The node is busy with another") and said["unknown"].startswith("There is no containerd 99")
+    assert said["left"] == []
+
+
+REPLACED = """
+import json, threading, labkit
+from labkit.cri import CriError
+node = labkit.connect("vm")
+daemon = node.daemon
+said = {"same": [], "states": [], "versions": [daemon.version]}
+spec = {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]}
+node.start_pod({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "real"}, "spec": spec})
+of = lambda: [(p.pid, p.role) for p in node.pod("real").processes if p.role != "runc"]
+before = of()
+daemon.kill()
+said["states"].append(daemon.state)
+try:
+    node.cri.version()
+except CriError as error:
+    said["gone"] = error.code
+daemon.start()
+said["states"].append(daemon.state)
+said["same"].append(of() == before)
+daemon.restart()
+said["same"].append(of() == before)
+for version in ("1.7", "2"):
+    done = daemon.upgrade(version)
+    assert node.cri.version().runtime_version.startswith(done.after)
+    said["versions"].append(done.after)
+    said["same"].append(of() == before)
+said["two"] = said["versions"][-1].split(".")[1]
+first = threading.Thread(target=daemon.restart)
+first.start()
+while daemon.state != "restarting":
+    pass
+try:
+    labkit.connect("vm").daemon.restart()
+except labkit.NodeError as error:
+    said["twice"] = error.happened
+first.join()
+try:
+    daemon.upgrade("99")
+except Exception as error:
+    said["unknown"] = error.happened
+said["versions"].append(daemon.downgrade("default").after)
+said["same"].append(of() == before)
+node.remove_pod("real")
+said["left"] = node.shell(["sh", "-c", "ls /var/lib/labkit/containerd"]).split()
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.soak
+def test_a_saved_state_of_another_qemu_is_made_anew(learner: User, node: dict[str, Any]) -> None:
+    learner.labkit("down")
+    state = next((learner.home / "lab/cache/vm/current/").glob("state-*.zst"))
+    state.rename(state.with_name("state-tcg-0123456789ab.zst"))
+    process = learner.popen(PYTHON, "-m", "labkit.cli", "up", "--json")
+    said, told = process.communicate(timeout=600)
+    assert "booting the machine once" in told and json.loads(said)["how"] == "resumed"
+    assert state.exists()
+    state.with_name("state-tcg-0123456789ab.zst").unlink()
+
+
+def test_an_altered_disk_is_refused(learner: User, node: dict[str, Any]) -> None:
+    learner.labkit("down")
+    current = (learner.home / "lab/cache/vm/current").resolve()
+    record, disk = current / "machine.json", current / "root.squashfs"
+    whole, words = disk.read_bytes(), record.read_text()
+    disk.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        assert "checksum differs" in learner.labkit("up", code=1)
+    finally:
+        disk.write_bytes(whole)
+        record.write_text(words)
+        os.chown(record, LEARNER, LEARNER)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+def test_no_space_is_said_and_leaves_nothing(learner: User, node: dict[str, Any]) -> None:
+    lab, small = learner.home / "small", learner.home / "small/cache/vm"
+    small.mkdir(parents=True)
+    (lab / "cache/programs").symlink_to(learner.home / "lab/cache/programs")
+    os.chown(lab, LEARNER, LEARNER)
+    os.chown(lab / "cache", LEARNER, LEARNER)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=20m,mode=700,uid={LEARNER}", "tmpfs", small], check=True)
+    try:
+        said = learner.run("env", f"LABKIT_HOME={lab}", PYTHON, "-m", "labkit.cli", "vm", "build", code=1)
+        assert "No space left" in said and "See that there is room" in said and "Traceback" not in said
+        assert [path.name for path in small.iterdir()] == ["lock"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+        shutil.rmtree(lab)
 
 
 def test_a_saved_state_that_does_not_fit_is_no_obstacle(learner: User, node: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.standin import system
@@ -39,21 +39,21 @@ def load(engine: Engine) -> str:
     return REFERENCE
 
 
-def root_archive() -> Path:
-    """The root file system as a tar archive, made once for each recipe."""
-    recipe = hashlib.sha256("\n".join((NEWER_SUITE, *OPTIONS)).encode()).hexdigest()[:12]
+def root_archive(options: Sequence[str] = OPTIONS) -> Path:
+    """A root file system, the node's or another, as a tar archive, made once for each recipe (mmdebstrap's options)."""
+    recipe = hashlib.sha256("\n".join((NEWER_SUITE, *options)).encode()).hexdigest()[:12]
     archive = cache() / recipe / "node.tar"
     archive.parent.mkdir(parents=True, exist_ok=True)
     with (archive.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
             partial = archive.with_suffix(".partial")
-            bootstrap(partial)
+            bootstrap(partial, options)
             partial.rename(archive)
     return archive
 
 
-def bootstrap(archive: Path) -> None:
+def bootstrap(archive: Path, options: Sequence[str]) -> None:
     root = bring("mmdebstrap", ("mmdebstrap",)).root
     modules = [*root.glob("usr/share/perl*"), *root.glob("usr/share/perl/*"), *root.glob("usr/lib/*/perl*/*")]
     environment = {
@@ -64,7 +64,7 @@ def bootstrap(archive: Path) -> None:
     # mmdebstrap does not read the machine's apt configuration.
     own = [f"--aptopt={line}" for line in apt_network_settings()]
     program = root / "usr/bin/mmdebstrap"
-    system.run(["perl", program, *OPTIONS, *own, NEWER_SUITE, archive, sources_file(NEWER_SUITE)], env=environment, timeout=600)
+    system.run(["perl", program, *options, *own, NEWER_SUITE, archive, sources_file(NEWER_SUITE)], env=environment, timeout=600)
 
 
 def apt_network_settings() -> Iterator[str]:

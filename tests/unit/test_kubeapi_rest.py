@@ -11,7 +11,7 @@ import pytest
 from labkit.kubeapi import listing, patch, paths
 from labkit.kubeapi.registry import BY_PLURAL
 from labkit.kubeapi.rest import Api, Deletion, Options, copied
-from labkit.kubeapi.status import ApiError
+from labkit.kubeapi.status import ApiError, not_served
 from labkit.kubeapi.store import Store
 
 PODS, NODES, NAMESPACES = BY_PLURAL["pods"], BY_PLURAL["nodes"], BY_PLURAL["namespaces"]
@@ -269,3 +269,7 @@ def test_lists_in_pages(api: Api) -> None:
 def test_lists_that_cannot_be(api: Api, asked: dict[str, str], code: int, words: str) -> None:
     with refused(code, words):
         listing.listed(api.store, paths.Target(CONFIG_MAPS), query(**asked))
+
+
+def test_a_path_that_leads_nowhere_has_details_that_clients_may_read() -> None:
+    assert not_served().body()["details"] == {}

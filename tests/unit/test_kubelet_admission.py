@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubelet.admission import Rejection, admit
+from labkit.kubelet.admission import Rejection, admit, apparmor_enabled
 from tests.unit.kubelet_pods import container, pod
 
 NODE = {"cpu": "1800m", "memory": "1Gi", "pods": "3"}
@@ -71,3 +71,18 @@ def test_required_node_affinity(operator, values, fits):
 def test_what_the_node_lacks_is_told_before_its_labels():
     wanted = pod(container(resources={"requests": {"cpu": "8"}}), nodeSelector={"disk": "ssd"})
     assert admit(wanted, [], {}, NODE).reason == "OutOfcpu"
+
+
+def test_apparmor_needs_a_kernel_that_has_it(tmp_path):
+    confined = {"appArmorProfile": {"type": "RuntimeDefault"}}
+    for asking_for_it in (pod(securityContext=confined), pod(container(securityContext=confined))):
+        found = admit(asking_for_it, [], {}, NODE, apparmor=False)
+        assert found == Rejection("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+        assert admit(asking_for_it, [], {}, NODE, apparmor=True) is None
+    assert admit(pod(securityContext={"appArmorProfile": {"type": "Unconfined"}}), [], {}, NODE, apparmor=False) is None
+    assert not apparmor_enabled(tmp_path)
+    (tmp_path / "kernel/security/apparmor").mkdir(parents=True)
+    (tmp_path / "module/apparmor/parameters").mkdir(parents=True)
+    for said, enabled in (("Y\n", True), ("N\n", False)):
+        (tmp_path / "module/apparmor/parameters/enabled").write_text(said)
+        assert apparmor_enabled(tmp_path) is enabled

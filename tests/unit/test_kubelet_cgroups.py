@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from labkit.cri import with_defaults
 from labkit.cri.resources import Machine
@@ -41,3 +46,25 @@ def test_all_pods_together_have_what_is_not_reserved(tmp_path: Path) -> None:
     cgroups(tmp_path).make(pod("idle"))
     assert shares(tmp_path, ".") == 1843
     assert int((tmp_path / "memory/lab/kubepods/memory.limit_in_bytes").read_text()) == 22 * GIB
+
+
+def test_what_the_runtime_left_of_a_container_that_has_ended_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labkit.kubelet.cgroups.remove_tree", lambda path: shutil.rmtree(path) is None)  # files, as no cgroup has
+    made = cgroups(tmp_path)
+    made.make(pod("web"))
+    left, other = (subprocess.Popen(["sleep", "1000"]) for _ in range(2))
+    try:
+        for controller in ("cpu", "memory"):  # a process is in every hierarchy
+            for name, process in (("ended", left), ("runs", other)):
+                directory = tmp_path / controller / "lab/kubepods/besteffort/podweb" / name
+                directory.mkdir()
+                (directory / "cgroup.procs").write_text(f"{process.pid}\n")
+        assert (made.end_left(pod("web"), "ended"), made.end_left(pod("web"), "was-removed")) == (1, 0)
+        assert left.wait(10) == -signal.SIGKILL and other.poll() is None
+        assert {path.name for path in tmp_path.glob("*/lab/kubepods/besteffort/podweb/*") if path.is_dir()} == {"runs"}
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from labkit.kubelet.hooks import HookError, HookFailed, http_get, port_of
+from labkit.kubelet.hooks import HookError, HookFailed, grpc_check, http_get, port_of, run_hook
+
+POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
 
 
 @pytest.fixture
@@ -69,3 +71,42 @@ def test_nobody_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert found(port) == f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused'
+
+
+def test_any_answer_to_a_hook_is_good(answering):
+    port = answering(b"HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n")
+    assert run_hook(None, POD, POD["spec"]["containers"][0], "id", {"httpGet": {"port": port}}, "127.0.0.1") == ""
+
+
+def test_a_hook_that_meets_no_answer_says_where(answering):
+    with pytest.raises(HookFailed) as caught:
+        run_hook(None, POD, {"name": "app"}, "id", {"httpGet": {"path": "/x", "port": answering(b"")}}, "127.0.0.1")
+    words = 'HTTP lifecycle hook (/x) for Container "app" in Pod "p_default(u)" failed - error: Get "http'
+    assert str(caught.value).startswith(words)
+
+
+def test_a_hook_by_tls_that_meets_plain_http_is_asked_again():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        said = run_hook(None, POD, {"name": "app"}, "id", {"httpGet": {"port": port, "scheme": "HTTPS"}}, "127.0.0.1")
+    assert said == f"request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, retry with HTTP succeeded"
+
+
+def test_a_path_is_shown_as_it_was_sent(answering):
+    port = answering(b"")
+    assert found(port, path="/a b?c=d") == f'Get "http://127.0.0.1:{port}/a%20b?c=d": EOF'
+
+
+def test_health_by_grpc(answering):
+    words = r'timeout: failed to connect service "127.0.0.1:\d+" within 1s: context deadline exceeded'
+    with pytest.raises(HookFailed, match=words):
+        grpc_check({"port": answering(b"HTTP/1.1 400 Bad Request\r\n\r\n")}, "127.0.0.1", 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.kubelet.runtime import CREATED, EXITED, container
+from labkit.kubelet.runtime import CREATED, EXITED, Runtime, container
 
 CREATE = "failed to create containerd task: "
 START = 'failed to start containerd task "app": '
@@ -30,3 +32,49 @@ def test_a_start_that_broke_off_before_the_program_ran_is_no_end_of_it(message: 
 def test_what_ran_has_ended_whatever_it_says() -> None:
     message = CREATE + "failed to create shim task: context canceled: unknown"
     assert container(pb.ContainerStatus(id="c", state=pb.CONTAINER_EXITED, started_at=1, message=message)).state == EXITED
+
+
+class Cri:
+    """Lists what it holds, and counts how often it is asked for the status of each item."""
+
+    def __init__(self) -> None:
+        self.ip, self.boxes, self.containers, self.asked = "", [], [], []
+
+    def list_pod_sandbox(self, filter):
+        return SimpleNamespace(items=self.boxes)
+
+    def list_containers(self, filter):
+        return SimpleNamespace(containers=self.containers)
+
+    def pod_sandbox_status(self, pod_sandbox_id):
+        self.asked.append(pod_sandbox_id)
+        return pb.PodSandboxStatusResponse(status=pb.PodSandboxStatus(network=pb.PodSandboxNetworkStatus(ip=self.ip)))
+
+    def container_status(self, container_id):
+        self.asked.append(container_id)
+        state = next(c.state for c in self.containers if c.id == container_id)
+        return pb.ContainerStatusResponse(status=pb.ContainerStatus(id=container_id, state=state))
+
+
+def test_the_address_of_a_sandbox_that_is_only_being_made_is_asked_for_again():
+    cri = Cri()
+    runtime = Runtime(cri)
+    cri.boxes = [pb.PodSandbox(id="box", state=pb.SANDBOX_NOTREADY)]
+    assert runtime.pod("u1").sandboxes[0].ips == ()
+    cri.boxes, cri.ip = [pb.PodSandbox(id="box", state=pb.SANDBOX_READY)], "10.88.0.9"
+    assert [runtime.pod("u1").ips, runtime.pod("u1").ips] == [("10.88.0.9",), ("10.88.0.9",)]
+    assert cri.asked == ["box", "box"]
+
+
+def test_only_what_changed_is_asked_for_and_what_is_gone_is_forgotten():
+    cri = Cri()
+    runtime = Runtime(cri)
+    for number in range(50):  # a container that crashes and crashes, of which the kubelet keeps the last two attempts
+        started = pb.Container(id=f"c{number}", state=pb.CONTAINER_RUNNING, created_at=number)
+        ended = [pb.Container(id=c.id, state=pb.CONTAINER_EXITED, created_at=c.created_at) for c in cri.containers[:1]]
+        cri.containers = [started, *ended]
+        assert [c.id for c in runtime.pod("u1").containers] == [c.id for c in cri.containers]
+    assert cri.asked == ["c0", *(id for number in range(1, 50) for id in (f"c{number}", f"c{number - 1}"))]
+    assert len(runtime._known["u1"].containers) == 2
+    runtime.forget("u1")
+    assert runtime._known == {}

@@ -231,3 +231,11 @@ def test_conditions_of_its_own_are_taken_back():
     old = {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "example.com/x", "status": "True"}]}
     new = {"conditions": [{"type": "example.com/x", "status": "True"}]}
     assert difference(old, new)["conditions"] == [{"$patch": "delete", "type": "PodScheduled"}]
+
+
+def test_an_init_container_that_must_not_run_again_fails_its_pod():
+    own = {**container("one"), "restartPolicy": "Never"}
+    ended = runtime(attempt("one", state=EXITED, code=1))
+    assert pod_status(pod(initContainers=[own]), ended, facts())["phase"] == "Failed"
+    again = {**own, "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]}
+    assert pod_status(pod(initContainers=[again]), ended, facts())["phase"] == "Pending"

@@ -198,3 +198,10 @@ def test_variables_name_what_they_need(volumes):
     ]
     found = volumes.objects.of_environment(pod(), container(env=references))
     assert found == {"configmaps": {"settings": {"colour": b"blue", "size": b"7", "raw": b"\0\1"}}, "secrets": {}}
+
+
+def test_what_a_sub_path_made_in_a_volume_of_files_stays(tmp_path):
+    write_files(tmp_path, {"a": File(b"1", 0o600)})
+    (tmp_path / "made").mkdir()
+    assert write_files(tmp_path, {"b": File(b"1", 0o600)}) is True
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["b", "made"]

@@ -9,6 +9,7 @@ import pytest
 from labkit.kubeapi.filters import world
 from labkit.kubeapi.placement import Assigned, Unschedulable, place
 from labkit.kubeapi.requests import pod_requests
+from labkit.kubeapi.scheduler import waits
 
 HELPLESS = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 HOPELESS = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
@@ -236,3 +237,7 @@ def test_topology_spread_needs_its_label_and_keeps_its_skew() -> None:
     assert place(new, world(zones, [])) in (Assigned("a"), Assigned("b"))
     there = [pod("one", on="a", labels={"app": "web"})]
     assert place(new, world(zones, there)) == Assigned("b")
+
+
+def test_a_pod_with_resource_claims_waits_outside_the_queue() -> None:
+    assert waits(pod()) and not waits(pod(resourceClaims=[{"name": "gpu", "resourceClaimName": "absent"}]))

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import socket
 import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from labkit.kernel.events import Batch, Event, EventStream
-from labkit.node import Choice, Home, discovery, status
+from labkit.node import Choice, Home, discovery, status, vm, vm_owner, vm_pods
 from labkit.node.apt import ProgramsError
 from labkit.node.errors import NodeError
 from labkit.node.vm_clock import Offset, shifted
 from labkit.node.vm_enter import enter, quoted
 from labkit.node.vm_home import Places
-from labkit.vm import build, files, guest, machine, parcel
+from labkit.vm import build, files, guest, machine, packages, parcel
 from labkit.vm.packages import Tools
 
 WORDS = [
@@ -59,7 +63,7 @@ def test_no_machine_no_door(tmp_path: Path) -> None:
         enter(tmp_path / "door", "stream", ["true"])
 
 
-@pytest.mark.parametrize("name", ["door", "control", "rc"])
+@pytest.mark.parametrize("name", ["door", "control", "rc", "containerd-service"])
 def test_the_machines_scripts_are_shell(name: str) -> None:
     text = next(text for path, (text, _) in guest.texts().items() if path.endswith(f"/{name}"))
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
@@ -85,9 +89,12 @@ def test_a_cpio_archive_is_what_cpio_writes(tmp_path: Path) -> None:
 def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
     needed = {"bridge": "stp,llc", "stp": "llc", "llc": "", "virtio-net": "net_failover", "net_failover": "built_in"}
     for name, needs in needed.items():
-        (tmp_path / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0name=x\0")
-    order = [path.name for path in files.modules(tmp_path, ["bridge", "virtio_net", "llc", "not_there"])]
-    assert order == ["llc.ko", "stp.ko", "bridge.ko", "net_failover.ko", "virtio-net.ko"]
+        suffix = {"stp": "ko.xz", "net_failover": "ko.zst"}.get(name, "ko")
+        content = b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0name=x\0"
+        (tmp_path / f"{name}.{suffix}").write_bytes(lzma.compress(content) if suffix == "ko.xz" else content)
+    wanted = ["bridge", "virtio_net", "llc", "not_there"]
+    order = [path.name for path in files.modules(tmp_path, wanted, lambda compressed: compressed.read_bytes())]
+    assert order == ["llc.ko", "stp.ko.xz", "bridge.ko", "net_failover.ko.zst", "virtio-net.ko"]
 
 
 def test_the_password_file_is_the_same_each_time_and_right() -> None:
@@ -105,7 +112,8 @@ def image_in(cache: Path, content: bytes = b"disk") -> build.Image:
     for name in names:
         (directory / name).write_bytes(content + name.encode())
     record = {"recipe": build.recipe(), "versions": {"containerd": "1.6.20~ds1-1"}, "seconds": 1.0,
-              "sizes": {name: (directory / name).stat().st_size for name in names}}  # fmt: skip
+              "sizes": {name: (directory / name).stat().st_size for name in names},
+              "sha256": {name: build.sha256((directory / name).read_bytes()) for name in names}}  # fmt: skip
     (directory / build.RECORD).write_text(json.dumps(record))
     (directory / "state-tcg-aaaaaaaaaaaa.zst").write_bytes(b"state")
     build.point(build.images(cache) / "current", directory.name)
@@ -155,6 +163,15 @@ def test_an_image_is_not_taken_for_whole_when_a_file_is_short(tmp_path: Path) ->
     assert build.find(tmp_path) is None
 
 
+def test_an_altered_image_is_refused(tmp_path: Path) -> None:
+    image = image_in(tmp_path)
+    build.verify(image)
+    image.disks.root.write_bytes(image.disks.root.read_bytes().swapcase())
+    with pytest.raises(ProgramsError, match=r"root\.squashfs.*checksum differs"):
+        build.verify(image)
+    assert build.find(tmp_path) is None, "so that the next build makes it anew"
+
+
 def test_a_saved_state_fits_one_qemu(tmp_path: Path) -> None:
     def tools(version: str) -> Tools:
         qemu = tmp_path / f"qemu-{version}"
@@ -174,6 +191,86 @@ def test_a_machine_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(machine.MachineError, match="exit code 3: qemu: no room"):
         made.let_in(10.0)
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+
+
+FAKE_QEMU = """#!{python}
+import os, re, socket, sys
+words = " ".join(sys.argv)
+door = int(re.search(r"hostfwd=tcp:127.0.0.1:(\\d+)", words)[1])
+try:
+    socket.create_server(("127.0.0.1", door))
+except OSError:
+    sys.exit(f"qemu: -netdev user: Could not set up host forwarding rule 'tcp:127.0.0.1:{{door}}'")
+monitor = socket.socket(socket.AF_UNIX)
+monitor.bind(re.search(r"path=([^ ,]*/qmp.sock)", words)[1])
+monitor.listen()
+while True:
+    connection = monitor.accept()[0]
+    connection.sendall(b'{{"QMP": {{}}}}\\n')
+    for line in connection.makefile():
+        connection.sendall(b'{{"return": {{"status": "running"}}}}\\n')
+"""
+
+
+def test_a_port_that_was_taken_meanwhile_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text(FAKE_QEMU.format(python=sys.executable))
+    qemu.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken, free = other.getsockname()[1], machine.free_port()
+        ports = iter([taken, free])
+        monkeypatch.setattr(machine, "free_port", lambda: next(ports))
+        made = machine.Machine(Tools(qemu, qemu, qemu, "", ()), machine.Disks(qemu, qemu, qemu), tmp_path / "run", "tcg")
+        try:
+            assert made.ended() == "" and made.door[0] == free
+        finally:
+            made.process.kill()
+            made.process.wait()
+
+
+def test_the_clock_is_set_when_this_machine_has_slept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it sleeps, CLOCK_MONOTONIC stands still and the wall clock goes on (man 2 clock_gettime)."""
+
+    class Ended(Exception):
+        pass
+
+    looks = iter(["", "", "", "it ended"])
+    set_at: list[float] = []
+    wall = [1_000_000.0]
+    clock = SimpleNamespace(time=lambda: wall[0], monotonic=lambda: 50.0)
+
+    def look(timeout: float) -> None:
+        wall[0] += 3600.0 * (len(set_at) == 0)
+
+    monkeypatch.setattr(vm_owner, "time", clock)
+    monkeypatch.setattr(vm_owner, "set_clock", lambda places: set_at.append(wall[0]))
+    made: Any = SimpleNamespace(ended=lambda: next(looks))
+    control: Any = SimpleNamespace(next=look)
+    operator: Any = SimpleNamespace(tidy=lambda: None)
+    api: Any = SimpleNamespace(due=lambda: False)
+    noted: Any = SimpleNamespace(sandboxes={})
+    with pytest.raises(machine.MachineError, match="it ended"):
+        vm_owner.watch(made, Places(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
+    assert set_at == [1_003_600.0]
+
+
+def test_without_qemu_the_kind_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(packages, "builds_here", lambda: "This is no Debian.")
+    monkeypatch.setattr(packages, "runs_here", lambda: "")
+    verdict = vm.look(Home(tmp_path, tmp_path, tmp_path))
+    assert not verdict.usable and "install qemu-system-x86_64" in verdict.fix
+    with pytest.raises(ProgramsError, match="qemu-system-x86_64 or zstd is missing") as told:
+        packages.ensure_tools(tmp_path, lambda text: None)
+    assert "Install both" in str(told.value)
+
+
+def test_too_little_memory_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "available_mb", lambda: 300)
+    monkeypatch.setattr(packages, "runs_here", lambda: "")
+    monkeypatch.setattr(packages, "builds_here", lambda: "")
+    verdict = vm.look(Home(tmp_path, tmp_path, tmp_path))
+    assert not verdict.usable and "300 MB are free" in verdict.why
 
 
 def test_the_door_file_is_its_owners(tmp_path: Path) -> None:
@@ -196,3 +293,22 @@ def test_the_kind_is_known() -> None:
     assert "vm" in discovery.KINDS
     with pytest.raises(NodeError, match="no kind of node"):
         discovery.choose(Choice("vmware"), Home.find())
+
+
+def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_path: Path) -> None:
+    noted = vm_pods.Noted(tmp_path / "pods.json")
+    log = [
+        'time="2026-01-01T00:00:00.1Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:NAME,Uid:UID,Namespace:default,'
+        'Attempt:0,}"',
+        'time="2026-01-01T00:00:00.2Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:NAME,Uid:UID,Namespace:default,'
+        'Attempt:0,} returns sandbox id \\"ID\\""',
+    ]
+    gone = ['time="2026-01-01T00:00:00.3Z" level=info msg="RemovePodSandbox for \\"c\\""',
+            'time="2026-01-01T00:00:00.4Z" level=info msg="RemovePodSandbox \\"c\\" returns successfully"']  # fmt: skip
+    for name in "abc":
+        noted.read([line.replace("NAME", name).replace("UID", f"uid-{name}").replace("ID", name) for line in log])
+    noted.read(gone)
+    left = vm_pods.left_in(tmp_path / "pods.json")
+    assert vm_pods.without(left, set()) == ["a", "b"]
+    assert vm_pods.without(left, {"uid-a"}) == ["b"]
+    assert vm_pods.left_in(tmp_path / "none.json") == {}
