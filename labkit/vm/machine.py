@@ -99,7 +99,7 @@ class Machine:
     def let_in(self, within_s: float) -> None:
         """Wait until the machine reads its control line; tell it the time and the door's word."""
         mark = secrets.token_hex(8)
-        with self._control() as line:
+        with self._speaking("control.sock") as line:
             deadline = time.monotonic() + within_s
             said = b""
             while mark.encode() not in said:
@@ -111,7 +111,7 @@ class Machine:
 
     def tell(self, words: str, within_s: float = 20.0) -> None:
         """Run shell words over the control line and wait until they are done."""
-        with self._control() as line:
+        with self._speaking("control.sock") as line:
             self._tell(line, words, within_s)
 
     def save(self, path: Path) -> None:
@@ -136,7 +136,7 @@ class Machine:
     def quit(self) -> None:
         """End qemu. Idempotent."""
         if self.process.poll() is None:
-            with contextlib.suppress(MachineError, OSError, ValueError):
+            with contextlib.suppress(MachineError):
                 self.ask("quit")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5.0)
@@ -157,7 +157,7 @@ class Machine:
 
     def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """One QMP command; what it returns."""
-        with contextlib.closing(self._connect("qmp.sock")) as monitor, monitor.makefile("rw") as lines:
+        with self._speaking("qmp.sock") as monitor, monitor.makefile("rw") as lines:
             lines.readline()
             for words in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": dict(arguments or {})}):
                 lines.write(json.dumps(words) + "\n")
@@ -175,9 +175,15 @@ class Machine:
         return answer["return"]
 
     @contextlib.contextmanager
-    def _control(self) -> Iterator[socket.socket]:
-        with contextlib.closing(self._connect("control.sock")) as line:
-            yield line
+    def _speaking(self, name: str) -> Iterator[socket.socket]:
+        """A connection to one of qemu's sockets. One that breaks, or is silent for long, is a MachineError."""
+        with contextlib.closing(self._connect(name)) as connection:
+            try:
+                yield connection
+            except (OSError, ValueError) as error:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(1.0)  # a socket may be closed a moment before its process has ended
+                raise MachineError(self.ended() or f"The machine does not answer ({error}).") from None
 
     def _tell(self, line: socket.socket, words: str, within_s: float = 20.0) -> None:
         mark = secrets.token_hex(8)
