@@ -79,12 +79,14 @@ def show_status(arguments: argparse.Namespace) -> int:
             )
             return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
         if report["state"] == "failed":
-            return f"The node did not start. {report['error']}"
+            return f"The node is not up. {report['error']}"
         if report["state"] == "stopped":
             return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
         runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
         if report.get("memory_mb"):
             runs += f" It takes {report['memory_mb']} MB of memory ({report['accelerator']}, {report['how']})."
+        if report.get("lost"):
+            runs += f" Lost with the machine before it: {', '.join(report['lost'])}."
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 
