@@ -116,13 +116,15 @@ def test_an_init_container_that_fails_leaves_no_pod(node: Node) -> None:
 
 
 def test_private_image_wants_the_password(node: Node) -> None:
-    private = manifest("private", {**SLEEP, "image": "private.registry.lab/busybox:1"})
+    image = "private.registry.lab/busybox:1"
+    node.cri.remove_image(image={"image": image})  # another test of this node may have brought it
+    private = manifest("private", {**SLEEP, "image": image})
     with pytest.raises(lab.CriError, match=r"401|authoriz|credentials"):
         node.start_pod(private)
     assert "private" not in [p.name for p in node.pods()]
     pod = node.start_pod(private, auth={"username": "learner", "password": "container"})
     assert pod.container("main").state == "Running"
-    node.cri.remove_image(image={"image": "private.registry.lab/busybox:1"})
+    node.cri.remove_image(image={"image": image})
 
 
 def test_an_image_that_does_not_exist(node: Node) -> None:
