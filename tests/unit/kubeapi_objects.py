@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from labkit.kubeapi import schema
 
-TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth"
+TRUTH = Path(os.environ.get("LABKIT_TRUTH", Path(__file__).resolve().parents[3] / "shared" / "truth"))
 
 TEXTS = st.one_of(
     st.text(max_size=8),
@@ -38,7 +40,9 @@ RIGHT = {
 
 
 def truth(name: str) -> Any:
-    """What a real cluster was recorded to do."""
+    """What a real cluster was recorded to do; its test is skipped where the recordings are not."""
+    if not TRUTH.exists():
+        pytest.skip("the recordings are not beside this checkout")
     return json.loads((TRUTH / name).read_text())
 
 

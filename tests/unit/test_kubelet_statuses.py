@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from labkit.kubelet.statuses import pod_status
 from labkit.kubelet.writer import difference
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
 
-TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth" / "shop.json"
+TRUTH = Path(os.environ.get("LABKIT_TRUTH", Path(__file__).resolve().parents[3] / "shared" / "truth")) / "shop.json"
 
 
 def conditions(status):
