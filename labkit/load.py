@@ -11,8 +11,8 @@ from types import TracebackType
 
 Dial = Callable[[], socket.socket]
 ASK = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
-PATIENCE_S = 10.0
-"""After so long without an answer a request has failed. A server in an emulated machine may take seconds."""
+PATIENCE_S = 2.0
+"""After so long without an answer a request has failed."""
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,26 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from labkit.cri import callfeed
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import kubernetes, lifecycle, releases, status, traces
+from labkit.node import lifecycle, releases, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.beside import Second
 from labkit.node.choice import Choice
 from labkit.node.daemon import Daemon
 from labkit.node.errors import NodeError
-from labkit.node.hold import Hold
 from labkit.node.home import Home
+from labkit.node.kubernetes import LabKubernetes
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import missing_advice
 from labkit.node.verdict import Verdict
 
 
-class ContainerdNode(LocalFiles, Node):
+class ContainerdNode(LocalFiles, LabKubernetes, Node):
     """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps
     and lsns show."""
 
@@ -51,20 +50,12 @@ class ContainerdNode(LocalFiles, Node):
             raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
         return Daemon(self.home, self)
 
-    @cached_property
-    def kube(self) -> Any:
-        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
-        return kubernetes.core_v1(self.home.kubeconfig)
-
-    def environment(self) -> dict[str, str]:
-        """What other programs need in theirs to find the node's Kubernetes API."""
-        return {"KUBECONFIG": str(self.home.kubeconfig)}
+    @property
+    def kubeconfig(self) -> Path:
+        return self.home.kubeconfig
 
     def is_runtime(self, process: Process) -> bool:
         return process.pid in status.read(self.home).get("processes", {}).values() and process.comm == "containerd"
-
-    def kubelet_held(self) -> Hold:
-        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
 
     def host_paths(self) -> str:
         return str(self.home.kubelet_root.parent / "hostpath")

@@ -17,10 +17,12 @@ import sys
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from labkit.node.errors import NodeError
+from labkit.node.hold import Hold
 from labkit.node.home import Home
 from labkit.node.services import Service
 from labkit.node.strays import KUBEAPI, KUBELET, own_processes
@@ -101,6 +103,26 @@ def core_v1(kubeconfig: Path) -> Any:
         return client.CoreV1Api(config.new_client_from_config(config_file=str(kubeconfig)))
     except (config.ConfigException, OSError) as error:
         raise NodeError(f"The node's Kubernetes API is not there ({error}).", "`labkit status` says how the node is.") from None
+
+
+class LabKubernetes:
+    """What nodes have in common whose cluster is the lab's own; `kubeconfig` leads to it."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        raise NotImplementedError
+
+    @cached_property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
+        return core_v1(self.kubeconfig)
+
+    def environment(self) -> dict[str, str]:
+        """What other programs need in theirs to find the node's Kubernetes API."""
+        return {"KUBECONFIG": str(self.kubeconfig)}
+
+    def kubelet_held(self) -> Hold:
+        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
 
 
 @contextlib.contextmanager

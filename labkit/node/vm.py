@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError
@@ -22,12 +22,12 @@ from labkit.kernel.events import EventsError, EventStream
 from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.tracefs import watch_tracefs
 from labkit.node import choice as choices
-from labkit.node import control, inside, kubernetes, lifecycle, relay, status, strays, vm_clock, vm_cluster, vm_enter, vm_run
+from labkit.node import control, inside, lifecycle, relay, status, strays, vm_clock, vm_cluster, vm_enter, vm_run
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
-from labkit.node.hold import Hold
 from labkit.node.home import Home
+from labkit.node.kubernetes import LabKubernetes
 from labkit.node.remotefiles import RemoteFiles
 from labkit.node.source import Source
 from labkit.node.verdict import Verdict
@@ -44,7 +44,7 @@ NEEDS_MB = 900
 """Of memory: what qemu takes at most with a machine of `machine.MEMORY_MB`."""
 
 
-class VmNode(RemoteFiles, Node):
+class VmNode(RemoteFiles, LabKubernetes, Node):
     """The machine that `labkit up --node vm` brings to life. Commands and CRI go through its door (`labkit.node.vm_enter`)."""
 
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
@@ -108,17 +108,9 @@ class VmNode(RemoteFiles, Node):
         """The machine's containerd itself, to be killed, stopped, started, upgraded (see `labkit.node.daemon`)."""
         return VmDaemon(self.places, self)
 
-    @cached_property
-    def kube(self) -> Any:
-        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
-        return kubernetes.core_v1(self.places.home.kubeconfig)
-
-    def environment(self) -> dict[str, str]:
-        """What other programs need in theirs to find the node's Kubernetes API."""
-        return {"KUBECONFIG": str(self.places.home.kubeconfig)}
-
-    def kubelet_held(self) -> Hold:
-        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
+    @property
+    def kubeconfig(self) -> Path:
+        return self.places.home.kubeconfig
 
     def host_paths(self) -> str:
         return f"{inside.DIRECTORY}/hostpath"

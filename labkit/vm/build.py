@@ -96,8 +96,8 @@ def find(cache: Path) -> Image | None:
 def verify(image: Image) -> None:
     """Raises ProgramsError where a disk is not what was built; the next build makes it anew."""
     record = image.directory / RECORD
-    for name, sum in json.loads(record.read_text())["sha256"].items():
-        if sha256((image.directory / name).read_bytes()) != sum:
+    for name, wanted in json.loads(record.read_text())["sha256"].items():
+        if digest(image.directory / name) != wanted:
             with contextlib.suppress(OSError):
                 record.unlink()
             raise ProgramsError(
@@ -131,7 +131,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
             lay_out(root, parts, interpreter, Path(scratch))
             initramfs = ramdisk(parts, tools)
             key = hashlib.sha256(
-                canonical_json([recipe(), hashed(root), sha256(initramfs), sha256(parts.kernel.read_bytes())])
+                canonical_json([recipe(), hashed(root), sha256(initramfs), digest(parts.kernel)])
             ).hexdigest()[:16]
             directory = images(cache) / key
             if not (directory / RECORD).exists():
@@ -143,7 +143,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
                 sizes = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
                 record = {
                     "recipe": recipe(), "versions": {**parts.versions, **interpreter.versions}, "sizes": sizes,
-                    "sha256": {name: sha256((new / name).read_bytes()) for name in sizes},
+                    "sha256": {name: digest(new / name) for name in sizes},
                     "seconds": round(time.monotonic() - began, 1),
                 }  # fmt: skip
                 (new / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
@@ -286,7 +286,7 @@ def recipe() -> str:
     """What labkit itself puts into the disks."""
     texts = [
         RECIPE, guest.INITRAMFS_INIT, *guest.MODULES, guest.texts(), guest.DIRECTORIES, guest.LINKS, guest.PORTS, GUEST,
-        GUEST_PROGRAMS, *(sha256(path.read_bytes()) for path in python.sources()),
+        GUEST_PROGRAMS, *map(digest, python.sources()),
     ]  # fmt: skip
     return sha256(canonical_json([str(text) for text in texts]))[:16]
 
@@ -298,11 +298,17 @@ def hashed(root: Path) -> str:
         if path.is_symlink():
             what = f"link {os.readlink(path)}"
         elif path.is_file():
-            what = f"file {path.stat().st_mode & 0o777:o} {sha256(path.read_bytes())}"
+            what = f"file {path.stat().st_mode & 0o777:o} {digest(path)}"
         else:
             what = f"directory {path.stat().st_mode & 0o777:o}"
         lines.append(f"{path.relative_to(root)} {what}")
     return sha256("\n".join(lines).encode())
+
+
+def digest(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256(data: bytes) -> str:

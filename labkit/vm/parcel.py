@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from labkit.node.apt import ProgramsError, Progress
-from labkit.vm.build import RECORD, Image, find, images, only_one, point
+from labkit.vm.build import RECORD, Image, digest, find, images, only_one, point
 
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"vmlinuz|initramfs|root\.squashfs|machine\.json|state-\w+-\w+\.zst|SHA256SUMS")
@@ -47,7 +46,7 @@ def unpack(source: Path, cache: Path, progress: Progress) -> Image:
         new = Path(scratch, "new")
         new.mkdir(mode=0o755)
         try:
-            with tarfile.open(source) as tar:
+            with tarfile.open(source, "r:") as tar:  # as it is written, uncompressed
                 key = extract(tar, new)
             verify(new)
         except (tarfile.TarError, EOFError, KeyError, ValueError, OSError) as error:
@@ -86,11 +85,6 @@ def verify(new: Path) -> None:
         if digest(new / name) != sums.get(name):
             raise ValueError(f"the checksum of {name} differs")
     (new / SUMS).unlink()
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
