@@ -79,7 +79,7 @@ def build(options: argparse.Namespace) -> Kubelet:
     configuration = Configuration(
         options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns()
     )
-    pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid))
+    pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid), lambda: bool(kubelet.workers))
     state = RuntimeState(cri, pleg.errors)
     sync = PodSync(
         cri=cri,

@@ -1,7 +1,7 @@
 """One Pod's life in a machine before its state is saved: what a Pod needs is then in its memory, and read from its disk no more.
 
-Nothing of the Pod stays: no image, no container, no address, no line in a log. A learner's first Pod pulls its image as
-on any new node, and starts as quickly as her second.
+Nothing of the Pod stays: no container, no address, no line in a log. Of its images the pause's does, as on a node that an
+installer has made ready; a learner's first Pod pulls its own.
 """
 
 from __future__ import annotations
@@ -58,5 +58,4 @@ def live_once(cri: CriClient) -> None:
     cri.start_container(container_id=container)
     cri.exec_sync(container_id=container, cmd=["true"], timeout=int(WITHIN_S))
     pods.remove_sandbox(cri, sandbox_id)
-    for each in cri.list_images().images:
-        cri.remove_image(image={"image": each.id})
+    cri.remove_image(image={"image": image})

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from labkit.images.build import PAUSE
 from labkit.kernel import LocalKernel
 from labkit.vm.packages import builds_here
 from tests.conftest import CI, ROOT
@@ -184,11 +185,13 @@ def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], noteboo
     assert json.loads(learner.labkit("ps", "--json"))["pods"] == []
 
 
-def test_nothing_of_the_pod_that_was_run_before_stays(learner: User, node: dict[str, Any]) -> None:
+def test_of_the_pod_that_was_run_before_the_pauses_image_stays_alone(learner: User, node: dict[str, Any]) -> None:
     learner.labkit("down")
     learner.labkit("up")
     said = json.loads(learner.python("-c", FRESH))
-    assert said == {"images": [], "sandboxes": [], "containers": [], "blobs": [], "left": [], "address": "10.88.0.2"}
+    assert said == {
+        "images": [[PAUSE]], "sandboxes": [], "containers": [], "blobs": ["3", "1/fs/pause"], "left": [], "address": "10.88.0.2",
+    }  # fmt: skip
 
 
 FRESH = """
@@ -199,7 +202,7 @@ said = {
     "images": [list(each.repo_tags) for each in node.cri.list_images().images],
     "sandboxes": [each.id for each in node.cri.list_pod_sandbox().items],
     "containers": [each.id for each in node.cri.list_containers().containers],
-    "blobs": sh("find /var/lib/containerd/*content*/blobs /var/lib/containerd/*overlayfs/snapshots -mindepth 1 -type f"),
+    "blobs": sh("cd /var/lib/containerd; find *content*/blobs -type f | wc -l; find *fs/snapshots -type f -printf '%P\\n'"),
     "left": sh("ls -d /sys/fs/cgroup/warm; find /run/netns /var/lib/cni -mindepth 1; grep -l warm /var/log/*; true"),
 }
 spec = {"containers": [{"name": "main", "image": node.images["busybox"]}]}
