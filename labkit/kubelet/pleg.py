@@ -49,7 +49,7 @@ class Listed:
 
 class Pleg:
     """Relists for ever on a thread of its own. `changed(uid)` is called for each Pod that changed since the list before;
-    `stopped(uid)` for an event of the runtime, at once; `pods()` says whether the kubelet has any; `listed` is the newest list."""
+    `stopped(uid)` for an event of the runtime, at once; `pods()` tells whether the kubelet has any; `listed` is the newest."""
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ def test_pleg_tells_of_what_changed():
 
 @pytest.mark.parametrize(
     ("boxes", "pods", "events", "period_s"),
-    [([], False, False, 5.0), ([], True, False, 1.0), (["a"], False, False, 1.0), ([], False, True, 10.0), (["a"], True, True, 10)],
+    [([], False, False, 5), ([], True, False, 1), (["a"], False, False, 1), ([], False, True, 10), (["a"], True, True, 10)],
 )
 def test_pleg_lists_each_second_where_there_is_something_to_list(boxes, pods, events, period_s):
     pleg = Pleg(Cri([box(name) for name in boxes]), lambda uid: None, lambda uid: None, lambda: pods)
