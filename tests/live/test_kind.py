@@ -282,14 +282,14 @@ def as_user(
 
 
 def test_an_ordinary_user_runs_the_notebooks(docker: Engine, standin: StandIn, learner: User) -> None:
-    """Those that need no Kubernetes, the last one first; test_kind_cluster.py has all, and in their order too."""
+    """Those that need no Kubernetes; test_kind_cluster.py has all."""
     started = as_user(docker, learner, "-m", "labkit.cli", "up", "--json")
     assert started.returncode == 0, started.stderr
     found = sorted((ROOT / "notebooks").glob("*.ipynb"))
     notebooks = [str(path.relative_to(ROOT)) for path in found if "node.cluster" not in path.read_text()]
     assert len(notebooks) >= 4
     done = as_user(docker, learner, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
-                   "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *notebooks[::-1])  # fmt: skip
+                   "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *notebooks)  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     cleaned = as_user(docker, learner, "-m", "labkit.cli", "clean", "--json")
     assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr

@@ -1,4 +1,7 @@
-"""Every notebook on the real node: outputs as committed (nbval, strict), in either order, and each exercise judged rightly."""
+"""Every notebook on the real node: outputs as committed (nbval, strict), and each exercise judged rightly.
+
+In reverse they run on the stand-in for kind (tests/live/test_kind_cluster.py), and here with --soak.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def sanitizers(directory: Path) -> Path:
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("order", [1, -1], ids=["in their order", "in reverse"])
+@pytest.mark.parametrize(
+    "order", [pytest.param(1, id="in their order"), pytest.param(-1, id="in reverse", marks=pytest.mark.soak)]
+)
 def test_outputs_are_as_committed(lab: None, order: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [
