@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from labkit.commands import containerd, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.flight import FlightError
 from labkit.kernel.events import EventsError
-from labkit.node import NodeError
+from labkit.node import Home, NodeError
 
 COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
 """The rooms of labkit/commands, in the order in which `labkit --help` lists them."""
@@ -38,13 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            print(f"labkit: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", file=sys.stderr)
+            print(f"labkit: {happened(error)}", file=sys.stderr)
             return 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("\nlabkit: stopped; what this command had begun is undone.", file=sys.stderr)
         return 130
+
+
+def happened(error: OSError) -> str:
+    """What the system said and of which file; what to do about it where that is one of the lab's own."""
+    said = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+    file = Path(str(error.filename))
+    if any(file.is_relative_to(place) or place.is_relative_to(file) for place in Home.find().places):
+        said += " The lab keeps its files there: see that you may write to it, or set LABKIT_HOME to a directory of your own."
+    return said
 
 
 def parser() -> argparse.ArgumentParser:

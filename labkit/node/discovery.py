@@ -20,13 +20,18 @@ def examine(home: Home) -> list[Verdict]:
     return [module.look(home) for module in KINDS.values()]
 
 
+def refuse_unknown(wanted: Choice) -> None:
+    """Raises NodeError where LABKIT_NODE or --node names no kind."""
+    if wanted.kind not in ("auto", *KINDS):
+        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}:ENDPOINT.")
+
+
 def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
     """The choice with its kind decided, and why that one. Raises NodeError, saying why none can be had and what to do.
 
     "auto" is the node that `labkit up` brought last, else the first kind that can work here.
     """
-    if wanted.kind not in ("auto", *KINDS):
-        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}:ENDPOINT.")
+    refuse_unknown(wanted)
     if wanted.kind == "auto":
         for known in reversed(choices.remembered(home)):
             verdict: Verdict = KINDS[known.kind].look(home, known)

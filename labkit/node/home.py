@@ -60,6 +60,11 @@ class Home:
             )
         return home
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Everything of the lab lies below one of these."""
+        return (self.run, self.data, self.cache)
+
     def environ(self) -> dict[str, str]:
         """What another process must have in its environment to find this home, wherever it runs."""
         return {"LABKIT_HOME": str(self.run.parent)} if self.tag else {}

@@ -93,6 +93,13 @@ def test_up_twice_and_down_twice(own_home: Home) -> None:
     assert labkit("ps", check=False).stderr == "labkit: The node is down. Start it with `labkit up`.\n"
 
 
+def test_what_the_environment_names_wrongly_is_said(own_home: Home) -> None:
+    assert "'pod' is no kind of node" in labkit("status", check=False, LABKIT_NODE="pod").stderr
+    for place in ("/proc/nowhere", "/etc/passwd"):
+        said = labkit("up", check=False, LABKIT_HOME=place, LABKIT_NODE="containerd").stderr
+        assert place in said and "set LABKIT_HOME to a directory of your own" in said
+
+
 def test_two_at_once_start_one_node(own_home: Home) -> None:
     both = [start("up", "--json") for _ in range(2)]
     answers = [json.loads(p.communicate(timeout=120)[0]) for p in both]
