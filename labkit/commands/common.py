@@ -29,7 +29,10 @@ def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) ->
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The state of the node that `up` brought last, as `up` and `status` report it. Raises NodeError where LABKIT_NODE names no kind."""
+    """The state of the node that `up` brought last, as `up` and `status` report it.
+
+    Raises NodeError where LABKIT_NODE names no kind.
+    """
     discovery.refuse_unknown(Choice.parse("auto"))
     last = choice.remembered(home)[-1:] or [Choice("containerd")]
     report: dict[str, Any] = discovery.KINDS[last[0].kind].report(home, last[0])
