@@ -27,7 +27,7 @@ def event_log(events: Sequence[EventLine], *, title: str | None = None, width: f
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads) + 4
     first = MARGIN + 20
-    reasons = max([text_width(_reason(e), bold=True) for e in shown], default=60)
+    reasons = max([max(text_width(_reason(e), bold=True), text_width(e.source, style.SMALL)) for e in shown], default=60)
     second = min(first + reasons + 16, width * 0.42)
     messages = [wrap(_message(e, many), width - MARGIN - second, style.SMALL) for e in shown]
     heights = [max(len(m), 2) * LINE + GAP for m in messages]

@@ -112,13 +112,15 @@ def _staying(born: Sequence[FlightProcess]) -> str:
 
 def _deed(acting: Sequence[Call], single: bool) -> str:
     """What the calls do, from their methods: "start a Pod of two containers", "end 40 Pods"; "" where they do several things."""
-    methods = {call.method for call in acting}
+    methods = list(dict.fromkeys(call.method for call in acting))
     starts = "RunPodSandbox" in methods
-    ends = bool(methods & {"StopPodSandbox", "RemovePodSandbox"})
+    ends = [method for method in methods if method in ("StopPodSandbox", "RemovePodSandbox")]
     if not starts and not ends:
         return ""
     s = "s" if single else ""
-    verb = f"start{s} and end{s}" if starts and ends else f"start{s}" if starts else f"end{s}"
+    verbs = [f"start{s}"] * starts + [f"end{s}"] * bool(ends)
+    if starts and ends and methods.index(ends[0]) < methods.index("RunPodSandbox"):
+        verbs.reverse()
     named = "RunPodSandbox" if starts else "StopPodSandbox" if "StopPodSandbox" in methods else "RemovePodSandbox"
     pods = max(1, len({call.pod for call in acting if call.method == named and call.pod}))
     inside = {(c.pod, c.container) for c in acting if c.container and c.method != "ExecSync"}
@@ -126,7 +128,7 @@ def _deed(acting: Sequence[Call], single: bool) -> str:
     if inside and len(inside) % pods == 0:
         each = len(inside) // pods
         of = f" of {count(each, 'container')}" + (" each" if pods > 1 else "")
-    return f"{verb} {'a Pod' if pods == 1 else f'{pods} Pods'}{of}"
+    return f"{' and '.join(verbs)} {'a Pod' if pods == 1 else f'{pods} Pods'}{of}"
 
 
 def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightProcess], calls: Sequence[int], title: str) -> str:

@@ -1,4 +1,4 @@
-# The whole kubelet of the notebook; new are `over`, and the two places in `decide` that ask it.
+# The kubelet of the notebook, but for what removes; new are `over`, and the two places in `decide` that ask it.
 import time
 
 from cri_api.v1.api_pb2 import CONTAINER_EXITED, CONTAINER_RUNNING, SANDBOX_READY
@@ -64,7 +64,7 @@ def act(step, manifest, sandboxes):
 
 want("once", "sh", "-c", "exit 3", policy="Never")
 want("stubborn", "sh", "-c", "sleep 1; exit 3", policy="OnFailure")
-until = time.monotonic() + 5
+until = time.monotonic() + 10
 while time.monotonic() < until:
     for uid, (sandboxes, containers) in look().items():
         if step := decide(wanted[uid], sandboxes, containers):

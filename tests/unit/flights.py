@@ -137,6 +137,14 @@ def teardown() -> Flight:
     return r.finish()
 
 
+def made_anew() -> Flight:
+    """A sandbox that is not ready is stopped, and the Pod gets another."""
+    r = Recording()
+    r.call("RuntimeService", "StopPodSandbox", 0, 50, "web")
+    r.pod("web", 60, ("httpd -f -p 80",), pull=False)
+    return r.finish()
+
+
 def patient_teardown(ms: int = 1000) -> Flight:
     """The same with a process that has no handler for SIGTERM: nothing happens for `ms` after the first `runc kill`."""
     flight = teardown()

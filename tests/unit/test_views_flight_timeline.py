@@ -151,6 +151,7 @@ def test_the_title_tells_the_story():
     assert Paper(flight_timeline(flights.teardown())).heading == (
         "Four calls end a Pod of one container; 4 processes start and end; 3 older ones end"
     )
+    assert Paper(flight_timeline(flights.made_anew())).heading.startswith("Four calls end and start a Pod of one container; ")
     assert Paper(flight_timeline(flights.execs(1))).heading == "ExecSync: 3 processes start and end"
     assert Paper(flight_timeline(flights.execs(3))).heading == "Three ExecSync calls: 9 processes start and end"
     assert Paper(flight_timeline(flights.Flight())).heading == "Nothing was recorded: no call and no process"
