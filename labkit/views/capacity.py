@@ -62,7 +62,9 @@ def _paint_resource(canvas: Canvas, resource: Resource, y: float, width: float) 
     for request in resource.requests:
         left, right = x(used), x(used + request.amount)
         canvas.box(left, bar, max(right - left - 1, 1), BAR, "application")
-        _inside(canvas, request.pod, left, right, bar + BAR / 2, "application")
+        with_amount = f"{request.pod} {amount(resource.name, request.amount)}"
+        told = with_amount if text_width(with_amount, style.SMALL) <= right - left - 8 else request.pod
+        _inside(canvas, told, left, right, bar + BAR / 2, "application")
         used += request.amount
     free, edge = x(used), x(resource.allocatable)
     _inside(canvas, f"free {amount(resource.name, resource.free)}", free, edge, bar + BAR / 2, "band")

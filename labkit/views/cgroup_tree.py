@@ -68,6 +68,7 @@ def _paint_memory(canvas: Canvas, line: CgroupLine, left: float, y: float, right
     if bar >= 24:
         part = min((line.memory_used or 0) / max(line.memory_limit, 1), 1.0)
         canvas.box(left, y - 6, bar, 12, "faint")
+        canvas.box(left + 1, y - 5, bar - 2, 10, "background")
         canvas.box(left, y - 6, max(bar * part, 1), 12, COLOURS.get(line.role, "other"))
         left += bar + 8
     canvas.text(left, y, fit(told, right - left, style.SMALL), style.SMALL)
