@@ -19,7 +19,8 @@ from typing import Any
 from labkit.node import Home
 
 RESUME_GOAL_S = 5.0
-IDLE_S = 10.0
+SETTLED_S, IDLE_S = 15.0, 20.0
+"""After the last Pod is gone the runtime and the kubelet tidy up for a while."""
 PODS = """
 import json, time, labkit
 node = labkit.connect("vm")
@@ -61,6 +62,7 @@ def run() -> dict[str, Any]:
             labkit("down")
         said = json.loads(labkit("up", "--json"))
         pods = json.loads(python("-c", PODS))
+        time.sleep(SETTLED_S)
         before, began = cpu_s(said["processes"]["qemu"]), time.perf_counter()
         time.sleep(IDLE_S)
         idle = (cpu_s(said["processes"]["qemu"]) - before) / (time.perf_counter() - began)
