@@ -112,23 +112,20 @@ def _staying(born: Sequence[FlightProcess]) -> str:
 
 def _deed(acting: Sequence[Call], single: bool) -> str:
     """What the calls do, from their methods: "start a Pod of two containers", "end 40 Pods"; "" where they do several things."""
-    methods = list(dict.fromkeys(call.method for call in acting))
-    starts = "RunPodSandbox" in methods
-    ends = [method for method in methods if method in ("StopPodSandbox", "RemovePodSandbox")]
-    if not starts and not ends:
+    methods = [call.method for call in acting]
+    deeds = {"RunPodSandbox": "start", "StopPodSandbox": "end", "RemovePodSandbox": "end"}
+    verbs = list(dict.fromkeys(deeds[method] for method in methods if method in deeds))
+    if not verbs:
         return ""
-    s = "s" if single else ""
-    verbs = [f"start{s}"] * starts + [f"end{s}"] * bool(ends)
-    if starts and ends and methods.index(ends[0]) < methods.index("RunPodSandbox"):
-        verbs.reverse()
-    named = "RunPodSandbox" if starts else "StopPodSandbox" if "StopPodSandbox" in methods else "RemovePodSandbox"
+    verb = " and ".join(f"{each}s" if single else each for each in verbs)
+    named = "RunPodSandbox" if "start" in verbs else "StopPodSandbox" if "StopPodSandbox" in methods else "RemovePodSandbox"
     pods = max(1, len({call.pod for call in acting if call.method == named and call.pod}))
     inside = {(c.pod, c.container) for c in acting if c.container and c.method != "ExecSync"}
     of = ""
     if inside and len(inside) % pods == 0:
         each = len(inside) // pods
         of = f" of {count(each, 'container')}" + (" each" if pods > 1 else "")
-    return f"{' and '.join(verbs)} {'a Pod' if pods == 1 else f'{pods} Pods'}{of}"
+    return f"{verb} {'a Pod' if pods == 1 else f'{pods} Pods'}{of}"
 
 
 def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightProcess], calls: Sequence[int], title: str) -> str:
