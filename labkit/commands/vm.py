@@ -42,6 +42,8 @@ def make_image(arguments: argparse.Namespace) -> int:
     """Every step with its time; in the end the sizes."""
     if reason := packages.builds_here():
         raise NodeError(reason, "Use the kind containerd or kind, or `labkit vm use FILE`.")
+    if arguments.output:
+        parcel.refuse_unwritable(arguments.output)
     home, began = Home.find(), time.monotonic()
 
     def progress(text: str) -> None:

@@ -36,6 +36,13 @@ def pack(image: Image, target: Path) -> str:
     return whole
 
 
+def refuse_unwritable(target: Path) -> None:
+    """Whether `pack` can write there is asked before the machine is built, which takes a minute. Raises ProgramsError."""
+    directory = target.absolute().parent
+    if target.is_dir() or not (directory.is_dir() and os.access(directory, os.W_OK)):
+        raise ProgramsError(f"{target} cannot be written.", "Name a file in a directory that is there and that you may write to.")
+
+
 def unpack(source: Path, cache: Path, progress: Progress) -> Image:
     """Put a machine from a file into the cache, as if it had been built here. Raises ProgramsError where a checksum is wrong."""
     beside = source.with_name(f"{source.name}.sha256")

@@ -122,6 +122,13 @@ def image_in(cache: Path, content: bytes = b"disk") -> build.Image:
     return image
 
 
+def test_a_place_where_no_parcel_can_be_is_refused_beforehand(tmp_path: Path) -> None:
+    parcel.refuse_unwritable(tmp_path / "machine.tar")
+    for place in (tmp_path, tmp_path / "nowhere" / "machine.tar"):
+        with pytest.raises(ProgramsError, match="cannot be written"):
+            parcel.refuse_unwritable(place)
+
+
 def test_a_parcel_is_the_same_machine_elsewhere(tmp_path: Path) -> None:
     image = image_in(tmp_path / "here")
     first, second = parcel.pack(image, tmp_path / "a.tar"), parcel.pack(image, tmp_path / "b.tar")
