@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from labkit.node.home import Home
@@ -118,13 +117,3 @@ def cni_config(home: Home, subnet: ipaddress.IPv4Network) -> str:
         )
         + "\n"
     )
-
-
-def free_subnet(taken: Iterable[str]) -> ipaddress.IPv4Network:
-    """The first /16 from 10.88.0.0 on that overlaps none of `taken` (addresses or networks in CIDR form)."""
-    used = [ipaddress.ip_network(t, strict=False) for t in taken]
-    for second in (*range(88, 256), *range(1, 88)):
-        subnet = ipaddress.IPv4Network(f"10.{second}.0.0/16")
-        if not any(subnet.overlaps(u) for u in used if u.version == 4):
-            return subnet
-    raise ValueError("every 10.x.0.0/16 is in use on this machine")

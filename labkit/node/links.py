@@ -2,17 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from labkit.node.subnet import Taken, networks
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+RTN_THROW = 9
+"""A route that says to look in another table (linux/rtnetlink.h)."""
+CHOICE_WITHIN_S = 10.0
 
 
-def networks_in_use() -> list[str]:
-    """Addresses and routes of this machine in CIDR form, IPv4; the default route is left out."""
+def taken(bridge: str = "", resolv_conf: Path = RESOLV_CONF) -> Taken:
+    """What this machine reaches by IPv4, but for what is the lab's own `bridge`: see `labkit.node.subnet`.
+
+    Routes of every table, since rules may lead to each; also those of type blackhole or unreachable, which keep a range for
+    somebody; and what rules choose by destination. A route's gateway and a DNS server may lie in no route but the default one.
+    """
+    addresses, routes, hosts = [], [], dns_servers(resolv_conf)
     with IPRoute() as ip:
-        addresses = [f"{m.get_attr('IFA_ADDRESS')}/{m['prefixlen']}" for m in ip.get_addr(family=2)]
-        routes = [f"{m.get_attr('RTA_DST')}/{m['dst_len']}" for m in ip.get_routes(family=2) if m.get_attr("RTA_DST")]
-    return addresses + routes
+        own = ip.link_lookup(ifname=bridge) if bridge else []
+        for m in ip.get_addr(family=socket.AF_INET):
+            if m["index"] not in own:
+                # At a point-to-point link IFA_ADDRESS is the other end's.
+                ends = {m.get_attr("IFA_ADDRESS"), m.get_attr("IFA_LOCAL")} - {None}
+                addresses += [f"{end}/{m['prefixlen']}" for end in sorted(ends)]
+        for m in ip.get_routes(family=socket.AF_INET):
+            if m.get_attr("RTA_OIF") in own or m["type"] == RTN_THROW:
+                continue
+            hosts += [m.get_attr("RTA_GATEWAY")] if m.get_attr("RTA_GATEWAY") else []
+            routes += [f"{m.get_attr('RTA_DST')}/{m['dst_len']}"] if m.get_attr("RTA_DST") else []
+        for m in ip.get_rules(family=socket.AF_INET):
+            routes += [f"{m.get_attr('FRA_DST')}/{m['dst_len']}"] if m.get_attr("FRA_DST") else []
+    return Taken(networks(addresses), networks(routes), networks(hosts))
+
+
+def dns_servers(resolv_conf: Path) -> list[str]:
+    """The IPv4 addresses of the DNS servers in a resolv.conf; none where it cannot be read."""
+    try:
+        lines = resolv_conf.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    servers = [words[1] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
+    return [server for server in servers if is_ipv4(server)]
+
+
+def is_ipv4(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 4
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def one_choice_at_a_time() -> Iterator[None]:
+    """Two labs that start at once must not find the same subnet free. The lock is a name in the network namespace, as bridges are
+    (man 7 unix, abstract sockets); one that is held for long is not waited for."""
+    deadline = time.monotonic() + CHOICE_WITHIN_S
+    with socket.socket(socket.AF_UNIX) as lock:
+        while time.monotonic() < deadline:
+            try:
+                lock.bind("\0labkit-subnet")
+                break
+            except OSError:
+                time.sleep(0.01)
+        yield
+
+
+def way_to(address: str) -> str:
+    """The name of the interface by which this machine sends to an address; "" where it has no way."""
+    with IPRoute() as ip:
+        try:
+            found = ip.route("get", dst=address)
+        except NetlinkError:
+            return ""
+        links = [link for m in found for link in ip.get_links(m.get_attr("RTA_OIF") or 0)]
+        return str(links[0].get_attr("IFLA_IFNAME")) if links else ""
 
 
 def bridge_subnet(bridge: str) -> ipaddress.IPv4Network | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from labkit.node.home import Home
 from labkit.node.programs import Programs, find_programs
 from labkit.node.services import Service
 from labkit.node.strays import end, own_processes
+from labkit.node.subnet import choose as choose_subnet
 
 log = logging.getLogger("labkit")
 
@@ -63,12 +65,22 @@ def prepare(home: Home) -> None:
         directory.chmod(0o711 if directory == home.data else 0o700)
     remember_system_directories(home)
     programs = find_programs(home.cache)
-    subnet = links.bridge_subnet(home.bridge) or config.free_subnet(links.networks_in_use())
-    links.make_bridge(home.bridge, subnet)
+    subnet = make_bridge(home)
     (home.data / "cni" / "net.d" / "10-labkit.conflist").write_text(config.cni_config(home, subnet))
     (home.data / "cni" / "address").write_text(str(subnet[1]))
     write_config(home, programs)
     home.socket.unlink(missing_ok=True)
+
+
+def make_bridge(home: Home) -> ipaddress.IPv4Network:
+    """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see `labkit.node.subnet`)."""
+    with links.one_choice_at_a_time():
+        subnet = links.bridge_subnet(home.bridge) or choose_subnet(links.taken(home.bridge))
+        links.make_bridge(home.bridge, subnet)
+    if (way := links.way_to(str(subnet[2]))) != home.bridge:
+        log.warning("this machine's routing rules send what is for Pods (%s) to %s: nodes and Pods cannot connect to each other",
+                    subnet, way or "nowhere")  # fmt: skip
+    return subnet
 
 
 def write_config(home: Home, programs: Programs) -> None:
