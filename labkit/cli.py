@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from labkit.cri import CriError
 from labkit.flight import FlightError
 from labkit.kernel.events import EventsError
 from labkit.node import Home, NodeError
+from labkit.showable import showable_lines
 
 COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
 """The rooms of labkit/commands, in the order in which `labkit --help` lists them."""
@@ -30,16 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
     for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows an escape where it has no letter
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PATH])
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
     except (NodeError, CriError, EventsError, FlightError) as error:
-        print(f"labkit: {error}", file=sys.stderr)
+        print(f"labkit: {showable_lines(error)}", file=sys.stderr)
         return 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            print(f"labkit: {happened(error)}", file=sys.stderr)
+            print(f"labkit: {showable_lines(happened(error))}", file=sys.stderr)
             return 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from labkit.node import Choice, Home, NodeError, choice, connect, discovery
+from labkit.showable import showable_lines
 
 
 class AddVerb(Protocol):
@@ -21,7 +22,7 @@ class AddVerb(Protocol):
 
 def say(text: str) -> None:
     """Progress, for people: on standard error, so that standard output holds only the answer."""
-    print(f"labkit: {text}", file=sys.stderr, flush=True)
+    print(f"labkit: {showable_lines(text)}", file=sys.stderr, flush=True)
 
 
 def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:

@@ -7,16 +7,18 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from labkit.commands.common import AddVerb, running_node, say
 from labkit.cri.calls import CallLog
 from labkit.node import NodeError
 from labkit.node.proxy import RecordingProxy
+from labkit.outputs import check_writable, write_whole
+from labkit.showable import showable
+from labkit.views.figure import kind_of
 
 
 def add(verb: AddVerb) -> None:
@@ -41,41 +43,68 @@ def add(verb: AddVerb) -> None:
 
 def record(arguments: argparse.Namespace) -> int:
     """What the command calls through CONTAINER_RUNTIME_ENDPOINT is recorded, whoever it is. Its exit code is passed on."""
+    names = {kind: name for kind in ("json", "trace", "plot") if (name := getattr(arguments, kind))}
+    check(names)  # first: that one cannot be written must not be found out when all is recorded
     node = running_node()
     command, code = wanted_command(arguments.command), 0
-    with contextlib.ExitStack() as stack:
-        # Opened first: that one cannot be written must not be found out when all is recorded.
-        names = {kind: name for kind in ("json", "trace", "plot") if (name := getattr(arguments, kind))}
-        files = {kind: stack.enter_context(opened(name)) for kind, name in names.items()}
-        with proxied(node) as (log, environment), node.record(log=log) as flight:
-            if command:
-                code = run_for(command, arguments.seconds, environment)
-            else:
-                say(f"recording; calls made at {environment['CONTAINER_RUNTIME_ENDPOINT']} have their caller; Ctrl-C ends it")
-                with contextlib.suppress(KeyboardInterrupt):
-                    time.sleep(arguments.seconds or threading.TIMEOUT_MAX)
-        for kind, text in (("json", flight.to_json), ("trace", flight.to_trace)):
-            if kind in files:
-                files[kind].write(text() + "\n")
-    if arguments.plot:
-        flight.plot().save(arguments.plot)
+    with proxied(node) as (log, environment), node.record(log=log) as flight:
+        if command:
+            code = run_for(command, arguments.seconds, environment)
+        else:
+            say(f"recording; calls made at {environment['CONTAINER_RUNTIME_ENDPOINT']} have their caller; Ctrl-C ends it")
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(arguments.seconds or threading.TIMEOUT_MAX)
     if "-" not in (arguments.json, arguments.trace):
         print(flight.steps().table())
     else:
         for note in flight.notes:
             say(note)
-    return code
+    write = {"json": flight.to_json, "trace": flight.to_trace, "plot": flight.plot}
+    failed = [failure for kind, name in names.items() if (failure := written(name, write[kind]))]
+    for failure in failed:
+        say(failure)
+    return code or bool(failed)
 
 
-def opened(name: str) -> contextlib.AbstractContextManager[IO[str]]:
-    return contextlib.nullcontext(sys.stdout) if name == "-" else open(name, "w")
+def check(names: Mapping[str, str]) -> None:
+    """Raises NodeError for a file that cannot be written, by its name."""
+    for kind, name in names.items():
+        try:
+            if kind == "plot":
+                kind_of(name)
+            if name != "-" or kind == "plot":
+                check_writable(name)
+        except (OSError, ValueError) as error:
+            raise NodeError(unwritten(name, error)) from None
+
+
+def written(name: str, make: Callable[[], Any]) -> str:
+    """Write one answer, whole or not at all; a sentence where that failed."""
+    try:
+        made = make()
+        if name == "-":
+            print(made)
+        elif isinstance(made, str):
+            write_whole(name, f"{made}\n".encode())
+        else:
+            made.save(name)
+    except OSError as error:
+        return unwritten(name, error)
+    return ""
+
+
+def unwritten(name: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return str(error)
+    todo = "Give a name in a directory that is there and that you may write to."
+    return f"{showable(name)!r} cannot be written: {showable(error.strerror)}. {todo}"
 
 
 def wanted_command(words: Sequence[str]) -> list[str]:
     """The command behind `--`, [] for none. Raises NodeError where there is no such program."""
     command = [*words[words[:1] == ["--"] :]]
     if command and not shutil.which(command[0]):
-        raise NodeError(f"There is no command {command[0]}.", "Check its name and PATH.")
+        raise NodeError(f"There is no command {showable(command[0])}.", "Check its name and PATH.")
     return command
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from labkit.outputs import write_whole
+from labkit.showable import escaped, showable, showable_lines
 from labkit.views import style
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 MARGIN = 12.0
 """Room left free at each edge, px."""
 PIXELS_PER_INCH = 96
+ALT = 100_000
+"""So many letters an alternative text has at most."""
+PARAGRAPH = 4000
+"""So many letters `wrap` breaks into lines."""
 SHARPNESS = 1.5
 """A PNG in a notebook has this many pixels for each px shown."""
 
@@ -28,13 +35,16 @@ class Figure:
     """What a view returns: `alt` is its alternative text, `paint` draws it on a Canvas of `width` × `height` px.
 
     The text is deterministic: names, counts, order and who shares what; never a pid, an inode, a time or an address. It
-    is the figure's text/plain, so nbval compares it.
+    is the figure's text/plain, so nbval compares it. What does not print in it is escaped (`labkit.showable`).
     """
 
     alt: str
     paint: Callable[[Canvas], None]
     width: float
     height: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alt", showable_lines(self.alt, ALT))
 
     def __repr__(self) -> str:
         return self.alt
@@ -43,16 +53,14 @@ class Figure:
         """Write the picture as SVG, PNG or PDF, by the ending of `path`; return the path.
 
         `theme`: "light", "dark", or for an SVG also "page", which holds both. `width`: px, all else grows along; by
-        default as designed. Raises ValueError for another ending or theme, OSError where the file cannot be written.
+        default as designed. Raises ValueError for another ending or theme, OSError where the file cannot be written; the file is
+        then as it was before.
         """
         path = Path(path)
-        kind = path.suffix.lower().lstrip(".")
-        if kind not in ("svg", "png", "pdf"):
-            raise ValueError(f"A figure cannot be written as {path.name!r}. Use a name that ends in .svg, .png or .pdf.")
+        kind = kind_of(path)
         if theme not in style.THEMES or (theme == "page" and kind != "svg"):
             raise ValueError(f"There is no theme {theme!r} for a {kind} file. Use 'light' or 'dark'.")
-        path.write_bytes(self._written(self._drawing(theme, (width or self.width) / self.width), kind, theme))
-        return path
+        return write_whole(path, self._written(self._drawing(theme, (width or self.width) / self.width), kind, theme))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
         """SVG for a notebook that is trusted, PNG for one that is not (JupyterLab shows no SVG then) and for code hosts."""
@@ -118,8 +126,10 @@ class Canvas:
         align: str = "left",
     ) -> None:
         """One line of text, centred on the height `y`; `align` "left", "center" or "right" says which end `x` is."""
-        options = {"fontsize": self._points(size), "fontweight": "bold" if bold else "normal", "ha": align}
-        if words:
+        words = drawable(words)
+        options: dict[str, Any] = {"fontsize": self._points(size), "fontweight": "bold" if bold else "normal", "ha": align}
+        options["family"] = [style.FONT, *sorted({family for letter in words if (family := _other_family(letter))})]
+        if words.strip():
             self._texts.append((x, y, words, options | {"color": style.colour(colour, self.theme)}))
 
     def title(self, lines: list[str]) -> None:
@@ -158,7 +168,7 @@ class Canvas:
                 zorder=3,
             )
         for x, y, words, options in self._texts:
-            axes.text(x, y, words, va="center_baseline", family=style.FONT, zorder=4, parse_math=False, **options)
+            axes.text(x, y, words, va="center_baseline", zorder=4, parse_math=False, **options)
         return drawing
 
     def _points(self, pixels: float) -> float:
@@ -171,15 +181,21 @@ def title_height(lines: list[str]) -> float:
 
 
 @lru_cache(maxsize=4096)
+def drawable(words: str) -> str:
+    """`words` as they are drawn: on one line, and what does not print, or is in no font of this machine, as its escape."""
+    return "".join(letter if _has(letter) else escaped(letter) for letter in showable(words))
+
+
+@lru_cache(maxsize=4096)
 def text_width(words: str, size: float = style.BODY, bold: bool = False) -> float:
     """Width of a line of text as it will be drawn, px."""
-    return sum(_advance(letter, bold) for letter in words) * size
+    return sum(_advance(letter, bold) for letter in drawable(words)) * size
 
 
 def wrap(words: str, width: float, size: float = style.BODY, bold: bool = False) -> list[str]:
-    """`words` broken between words into lines at most `width` px wide."""
+    """`words` broken between words into lines at most `width` px wide; a word that is wider is broken, too."""
     lines = [""]
-    for word in words.split():
+    for word in (piece for each in showable(words, PARAGRAPH).split() for piece in _pieces(each, width, size, bold)):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and text_width(longer, size, bold) > width:
             lines.append(word)
@@ -188,8 +204,18 @@ def wrap(words: str, width: float, size: float = style.BODY, bold: bool = False)
     return lines
 
 
+def _pieces(word: str, width: float, size: float, bold: bool) -> list[str]:
+    pieces = [""]
+    for letter in word if text_width(word, size, bold) > width else ():
+        if pieces[-1] and text_width(pieces[-1] + letter, size, bold) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces if pieces[0] else [word]
+
+
 def fit(words: str, width: float, size: float = style.BODY, bold: bool = False) -> str:
-    """`words`, its end replaced by … where it would be wider than `width` px."""
+    """`words` as they are drawn, their end replaced by … where they would be wider than `width` px."""
+    words = drawable(words)
     if text_width(words, size, bold) <= width:
         return words
     while words and text_width(words + "…", size, bold) > width:
@@ -197,19 +223,58 @@ def fit(words: str, width: float, size: float = style.BODY, bold: bool = False) 
     return words.rstrip() + "…"
 
 
+def kind_of(path: str | Path) -> str:
+    """ "svg", "png" or "pdf", by the ending. Raises ValueError for another."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("svg", "png", "pdf"):
+        name = showable(Path(path).name)
+        raise ValueError(f"A figure cannot be written as {name!r}. Use a name that ends in .svg, .png or .pdf.")
+    return kind
+
+
 @lru_cache(maxsize=1024)
 def _advance(letter: str, bold: bool) -> float:
     """Advance width of one letter at size 1."""
-    font = _font(bold)
+    family = _other_family(letter)
+    font = _font(bold, family or style.FONT)
     font.set_size(100, 72)
     return font.load_char(ord(letter), flags=_no_hinting()).linearHoriAdvance / 65536 / 100
 
 
-@lru_cache(maxsize=2)
-def _font(bold: bool) -> Any:
+def _has(letter: str) -> bool:
+    return letter in _letters(style.FONT) or _other_family(letter) != ""
+
+
+@lru_cache(maxsize=1024)
+def _other_family(letter: str) -> str:
+    """The family, of those that are installed, by which a letter is drawn that the style's font lacks; "" where none has it."""
+    if letter in _letters(style.FONT):
+        return ""
+    return next((family for family in _families() if letter in _letters(family)), "")
+
+
+@lru_cache(maxsize=512)
+def _letters(family: str) -> frozenset[str]:
+    """What a family can draw, in both weights; nothing where its files cannot be read, or hold pictures, as an emoji font's."""
+    with contextlib.suppress(Exception):  # FreeType and matplotlib raise several kinds, and another font will do
+        fonts = [_font(bold, family) for bold in (False, True)]
+        if all(font.scalable for font in fonts):
+            return frozenset(map(chr, set(fonts[0].get_charmap()).intersection(*(font.get_charmap() for font in fonts))))
+    return frozenset()
+
+
+@lru_cache(maxsize=1)
+def _families() -> tuple[str, ...]:
+    from matplotlib.font_manager import fontManager
+
+    return tuple(sorted({each.name for each in fontManager.ttflist} - {style.FONT}))
+
+
+@lru_cache(maxsize=128)
+def _font(bold: bool, family: str = style.FONT) -> Any:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return get_font(findfont(FontProperties(family=style.FONT, weight="bold" if bold else "normal")))
+    return get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
 
 
 def _no_hinting() -> Any:

@@ -1,0 +1,55 @@
+"""Files that a learner asked for: written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: str | Path, data: bytes) -> Path:
+    """Write a file by a temporary one in its directory, so that a failure leaves what was there before; the path.
+
+    What is no regular file (/dev/stdout, a pipe) is written to as it is. Raises OSError with the path's name.
+    """
+    path = Path(path)
+    place = Path(os.path.realpath(path))  # a link stays one
+    if place.exists() and not place.is_file():
+        place.write_bytes(data)
+        return path
+    check_writable(path)
+    mode = place.stat().st_mode & 0o7777 if place.exists() else 0o666 & ~_umask()
+    handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".labkit-")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+        os.replace(draft, place)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+    return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises OSError, as writing the file would, and writes nothing."""
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"There is no directory {place.parent}", str(path))
+    target = place if place.exists() else place.parent
+    whole = not place.exists() or place.is_file()
+    if not os.access(target, os.W_OK) or (whole and not os.access(place.parent, os.W_OK | os.X_OK)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    now = os.umask(0o077)
+    os.umask(now)
+    return now
