@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri.resources import MIN_SHARES, SHARES_PER_CPU, Machine, cgroup_parent, pod_limits, pod_requests, qos_of
+from labkit.safepath import component
 
 REMOVE_WITHIN_S = 5.0
 V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma")
@@ -63,9 +64,10 @@ class Cgroups:
 
     def remove(self, uid: str) -> bool:
         """Remove a Pod's cgroup; whether it is gone. A process that is still in it, left by a runtime whose client died in the
-        middle of a call, is killed (pod_container_manager_linux.go, Destroy)."""
+        middle of a call, is killed (pod_container_manager_linux.go, Destroy). Raises OSError."""
+        own = f"pod{component(uid, 'uid')}"
         tops = [base / self.root.strip("/") / "kubepods" for base in self._bases()]
-        left = [top / qos / f"pod{uid}" for top in tops for qos in ("", "burstable", "besteffort")]
+        left = [top / qos / own for top in tops for qos in ("", "burstable", "besteffort")]
         if not remove_all(left):
             return False
         with self.lock:
@@ -79,7 +81,7 @@ class Cgroups:
         containerd 2 ends only the sandbox when a shim died, and leaves the containers' processes (its issue 10727). Their cgroup
         is removed with them: the runtime has forgotten it.
         """
-        path = f"{cgroup_parent(pod, self.root).lstrip('/')}/{container_id}"
+        path = f"{cgroup_parent(pod, self.root).lstrip('/')}/{component(container_id, 'container id')}"
         directories = [base / path for base in self._bases()]
         killed = {pid for directory in directories for pid in kill_all(directory)}
         if killed:

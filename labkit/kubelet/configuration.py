@@ -5,10 +5,12 @@ Knowledge: kubelet_pods.go (GenerateRunContainerOptions, makeMounts, ensureHosts
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,13 @@ from labkit.kubelet.claims import CLAIMS
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
+from labkit.safepath import below, is_component
 
 HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
-MARK = "labkit-kubelet"
+MARKS = "own"
+"""Below the kubelet's directory: an empty file for each of its Pods, named by the uid."""
+OLD_MARK = "labkit-kubelet"
+"""What earlier kubelets left in a Pod's directory instead."""
 ALIASES = "\n# Entries added by HostAliases.\n"
 
 
@@ -55,7 +61,7 @@ class Configuration:
             seen=seen,
             machine=self.machine,
         )
-        Path(config.log_directory).mkdir(parents=True, exist_ok=True)
+        below(self.logs, Path(config.log_directory).name).mkdir(parents=True, exist_ok=True)
         return config
 
     def container(
@@ -88,23 +94,40 @@ class Configuration:
     def make_directories(self, pod: Mapping[str, Any]) -> None:
         """The Pod's directory, as the kubelet has it. Raises OSError."""
         for name in ("volumes", "plugins", "containers"):
-            (self.root / "pods" / pod["metadata"]["uid"] / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+            (self.pod_directory(pod) / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def pod_directory(self, pod: Mapping[str, Any]) -> Path:
+        return below(self.root / "pods", pod["metadata"]["uid"], what="uid")
 
     def mark(self, uid: str) -> None:
-        """Note that the Pod is this kubelet's: Pods made by hand beside it have no such note. Raises OSError."""
-        note = self.root / "pods" / uid / MARK
-        note.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        note.touch()
+        """Note on the disk that the Pod is this kubelet's, before anything of it is made: what has no such mark was made by
+        somebody else, and stays. Raises OSError."""
+        mark = below(self.root / MARKS, uid, what="uid")
+        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        mark.touch()
 
     def marked(self, uid: str) -> bool:
-        return (self.root / "pods" / uid / MARK).exists()
+        """Whether this kubelet, or one before it with the same directory, has made the Pod."""
+        if not is_component(uid):
+            return False
+        return (self.root / MARKS / uid).exists() or (self.root / "pods" / uid / OLD_MARK).exists()
+
+    def marks(self) -> Iterator[tuple[str, float]]:
+        """The uid of each Pod that is marked, and for how many seconds it has been."""
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.root / MARKS):
+                yield entry.name, time.time() - entry.stat().st_mtime
+
+    def forget_mark(self, uid: str) -> None:
+        below(self.root / MARKS, uid, what="uid").unlink(missing_ok=True)
 
     def remove_logs(self, pod: Mapping[str, Any]) -> None:
         metadata = pod["metadata"]
-        shutil.rmtree(self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}", ignore_errors=True)
+        name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        shutil.rmtree(below(self.logs, name, what="log directory's name"), ignore_errors=True)
 
     def _files(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any, ips: Sequence[str]) -> None:
-        directory = self.root / "pods" / pod["metadata"]["uid"]
+        directory = self.pod_directory(pod)
         for mount in config.mounts:
             if mount.host_path == str(directory / "etc-hosts"):
                 Path(mount.host_path).write_text(hosts_file(pod, ips))
@@ -133,13 +156,13 @@ class Configuration:
         """Put what is safely mounted in the place of volume/subPath, for each mount that has one."""
         variables = {variable.key: variable.value for variable in config.envs}
         named = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
-        targets = self.root / "pods" / pod["metadata"]["uid"] / "volume-subpaths"
+        targets = self.pod_directory(pod) / "volume-subpaths"
         for index, mount in enumerate(container.get("volumeMounts", ())):
             wanted = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
             place = self.volumes.place(pod, named[mount["name"]])
             if not wanted or place is None:
                 continue
-            target = targets / mount["name"] / container["name"] / str(index)
+            target = below(targets, mount["name"], container["name"], str(index))
             failed = "prepare subPath" if os.path.lexists(place / wanted) else "create subPath directory"
             try:
                 config.mounts[index].host_path = str(subpaths.prepare(place, wanted, target))

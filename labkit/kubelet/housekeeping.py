@@ -1,4 +1,7 @@
-"""What a kubelet tidies up: Pods that nobody knows, containers that ended long ago, logs that grow too long.
+"""What a kubelet tidies up: its own Pods that the API has no more, containers that ended long ago, logs that grow too long.
+
+Only Pods that this kubelet has marked as its own (`Configuration.mark`) are touched. A real one removes every sandbox whose uid
+it does not know; on a lab's node sandboxes made by hand are part of the lesson. No path is made of what the runtime alone says.
 
 Knowledge: kubelet_pods.go (HandlePodCleanups), kuberuntime_gc.go, kubelet's logs/container_log_manager.go.
 """
@@ -22,13 +25,13 @@ from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.stopping import gone_is_fine
 from labkit.kubelet.volumes import Volumes
+from labkit.safepath import component
 
 log = logging.getLogger("kubelet")
 
-BY_HAND = ("app.kubernetes.io/managed-by", "labkit")
-"""The label of Pods that lessons make by hand, with CRI calls of their own."""
 KEPT = 1
 """Dead containers kept for each name, beside the newest (maxPerPodContainerCount)."""
+MARK_KEPT_S = 600.0
 LOG_BYTES, LOG_FILES = 10 * 1024 * 1024, 5
 
 
@@ -40,17 +43,11 @@ class Housekeeping:
     cgroups: Cgroups
 
     def orphans(self, listed: Listed, known: Collection[str]) -> list[str]:
-        """The uids in the runtime that no Pod of the API has, but for those made by hand beside the kubelet."""
-        found = []
-        for uid in listed.uids - set(known):
-            items = [*listed.sandboxes.get(uid, ()), *listed.containers.get(uid, ())]
-            by_hand = any(item.labels.get(BY_HAND[0]) == BY_HAND[1] for item in items)
-            if not by_hand or self.configuration.marked(uid):
-                found.append(uid)
-        return found
+        """The uids of this kubelet's Pods that the runtime has and the API has not."""
+        return [uid for uid in listed.uids - set(known) if self.configuration.marked(uid)]
 
     def remove_orphan(self, listed: Listed, uid: str) -> None:
-        """Stop and remove all of a Pod that nobody knows; its containers get one second. Raises CriError."""
+        """Stop and remove all of a Pod that the API has no more; its containers get one second. Raises CriError."""
         log.info("removing the orphaned Pod %s", uid)
         for container in listed.containers.get(uid, ()):
             if container.state != pb.CONTAINER_EXITED:  # one that was not started yet may be by now
@@ -62,11 +59,14 @@ class Housekeeping:
         self.remove_traces(uid)
 
     def remove_traces(self, uid: str) -> None:
-        """Cgroup, logs and directory of a Pod of which only the uid is known. The directory goes last: it holds the note."""
-        if not self.cgroups.remove(uid):
+        """Cgroup, logs and directory of a Pod of which only the uid is known. Raises OSError."""
+        if not self.cgroups.remove(component(uid, "uid")):
             return
-        for directory in self.configuration.logs.glob(f"*_*_{uid}"):
-            shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            for directory in os.scandir(self.configuration.logs):
+                if directory.name.split("_", 2)[2:] == [uid]:  # NAMESPACE_NAME_UID
+                    shutil.rmtree(directory.path, ignore_errors=True)
+        self.configuration.mark(uid)
         self.volumes.remove(uid)
 
     def stale_traces(self, owned: Callable[[], Collection[str]]) -> list[str]:
@@ -76,6 +76,12 @@ class Housekeeping:
             there = {entry.name for entry in os.scandir(self.configuration.root / "pods")}
             return [uid for uid in there.difference(owned()) if self.configuration.marked(uid)]
         return []
+
+    def forget_marks(self, listed: Listed, known: Collection[str]) -> None:
+        """Remove the marks of Pods that ended a while ago: until then a call of a killed kubelet may still make a sandbox."""
+        for uid, age_s in self.configuration.marks():
+            if age_s > MARK_KEPT_S and uid not in listed.uids and uid not in known:
+                self.configuration.forget_mark(uid)
 
     def collect(self, listed: Listed, wanted: Callable[[str], bool]) -> None:
         """Remove containers that ended, but for the newest and one more of each name; and sandboxes that are not ready and not
@@ -101,7 +107,7 @@ class Housekeeping:
             (uid, c.labels.get(CONTAINER_NAME), c.metadata.attempt): c.id
             for uid, containers in listed.containers.items()
             for c in containers
-            if c.state == pb.CONTAINER_RUNNING
+            if c.state == pb.CONTAINER_RUNNING and self.configuration.marked(uid)
         }
         for file in self.configuration.logs.glob("*/*/*.log"):
             if file.is_symlink() or file.stat().st_size <= LOG_BYTES:

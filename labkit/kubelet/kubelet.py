@@ -11,12 +11,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from labkit.cri import CriError, ManifestError
-from labkit.cri.manifest import read
+from labkit.cri.manifest import container_names, read
 from labkit.kubelet.admission import Rejection, admit, apparmor_enabled
 from labkit.kubelet.api import Api, ApiError, Informer
 from labkit.kubelet.eviction import REASON, Eviction, evict
@@ -25,7 +26,7 @@ from labkit.kubelet.pleg import Listed, Pleg
 from labkit.kubelet.probes import Probing
 from labkit.kubelet.runtime import PodRuntime
 from labkit.kubelet.sync import PodSync
-from labkit.kubelet.words import rfc3339
+from labkit.kubelet.words import rfc3339, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import OWN_CONDITIONS
 
@@ -35,6 +36,11 @@ THREADS = 256
 HOUSEKEEPING_S = 2.0
 COLLECT_S, ROTATE_S = 30.0, 10.0
 RUNTIME_RETRY_S = 2.0
+FAILED_SYNC = "FailedSync"
+"""The reason of events, and of containers that wait, where the kubelet could not go on with a Pod (events/event.go)."""
+FAILED_RETRY_S, FAILED_RETRY_LONGEST_S = 10.0, 300.0
+PASSING = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND")
+"""Codes of calls that fail while the runtime is restarted, or because of what happened meanwhile: the next look knows more."""
 ENDED = ("Succeeded", "Failed")
 
 
@@ -63,18 +69,26 @@ class Kubelet:
         path = "/api/v1/pods"
         Informer(self.api, path, self.on_list, self.on_event, fieldSelector=f"spec.nodeName={self.name}").start()
         while True:
-            now = time.monotonic()
-            due = [worker.due for worker in list(self.workers.values()) if worker.due]
-            wait = min([self._swept + HOUSEKEEPING_S, *due]) - now
-            with contextlib.suppress(queue.Empty):
-                self.look(self._looks.get(timeout=max(wait, 0.001)))
-            now = time.monotonic()
-            for worker in list(self.workers.values()):
-                if worker.due and worker.due <= now:
-                    self.look(worker.uid)
-            if now - self._swept >= HOUSEKEEPING_S:
-                self._swept = now
-                self._pool.submit(self.sweep)
+            try:
+                self._look_once()
+            except Exception:
+                log.exception("the kubelet's loop failed; it goes on")
+                time.sleep(RUNTIME_RETRY_S)
+
+    def _look_once(self) -> None:
+        """Wait for the next Pod that must be looked at, and have it synced; tidy up when it is time."""
+        now = time.monotonic()
+        due = [worker.due for worker in list(self.workers.values()) if worker.due]
+        wait = min([self._swept + HOUSEKEEPING_S, *due]) - now
+        with contextlib.suppress(queue.Empty):
+            self.look(self._looks.get(timeout=max(wait, 0.001)))
+        now = time.monotonic()
+        for worker in list(self.workers.values()):
+            if worker.due and worker.due <= now:
+                self.look(worker.uid)
+        if now - self._swept >= HOUSEKEEPING_S:
+            self._swept = now
+            self._pool.submit(self.sweep)
 
     def wants(self, uid: str) -> None:
         """Have a Pod looked at soon, from any thread."""
@@ -117,7 +131,18 @@ class Kubelet:
             self.known(pod)
 
     def known(self, raw: dict[str, Any]) -> None:
-        """A Pod as the API has it now: new, changed, or only told again."""
+        """A Pod as the API has it now: new, changed, or as before. Never raises: one Pod keeps no other from being heard."""
+        try:
+            self._known(raw)
+        except Exception as error:
+            log.exception("Pod %s cannot be taken", raw["metadata"]["name"])
+            words = f"{type(error).__name__}: {error}"
+            if raw["metadata"]["uid"] in self.workers:
+                self.pods_sync.recorder.pod_event(raw, "Warning", FAILED_SYNC, f"error syncing pod, skipping: {words}")
+            else:
+                self.reject(raw, Rejection("UnexpectedAdmissionError", f"this kubelet cannot run the Pod: {words}"))
+
+    def _known(self, raw: dict[str, Any]) -> None:
         uid = raw["metadata"]["uid"]
         worker = self.workers.get(uid)
         self.pods_sync.writer.seen(raw)
@@ -218,11 +243,16 @@ class Kubelet:
         wait: float | None = RUNTIME_RETRY_S
         try:
             wait = self.pods_sync.sync(worker)
+            self._succeeded(worker)
         except CriError as error:
             log.warning("syncing %s: %s", worker.name, error)
-        except Exception:
+            worker.failures += error.code not in PASSING
+            if worker.failures > 1:
+                wait = self._failed(worker, rpc_error(error))
+        except Exception as error:
             log.exception("syncing %s failed", worker.name)
-            wait = RUNTIME_RETRY_S * 5
+            worker.failures += 1
+            wait = self._failed(worker, f"{type(error).__name__}: {error}")
         with self._lock:
             worker.busy = False
             worker.due = time.monotonic() + wait if wait is not None else 0.0
@@ -237,11 +267,38 @@ class Kubelet:
         if worker.heard > worker.runtime.at:
             self.on_relist(worker.uid)
 
+    def _failed(self, worker: Worker, words: str) -> float:
+        """The kubelet cannot go on with a Pod: an event and its waiting containers say so. Seconds until it is tried again."""
+        words = f"error syncing pod, skipping: {words}"
+        try:
+            self.pods_sync.recorder.pod_event(worker.pod, "Warning", FAILED_SYNC, words)
+        except Exception:
+            log.exception("no event can be made of it")
+        worker.reasons.update(dict.fromkeys(container_names(worker.pod), (FAILED_SYNC, words)))
+        self._report(worker)
+        return min(FAILED_RETRY_S * 2 ** min(worker.failures - 1, 10), FAILED_RETRY_LONGEST_S)
+
+    def _succeeded(self, worker: Worker) -> None:
+        worker.failures = 0
+        stale = [name for name, (reason, _) in worker.reasons.items() if reason == FAILED_SYNC]
+        for name in stale:
+            del worker.reasons[name]
+        if stale and not worker.gone:
+            self._report(worker)
+
+    def _report(self, worker: Worker) -> None:
+        try:
+            self.pods_sync.report(worker)
+        except Exception:
+            log.exception("the status of %s cannot be worked out", worker.name)
+
     def _hasten(self, worker: Worker, grace_s: int) -> None:
         try:
             self.pods_sync.stopping.hasten(worker, grace_s)
         except CriError as error:
             log.warning("stopping %s: %s", worker.name, error)
+        except Exception:
+            log.exception("stopping %s sooner failed", worker.name)
 
     def _take_conditions(self, worker: Worker, raw: Mapping[str, Any]) -> None:
         """Conditions that others set, for the Pod's readiness gates."""
@@ -275,33 +332,40 @@ class Kubelet:
         if not self._sweeping.acquire(blocking=False):
             return
         try:
-            listed, known, keep = self.pleg.listed, set(self.workers), self.housekeeping
-            if self._listed:
-                for uid in keep.orphans(listed, known):
-                    self._remove_orphan(listed, uid)
-                for uid in keep.stale_traces(lambda: {*self.pleg.listed.uids, *self.workers}):
-                    keep.remove_traces(uid)
-            if time.monotonic() - self._collected > COLLECT_S:
-                self._collected = time.monotonic()
-                idle = {worker.uid for worker in list(self.workers.values()) if not worker.busy}
-                keep.collect(listed, lambda uid: uid in idle)
-            if time.monotonic() - self._rotated > ROTATE_S:
-                self._rotated = time.monotonic()
-                keep.rotate_logs(listed)
-                evict(list(self.workers.values()), self.eviction, self.evicted)
-        except (CriError, OSError) as error:
-            log.warning("tidying up: %s", error)
+            for chore in self._chores(self.pleg.listed, time.monotonic()):
+                self._do(chore)
         except Exception:
-            log.exception("tidying up failed")
+            log.exception("what there is to tidy up could not be found out")
         finally:
             self._sweeping.release()
 
-    def _remove_orphan(self, listed: Listed, uid: str) -> None:
-        """One that cannot be removed now is tried again with the next sweep, and keeps no other waiting."""
+    def _chores(self, listed: Listed, now: float) -> Iterator[Callable[[], object]]:
+        """What is to be tidied up now, each apart: one that fails keeps no other from being done."""
+        keep = self.housekeeping
+        if self._listed:
+            for uid in keep.orphans(listed, set(self.workers)):
+                yield partial(keep.remove_orphan, listed, uid)
+            for uid in keep.stale_traces(lambda: {*self.pleg.listed.uids, *self.workers}):
+                yield partial(keep.remove_traces, uid)
+        if now - self._collected > COLLECT_S:
+            self._collected = now
+            idle = {worker.uid for worker in list(self.workers.values()) if not worker.busy}
+            yield partial(keep.collect, listed, idle.__contains__)
+            yield partial(keep.forget_marks, listed, set(self.workers))
+        if now - self._rotated > ROTATE_S:
+            self._rotated = now
+            yield partial(keep.rotate_logs, listed)
+            yield partial(evict, list(self.workers.values()), self.eviction, self.evicted)
+
+    def _do(self, chore: Callable[[], object]) -> None:
         try:
-            self.housekeeping.remove_orphan(listed, uid)
-        except CriError as error:
-            log.warning("removing the orphaned Pod %s: %s", uid, error)
+            chore()
+        except (CriError, OSError) as error:
+            log.warning("tidying up: %s", error)
+        except Exception as error:
+            log.exception("tidying up failed")
+            about = {"kind": "Node", "name": self.name, "uid": self.name}
+            self.pods_sync.recorder.event(about, "Warning", "ContainerGCFailed", f"{type(error).__name__}: {error}")
 
     def evicted(self, worker: Worker, why: str) -> None:
         """A Pod was found to be over a limit of its own: it ends."""

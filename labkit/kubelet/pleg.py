@@ -110,6 +110,8 @@ class Pleg:
                 if self._told:
                     log.warning("the runtime cannot be listed: %s", error)
                 self._told = False
+            except Exception:
+                log.exception("a list of the runtime could not be worked on; the next one follows")
 
     def _hear_for_ever(self) -> None:
         """Pass the runtime's events on; end where it has none."""
@@ -123,5 +125,7 @@ class Pleg:
             except CriError as error:
                 if error.code == "UNIMPLEMENTED":
                     return
+            except Exception:
+                log.exception("an event of the runtime could not be worked on")
             self.events = False
             time.sleep(RELIST_S)

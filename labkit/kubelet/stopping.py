@@ -22,6 +22,9 @@ log = logging.getLogger("kubelet")
 
 LEAST_S = 2
 """A minimal window to shut down, whatever is asked for (minimumGracePeriodInSeconds)."""
+BEING_REMOVED = "already in removing state"
+"""containerd's words for a container that another client is removing."""
+REMOVED_WITHIN_S = 10.0
 
 
 class Stopping:
@@ -94,11 +97,18 @@ class Stopping:
 
 
 def gone_is_fine(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except CriError as error:
-        if error.code != "NOT_FOUND":
-            raise
+    """Stop or remove something that may be gone already; what somebody else is removing is waited for. Raises CriError."""
+    end = time.monotonic() + REMOVED_WITHIN_S
+    while True:
+        try:
+            call()
+            return
+        except CriError as error:
+            if error.code == "NOT_FOUND":
+                return
+            if BEING_REMOVED not in error.message or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
 
 
 def kind_of_container(pod: Mapping[str, Any], name: str) -> str:

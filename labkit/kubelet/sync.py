@@ -278,7 +278,8 @@ class PodSync:
         worker.cgroup = worker.mounted = False
         if deleted:
             self.configuration.remove_logs(worker.pod)
-        self.volumes.remove(worker.uid, everything=deleted)  # last: by this directory another kubelet would know the Pod
+        self.configuration.mark(worker.uid)  # for a call of an earlier kubelet, which may be under way
+        self.volumes.remove(worker.uid, everything=deleted)
         if deleted:
             self.crashes.forget(f"{worker.uid}_")
             self.images.forget(worker.uid)

@@ -20,10 +20,12 @@ from labkit.cri.environment import pod_field, resource_field
 from labkit.cri.manifest import find_container
 from labkit.cri.mounts import PLUGINS
 from labkit.cri.quantity import whole
+from labkit.kernel.parse import parse_mountinfo
 from labkit.kubelet.api import Api, ApiError
 from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.objects import Objects
+from labkit.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
 READ_ONLY_HOST_PATHS = ("/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/os-release", "/etc/timezone",
@@ -88,7 +90,8 @@ class Volumes:
             return Path(volume["hostPath"]["path"])
         if kind not in PLUGINS or kind == "nfs":
             return None
-        return self.root / "pods" / pod["metadata"]["uid"] / "volumes" / f"kubernetes.io~{PLUGINS[kind]}" / volume["name"]
+        plugin = f"kubernetes.io~{PLUGINS[kind]}"
+        return below(self.root / "pods", pod["metadata"]["uid"], "volumes", plugin, volume["name"], what="uid or volume name")
 
     def set_up(self, pod: Mapping[str, Any], volume: Mapping[str, Any], pod_ips: Sequence[str] = ()) -> None:
         """Make one volume and what is in it; what is there already is brought up to date. Raises MountError."""
@@ -132,7 +135,7 @@ class Volumes:
 
         Nothing is removed where something cannot be unmounted: it would be removed in the place where it is mounted from.
         """
-        directory = self.root / "pods" / uid
+        directory = below(self.root / "pods", uid, what="uid")
         for key in [key for key in self._claimed if key[0] == uid]:
             self._claimed.pop(key, None)
         if not directory.is_dir():
@@ -284,9 +287,6 @@ def kind_of(volume: Mapping[str, Any]) -> str:
 
 def mounts_below(directory: Path) -> list[str]:
     """Mount points at or below a directory, the deepest first (source: /proc/self/mountinfo, man 5 proc)."""
-    base, found = str(directory), []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        point = line.split(" ")[4].encode(errors="surrogateescape").decode("unicode_escape")
-        if point == base or point.startswith(f"{base}/"):
-            found.append(point)
-    return sorted(found, key=len, reverse=True)
+    base = str(directory)
+    points = (mount.mount_point for mount in parse_mountinfo(os.fsdecode(Path("/proc/self/mountinfo").read_bytes())))
+    return sorted((point for point in points if point == base or point.startswith(f"{base}/")), key=len, reverse=True)

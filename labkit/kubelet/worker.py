@@ -18,6 +18,7 @@ from labkit.kubelet.words import rfc3339
 class Worker:
     """One Pod: `pod` is its manifest with defaults and the API's status. `ending` says that it is to be stopped, `killed` why the
     kubelet itself ends it (reason, message), `ended` that nothing of it runs any more, `gone` that nothing of it is left.
+    `failures`: how many syncs in a row broke off.
     `heard`: when a list of the runtime (time.monotonic()) showed a change of it that came while it was busy. `told`: the
     containers of whose stopping an event told; `seen_ended`: those that were seen to have ended."""
 
@@ -33,6 +34,7 @@ class Worker:
     ending: bool = False
     ended: bool = False
     gone: bool = False
+    failures: int = 0
     removed: bool = False
     adopted: bool = False
     grace: int | None = None

@@ -86,8 +86,9 @@ class StatusWriter:
                         self._delete.discard(uid)
             except ApiError as error:
                 self._failed(uid, pod, status, error)
-            except Exception:
+            except Exception as error:
                 log.exception("the status of %s could not be written", pod["metadata"]["name"])
+                self._failed(uid, pod, status, ApiError(0, "", str(error)))
 
     def _failed(self, uid: str, pod: Mapping[str, Any], status: Mapping[str, Any], error: ApiError) -> None:
         if error.code in (404, 409):

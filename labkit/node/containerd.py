@@ -13,7 +13,7 @@ from typing import Any
 from labkit.cri import callfeed
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import lifecycle, releases, status, traces
+from labkit.node import lifecycle, podfiles, releases, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.beside import Second
 from labkit.node.choice import Choice
@@ -24,6 +24,7 @@ from labkit.node.kubernetes import LabKubernetes
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import missing_advice
 from labkit.node.verdict import Verdict
+from labkit.safepath import below
 
 
 class ContainerdNode(LocalFiles, LabKubernetes, Node):
@@ -68,16 +69,18 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
 
     def remove_leavings(self, sandbox: Any) -> None:
         """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
-        was killed.
+        was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files.
 
         Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
         """
         metadata = sandbox.metadata
-        directory = self.home.kubelet_root / "pods" / metadata.uid
+        traces.unlink_shim_socket(self.home, sandbox.id)
+        if not podfiles.has_files(metadata):
+            return
+        directory = below(self.home.kubelet_root / "pods", metadata.uid)
         traces.unmount_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
-        traces.unlink_shim_socket(self.home, sandbox.id)
-        shutil.rmtree(self.home.log_root / f"{metadata.namespace}_{metadata.name}_{metadata.uid}", ignore_errors=True)
+        shutil.rmtree(below(self.home.log_root, podfiles.log_directory(metadata)), ignore_errors=True)
         for mount in self.kernel.cgroup_mounts().values():
             for parent in ("", "/burstable", "/besteffort"):
                 with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.cri.hosts import HOSTS
 from labkit.node.errors import NodeError
+from labkit.safepath import is_component
 
 
 def make(
@@ -28,6 +29,16 @@ def make(
             write_file(mount.host_path, "")
         elif "/volumes/kubernetes.io~empty-dir/" in mount.host_path:
             make_directory(mount.host_path, 0o777)
+
+
+def log_directory(metadata: Any) -> str:
+    """The name of the directory of a Pod's logs; `metadata` is CRI's."""
+    return f"{metadata.namespace}_{metadata.name}_{metadata.uid}"
+
+
+def has_files(metadata: Any) -> bool:
+    """Whether a Pod can have files that `make` made: none is made below a name that is more than a name."""
+    return is_component(metadata.uid) and is_component(log_directory(metadata))
 
 
 def refuse_volumes(pod: Mapping[str, Any]) -> None:

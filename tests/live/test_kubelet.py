@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cri_api.v1 import api_pb2
 
+from labkit.cri import CriClient
 from labkit.node import Home, Node
 from labkit.node.pods import remove_sandbox
 from tests.live.cluster import Cluster, wait_for
@@ -215,18 +216,43 @@ def test_a_dead_sandbox_is_made_anew(cluster: Cluster) -> None:
     assert "Pod sandbox changed, it will be killed and re-created." in cluster.messages("web", "SandboxChanged")
 
 
-def test_pods_made_by_hand_live_beside_the_kubelet_and_strangers_do_not(cluster: Cluster, node: Node) -> None:
+def bare_sandbox(cri: CriClient, name: str, uid: str) -> str:
+    """A sandbox as another client of CRI makes it: no label says what it is of."""
+    options = api_pb2.NamespaceOption(network=api_pb2.NODE, pid=api_pb2.CONTAINER)
+    metadata = {"name": name, "namespace": "default", "uid": uid}
+    config = {"metadata": metadata, "linux": {"security_context": {"namespace_options": options}}}
+    return cri.run_pod_sandbox(config=config).pod_sandbox_id
+
+
+def test_what_the_kubelet_did_not_make_it_leaves_alone(cluster: Cluster, node: Node, tmp_path: Path) -> None:
+    """Sandboxes of bare CRI calls, whatever they say of themselves, live on; and no file goes on their word."""
+    victim, data = tmp_path / "victim", {"name": "data", "emptyDir": {}}
+    (victim / "file").mkdir(parents=True)
+    uid = cluster.create(pod("web", app(volumeMounts=[{"name": "data", "mountPath": "/d"}]), volumes=[data]))["metadata"]["uid"]
+    runs(cluster, "web")
+    kept = cluster.home.kubelet_root / "pods" / uid / "volumes/kubernetes.io~empty-dir/data/file"
+    kept.write_text("kept")
     by_hand = node.start_pod({"metadata": {"name": "by-hand"}, "spec": {"containers": [app()]}})
-    stranger = {"name": "stranger", "namespace": "default", "uid": str(uuid.uuid4())}
+    orphan = str(uuid.uuid4())
     with cluster.cri() as cri:
-        options = api_pb2.NamespaceOption(network=api_pb2.NODE, pid=api_pb2.CONTAINER)
-        config = {"metadata": stranger, "linux": {"security_context": {"namespace_options": options}}}
-        box = cri.run_pod_sandbox(config=config).pod_sandbox_id
+        uids = [str(uuid.uuid4()), str(victim), "..", ".", "*", "x" * 200]
+        boxes = [bare_sandbox(cri, f"bare{number}", each) for number, each in enumerate(uids)]
         try:
-            wait_for(lambda: not list(cri.list_pod_sandbox(filter={"id": box}).items), "the stranger to be removed")
+            config = {"metadata": {"name": "app"}, "image": {"image": IMAGE}, "command": FOREVER}
+            sandbox = {"metadata": {"name": "bare0", "namespace": "default", "uid": uids[0]}}
+            bare = cri.create_container(pod_sandbox_id=boxes[0], config=config, sandbox_config=sandbox).container_id
+            cri.start_container(container_id=bare)
+            boxes.append(bare_sandbox(cri, "orphan", orphan))
+            (cluster.home.kubelet_root / "own" / orphan).touch()  # this one a kubelet has made, so it goes
+            wait_for(lambda: boxes[-1] not in {box.id for box in cri.list_pod_sandbox().items}, "the orphan to be removed")
+            states = {box.id: box.state for box in cri.list_pod_sandbox().items}
+            assert [states.get(box) for box in boxes[:-1]] == [api_pb2.SANDBOX_READY] * len(uids)
+            assert cri.container_status(container_id=bare).status.state == api_pb2.CONTAINER_RUNNING
         finally:
-            remove_sandbox(cri, box)
+            for box in boxes:
+                remove_sandbox(cri, box)
     assert node.pod(by_hand).state == "Ready"
+    assert (victim / "file").is_dir() and kept.read_text() == "kept" and cluster.phase("web") == "Running"
 
 
 def kill_kubelet(cluster: Cluster) -> None:

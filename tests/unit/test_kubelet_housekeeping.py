@@ -11,6 +11,7 @@ from labkit.cri import CriError
 from labkit.kubelet.housekeeping import Housekeeping, rotate
 from labkit.kubelet.pleg import Listed, Pleg
 from labkit.kubelet.runtime import log_tail
+from labkit.kubelet.stopping import gone_is_fine
 
 
 def box(uid, name="box", state=pb.SANDBOX_READY, **labels):
@@ -44,19 +45,39 @@ def housekeeping(cri, marked=()):
     return Housekeeping(cri, SimpleNamespace(marked=lambda uid: uid in marked), None, None)
 
 
-BY_HAND = pb.PodSandbox(
-    id="hand", metadata=pb.PodSandboxMetadata(uid="hand"), labels={"app.kubernetes.io/managed-by": "labkit"}
-)
+def test_only_what_the_kubelet_marked_as_its_own_is_an_orphan():
+    """Whoever made the others, and whatever labels they have."""
+    boxes = {uid: [box(uid)] for uid in ("known", "old", "hand", "")}
+    listed = Listed(boxes, {"": [container("", 2)], "lost": [container("lost", 1)]})
+    assert housekeeping(Cri()).orphans(listed, {"known"}) == []
+    assert sorted(housekeeping(Cri(), marked={"known", "old", "lost"}).orphans(listed, {"known"})) == ["lost", "old"]
 
 
-def test_strangers_are_orphans_and_pods_made_by_hand_are_not():
-    listed = Listed({"known": [box("known")], "stranger": [box("stranger")], "hand": [BY_HAND]}, {"lost": [container("lost", 1)]})
-    assert sorted(housekeeping(Cri()).orphans(listed, {"known"})) == ["lost", "stranger"]
-    assert sorted(housekeeping(Cri(), marked={"hand"}).orphans(listed, {"known"})) == ["hand", "lost", "stranger"]
+def test_marks_go_when_nothing_has_been_left_of_a_pod_for_a_while():
+    forgotten = []
+    configuration = SimpleNamespace(
+        marks=lambda: [("young", 5.0), ("old", 1e4), ("listed", 1e4), ("known", 1e4)], forget_mark=forgotten.append
+    )
+    Housekeeping(Cri(), configuration, None, None).forget_marks(Listed({"listed": []}), {"known"})
+    assert forgotten == ["old"]
 
 
-def test_what_may_have_started_since_it_was_listed_is_stopped_before_it_is_removed():
-    cri, none = Cri(), SimpleNamespace(remove=lambda uid: True, logs=SimpleNamespace(glob=lambda pattern: []))
+def test_what_another_client_is_removing_is_waited_for(monkeypatch):
+    tries = []
+
+    def remove():
+        tries.append(1)
+        if len(tries) < 3:
+            raise CriError("RemoveContainer", "UNKNOWN", 'container "c": container is already in removing state', "")
+        raise CriError("RemoveContainer", "NOT_FOUND", "gone", "")
+
+    monkeypatch.setattr("labkit.kubelet.stopping.time.sleep", lambda seconds: None)
+    gone_is_fine(remove)
+    assert len(tries) == 3
+
+
+def test_what_may_have_started_since_it_was_listed_is_stopped_before_it_is_removed(tmp_path):
+    cri, none = Cri(), SimpleNamespace(remove=lambda uid: True, mark=lambda uid: None, logs=tmp_path)
     listed = Listed({}, {"lost": [container("lost", 1, pb.CONTAINER_CREATED), container("lost", 2)]})
     Housekeeping(cri, none, none, none).remove_orphan(listed, "lost")
     assert cri.asked == [("stop_container", "c1", 1), ("remove_container", "c1"), ("remove_container", "c2")]

@@ -26,7 +26,7 @@ def test_a_deleted_pod_of_which_something_cannot_be_removed_yet_is_looked_at_aga
     def sync(worker: Any) -> None:
         tries.append(worker.uid)
         if len(tries) == 1:
-            raise CriError("RemoveContainer", "UNKNOWN", "container is in starting state, can't be removed")
+            raise CriError("RemoveContainer", "UNKNOWN", "container is in starting state, can't be removed", "")
         worker.gone = True
 
     syncing: Any = SimpleNamespace(sync=sync, cri=None, volumes=None, configuration=SimpleNamespace(logs=None))

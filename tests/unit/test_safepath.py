@@ -1,0 +1,138 @@
+"""A name from elsewhere is one level of a path: nothing outside of the lab is touched, whatever the runtime or the API says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cri_api.v1 import api_pb2 as pb
+from hypothesis import HealthCheck, given, settings
+
+from labkit.cri import Machine
+from labkit.kubelet.cgroups import Cgroups
+from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.housekeeping import Housekeeping
+from labkit.kubelet.pleg import Listed
+from labkit.kubelet.volumes import Volumes, mounts_below
+from labkit.node import containerd, podfiles, remotefiles
+from labkit.safepath import UnsafeName, below, component
+from tests.unit.foreign_names import AWAY, ODD, away, names
+
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Quiet:
+    """A runtime that has nothing to say."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **fields: None
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Any:
+    """A kubelet's housekeeping whose root, logs and cgroups lie in one directory, next to one that is somebody else's."""
+    root, logs, mount = (tmp_path / "lab" / name for name in ("kubelet", "logs", "cgroup"))
+    for path in (root / "pods" / "mine", logs / "default_web_mine", mount / "lab" / "kubepods" / "podmine", tmp_path / "victim"):
+        path.mkdir(parents=True)
+        (path / "kept").write_text("")
+    for path in (mount / "lab/kubepods/podmine", mount / "lab/kubepods", mount / "lab", mount):
+        (path / "kept").unlink(missing_ok=True)
+    machine = Machine(1 << 30, 2, cgroup_version=2)
+    volumes = Volumes(root, None, None, machine, ())  # type: ignore[arg-type]
+    configuration = Configuration(root, logs, "/lab", "", machine, None, volumes)  # type: ignore[arg-type]
+    return Housekeeping(Quiet(), configuration, volumes, Cgroups("/lab", machine, mount))  # type: ignore[arg-type]
+
+
+def tree(base: Path) -> set[str]:
+    return {str(path.relative_to(base)) for path in base.rglob("*")}
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_what_leads_away_is_refused_with_a_sentence(name: str) -> None:
+    with pytest.raises(UnsafeName, match="cannot name a file"):
+        component(name, "uid")
+    with pytest.raises(UnsafeName) as refused:
+        below(Path("/lab"), "good", name)
+    assert str(refused.value).isascii()
+
+
+@given(names)
+def test_whatever_is_not_refused_lies_one_level_below(name: str) -> None:
+    try:
+        path = below(Path("/lab"), name)
+    except UnsafeName:
+        return
+    assert path.parent == Path("/lab") and path.name == name
+
+
+@quick
+@given(names)
+def test_nothing_is_removed_on_a_runtimes_word(lab: Any, tmp_path: Path, uid: str) -> None:
+    """Sandboxes and containers that say of themselves whose they are: none has the mark of this kubelet."""
+    before = tree(tmp_path)
+    listed = Listed({uid: [pb.PodSandbox(id="box")]}, {"": [pb.Container(id="c")], uid: [pb.Container(id="d")]})
+    assert lab.orphans(listed, set()) == []
+    lab.rotate_logs(listed)
+    assert tree(tmp_path) == before
+
+
+@quick
+@given(away)
+def test_traces_of_a_uid_that_is_none_are_not_looked_for(lab: Any, tmp_path: Path, uid: str) -> None:
+    before = tree(tmp_path)
+    marks = lab.configuration
+    for change in (lab.remove_traces, lab.volumes.remove, lab.cgroups.remove, marks.mark, marks.forget_mark):
+        with pytest.raises(UnsafeName):
+            change(uid)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("uid", [name for name in ODD if name != "\udcff"])
+def test_an_odd_uid_is_taken_as_it_is(lab: Any, tmp_path: Path, uid: str) -> None:
+    """Neither a pattern nor an option: what is removed is the traces of this uid alone."""
+    before = tree(tmp_path)
+    lab.configuration.mark(uid)
+    (lab.configuration.root / "pods" / uid).mkdir()
+    (lab.configuration.logs / f"default_odd_{uid}").mkdir()
+    assert lab.orphans(Listed({uid: [], "mine": []}), set()) == [uid]
+    lab.remove_traces(uid)
+    lab.configuration.forget_mark(uid)
+    (lab.configuration.root / "own").rmdir()
+    assert tree(tmp_path) == before
+
+
+@quick
+@given(away)
+def test_a_container_id_that_leads_away_kills_nobody(lab: Any, id: str) -> None:
+    with pytest.raises(UnsafeName):
+        lab.cgroups.end_left({"metadata": {"uid": "mine"}, "spec": {"containers": []}}, id)
+
+
+@quick
+@given(names, names, names)
+def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: str, name: str, uid: str) -> None:
+    metadata = SimpleNamespace(namespace=namespace, name=name, uid=uid)
+    removed: list[Any] = []
+    home = SimpleNamespace(kubelet_root=tmp_path / "kubelet", log_root=tmp_path / "logs", socket=tmp_path / "s", cgroup_root="")
+    node: Any = SimpleNamespace(home=home, run=lambda argv: removed.extend(argv[4:6]), kernel=SimpleNamespace(cgroup_mounts=dict))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **more: removed.append(path))
+        containerd.ContainerdNode.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
+    remotefiles.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata))
+    parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
+    assert len(removed) in (0, 4) and podfiles.has_files(metadata) is bool(removed)
+    for path in map(str, removed):
+        parent, _, last = path.rpartition("/")
+        assert parent in parents and last not in ("", ".", "..")
+
+
+def test_a_mount_with_an_odd_name_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not seen as a mount would be emptied with the directory that it is in."""
+    line = "36 35 98:0 / {} rw shared:1 - tmpfs tmpfs rw\n"
+    points = ["/lab/日本", "/lab/a\\040b", "/lab/a\x0bb\u2028c", "/else"]
+    text = "".join(line.format(point) for point in points).encode()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: text)
+    assert sorted(mounts_below(Path("/lab"))) == sorted(["/lab/日本", "/lab/a b", "/lab/a\x0bb\u2028c"])
