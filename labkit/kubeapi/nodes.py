@@ -33,9 +33,18 @@ class Watcher:
     def __init__(self, api: Api) -> None:
         self.store, self.recorder = api.store, Recorder(api.store, "node-controller")
         self.heard: dict[str, tuple[Any, float]] = {}
+        self.looked: float | None = None
 
     def look(self, now: float) -> None:
-        """Judge every node; `now` in seconds of a clock that never goes back."""
+        """Judge every node; `now` in seconds of a clock that never goes back.
+
+        While this process stood still (stopped, or on a machine that was paused) no kubelet could be heard: that time counts
+        for nobody.
+        """
+        slept = now - self.looked - LOOK_EVERY_S if self.looked is not None else 0.0
+        self.looked = now
+        if slept > LOOK_EVERY_S:
+            self.heard = {name: (sign, at + slept) for name, (sign, at) in self.heard.items()}
         for (_, name), entry in self.store.list("nodes"):
             sign = self.sign_of_life(name, entry.obj)
             if self.heard.get(name, (None, 0.0))[0] != sign:

@@ -73,6 +73,8 @@ class Engine:
                 f"{self.command} {arguments[0]} did not answer within {timeout:.0f} s.",
                 f"See whether `{self.command} version` answers; DOCKER_HOST and the context decide which engine it asks.",
             ) from None
+        except OSError as error:
+            raise NodeError(f"{self.command} cannot be run: {error.strerror}.", "See `labkit doctor`.") from None
         if done.returncode:
             raise explain(self.command, done.stderr.decode(errors="replace"), done.returncode)
         return done.stdout

@@ -32,6 +32,7 @@ from labkit.node.errors import NodeError
 from labkit.node.hold import Hold, KubeletHold, let_go
 from labkit.node.home import Home
 from labkit.node.kind_daemon import KindDaemon
+from labkit.node.ledger import mark_of
 from labkit.node.lifecycle import only_one
 from labkit.node.programs import ensure_programs
 from labkit.node.remotefiles import RemoteFiles
@@ -116,7 +117,7 @@ class KindNode(RemoteFiles, Node):
         return self.engine.run("logs", "--since", f"{since:.3f}", self.container.name, timeout=30.0)
 
     def kubelet_held(self) -> Hold:
-        return KubeletHold(self, asks=self.container.cluster != CLUSTER)
+        return KubeletHold(self, asks=self.container.cluster != CLUSTER, mark=mark_of(self.home))
 
     @property
     def context(self) -> str:
@@ -387,7 +388,7 @@ def taken_down(home: Home, choice: Choice, progress: Any) -> int:
         container = pick(engine, choice)
         node = KindNode(home, engine, container, find_socket(engine, container), why="")
         removed = node.remove_all_pods()
-        let_go(node)
+        let_go(node, f"{mark_of(home)}.")
         node.run(inside.sh(inside.STOP))
         node.close()
     if choice.cluster == CLUSTER and shutil.which("kind"):
@@ -430,6 +431,6 @@ def clean_node(node: KindNode, progress: Any) -> tuple[list[str], list[str]]:
     progress(f"removing labkit's Pods, images and files from {node.name}")
     found = inside.left(node.cri, node.run)
     node.remove_all_pods()
-    let_go(node)
+    let_go(node, f"{mark_of(node.home)}.")
     inside.remove(node.cri, node.run)
     return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run)]

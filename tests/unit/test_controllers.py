@@ -235,8 +235,8 @@ def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api)
     make_pod(api, nodeName="sim-worker")
     api.patch(PODS, "default", "app", {"status": {"conditions": [ready]}}, patch, sub="status")
     watcher = Watcher(api)
-    watcher.look(0.0)
-    watcher.look(GRACE_S - 1)
+    for second in range(0, int(GRACE_S), 5):
+        watcher.look(second)
     assert conditions(api)["Ready"]["status"] == "True"
     watcher.look(GRACE_S)
     watcher.look(GRACE_S + 5)
@@ -252,6 +252,19 @@ def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api)
     api.patch(NODES, "", "sim-worker", {"status": {"conditions": [later]}}, patch, sub="status")
     watcher.look(GRACE_S + 10)
     assert "taints" not in api.get(NODES, "", "sim-worker").obj["spec"]
+
+
+def test_the_time_that_the_controller_itself_slept_counts_for_no_kubelet(api: Api) -> None:
+    make_node(api)
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-23T21:14:00Z"}
+    api.patch(NODES, "", "sim-worker", {"status": {"conditions": [ready]}}, "application/merge-patch+json", sub="status")
+    watcher = Watcher(api)
+    for second in (0, 5, 10, 300, 305, 345):  # it was stopped, or its machine was, for 290 s, then for 40 s
+        watcher.look(second)
+        assert conditions(api)["Ready"]["status"] == "True", second
+    for second in range(350, 400, 5):
+        watcher.look(second)
+    assert conditions(api)["Ready"]["status"] == "Unknown"
 
 
 def conditions(api: Api) -> dict[str, Any]:
