@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -86,8 +86,14 @@ def qos_of(pod: Mapping[str, Any]) -> str:
 def cgroup_parent(pod: Mapping[str, Any], root: str = "", driver: str = "cgroupfs") -> str:
     """The Pod's cgroup: /kubepods/burstable/podUID, or the same as systemd slices."""
     qos = qos_of(pod)
-    parts = [*root.strip("/").split("/"), "kubepods", "" if qos == "Guaranteed" else qos.lower(), f"pod{pod['metadata']['uid']}"]
-    parts = [part for part in parts if part]
+    of_class = "" if qos == "Guaranteed" else qos.lower()
+    return cgroup_path([*root.strip("/").split("/"), "kubepods", of_class, f"pod{pod['metadata']['uid']}"], driver)
+
+
+def cgroup_path(names: Sequence[str], driver: str = "cgroupfs") -> str:
+    """A cgroup by the names of its levels, the empty ones left out: "/a/b", or systemd's "/a.slice/a-b.slice" (systemd.slice(5);
+    kubelet's cm/cgroup_manager_linux.go, ToSystemd)."""
+    parts = [name for name in names if name]
     if driver == "cgroupfs":
         return "/" + "/".join(parts)
     escaped = [part.replace("-", "_") for part in parts]

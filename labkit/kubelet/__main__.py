@@ -56,6 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--host-paths", type=Path, help="where hostPath volumes may lie (default: ROOT/../hostpath)")
     parser.add_argument("--port", type=int, default=0, help="of its server, on 127.0.0.1 (default: any)")
     parser.add_argument("--cgroup-root", default="/labkit", help="cgroup below which Pods' cgroups are made")
+    parser.add_argument("--cgroup-driver", default="cgroupfs", choices=("cgroupfs", "systemd"), help="the runtime's own")
     parser.add_argument("--host-ip", default="127.0.0.1", help="the node's address, as Pods reach it")
     parser.add_argument(
         "--time-scale", type=float, default=1.0, help="factor for back-offs, for lessons in a hurry: 0.1 makes ten seconds one"
@@ -75,9 +76,10 @@ def build(options: argparse.Namespace) -> Kubelet:
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
     allowed = node_machine.Capacity.here(options.root).allowance(node_machine.Reserved())
-    cgroups = Cgroups(options.cgroup_root, machine, allowance=allowed)
+    cgroups = Cgroups(options.cgroup_root, machine, allowance=allowed, driver=options.cgroup_driver)
     configuration = Configuration(
-        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns()
+        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns(),
+        options.cgroup_driver,
     )
     pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid), lambda: bool(kubelet.workers))
     state = RuntimeState(cri, pleg.errors)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.cri.resources import MIN_SHARES, SHARES_PER_CPU, Machine, cgroup_parent, pod_limits, pod_requests, qos_of
+from labkit.cri.resources import MIN_SHARES, SHARES_PER_CPU, Machine, cgroup_parent, cgroup_path, pod_limits, pod_requests, qos_of
+from labkit.kubelet import slices
 from labkit.safepath import component
 
 REMOVE_WITHIN_S = 5.0
@@ -34,7 +35,8 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Cgroups:
-    """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`.
+    """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`. With the
+    driver "systemd" they are its slices.
 
     The cgroup of all Pods, kubepods, gets the `allowance`, that of the Burstable class the weight of its Pods' requests together.
     """
@@ -43,6 +45,7 @@ class Cgroups:
     machine: Machine
     mount: Path = Path("/sys/fs/cgroup")
     allowance: Allowance | None = None
+    driver: str = "cgroupfs"
     burstable: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,7 +55,9 @@ class Cgroups:
 
     def make(self, pod: Mapping[str, Any]) -> None:
         """Make the Pod's cgroup and set its limits. Raises OSError."""
-        parent, resources = cgroup_parent(pod, self.root), pod_limits(pod, self.machine)
+        parent, resources = self._of(pod), pod_limits(pod, self.machine)
+        if self.driver == "systemd":
+            slices.start(parent, resources, self.machine.cgroup_version)
         if self.machine.cgroup_version == 2:
             self._make_v2(parent, pod, resources)
         else:
@@ -66,8 +71,11 @@ class Cgroups:
         """Remove a Pod's cgroup; whether it is gone. A process that is still in it, left by a runtime whose client died in the
         middle of a call, is killed (pod_container_manager_linux.go, Destroy). Raises OSError."""
         own = f"pod{component(uid, 'uid')}"
-        tops = [base / self.root.strip("/") / "kubepods" for base in self._bases()]
-        left = [top / qos / own for top in tops for qos in ("", "burstable", "besteffort")]
+        paths = [self._path("kubepods", qos, own) for qos in ("", "burstable", "besteffort")]
+        left = [base / path for path in paths for base in self._bases()]
+        if self.driver == "systemd":
+            for path in paths:
+                slices.stop(path)
         if not remove_all(left):
             return False
         with self.lock:
@@ -81,8 +89,9 @@ class Cgroups:
         containerd 2 ends only the sandbox when a shim died, and leaves the containers' processes (its issue 10727). Their cgroup
         is removed with them: the runtime has forgotten it.
         """
-        path = f"{cgroup_parent(pod, self.root).lstrip('/')}/{component(container_id, 'container id')}"
-        directories = [base / path for base in self._bases()]
+        name = component(container_id, "container id")
+        own = name if self.driver == "cgroupfs" else f"cri-containerd-{name}.scope"
+        directories = [base / self._of(pod) / own for base in self._bases()]
         killed = {pid for directory in directories for pid in kill_all(directory)}
         if killed:
             remove_all(directories)
@@ -90,8 +99,11 @@ class Cgroups:
 
     def _weigh_classes(self) -> None:
         """kubepods, burstable and besteffort (qos_container_manager_linux.go, node_container_manager_linux.go)."""
-        kubepods = self.root.strip("/") + "/kubepods"
-        shares = {f"{kubepods}/besteffort": MIN_SHARES, f"{kubepods}/burstable": shares_of(sum(self.burstable.values()))}
+        kubepods = self._path("kubepods")
+        shares = {
+            self._path("kubepods", "besteffort"): MIN_SHARES,
+            self._path("kubepods", "burstable"): shares_of(sum(self.burstable.values())),
+        }
         if self.allowance:
             shares[kubepods] = shares_of(self.allowance.cpu)
             v1, v2 = (self.mount / "memory" / kubepods / "memory.limit_in_bytes", self.mount / kubepods / "memory.max")
@@ -104,7 +116,7 @@ class Cgroups:
 
     def memory_limit(self, pod: Mapping[str, Any]) -> int | None:
         """Bytes; None where the kernel names no limit (cgroup v2's "max") or there is no such cgroup."""
-        path = cgroup_parent(pod, self.root).lstrip("/")
+        path = self._of(pod)
         file = self.mount / path / "memory.max" if self.machine.cgroup_version == 2 else (
             self.mount / "memory" / path / "memory.limit_in_bytes"
         )
@@ -114,31 +126,39 @@ class Cgroups:
             return None
         return int(text) if text.isdigit() else None
 
+    def _of(self, pod: Mapping[str, Any]) -> str:
+        """The Pod's cgroup, relative to the mount of a hierarchy."""
+        return cgroup_parent(pod, self.root, self.driver).lstrip("/")
+
+    def _path(self, *names: str) -> str:
+        return cgroup_path([*self.root.strip("/").split("/"), *names], self.driver).lstrip("/")
+
     def _bases(self) -> list[Path]:
         """The root directory of each hierarchy."""
         if self.machine.cgroup_version == 2:
             return [self.mount]
-        return [path for path in self.mount.iterdir() if path.is_dir() and not path.is_symlink()]
+        # systemd makes a directory for each controller that it knows, also where nothing is mounted on it.
+        return [path for path in self.mount.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
 
     def _make_v1(self, parent: str, pod: Mapping[str, Any], resources: Any) -> None:
         for base in self._bases():
-            directory = base / parent.lstrip("/")
+            directory = base / parent
             directory.mkdir(parents=True, exist_ok=True)
             if base.name == "cpuset":
                 inherit_cpuset(base, directory)
-        here = self.mount / "cpu" / parent.lstrip("/")
+        here = self.mount / "cpu" / parent
         if here.is_dir():
             write(here / "cpu.shares", resources.cpu_shares)
             if resources.cpu_quota > 0:
                 write(here / "cpu.cfs_period_us", resources.cpu_period)
                 write(here / "cpu.cfs_quota_us", resources.cpu_quota)
-        memory = self.mount / "memory" / parent.lstrip("/")
+        memory = self.mount / "memory" / parent
         if memory.is_dir() and resources.memory_limit_in_bytes > 0:
             write(memory / "memory.limit_in_bytes", resources.memory_limit_in_bytes)
 
     def _make_v2(self, parent: str, pod: Mapping[str, Any], resources: Any) -> None:
         directory = self.mount
-        for part in parent.strip("/").split("/"):
+        for part in parent.split("/"):
             enable_controllers(directory)
             directory /= part
             directory.mkdir(exist_ok=True)

@@ -46,6 +46,7 @@ class Configuration:
     objects: Objects
     volumes: Volumes
     dns: Mapping[str, Sequence[str]] | None = None
+    cgroup_driver: str = "cgroupfs"
 
     def sandbox(self, pod: Mapping[str, Any], attempt: int, seen: str) -> Any:
         """The PodSandboxConfig; its log directory is made. Raises OSError, also for a Pod that wants a user namespace: this
@@ -56,6 +57,7 @@ class Configuration:
             pod,
             attempt=attempt,
             cgroup_root=self.cgroup_root,
+            cgroup_driver=self.cgroup_driver,
             dns=self.dns,
             log_root=str(self.logs),
             seen=seen,

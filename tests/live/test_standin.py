@@ -79,12 +79,12 @@ def relay(engine: Engine, node: str, directory: Path) -> Iterator[Path]:
         child.wait(10)
 
 
-def run_pod(cri: CriClient, name: str, uid: str = "") -> tuple[str, str]:
+def run_pod(cri: CriClient, name: str, uid: str = "", driver: str = "cgroupfs") -> tuple[str, str]:
     """A sandbox with one container, running: their ids."""
     container = {"name": "main", "image": BUSYBOX, "command": ["sleep", "1000000"]}
     metadata = {"name": name, "namespace": "default", "uid": uid or str(uuid.uuid4())}
     manifest = {"kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
-    config = sandbox_config(manifest)
+    config = sandbox_config(manifest, cgroup_driver=driver)
     sandbox = cri.run_pod_sandbox(config=config).pod_sandbox_id
     made = cri.create_container(pod_sandbox_id=sandbox, config=container_config(manifest, "main"), sandbox_config=config)
     cri.start_container(container_id=made.container_id)

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.standin.engine import Engine, User
-from tests.standin.node import StandIn
-from tests.standin.node import node as running_node
+from tests.standin.node import StandIn, running
 from tests.standin.system import run, wait_for
 
 SERVING_PORT, OWN_PORT = 6443, 6444
@@ -65,9 +64,11 @@ class KindCluster:
 
 
 @contextlib.contextmanager
-def kind_cluster(engine: Engine, name: str = "kind-control-plane", cluster: str = "kind") -> Iterator[KindCluster]:
-    """A cluster for as long as the block lasts; its node is Ready."""
-    with running_node(engine, name, cluster, flags=flags(engine)) as node:
+def kind_cluster(
+    engine: Engine, name: str = "kind-control-plane", cluster: str = "kind", kind: type[StandIn] = StandIn
+) -> Iterator[KindCluster]:
+    """A cluster for as long as the block lasts; its node, of the older kind or a SystemdNode, is Ready."""
+    with running(kind(engine, name, cluster, flags=flags(engine))) as node:
         start(node)
         made = KindCluster(node, engine.base / f"{name}.kubeconfig")
         write_kubeconfig(made)
@@ -111,17 +112,15 @@ def start(node: StandIn) -> None:
         "kubeapi": f"labkit.kubeapi --data {DATA} --run {RUN} --port {OWN_PORT}",
         "kubelet": f"labkit.kubelet --kubeconfig {RUN}/kubeconfig --endpoint unix:///run/containerd/containerd.sock"
         f" --node-name {node.name} --host-ip {address} --root /var/lib/kubelet --logs /var/log/pods --run {RUN}"
-        " --cgroup-root /kubelet --host-paths /var/lib/labkit/hostpath",
+        f" --cgroup-root /kubelet --cgroup-driver {node.cgroup_driver} --host-paths /var/lib/labkit/hostpath",
     }
     path = f"{ROOT}:{sysconfig.get_path('purelib')}"
     for name, command in services.items():
         script = SCRIPT.format(name=name, command=command, libraries=LIBRARIES, path=path, run=RUN)
         node.write_files({f"/usr/local/lib/{name}.sh": script.encode()})
         node.exec("ln", "-sf", os.path.realpath(sys.executable), f"/usr/bin/{name}")
-    publish = f"socat TCP-LISTEN:{SERVING_PORT},fork,reuseaddr TCP:127.0.0.1:{OWN_PORT}"
-    lines = [publish, *(f"sh /usr/local/lib/{name}.sh" for name in services)]
-    inittab = "".join(f"::respawn:{line}\n" for line in lines)
-    node.exec("sh", "-c", "cat >>/etc/inittab && kill -HUP 1", input=inittab.encode())
+        node.run_service(name, f"/bin/sh /usr/local/lib/{name}.sh")
+    node.run_service("publish", f"/usr/bin/socat TCP-LISTEN:{SERVING_PORT},fork,reuseaddr TCP:127.0.0.1:{OWN_PORT}")
     wait_for(lambda: node.exec("cat", f"{RUN}/kubeconfig", check=False), f"the API on {node.name}", 60)
 
 

@@ -13,8 +13,10 @@ import grp
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from labkit.node.unpack import Unpacked
-from tests.standin import system
+from tests.standin import runtime, system
 from tests.standin.packages import bring
 
 PREFIX = "standin-"
 PARENT = Path("/tmp")
 """Not TMPDIR: the path of a socket has room for 107 bytes (man 7 unix)."""
 CGROUPS = Path("/sys/fs/cgroup")
+CAP_SYS_RESOURCE = 24
 
 IN_ITS_OWN_MOUNTS = """
 set -e
@@ -116,28 +119,42 @@ def launch(base: Path, programs: Unpacked, group: str) -> subprocess.Popen[bytes
     for directory in ("bin", "config", "shadow", "tmp"):
         (base / directory).mkdir()
     # In the network namespace of a container, and only there, dockerd redirects its own name server with it.
-    (base / "bin/iptables").symlink_to(programs.root / "usr/sbin/iptables-nft")
+    if (iptables := programs.root / "usr/sbin/iptables-nft").exists():
+        (base / "bin/iptables").symlink_to(iptables)
     (base / "daemon.json").write_text("{}")
     directories = [base / "bin", programs.root / "usr/sbin", programs.root / "usr/bin", os.environ["PATH"], "/usr/sbin", "/sbin"]
     environment = {
         "PATH": os.pathsep.join(map(str, directories)),
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, programs.library_path)),
         "TMPDIR": str(base / "tmp"),
-        "XTABLES_LIBDIR": str(next(programs.root.glob("usr/lib/*/xtables"))),
     }
+    # No package of iptables is brought where the machine has it installed; that one finds its own modules.
+    for modules in programs.root.glob("usr/lib/*/xtables"):
+        environment["XTABLES_LIBDIR"] = str(modules)
     argv: list[str | Path] = [
         "setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private",
         "sh", "-c", IN_ITS_OWN_MOUNTS, base / "shadow",
         "dockerd", "--config-file", base / "daemon.json", "--pidfile", base / "pid", "--host", f"unix://{base}/docker.sock",
         "--data-root", base / "data", "--exec-root", base / "exec", "--group", group,
         "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false",
-        "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{base.name}",
+        "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{base.name}", *default_runtime(base),
     ]  # fmt: skip
     with (base / "dockerd.log").open("wb") as log:
         # A session of its own: Ctrl-C ends the tests, and then they end dockerd.
         return subprocess.Popen(
             argv, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+
+
+def default_runtime(base: Path) -> list[str]:
+    """dockerd's options for a machine on which `--privileged` would fail: the runtime that asks for less (runtime.py)."""
+    (bounding,) = re.findall(r"^CapBnd:\t(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if int(bounding, 16) >> CAP_SYS_RESOURCE & 1:
+        return []
+    program = base / "bin/standin-runtime"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {runtime.__file__} "$@"\n')
+    program.chmod(0o755)
+    return ["--add-runtime", f"standin={program}", "--default-runtime", "standin"]
 
 
 def ready(base: Path, programs: Unpacked, group: str, daemon: subprocess.Popen[bytes]) -> Engine:
@@ -172,7 +189,7 @@ def remove(base: Path) -> None:
 
 def remove_stale() -> None:
     """Remove the engines whose tests were killed: nobody holds their directories any more."""
-    for base in PARENT.glob(f"{PREFIX}*"):
+    for base in filter(Path.is_dir, PARENT.glob(f"{PREFIX}*")):
         with contextlib.suppress(BlockingIOError), held(base):
             remove(base)
 

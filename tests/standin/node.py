@@ -1,4 +1,4 @@
-"""Nodes under kind's names and labels, run as `kind create cluster` runs them, but for --privileged, which some machines lack."""
+"""Nodes under kind's names and labels, run as `kind create cluster` runs them: the older of the two; systemd.py has the other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from labkit.images.build import pause_image
 from labkit.images.oci import Image, write_archive
@@ -17,7 +19,6 @@ from tests.standin import image, kubelet_like, system
 from tests.standin.engine import Engine
 from tests.standin.packages import cache
 
-PAUSE = "registry.k8s.io/pause:3.10"
 SOCKET = "/run/containerd/containerd.sock"
 KNOWN_UIDS = "/etc/kubernetes/known-uids"
 
@@ -26,7 +27,8 @@ AS_KIND_DOES = (
     "--tty", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--cgroupns=private",
     "--tmpfs", "/tmp", "--tmpfs", "/run", "--volume", "/var", "--network", "kind", "--restart", "on-failure:1", "--init=false",
 )  # fmt: skip
-# ... but for --privileged, which fails on a machine that lacks CAP_SYS_RESOURCE itself.
+PRIVILEGED = ("--privileged", "--volume", "/lib/modules:/lib/modules:ro")
+# ... but for --privileged, without which the older stand-in shows how labkit gets on.
 INSTEAD_OF_PRIVILEGED = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "systempaths=unconfined")
 
 
@@ -34,6 +36,11 @@ INSTEAD_OF_PRIVILEGED = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--se
 class StandIn:
     """One node: a container called `name`, of the cluster `cluster`, made with `flags` besides kind's. The engine's `docker` does
     what no method here does."""
+
+    image: ClassVar[image.NodeImage] = image.OLDER
+    pause_image: ClassVar[str] = "registry.k8s.io/pause:3.10"
+    privileges: ClassVar[Sequence[str]] = INSTEAD_OF_PRIVILEGED
+    cgroup_driver: ClassVar[str] = "cgroupfs"
 
     engine: Engine
     name: str = "kind-control-plane"
@@ -43,17 +50,17 @@ class StandIn:
 
     def create(self) -> None:
         """Make the container with its image and network, and start it. Returns when its containerd answers."""
-        image.load(self.engine)
+        self.image.load(self.engine)
         if not self.engine.run("network", "ls", "--quiet", "--filter", "name=^kind$"):
             self.engine.run("network", "create", "kind")
         labels = {"cluster": self.cluster, "role": self.role}
         label_flags = [word for key, value in labels.items() for word in ("--label", f"io.x-k8s.kind.{key}={value}")]
         self.engine.run(
-            "run", "--detach", "--name", self.name, "--hostname", self.name, *label_flags, *AS_KIND_DOES, *INSTEAD_OF_PRIVILEGED,
-            *self.flags, image.REFERENCE,
+            "run", "--detach", "--name", self.name, "--hostname", self.name, *label_flags, *AS_KIND_DOES, *self.privileges,
+            *self.flags, self.image.reference,
         )  # fmt: skip
         self.wait_ready()
-        self.import_images([pause_image(ensure_programs(cache().parent).catatonit, PAUSE)])
+        self.import_images([pause_image(ensure_programs(cache().parent).catatonit, self.pause_image)])
 
     def start(self) -> None:
         self.engine.run("start", self.name)
@@ -112,14 +119,21 @@ class StandIn:
         started again when it ends, also by a restart of the node."""
         self.write_files({f"/usr/local/share/kubelet/{name}": data for name, data in kubelet_like.calls().items()})
         self.write_files({KNOWN_UIDS: "".join(f"{uid}\n" for uid in known_uids).encode()})
-        self.exec("sh", "-c", "echo ::respawn:/usr/local/bin/kubelet >>/etc/inittab && kill -HUP 1")
+        self.run_service("kubelet", "/usr/local/bin/kubelet")
         system.wait_for(lambda: self.kubelet_pid(), f"the kubelet on {self.name}")
 
     def stop_kubelet(self) -> None:
         """End it for good."""
-        self.exec("sed", "-i", "/kubelet/d", "/etc/inittab")
-        self.exec("sh", "-c", "kill -HUP 1; sleep 0.2; pkill -KILL -x kubelet; true")
+        self.end_service("kubelet")
         system.wait_for(lambda: not self.kubelet_pid(), f"the kubelet on {self.name} to end")
+
+    def run_service(self, name: str, command: str) -> None:
+        """Have the node's init run a command, and start it again when it ends."""
+        self.exec("sh", "-c", "cat >>/etc/inittab && kill -HUP 1", input=f"::respawn:{command}\n".encode())
+
+    def end_service(self, name: str) -> None:
+        self.exec("sed", "-i", f"/{name}/d", "/etc/inittab")
+        self.exec("sh", "-c", f"kill -HUP 1; sleep 0.2; pkill -KILL -x {name}; true")
 
     def kubelet_pid(self) -> int:
         """Its pid as the node counts; 0 if there is none."""
@@ -136,18 +150,21 @@ class StandIn:
         self.engine.run("cp", "-", f"{self.name}:/", input=packed.getvalue())
 
 
+Node = TypeVar("Node", bound=StandIn)
+
+
 @contextlib.contextmanager
-def node(
-    engine: Engine,
-    name: str = "kind-control-plane",
-    cluster: str = "kind",
-    role: str = "control-plane",
-    flags: Sequence[str] = (),
-) -> Iterator[StandIn]:
-    """A running node for as long as the block lasts."""
-    made = StandIn(engine, name, cluster, role, flags)
+def running(made: Node) -> Iterator[Node]:
+    """A node that runs for as long as the block lasts."""
     try:
         made.create()
         yield made
     finally:
         made.remove()
+
+
+def node(
+    engine: Engine, name: str = "kind-control-plane", cluster: str = "kind", role: str = "control-plane"
+) -> AbstractContextManager[StandIn]:
+    """A running node of the older kind for as long as the block lasts."""
+    return running(StandIn(engine, name, cluster, role))

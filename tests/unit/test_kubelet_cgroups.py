@@ -25,6 +25,8 @@ def pod(name: str, **resources: Any) -> dict[str, Any]:
 def cgroups(tmp_path: Path) -> Cgroups:
     for controller in ("cpu", "memory"):
         (tmp_path / controller).mkdir()
+        (tmp_path / controller / "cgroup.procs").touch()
+    (tmp_path / "perf_event").mkdir()  # systemd's, with no hierarchy mounted on it
     return Cgroups("/lab", Machine(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, Allowance(1800, 22 * GIB))
 
 
