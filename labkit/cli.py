@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.commands import containerd, fetch, kubectl, logs, node, pods, record, trace, vm
+from labkit.commands import common, containerd, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.flight import FlightError
 from labkit.kernel.events import EventsError
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PATH])
     arguments = parser().parse_args(argv)
     try:
+        common.choose_node(arguments)
         return int(arguments.run(arguments) or 0)
     except (NodeError, CriError, EventsError, FlightError) as error:
         print(f"labkit: {showable_lines(error)}", file=sys.stderr)
@@ -67,12 +68,14 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     def verb(
-        name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True
+        name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True, node: bool = True
     ) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}")
         made.set_defaults(run=run)
         if reports:
             made.add_argument("--json", action="store_true", help="print JSON for programs")
+        if node:
+            common.add_node_options(made)
         return made
 
     for room in COMMANDS:

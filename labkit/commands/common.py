@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,11 +14,35 @@ from labkit.showable import showable_lines
 
 
 class AddVerb(Protocol):
-    """Adds a command to the parser: its name, what runs it, one line of help, an example; `reports`: it has --json."""
+    """Adds a command to the parser: its name, what runs it, one line of help, an example. `reports`: it has --json; `node`: it
+    has the options that choose a node."""
 
     def __call__(
-        self, name: str, run: Callable[[argparse.Namespace], Any], text: str, example: str, *, reports: bool = True
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], Any],
+        text: str,
+        example: str,
+        *,
+        reports: bool = True,
+        node: bool = True,
     ) -> argparse.ArgumentParser: ...
+
+
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """--node, --cluster and --node-name: the same words for every command."""
+    options = parser.add_argument_group("which node (default: the one brought up last, else the first kind that can work)")
+    options.add_argument("--node", metavar="KIND", default="auto", help="kind, containerd, vm or cri:ENDPOINT (LABKIT_NODE)")
+    options.add_argument("--cluster", metavar="NAME", default="", help="of that kind cluster (LABKIT_CLUSTER)")
+    options.add_argument("--node-name", metavar="NAME", default="", help="of that name in the cluster (LABKIT_NODE_NAME)")
+
+
+def choose_node(arguments: argparse.Namespace) -> None:
+    """Make the environment say what the options do: for this command, and for those that it runs. Raises NodeError."""
+    if "node_name" in arguments and (arguments.node != "auto" or arguments.cluster or arguments.node_name):
+        wanted = Choice.parse(arguments.node, arguments.cluster, arguments.node_name)
+        discovery.refuse_unknown(wanted)
+        os.environ.update(dict.fromkeys((choice.NODE, choice.CLUSTER, choice.NODE_NAME), "") | wanted.environ())
 
 
 def say(text: str) -> None:
@@ -30,14 +55,8 @@ def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) ->
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The state of the node that `up` brought last, as `up` and `status` report it.
-
-    Raises NodeError where LABKIT_NODE names no kind.
-    """
-    discovery.refuse_unknown(Choice.parse("auto"))
-    last = choice.remembered(home)[-1:] or [Choice("containerd")]
-    report: dict[str, Any] = discovery.KINDS[last[0].kind].report(home, last[0])
-    return report
+    """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where LABKIT_NODE names no kind."""
+    return discovery.report(home, Choice.parse())
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -45,11 +64,21 @@ def describe(report: dict[str, Any]) -> str:
     return f"{runtime['name']} {runtime['version']} at {report['endpoint']}"
 
 
+def need_up(home: Home) -> str:
+    """The state of the node that is meant. Raises NodeError where it is down: a command that reports starts none."""
+    report = state(home)
+    if report["state"] == "down":
+        raise NodeError("The node is down.", report.get("error") or f"Start it with `{Choice.parse().command('up')}`.")
+    if report["state"] == "failed":
+        raise NodeError(f"The node is not up. {report.get('error', '')}".strip(), f"Try `{Choice.parse().command('up')}`.")
+    return str(report["state"])
+
+
 def running_node() -> Any:
-    """The node, which must be up: a command that reports does not start one."""
-    now = state(Home.find())["state"]
+    """The node that is meant, which must be up, its runtime too."""
+    now = need_up(Home.find())
     if now == "stopped":
         raise NodeError("The node's containerd is stopped.", "Start it with `labkit containerd start`.")
     if now not in ("ready", "restarting"):
-        raise NodeError("The node is down.", "Start it with `labkit up`.")
+        raise NodeError(f"The node is {now}.", "Wait until `labkit status` says ready.")
     return connect()

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from labkit.commands.common import AddVerb, answer, state
-from labkit.node import Choice, Home, NodeError, choice, connect
+from labkit.commands.common import AddVerb, add_node_options, answer, need_up
+from labkit.node import Choice, Home, connect, discovery
 from labkit.node.daemon import Change, Daemon
 from labkit.node.vm_daemon import VmDaemon
 from labkit.node.vm_home import Places
@@ -27,11 +27,12 @@ WITH_VERSION = ("upgrade", "downgrade")
 
 def add(verb: AddVerb) -> None:
     text = "kill, stop, start or replace the node's containerd; Pods go on"
-    command = verb("containerd", run, text, "labkit containerd upgrade 1.7", reports=False)
+    command = verb("containerd", run, text, "labkit containerd upgrade 1.7", reports=False, node=False)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, what in ACTIONS.items():
         action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
         action.add_argument("--json", action="store_true", help="print JSON for programs")
+        add_node_options(action)
         if name in WITH_VERSION:
             action.add_argument("version", help="a version or its beginning: 1.7, 1.7.24, 2")
         if name == "downgrade":
@@ -65,14 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def the_daemon() -> Any:
-    """The daemon of the node that is up, also while its containerd is stopped: nothing is started by asking for it."""
+    """The daemon of the node that is meant, also while its containerd is stopped: nothing is started by asking for it."""
     home = Home.find()
-    last = (choice.remembered(home)[-1:] or [Choice("containerd")])[0]
-    if state(home)["state"] == "down":
-        raise NodeError("The node is down.", "Start it with `labkit up`.")
-    if last.kind == "vm":
+    need_up(home)
+    meant = discovery.meant(Choice.parse(), home)
+    if meant.kind == "vm":
         return VmDaemon(Places(home))
-    return Daemon(home) if last.kind == "containerd" else connect().daemon
+    return Daemon(home) if meant.kind == "containerd" else connect().daemon
 
 
 def changed(done: Change | None) -> dict[str, Any]:

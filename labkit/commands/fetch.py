@@ -11,7 +11,7 @@ from labkit.node import Home, NodeError, releases
 
 def add(verb: AddVerb) -> None:
     text = "bring another release of containerd beside the node's own; without a version, list what is here and what can be had"
-    command = verb("fetch", fetch, text, "labkit fetch containerd 1.7")
+    command = verb("fetch", fetch, text, "labkit fetch containerd 1.7", node=False)
     command.add_argument("program", choices=["containerd"], help="what to bring")
     command.add_argument("version", nargs="?", help="a version or its beginning: 1.7, 1.7.24, 2")
     command.add_argument("--from", dest="file", metavar="FILE", type=Path, help="a release file of containerd's own (.tar.gz)")

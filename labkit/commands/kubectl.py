@@ -10,7 +10,9 @@ from labkit.node import kubectl
 
 
 def add(verb: AddVerb) -> None:
-    parser = verb("kubectl", run, "run kubectl on the node's cluster", "labkit kubectl get pods --watch", reports=False)
+    parser = verb(
+        "kubectl", run, "run kubectl on the node's cluster", "labkit kubectl get pods --watch", reports=False, node=False
+    )
     parser.prefix_chars = "\0"  # whatever follows is kubectl's, options and --help too
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="kubectl's own arguments")
 

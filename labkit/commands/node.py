@@ -16,38 +16,44 @@ def add(verb: AddVerb) -> None:
     verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
     start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
     start.add_argument(
-        "--node", metavar="KIND", default="auto", help="kind, containerd, vm or cri:ENDPOINT (default: the first that can work)"
-    )
-    start.add_argument("--cluster", metavar="NAME", default="", help="which kind cluster, where there are several")
-    start.add_argument("--node-name", metavar="NAME", default="", help="which node of the cluster, where there are several")
-    start.add_argument(
         "--time-scale",
         metavar="FACTOR",
         default="",
         help="of the lab kubelet's back-offs: 0.1 makes ten seconds one (default: 1)",
     )
     verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
-    verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down")
-    remove = verb("clean", clean, "remove every trace of the lab, and look whether any is left", "labkit clean --json")
+    stop = verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down --all")
+    stop.add_argument("--all", action="store_true", help="every node of this lab, whichever is chosen")
+    text = "remove every trace of the lab from all of its nodes, and look whether any is left"
+    remove = verb("clean", clean, text, "labkit clean --json", node=False)
     remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
     verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
     verb("version", version, "print labkit's version and the runtime's", "labkit version")
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    verdicts = examine(Home.find())
+    home, wanted = Home.find(), Choice.parse()
+    discovery.refuse_unknown(wanted)
+    verdicts = examine(home)
+    try:
+        meant = discovery.meant(wanted, home)
+    except NodeError:
+        meant = None
 
     def text() -> str:
         lines = []
         for verdict in verdicts:
             lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
+            if meant and meant.kind == verdict.kind:
+                lines.append(f"  {'':<11}   this is the node that is meant{f': {meant}' if str(meant) != meant.kind else ''}")
             if verdict.fix:
                 lines.append(f"  {'':<11} → {verdict.fix}")
             elif verdict.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
                 lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
         return "\n".join(lines)
 
-    answer(arguments, [vars(v) for v in verdicts], text)
+    report = [{**vars(v), "meant": meant.environ() if meant and meant.kind == v.kind else None} for v in verdicts]
+    answer(arguments, report, text)
     return 0 if any(v.usable for v in verdicts) else 1
 
 
@@ -56,7 +62,7 @@ def up(arguments: argparse.Namespace) -> int:
     if arguments.time_scale:
         os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
     kubernetes.time_scale()
-    wanted, why = discovery.choose(Choice.parse(arguments.node, arguments.cluster, arguments.node_name), home)
+    wanted, why = discovery.choose(Choice.parse(), home)
     report = discovery.KINDS[wanted.kind].up(home, wanted, say)
     if report["state"] != "ready":
         raise NodeError(report.get("error", "The node is not ready."))
@@ -99,10 +105,30 @@ def scaled(report: dict[str, Any]) -> bool:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    home = Home.find()
-    removed = sum(discovery.KINDS[c.kind].down(home, c, say) for c in choice.remembered(home) or [Choice("containerd")])
-    answer(arguments, {"state": "down", "pods_removed": removed}, lambda: f"The node is down ({removed} Pods removed).")
+    home, wanted = Home.find(), Choice.parse()
+    discovery.refuse_unknown(wanted)
+    brought = choice.remembered(home)
+    meant = brought if arguments.all else [c for c in [discovery.known(wanted, home)] if c]
+    if brought and not meant:
+        there = " or ".join(f"`{c.command('down')}`" for c in brought)
+        raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
+    if not brought and containerd_begun(home):
+        meant = [Choice("containerd")]
+    removed = sum(discovery.KINDS[c.kind].down(home, c, say) for c in meant)
+    others = [c for c in brought if c not in meant and discovery.KINDS[c.kind].report(home, c)["state"] != "down"]
+    report = {"state": "down", "pods_removed": removed, "still_up": [c.environ() for c in others]}
+
+    def text() -> str:
+        still = " or ".join(f"`{c.command('down')}`" for c in others)
+        return f"The node is down ({removed} Pods removed)." + (f" Others of this lab are up: {still}." if others else "")
+
+    answer(arguments, report, text)
     return 0
+
+
+def containerd_begun(home: Home) -> bool:
+    """Whether an `up` was ended before the node was ready: then nobody has noted it."""
+    return os.geteuid() == 0 and home.run.exists()
 
 
 def clean(arguments: argparse.Namespace) -> int:
@@ -120,9 +146,11 @@ def clean(arguments: argparse.Namespace) -> int:
 
 
 def env(arguments: argparse.Namespace) -> int:
+    """All that another shell needs to mean this node of this lab, and that other programs need to use it."""
     node = running_node()
     values = {
-        "LABKIT_NODE": node.kind if node.kind != "cri" else f"cri:{node.endpoint}",
+        **Home.find().environ(),
+        **node.choice.environ(),
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
         **node.environment(),

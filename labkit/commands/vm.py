@@ -23,12 +23,12 @@ DETACH = b"\x1d"
 
 def add(verb: AddVerb) -> None:
     text = "build the virtual machine, carry it elsewhere, or see its console"
-    command = verb("vm", run, text, "labkit vm build", reports=False)
+    command = verb("vm", run, text, "labkit vm build", reports=False, node=False)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     make = actions.add_parser("build", help="make the machine of the distribution's packages, boot it once, and save it")
     make.add_argument("--output", metavar="FILE", type=Path, help="also write all of it into one file, its checksum beside it")
     make.add_argument("--json", action="store_true", help="print JSON for programs")
-    use = actions.add_parser("use", help="take a machine that `labkit vm build --output` wrote")
+    use = actions.add_parser("use", help="take a machine that `labkit vm build --output FILE` wrote")
     use.add_argument("file", type=Path)
     use.add_argument("--json", action="store_true", help="print JSON for programs")
     actions.add_parser("console", help="be at the machine's console; Ctrl-] leaves it")

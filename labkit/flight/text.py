@@ -51,10 +51,10 @@ def read(text: str | bytes) -> Flight:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise FlightError(f"This is no recording: not JSON ({error}). Give what `labkit record --json` wrote.") from None
+        raise FlightError(f"This is no recording: not JSON ({error}). Give what `labkit record --json FILE` wrote.") from None
     version = data.get("version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise FlightError("This JSON is no recording: it has no version. Give what `labkit record --json` wrote.")
+        raise FlightError("This JSON is no recording: it has no version. Give what `labkit record --json FILE` wrote.")
     if version != VERSION:
         todo = "Update labkit." if version > VERSION else "Record it again."
         raise FlightError(f"This recording has the format version {version}, and this labkit reads version {VERSION}. {todo}")

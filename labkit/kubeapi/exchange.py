@@ -95,7 +95,7 @@ class Exchange(RequestHandler):
         elif status_code < 500:
             self.refuse(status.ApiError(status_code, "BadRequest", self._reason))
         else:
-            self.refuse(status.ApiError(500, "InternalError", "An unexpected error; the API's log says more: see `labkit logs`."))
+            self.refuse(status.ApiError(500, "InternalError", "An unexpected error; the API's log, kubeapi.log, says more."))
 
     def refuse(self, error: status.ApiError) -> None:
         """Answer with a Status, unless the answer has begun."""

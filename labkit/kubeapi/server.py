@@ -163,7 +163,7 @@ class Handler(Exchange):
             client: IOStream = self.detach()
         except StreamClosedError as error:
             kubelet.close()
-            raise status.unavailable(f'The kubelet of node "{node}" hung up; its log may say why: see `labkit logs`.') from error
+            raise status.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
         with contextlib.suppress(StreamClosedError):
             await client.write(first)
         await relay(client, kubelet)

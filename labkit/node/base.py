@@ -24,6 +24,7 @@ from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
 from labkit.node import byhand, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
+from labkit.node.choice import Choice
 from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
@@ -44,7 +45,8 @@ class Node:
 
     `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts
     carry the label
-    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod.
+    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` is by what it
+    is chosen again.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Node:
         self.kernel = kernel or LocalKernel()
         self.images = dict(IMAGES)
         self.settings = dict(settings or {})
+        self.choice = Choice(kind)
 
     def __repr__(self) -> str:
         return f"<Node {self.name}: kind {self.kind}, {self.runtime}, {self.endpoint}>"

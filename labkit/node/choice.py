@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from labkit.node.errors import NodeError
 from labkit.node.home import Home
+
+NODE, CLUSTER, NODE_NAME = "LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME"
+"""The environment variables that choose a node; the options --node, --cluster and --node-name set them for one command."""
+IN_A_CONTAINER = "docker://"
+"""How the endpoint of a socket inside of a container begins."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """`kind` is "kind", "containerd", "vm", "cri" or "auto". `cluster` and `node_name` choose among kind nodes, `endpoint` is
-    that of kind "cri"."""
+    that of kind "cri". What is empty is left open."""
 
     kind: str
     cluster: str = ""
@@ -21,25 +28,83 @@ class Choice:
     endpoint: str = ""
 
     @classmethod
-    def parse(cls, node: str, cluster: str = "", node_name: str = "", environ: Mapping[str, str] | None = None) -> Choice:
-        """From "kind", "cri:unix:///run/x.sock", …; what is left open comes from LABKIT_NODE, LABKIT_CLUSTER and
-        LABKIT_NODE_NAME."""
+    def parse(
+        cls, node: str = "auto", cluster: str = "", node_name: str = "", environ: Mapping[str, str] | None = None
+    ) -> Choice:
+        """From "kind", "cri:unix:///run/x.sock", …; what is left open comes from LABKIT_NODE, LABKIT_CLUSTER, LABKIT_NODE_NAME.
+
+        A name given here makes the names below it in the environment void: --cluster b is not looked for under LABKIT_NODE_NAME
+        of cluster a. A cluster or a node's name alone means the kind "kind". Raises NodeError where a kind without clusters is
+        asked for one.
+        """
         environ = os.environ if environ is None else environ
+        theirs, by_name = environ.get(NODE) or "auto", bool(cluster or node_name)
+        their_cluster, their_name = environ.get(CLUSTER, ""), environ.get(NODE_NAME, "")
+        if not {node, theirs} <= {"auto", "kind"}:
+            their_cluster = their_name = ""  # they are of a node of kind "kind"
+        if cluster not in ("", their_cluster):
+            their_name = ""
+        if node_name not in ("", their_name):
+            their_cluster = ""
+        cluster, node_name = cluster or their_cluster, node_name or their_name
         if node == "auto":
-            node = environ.get("LABKIT_NODE") or "auto"
-        kind, _, endpoint = node.partition(":")
-        return cls(kind, cluster or environ.get("LABKIT_CLUSTER", ""), node_name or environ.get("LABKIT_NODE_NAME", ""), endpoint)
+            node = "kind" if cluster or node_name else theirs
+        kind, endpoint = split(node)
+        if by_name and kind != "kind":
+            raise NodeError(
+                f"A node of kind {kind} has no cluster to be chosen by.",
+                "Leave --cluster and --node-name out, or take --node kind.",
+            )
+        return cls(kind, cluster, node_name, endpoint)
+
+    def fits(self, known: Choice) -> bool:
+        """Whether all that is chosen here is so of a node that is known."""
+        pairs = zip(asdict(self).items(), asdict(known).values(), strict=True)
+        return all(mine in (theirs, "auto" if name == "kind" else "") for (name, mine), theirs in pairs)
+
+    def environ(self) -> dict[str, str]:
+        """The environment in which this choice is made again."""
+        node = f"cri:{self.endpoint}" if self.endpoint else self.kind
+        words = {NODE: node, CLUSTER: self.cluster, NODE_NAME: self.node_name}
+        return {name: word for name, word in words.items() if word and word != "auto"}
+
+    def command(self, verb: str) -> str:
+        """A command of labkit's that means this choice, to be advised: "labkit up --node vm"."""
+        words = self.environ().items()
+        options = [w for name, word in words for w in (f"--{name.removeprefix('LABKIT_').lower().replace('_', '-')}", word)]
+        return shlex.join(["labkit", verb, *options])
+
+    def __str__(self) -> str:
+        return self.node_name or self.endpoint or self.kind
 
 
-def remember(home: Home, choice: Choice) -> None:
-    """Note a node that `up` brought: the last one is what "auto" means from now on, all of them are what `clean` cleans."""
-    known = [c for c in remembered(home) if c != choice]
-    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
-    (home.data / "nodes.json").write_text(json.dumps([asdict(c) for c in [*known, choice]], indent=1))
+def split(node: str) -> tuple[str, str]:
+    """("cri", its endpoint in one spelling) of "cri:ENDPOINT"; of any other kind (the kind, "")."""
+    kind, _, endpoint = node.partition(":")
+    if kind != "cri" or not endpoint:
+        return (node if endpoint else kind), ""
+    if "://" in endpoint and not endpoint.startswith(("unix://", IN_A_CONTAINER)):
+        raise NodeError(
+            f"labkit speaks CRI over a Unix socket, not to {endpoint}.", "Write cri:unix:///PATH or cri:docker://NODE/PATH."
+        )
+    if not endpoint.startswith(IN_A_CONTAINER):
+        endpoint = "unix:///" + endpoint.removeprefix("unix:").lstrip("/")
+    return kind, endpoint
+
+
+def remember(home: Home, choice: Choice, *, as_last: bool = False) -> None:
+    """Note a node that was brought up: the last one is what "auto" means from now on, all of them are what `clean` cleans.
+
+    One that is known keeps its place, so that connecting to it changes no other command; `up` puts it last.
+    """
+    known = remembered(home)
+    if choice not in known or as_last:
+        home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+        write(home, [*(c for c in known if c != choice), choice])
 
 
 def remembered(home: Home) -> list[Choice]:
-    """Every node that `up` brought since the last `clean`, the newest last."""
+    """Every node that was brought up since the last `clean`, the newest last."""
     try:
         return [Choice(**c) for c in json.loads((home.data / "nodes.json").read_text())]
     except (OSError, ValueError, TypeError):
@@ -47,6 +112,11 @@ def remembered(home: Home) -> list[Choice]:
 
 
 def forget(home: Home, choice: Choice) -> None:
-    known = [c for c in remembered(home) if c != choice]
     if (home.data / "nodes.json").exists():
-        (home.data / "nodes.json").write_text(json.dumps([asdict(c) for c in known], indent=1))
+        write(home, [c for c in remembered(home) if c != choice])
+
+
+def write(home: Home, known: list[Choice]) -> None:
+    new = home.data / f"nodes.json.{os.getpid()}"
+    new.write_text(json.dumps([asdict(c) for c in known], indent=1))
+    os.replace(new, home.data / "nodes.json")

@@ -141,6 +141,7 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
 
 def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
     bring(home, choice, progress)
+    choices.remember(home, Choice("containerd"), as_last=True)
     return report(home, choice)
 
 

@@ -1,8 +1,9 @@
-"""Which kinds of node there are, which can work on this machine, and which is meant."""
+"""Which kinds of node there are, which can work on this machine, and which node is meant."""
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 from labkit.node import choice as choices
 from labkit.node import containerd, endpoint, kind, vm
@@ -16,8 +17,8 @@ KINDS: dict[str, ModuleType] = {"kind": kind, "containerd": containerd, "vm": vm
 
 
 def examine(home: Home) -> list[Verdict]:
-    """A verdict for every kind of node."""
-    return [module.look(home) for module in KINDS.values()]
+    """A verdict for every kind of node; of a kind of which a node was brought up, for that one."""
+    return [module.look(home, known(Choice(name), home)) for name, module in KINDS.items()]
 
 
 def refuse_unknown(wanted: Choice) -> None:
@@ -26,28 +27,53 @@ def refuse_unknown(wanted: Choice) -> None:
         raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}:ENDPOINT.")
 
 
-def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
-    """The choice with its kind decided, and why that one. Raises NodeError, saying why none can be had and what to do.
+def known(wanted: Choice, home: Home) -> Choice | None:
+    """Of the nodes that fit, the one that was brought up last; None where none was."""
+    return next((c for c in reversed(choices.remembered(home)) if wanted.fits(c)), None)
 
-    "auto" is the node that `labkit up` brought last, else the first kind that can work here.
+
+def meant(wanted: Choice, home: Home) -> Choice:
+    """The one node that is meant: the rule of `connect` and of every command.
+
+    Of the nodes that fit what is wanted, it is the one that `labkit up` brought last, whether it can be used now or not. Where
+    none was brought, it is what is wanted, and for "auto" the first kind that can work here. Raises NodeError, saying why
+    none can be had and what to do.
     """
     refuse_unknown(wanted)
-    if wanted.kind == "auto":
-        for known in reversed(choices.remembered(home)):
-            verdict: Verdict = KINDS[known.kind].look(home, known)
-            if verdict.usable and wanted.cluster in ("", known.cluster) and wanted.node_name in ("", known.node_name):
-                return known, verdict.why
-        # Not a machine of its own in place of a node that was brought up here and cannot be used now: rather say why it cannot.
-        verdicts = [v for v in examine(home) if v.kind != "vm" or not choices.remembered(home)]
-        for verdict in verdicts:
-            if verdict.usable:
-                return Choice(verdict.kind, wanted.cluster, wanted.node_name), verdict.why
-        reasons = "; ".join(f"{v.kind}: {v.why}" for v in verdicts)
-        fixes = " or ".join(v.fix for v in verdicts if v.kind in KINDS and v.kind != "cri" and v.fix)
-        raise NodeError(f"No kind of node can work here ({reasons})", f"Try: {fixes}. `labkit doctor` shows all of it.")
-    verdict = KINDS[wanted.kind].look(home, wanted)
-    if not verdict.usable and not (wanted.kind == "kind" and "makes one" in verdict.fix):
+    if last := known(wanted, home):
+        return last
+    if wanted.kind != "auto":
+        return wanted
+    verdicts = examine(home)
+    for verdict in verdicts:
+        if verdict.usable:
+            return Choice(verdict.kind)
+    reasons = "; ".join(f"{v.kind}: {v.why}" for v in verdicts)
+    fixes = " or ".join(v.fix for v in verdicts if v.kind != "cri" and v.fix)
+    raise NodeError(f"No kind of node can work here ({reasons})", f"Try: {fixes}. `labkit doctor` shows all of it.")
+
+
+def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
+    """The node that is meant, and why it can be used. Raises NodeError where it cannot."""
+    chosen = meant(wanted, home)
+    verdict: Verdict = KINDS[chosen.kind].look(home, chosen)
+    if not verdict.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
         raise NodeError(
-            f"A node of kind {wanted.kind} cannot work here. {verdict.why}", f"Try: {verdict.fix}" if verdict.fix else ""
+            f"A node of kind {chosen.kind} cannot work here. {verdict.why}", f"Try: {verdict.fix}" if verdict.fix else ""
         )
-    return wanted, verdict.why
+    return chosen, verdict.why
+
+
+def report(home: Home, wanted: Choice) -> dict[str, Any]:
+    """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where the kind is unknown."""
+    refuse_unknown(wanted)
+    try:
+        chosen = meant(wanted, home)
+    except NodeError as error:
+        return {**DOWN, "node": wanted.kind, "error": str(error)}
+    found: dict[str, Any] = KINDS[chosen.kind].report(home, chosen)
+    return found
+
+
+DOWN = {"node": "", "state": "down", "endpoint": None, "runtime": None, "pid": None, "since": None}
+"""What is always in a report."""

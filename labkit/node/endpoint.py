@@ -132,14 +132,16 @@ def look(home: Home, choice: Choice | None = None) -> Verdict:
 
 
 def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> Node:
-    """A Node for "unix:///path", "/path" or "docker://NODE/path". Raises NodeError or CriError."""
+    """A Node for "unix:///path" or "docker://NODE/path". Raises NodeError or CriError."""
+    if not endpoint:
+        raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
     if endpoint.startswith("docker://"):
         name, _, inner = endpoint.removeprefix("docker://").partition("/")
         engine = kind.need_engine()
         node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson)
         node.kind = "cri"
         return node
-    path = Path("/" + endpoint.removeprefix("unix:").lstrip("/"))
+    path = Path(endpoint.removeprefix("unix://"))
     if path.exists() and not path.is_socket():
         raise NodeError(
             f"{path} is no socket but a {'directory' if path.is_dir() else 'file'}.", "Give the path of the runtime's socket."
@@ -149,17 +151,17 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> Node:
     """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
-    if not choice.endpoint:
-        raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
     with only_one(home, progress):
         node = open_node(home, choice.endpoint, why=why, lesson=lesson)
         node.provide_images(progress)
+        node.choice = choice
         choices.remember(home, choice)
     return node
 
 
 def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
     connect(home, choice, why="", lesson=None, progress=progress).close()
+    choices.remember(home, choice, as_last=True)
     return report(home, choice)
 
 
@@ -171,15 +173,8 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
             runtime = {"name": said.runtime_name, "version": said.runtime_version}
             return {"node": "cri", "state": "ready", "endpoint": node.endpoint, "runtime": runtime, "pid": None, "since": None}
     except (NodeError, CriError) as error:
-        return {
-            "node": "cri",
-            "state": "down",
-            "endpoint": None,
-            "runtime": None,
-            "pid": None,
-            "since": None,
-            "error": str(error),
-        }
+        none = {"endpoint": None, "runtime": None, "pid": None, "since": None}
+        return {"node": "cri", "state": "down", **none, "error": str(error)}
 
 
 def down(home: Home, choice: Choice, progress: Any) -> int:

@@ -223,7 +223,7 @@ def explained(home: Home, container: NodeContainer) -> Any:
 
 
 def look(home: Home, choice: Choice | None = None) -> Verdict:
-    """Whether a node of a kind cluster can be had here. Never raises."""
+    """Whether a node of a kind cluster can be had here; with a choice that names one, whether that one can. Never raises."""
     engine = Engine.find()
     if engine is None:
         fix = "install Docker (https://docs.docker.com/get-docker), then kind, then `labkit up --node kind`"
@@ -233,6 +233,11 @@ def look(home: Home, choice: Choice | None = None) -> Verdict:
     except NodeError as error:
         return Verdict("kind", False, error.happened, error.todo)
     running = [n for n in found if n.state == "running"]
+    if choice and (choice.cluster or choice.node_name) and not may_make(choice, found):
+        try:
+            running = [pick(engine, choice)]
+        except NodeError as error:
+            return Verdict("kind", False, error.happened, error.todo)
     if running:
         return Verdict("kind", True, f"a cluster in {engine.command}: {describe(running)}", "")
     if found:
@@ -251,6 +256,20 @@ def describe(nodes: Sequence[NodeContainer]) -> str:
     return ", ".join(f"{n.name} (cluster {n.cluster}{'' if n.state == 'running' else ', ' + n.state})" for n in nodes)
 
 
+def advice(nodes: Sequence[NodeContainer]) -> str:
+    """The commands that choose each of the nodes."""
+    clusters = [n.cluster for n in nodes]
+    named = [Choice("kind", n.cluster, n.name if clusters.count(n.cluster) > 1 else "") for n in nodes]
+    return " or ".join(f"`{c.command('up')}`" for c in named)
+
+
+def may_make(choice: Choice, found: Sequence[NodeContainer]) -> bool:
+    """Whether `up` makes the cluster that is meant: labkit's own by its name, or where there is none at all and none is named."""
+    return not any(n.cluster == CLUSTER for n in found) and (
+        choice.cluster == CLUSTER or not (found or choice.cluster or choice.node_name)
+    )
+
+
 def pick(engine: Engine, choice: Choice) -> NodeContainer:
     """The node container that is meant. Raises NodeError with a list where several could be, or with what is wrong with
     the one."""
@@ -261,13 +280,14 @@ def pick(engine: Engine, choice: Choice) -> NodeContainer:
             wanted = " ".join(
                 filter(None, [choice.cluster and f"cluster {choice.cluster}", choice.node_name and f"node {choice.node_name}"])
             )
-            raise NodeError(f"{engine.command} has no {wanted}.", f"There is {describe(found) or 'no cluster at all'}.")
+            todo = f"There is {describe(found)}: {advice(found)}." if found else "`labkit up --node kind` makes a cluster."
+            raise NodeError(f"{engine.command} has no {wanted}.", todo)
         raise NodeError("There is no kind cluster.", "`labkit up --node kind` makes one where the kind command is installed.")
     own = [n for n in meant if n.cluster == CLUSTER and n.role == "worker"]
     if len(meant) > 1 and not own:
         raise NodeError(
             f"Several nodes could be meant: {describe(meant)}.",
-            "Choose one with --cluster NAME or --node-name NAME (LABKIT_CLUSTER, LABKIT_NODE_NAME).",
+            f"Choose one: {advice(meant)}, or set {choices.CLUSTER} or {choices.NODE_NAME}.",
         )
     node = (own or meant)[0]
     if node.state == "paused":
@@ -309,7 +329,8 @@ def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progre
     container = pick(engine, choice)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress)
-    choices.remember(home, Choice("kind", container.cluster, container.name))
+    node.choice = Choice("kind", container.cluster, container.name)
+    choices.remember(home, node.choice)
     return node
 
 
@@ -318,11 +339,12 @@ def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
     none. Its status."""
     with only_one(home, progress):
         engine = need_engine()
-        if not engine.node_containers() and not choice.node_name and choice.cluster in ("", CLUSTER):
+        if may_make(choice, engine.node_containers()):
             make_cluster(engine, progress)
         node = prepared(home, choice, why="", lesson=None, progress=progress)
+        choices.remember(home, node.choice, as_last=True)
     node.close()
-    return report(home, Choice("kind", node.container.cluster, node.container.name))
+    return report(home, node.choice)
 
 
 def report(home: Home, choice: Choice) -> dict[str, Any]:
@@ -332,6 +354,8 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         engine = need_engine()
         container = pick(engine, choice)
         path = relay.socket_of(home, relay_name(container.name))
+        if not path.exists():
+            return {**down, "cluster": container.cluster, "name": container.name}
         with explained(home, container), CriClient(f"unix://{path}", timeout=10) as cri:
             said = cri.version()
     except (NodeError, CriError) as error:

@@ -172,6 +172,7 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
 def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
     bring(home, progress)
     VmNode(home, why="").close()
+    choices.remember(home, Choice("vm"), as_last=True)
     return report(home, choice)
 
 

@@ -1,0 +1,269 @@
+"""Which node is meant: the same words, the same answer, for every command; and every command that a message advises is one."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit import cli
+from labkit.commands import common
+from labkit.node import Choice, Home, NodeError, choice, discovery, endpoint, kind
+from labkit.node.engine import Engine, NodeContainer
+from tests.conftest import ROOT
+
+NAMES = ("LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME")
+TWO = {"a-control-plane": ("a", "control-plane", "running"), "b-control-plane": ("b", "control-plane", "running")}
+A, B = Choice("kind", "a", "a-control-plane"), Choice("kind", "b", "b-control-plane")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home of its own, and an engine with the containers of TWO."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    has(monkeypatch, TWO)
+    return Home.find()
+
+
+def has(patch: pytest.MonkeyPatch, nodes: dict[str, tuple[str, str, str]]) -> None:
+    """The engine has these containers: name -> (cluster, role, state)."""
+    found = [NodeContainer(name, *of) for name, of in nodes.items()]
+    patch.setattr(Engine, "find", lambda: Engine("docker"))
+    patch.setattr(Engine, "node_containers", lambda self: found)
+    patch.setattr(Engine, "node_container", lambda self, name: next(n for n in found if n.name == name))
+
+
+def chosen(home: Home, node: str = "auto", cluster: str = "", node_name: str = "") -> str:
+    """The container that `connect` would take, having seen to it that `status` and `look` mean the same one."""
+    wanted = Choice.parse(node, cluster, node_name)
+    meant, _ = discovery.choose(wanted, home)
+    picked = kind.pick(Engine("docker"), meant)
+    assert discovery.report(home, wanted)["name"] == picked.name
+    return picked.name
+
+
+def test_the_last_one_brought_up_is_meant_where_the_words_leave_it_open(home: Home) -> None:
+    choice.remember(home, A)
+    choice.remember(home, B)
+    assert chosen(home) == chosen(home, "kind") == chosen(home, cluster="b") == "b-control-plane"
+    assert chosen(home, cluster="a") == chosen(home, node_name="a-control-plane") == "a-control-plane"
+    choice.remember(home, A)  # `connect` to one that is known changes nothing for other commands
+    assert chosen(home, "kind") == "b-control-plane"
+    choice.remember(home, A, as_last=True)
+    assert chosen(home, "kind") == "a-control-plane"
+
+
+def test_several_nodes_and_none_brought_up_is_an_error_that_names_a_command_for_each(home: Home) -> None:
+    with pytest.raises(NodeError) as refused:
+        kind.pick(Engine("docker"), discovery.meant(Choice("kind"), home))
+    for name in "ab":
+        words = f"labkit up --node kind --cluster {name}"
+        assert f"`{words}`" in refused.value.todo
+        assert parsed(words).cluster == name
+
+
+def test_a_node_that_cannot_be_used_is_not_silently_another(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice.remember(home, A)
+    choice.remember(home, B)
+    has(monkeypatch, {name: of for name, of in TWO.items() if of[0] == "a"})
+    for words in ({}, {"node": "kind"}, {"cluster": "b"}):
+        meant, _ = discovery.choose(Choice.parse(**words), home)
+        with pytest.raises(NodeError, match="no cluster b") as refused:
+            kind.pick(Engine("docker"), meant)
+        assert "labkit up --node kind --cluster a" in refused.value.todo
+        report = discovery.report(home, Choice.parse(**words))
+        assert report["state"] == "down" and "no cluster b" in report["error"]
+
+
+def test_options_and_environment_are_the_same_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["--cluster", "a"], ["--node", "kind"], ["--node", "vm"], ["--node", "cri:/run/x.sock"], ["--node-name", "n"]):
+        by_option = parsed(shlex.join(["labkit", "up", *words]))
+        with monkeypatch.context() as patch:
+            for name in NAMES:
+                patch.setenv(name, "")
+            common.choose_node(by_option)
+            after = Choice.parse()
+        option = words[0].removeprefix("--").replace("-", "_")
+        assert after == Choice.parse(**{option: words[1]}, environ={})
+        assert Choice.parse(environ=after.environ()) == after
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "meant"),
+    [
+        ({"cluster": "b"}, {"LABKIT_CLUSTER": "a", "LABKIT_NODE_NAME": "a-worker"}, Choice("kind", "b")),
+        ({"node_name": "b-worker"}, {"LABKIT_CLUSTER": "a"}, Choice("kind", "", "b-worker")),
+        ({"node": "vm"}, {"LABKIT_NODE": "kind", "LABKIT_CLUSTER": "a"}, Choice("vm")),
+        ({}, {"LABKIT_NODE": "containerd", "LABKIT_CLUSTER": "a"}, Choice("containerd")),
+        ({}, {"LABKIT_CLUSTER": "a"}, Choice("kind", "a")),
+        ({"cluster": "a"}, {"LABKIT_NODE": "vm"}, Choice("kind", "a")),
+        ({"node": "kind"}, {"LABKIT_NODE": "vm", "LABKIT_CLUSTER": "a"}, Choice("kind")),
+        ({}, {"LABKIT_NODE": "cri:unix:/run/x.sock"}, Choice("cri", endpoint="unix:///run/x.sock")),
+        ({"node": "cri:/run/x.sock"}, {}, Choice("cri", endpoint="unix:///run/x.sock")),
+        ({"node": "cri:docker://n/run/x.sock"}, {}, Choice("cri", endpoint="docker://n/run/x.sock")),
+    ],
+)
+def test_what_is_given_overrules_the_environment(words: dict[str, str], environ: dict[str, str], meant: Choice) -> None:
+    assert Choice.parse(**words, environ=environ) == meant
+
+
+def test_words_that_contradict_each_other_are_refused(home: Home) -> None:
+    for words in ({"node": "vm", "cluster": "a"}, {"node": "cri:tcp://1.2.3.4:5"}):
+        with pytest.raises(NodeError):
+            Choice.parse(**words, environ={})
+    for node in ("kind:a", "containerd:x", "pod", "KIND"):
+        with pytest.raises(NodeError, match="is no kind of node"):
+            discovery.meant(Choice.parse(node, environ={}), home)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        A, Choice("kind", "it's", "a b"), Choice("containerd"), Choice("vm"), Choice("cri", endpoint="unix:///run/a b/it's.sock"),
+        Choice("cri", endpoint="docker://kind-control-plane/run/containerd/containerd.sock"),
+    ],
+)  # fmt: skip
+def test_the_environment_of_a_choice_makes_it_again_in_another_shell(made: Choice) -> None:
+    lines = "\n".join(f"export {name}={shlex.quote(word)}" for name, word in made.environ().items())
+    script = f'eval "$1"; exec {shlex.quote(sys.executable)} -c "import os, json; print(json.dumps(dict(os.environ)))"'
+    for before in ({}, {"LABKIT_NODE": "vm"}, {"LABKIT_NODE": "kind", "LABKIT_CLUSTER": "other", "LABKIT_NODE_NAME": "other-w"}):
+        said = subprocess.run(["sh", "-c", script, "sh", lines], env=before, capture_output=True, check=True).stdout
+        assert Choice.parse(environ=json.loads(said)) == made
+
+
+def test_a_list_of_nodes_that_was_half_written_loses_nothing(home: Home) -> None:
+    choice.remember(home, A)
+    choice.remember(home, B)
+    choice.forget(home, A)
+    assert choice.remembered(home) == [B]
+    assert [p.name for p in home.data.iterdir()] == ["nodes.json"]
+
+
+def test_down_stops_the_node_that_is_meant_and_names_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[Choice] = []
+    monkeypatch.setattr(kind, "down", lambda home, choice, progress: stopped.append(choice) or 0)
+    monkeypatch.setattr(kind, "report", lambda home, choice: {"state": "down" if choice in stopped else "ready"})
+    choice.remember(home, A)
+    choice.remember(home, B)
+    said = run("down", "--node", "kind")
+    assert stopped == [B] and "`labkit down --node kind --cluster a --node-name a-control-plane`" in said
+    with pytest.raises(SystemExit):
+        run("down", "--cluster", "nowhere")
+    assert stopped == [B]
+    monkeypatch.setenv("LABKIT_CLUSTER", "b")
+    run("down", "--all")
+    assert stopped == [B, A, B]
+
+
+def test_a_cri_node_needs_an_endpoint(home: Home) -> None:
+    with pytest.raises(NodeError, match="needs an endpoint"):
+        endpoint.open_node(home, "")
+
+
+# What messages advise
+
+
+VERBS = next(action.choices for action in cli.parser()._actions if action.dest == "verb") or {}
+
+
+def run(*argv: str) -> str:
+    """What a command prints. Raises SystemExit with its code where that is not 0."""
+    before = {name: os.environ.get(name) for name in NAMES}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            if code := cli.main(argv):
+                raise SystemExit(code)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    return said.getvalue()
+
+
+def parsed(command: str) -> argparse.Namespace:
+    return cli.parser().parse_args(shlex.split(command)[1:])
+
+
+def texts(path: Path) -> list[str]:
+    """Every string of a module, docstrings apart; what is filled in is the word 1.7, which fits everywhere."""
+    tree = ast.parse(path.read_text())
+    doc = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    inner = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in n.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and id(node) not in doc:
+            found.append("".join(str(v.value) if isinstance(v, ast.Constant) else "1.7" for v in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in doc | inner:
+            found.append(node.value)
+    return found
+
+
+def advised() -> list[tuple[str, str]]:
+    """(where, command) of every command of labkit's or ./course that a message names, examples of --help among them."""
+    verbs = "|".join(VERBS)
+    command = re.compile(rf"((?:(?:[^\s'`]*/)?labkit (?:{verbs})|\./course (?:start|test|bench|clean))\b[^`'\"();,→]*)")
+    found = []
+    for path in sorted([*(ROOT / "labkit").rglob("*.py"), ROOT / "course"]):
+        for text in texts(path) if path.suffix else path.read_text().splitlines():
+            if not text.lstrip().startswith(("#", "labkit", "*) misuse")):  # in the script: its own commands
+                found += [(path.name, each) for match in command.findall(text) for each in re.split(r" (?:&&|\|) ", match)]
+    return found
+
+
+ENDS = "makes|says|said|finds|removes|shows|lists|brings|puts|stops|and|or|to|in|by|first|again|builds|for|takes|does"
+PROSE = re.compile(rf"\.?(?: (?:{ENDS})\b.*)?$")
+
+
+def command_of(text: str) -> str:
+    """A command as a learner would type it: without the sentence that goes on after it."""
+    words = PROSE.sub("", text.strip().split("  ")[0].split(": ")[0].rstrip(" .:")).replace("…", "1.7")
+    return re.sub(r"\[[^]]*\]", "", words).strip()
+
+
+def test_messages_advise_commands_that_there_are() -> None:
+    found = advised()
+    assert len(found) > 50 and {"course", "kind.py", "errors.py"} <= {where for where, _ in found}
+    for where, text in found:
+        words = command_of(text)
+        if "./course" in words:
+            assert course(*shlex.split(words)[1:]).returncode == 0, (where, text, words)
+            continue
+        try:
+            with contextlib.redirect_stderr(io.StringIO()) as complaint:
+                parsed(words)
+        except SystemExit:
+            pytest.fail(f"{where}: {text!r} as {words!r}: {complaint.getvalue()}")
+
+
+def course(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """./course up to where it has understood its arguments; then what it would hand on to the notebooks is printed."""
+    script = (ROOT / "course").read_text().rpartition('main "$@"')[0]
+    stop = "; ".join(f"{name}() {{ env | grep ^LABKIT_ || true; exit 0; }}" for name in ("environment", "whole", "node_traces"))
+    argv = ["sh", "-c", f'{script}\n{stop}\nmain "$@"', str(ROOT / "course"), *arguments]
+    own = {name: value for name, value in os.environ.items() if name not in NAMES}
+    return subprocess.run(argv, env={**own, **env}, capture_output=True, text=True)
+
+
+def test_course_start_takes_the_options_that_choose_a_node() -> None:
+    def said(*arguments: str, **env: str) -> Choice:
+        lines = course("start", *arguments, **env).stdout.splitlines()
+        return Choice.parse(environ=dict(line.split("=", 1) for line in lines))
+
+    for arguments in (("--cluster", "b"), ("--cluster=b",), ("--node", "kind", "--cluster", "b")):
+        assert said(*arguments) == said(*arguments, LABKIT_CLUSTER="a", LABKIT_NODE_NAME="a-worker") == Choice("kind", "b")
+    assert said("--node-name", "w", LABKIT_CLUSTER="a") == Choice("kind", "", "w")
+    assert said("--node", "vm", LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("vm")
+    assert said(LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("kind", "a")
+    assert course("start", "--cluster").returncode == 2
