@@ -87,7 +87,7 @@ def test_up_twice_and_down_twice(own_home: Home) -> None:
     again = json.loads(labkit("up", "--json").stdout)
     assert first == again == state()
     lab.connect(lesson="test").start_pod(manifest("a"))
-    assert json.loads(labkit("down", "--json").stdout) == {"state": "down", "pods_removed": 1}
+    assert json.loads(labkit("down", "--json").stdout) == {"state": "down", "pods_removed": 1, "still_up": []}
     assert state()["state"] == "down"
     assert labkit("down").returncode == 0
     assert labkit("ps", check=False).stderr == "labkit: The node is down. Start it with `labkit up`.\n"
