@@ -29,6 +29,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from labkit.cri import lenient
 from labkit.cri.calls import CallLog, CallRecord, keeps_response, recorded
 from labkit.cri.client import CriClient
 from labkit.cri.descriptors import services
@@ -257,7 +258,7 @@ def _unpacked(message: bytes) -> CallRecord:
 
 def _message(kind: Any, data: bytes) -> Message | None:
     try:
-        message: Message = kind.FromString(data)
+        message: Message = lenient.parse(kind, data)
     except DecodeError:
         return None
     return message

@@ -10,13 +10,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 import grpc
 from cri_api.v1 import api_pb2
 from google.protobuf.message import Message
 
-from labkit.cri import errors
+from labkit.cri import errors, lenient
 from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
 from labkit.cri.errors import CriError
 from labkit.cri.rpcs import Rpcs
@@ -189,8 +191,8 @@ class CriClient(Rpcs):
             # v1alpha2 has the same bytes on the wire as v1: only the name of the service differs.
             callables[key] = make(
                 f"/runtime.{version}.{rpc.service}/{rpc.rpc}",
-                request_serializer=rpc.request_class().SerializeToString,
-                response_deserializer=rpc.response_class().FromString,
+                request_serializer=methodcaller("SerializeToString"),
+                response_deserializer=partial(lenient.parse, rpc.response_class()),
             )
         return callables[key]
 
@@ -232,7 +234,9 @@ def build_request(rpc: Rpc, request: Any, fields: dict[str, Any]) -> Message:
             raise TypeError(f"{rpc.method}() takes a {rpc.request}, not {type(request).__name__}.")
         fields = {first: request} | fields
     try:
-        return kind(**{name: value for name, value in fields.items() if value is not None})
+        kind, fields = lenient.request_class(kind, fields)
+        message: Message = kind(**{name: value for name, value in fields.items() if value is not None})
+        return message
     except (TypeError, ValueError) as error:
         raise TypeError(f"{rpc.method}(): {_wrong_field(rpc, kind, fields)}{error}") from None
 

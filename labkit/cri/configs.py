@@ -14,7 +14,8 @@ from typing import Any
 
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.cri.environment import Data, environment, expand
+from labkit.cri import lenient
+from labkit.cri.environment import CreateContainerConfigError, Data, environment, expand
 from labkit.cri.manifest import find_container, read
 from labkit.cri.mounts import container_mounts
 from labkit.cri.resources import Machine, cgroup_parent, container_resources, overhead_resources, sandbox_resources
@@ -25,6 +26,10 @@ POD_NAMESPACE = "io.kubernetes.pod.namespace"
 POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 HOSTNAME_LENGTH = 63
+NOT_TEXT = (
+    "the command, an argument or a path is not UTF-8 once its variables are filled in: "
+    "use the variable itself, whose value may hold any bytes"
+)
 PORT_FIELDS = ("name", "hostPort", "containerPort", "protocol", "hostIP")
 
 
@@ -101,6 +106,7 @@ def container_config(
     services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
     secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides.
     target_id: the container whose PID namespace an ephemeral container joins.
+    A value of `secrets` that is not UTF-8 reaches the runtime as it is (see `labkit.cri.lenient`).
     Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
     """
     pod, machine = read(pod), machine or Machine.here()
@@ -120,35 +126,38 @@ def container_config(
         secrets=secrets or {},
         extra=env or {},
     )
-    return pb.ContainerConfig(
-        metadata=pb.ContainerMetadata(name=name, attempt=attempt),
-        image=pb.ImageSpec(image=image_ref or container["image"], user_specified_image=container["image"]),
-        command=[expand(word, variables) for word in container.get("command", ())],
-        args=[expand(word, variables) for word in container.get("args", ())],
-        working_dir=container.get("workingDir", ""),
-        envs=[pb.KeyValue(key=key, value=value) for key, value in variables.items()],
-        mounts=container_mounts(
-            pod,
-            container,
-            variables,
-            kubelet_root=kubelet_root,
-            hosts_file=bool(pod_ips) or pod["spec"].get("hostNetwork", False),
-            volume_paths=volume_paths or {},
-        ),
-        labels={CONTAINER_NAME: name, **_pod_labels(pod)},
-        annotations=_container_annotations(pod, container, attempt),
-        log_path=f"{name}/{attempt}.log",
-        stdin=container.get("stdin", False),
-        stdin_once=container.get("stdinOnce", False),
-        tty=container.get("tty", False),
-        stop_signal=container.get("lifecycle", {}).get("stopSignal", "RUNTIME_DEFAULT"),
-        linux=pb.LinuxContainerConfig(
-            resources=container_resources(pod, container, machine),
-            security_context=container_security_context(
-                pod, container, image_user=image_user, kubelet_root=kubelet_root, target_id=target_id
+    try:
+        config = pb.ContainerConfig(
+            metadata=pb.ContainerMetadata(name=name, attempt=attempt),
+            image=pb.ImageSpec(image=image_ref or container["image"], user_specified_image=container["image"]),
+            command=[expand(word, variables) for word in container.get("command", ())],
+            args=[expand(word, variables) for word in container.get("args", ())],
+            working_dir=container.get("workingDir", ""),
+            mounts=container_mounts(
+                pod,
+                container,
+                variables,
+                kubelet_root=kubelet_root,
+                hosts_file=bool(pod_ips) or pod["spec"].get("hostNetwork", False),
+                volume_paths=volume_paths or {},
             ),
-        ),
-    )
+            labels={CONTAINER_NAME: name, **_pod_labels(pod)},
+            annotations=_container_annotations(pod, container, attempt),
+            log_path=f"{name}/{attempt}.log",
+            stdin=container.get("stdin", False),
+            stdin_once=container.get("stdinOnce", False),
+            tty=container.get("tty", False),
+            stop_signal=container.get("lifecycle", {}).get("stopSignal", "RUNTIME_DEFAULT"),
+            linux=pb.LinuxContainerConfig(
+                resources=container_resources(pod, container, machine),
+                security_context=container_security_context(
+                    pod, container, image_user=image_user, kubelet_root=kubelet_root, target_id=target_id
+                ),
+            ),
+        )
+        return lenient.with_variables(config, variables)
+    except UnicodeEncodeError:
+        raise CreateContainerConfigError(NOT_TEXT) from None
 
 
 def container_hash(container: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labkit.cri import CriClient, CriError, Machine, dns
 from labkit.kubelet import machine as node_machine
-from labkit.kubelet.api import Api
+from labkit.kubelet.api import Api, segment
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.cgroups import Cgroups
 from labkit.kubelet.configuration import Configuration
@@ -99,7 +99,7 @@ def build(options: argparse.Namespace) -> Kubelet:
         host_ip=options.host_ip,
         time_scale=scale,
     )
-    get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*pod))  # noqa: E731
+    get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*map(segment, pod)))  # noqa: E731
     server = Server(cri, options.run, options.node_name, get_pod, options.port)
     facts = NodeFacts(options.node_name, options.host_ip, server.port, options.root)
     node = {

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import yaml
 
@@ -36,6 +36,14 @@ class ApiError(Exception):
     def __init__(self, code: int, reason: str, message: str) -> None:
         self.code, self.reason, self.message = code, reason, message
         super().__init__(message)
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a URL's path. Raises ApiError, in client-go's words (rest/request.go, IsValidPathSegmentName)."""
+    problems = [f"may not be '{name}'"] if name in (".", "..") else [f"may not contain '{c}'" for c in "/%" if c in name]
+    if problems:
+        raise ApiError(400, "BadRequest", f'invalid resource name "{name}": [{", ".join(problems)}]')
+    return quote(name, safe="", errors="surrogatepass")
 
 
 class Api:

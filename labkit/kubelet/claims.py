@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import Api, ApiError, segment
 
 CLAIMS = ("persistentVolumeClaim", "ephemeral")
 ABOUT_ALL = ("capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
@@ -36,7 +36,7 @@ def resolve(api: Api, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Sour
     wanted = {"claimName": f"{pod['metadata']['name']}-{volume['name']}"} if own else volume["persistentVolumeClaim"]
     name = wanted["claimName"]
     try:
-        claim = _read(api, f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}", "PVC")
+        claim = _read(api, f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", name, "PVC")
         if own and not _belongs(claim, pod):
             whose = f"{namespace}/{pod['metadata']['name']}"
             raise NotBound(f"PVC {namespace}/{name} was not created for pod {whose} (pod is not owner)")
@@ -45,7 +45,7 @@ def resolve(api: Api, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Sour
         bound = claim["spec"].get("volumeName")
         if (claim.get("status") or {}).get("phase") != "Bound" or not bound:
             raise NotBound("PVC is not bound")
-        persistent = _read(api, f"/api/v1/persistentvolumes/{bound}", f"PV {bound}")
+        persistent = _read(api, "/api/v1/persistentvolumes", bound, f"PV {bound}")
         if (persistent["spec"].get("claimRef") or {}).get("uid") != claim["metadata"]["uid"]:
             raise NotBound(f"found PV object {bound} with unexpected pv.Spec.ClaimRef.UID, not that of the claim")
     except NotBound as error:
@@ -54,9 +54,9 @@ def resolve(api: Api, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Sour
     return Source({"name": bound, **source}, bool(wanted.get("readOnly")))
 
 
-def _read(api: Api, path: str, what: str) -> dict[str, Any]:
+def _read(api: Api, collection: str, name: str, what: str) -> dict[str, Any]:
     try:
-        return api.get(path)
+        return api.get(f"{collection}/{segment(name)}")
     except ApiError as error:
         raise NotBound(f"failed to fetch {what} from API server: {error}") from None
 

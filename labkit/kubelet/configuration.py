@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.cri import CreateContainerConfigError, Machine, container_config, sandbox_config
+from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
 from labkit.cri.environment import expand
 from labkit.cri.hosts import HOSTS
 from labkit.kubelet import subpaths
@@ -156,7 +156,7 @@ class Configuration:
 
     def _sub_paths(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
         """Put what is safely mounted in the place of volume/subPath, for each mount that has one."""
-        variables = {variable.key: variable.value for variable in config.envs}
+        variables = lenient.variables_of(config)
         named = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
         targets = self.pod_directory(pod) / "volume-subpaths"
         for index, mount in enumerate(container.get("volumeMounts", ())):

@@ -6,6 +6,7 @@ Knowledge: kubelet's lifecycle/handlers.go, kubernetes' pkg/probe/{exec,http,tcp
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 import ssl
 import time
@@ -17,6 +18,8 @@ import grpc
 
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.words import go_code, go_duration, go_quote, pod_words, rpc_error
+
+log = logging.getLogger("kubelet")
 
 OUTPUT_BYTES = 10 * 1024
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -197,7 +200,9 @@ def run_hook(
             time.sleep(min(hook["sleep"]["seconds"], timeout_s) if timeout_s else hook["sleep"]["seconds"])
         elif "tcpSocket" in hook:
             raise HookError("invalid handler: tcpSocket")
-    except (HookFailed, HookError) as error:
+    except Exception as error:
+        if not isinstance(error, (HookFailed, HookError)):
+            log.exception("a hook of %s could not be run", container["name"])
         if "exec" in hook:
             command = " ".join(hook["exec"]["command"])
             what = f"Exec lifecycle hook ([{command}]) {words}command '{command}'"

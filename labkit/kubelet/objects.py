@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import Api, ApiError, segment
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Objects:
 
     def read(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """The object, None where there is none. `kind`: "configmaps" or "secrets". Raises ApiError."""
-        if not name or "/" in name:
+        if not name:
             return None
         try:
-            return self.api.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+            return self.api.get(f"/api/v1/namespaces/{segment(namespace)}/{kind}/{segment(name)}")
         except ApiError as error:
             if error.code == 404:
                 return None
@@ -34,13 +34,14 @@ class Objects:
         return None if found is None else data_of(found)
 
     def of_environment(self, pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, dict[str, dict[str, bytes]]]:
-        """{"configmaps": {name: data}, "secrets": …} of all that a container's variables refer to. Raises ApiError."""
+        """{"configmaps": {name: data}, "secrets": …} of all that a container's variables refer to; of a ConfigMap the text alone
+        (kubelet_pods.go, makeEnvironmentVariables, does not look at binaryData). Raises ApiError."""
         result: dict[str, dict[str, dict[str, bytes]]] = {"configmaps": {}, "secrets": {}}
         for kind, name in environment_references(container):
             if name not in result[kind]:
-                data = self.data(kind, pod["metadata"]["namespace"], name)
-                if data is not None:
-                    result[kind][name] = data
+                found = self.read(kind, pod["metadata"]["namespace"], name)
+                if found is not None:
+                    result[kind][name] = data_of({**found, "binaryData": None})
         return result
 
 

@@ -191,6 +191,11 @@ class Prober:
             words = f"{kind} probe errored and resulted in unknown state: {error}"
             self.tell(pod.pod, "Warning", "Unhealthy", words, probe.field_path)
             return None
+        except Exception as error:  # whatever a manifest can make a client fail with, e.g. a host that is no name
+            log.exception("a probe of %s could not be made", probe.container["name"])
+            words = f"{kind} probe errored and resulted in unknown state: {error}"
+            self.tell(pod.pod, "Warning", "Unhealthy", words, probe.field_path)
+            return None
         return False
 
     def _handler(self, probe: Probe, pod: Probing, container_id: str) -> None:

@@ -215,5 +215,5 @@ def tail(path: Path, size: int) -> str:
 
 def log_tail(path: Path) -> str:
     """The end of a log in the CRI format ("TIME STREAM TAG TEXT"), without times: 80 lines and 2048 bytes at most."""
-    lines = [line.split(" ", 3) for line in tail(path, LOG_BYTES * 8).splitlines()[-LOG_LINES:]]
+    lines = [line.split(" ", 3) for line in tail(path, LOG_BYTES * 8).removesuffix("\n").split("\n")[-LOG_LINES:]]
     return "".join(parts[3] + ("\n" if parts[2] == "F" else "") for parts in lines if len(parts) == 4)[-LOG_BYTES:]

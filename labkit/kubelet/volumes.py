@@ -21,7 +21,7 @@ from labkit.cri.manifest import find_container
 from labkit.cri.mounts import PLUGINS
 from labkit.cri.quantity import whole
 from labkit.kernel.parse import parse_mountinfo
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import Api, ApiError, segment
 from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.objects import Objects
@@ -266,7 +266,7 @@ class Volumes:
         }
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": wanted}
         try:
-            path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
+            path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{segment(account)}/token"
             return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
         except (ApiError, KeyError) as error:
             raise ValueError(f"failed to fetch token: {error}") from None

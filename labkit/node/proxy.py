@@ -26,7 +26,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from labkit.cri import Rpc, services
+from labkit.cri import Rpc, lenient, services
 from labkit.cri.calls import CallLog
 from labkit.cri.client import CHANNEL_OPTIONS, socket_path
 from labkit.node.errors import NodeError
@@ -151,7 +151,7 @@ def _own(metadata: Any) -> tuple[Any, ...]:
 
 def _read(kind: Any, text: bytes) -> Message | None:
     try:
-        message: Message = kind.FromString(text)
+        message: Message = lenient.parse(kind, text)
     except DecodeError:
         return None
     return message

@@ -255,6 +255,24 @@ def test_what_the_kubelet_did_not_make_it_leaves_alone(cluster: Cluster, node: N
     assert (victim / "file").is_dir() and kept.read_text() == "kept" and cluster.phase("web") == "Running"
 
 
+def test_a_secret_of_any_bytes_is_a_variable(cluster: Cluster) -> None:
+    """The kubelet hands the bytes on. containerd keeps variables as JSON, where bytes that are no UTF-8 become U+FFFD."""
+    value = b"\xfe\xf8a"
+    cluster.create({"metadata": {"name": "binary"}, "data": {"key": base64.b64encode(value).decode()}}, "secrets")
+    env = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "binary", "key": "key"}}}]
+    mounts = [{"name": "secret", "mountPath": "/s"}]
+    script = "printf %s \"$KEY\" | od -An -tx1; od -An -tx1 /s/key"
+    container = shell(script, env=env, volumeMounts=mounts)
+    volumes = [{"name": "secret", "secret": {"secretName": "binary"}}]
+    cluster.create(pod("reads", container, volumes=volumes, restartPolicy="Never"))
+    cluster.create(pod("names", app("echo", "$(KEY)", env=env)))
+    assert ends(cluster, "reads") == "Succeeded"
+    replaced = value.decode(errors="replace").encode()
+    assert cluster.log("reads").split("\n")[:2] == [" " + one.hex(" ") for one in (replaced, value)]
+    wait_for(lambda: "CreateContainerConfigError" in cluster.reasons("names"), "the reason why it waits")
+    assert "is not UTF-8 once its variables are filled in" in cluster.messages("names", "Failed")[0]
+
+
 def kill_kubelet(cluster: Cluster) -> None:
     """SIGKILL, and wait for the one that its owner starts in its place."""
     before = cluster.process("kubelet")

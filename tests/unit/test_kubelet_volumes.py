@@ -197,7 +197,7 @@ def test_variables_name_what_they_need(volumes):
         {"name": "B", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "x"}}},
     ]
     found = volumes.objects.of_environment(pod(), container(env=references))
-    assert found == {"configmaps": {"settings": {"colour": b"blue", "size": b"7", "raw": b"\0\1"}}, "secrets": {}}
+    assert found == {"configmaps": {"settings": {"colour": b"blue", "size": b"7"}}, "secrets": {}}  # no binaryData in variables
 
 
 def test_what_a_sub_path_made_in_a_volume_of_files_stays(tmp_path):

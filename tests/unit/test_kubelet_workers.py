@@ -10,7 +10,7 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet.kubelet import Kubelet
+from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, Kubelet
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.runtime import PodRuntime, Runtime
 from labkit.kubelet.worker import Worker
@@ -70,3 +70,121 @@ def test_a_pod_that_is_gone_is_forgotten_by_those_who_write_of_it() -> None:
     assert forgotten == ["u1"]
     kubelet.on_list([])
     assert forgotten == ["u1", "u1"]
+
+
+def kubelet_of(sync: Any, told: list[tuple[str, ...]], **more: Any) -> Kubelet:
+    """A kubelet that syncs so, and whose events are taken down."""
+    recorder = SimpleNamespace(
+        pod_event=lambda pod, type, reason, message: told.append((reason, message)),
+        event=lambda thing, type, reason, message: told.append((reason, message)),
+    )
+    writer = SimpleNamespace(seen=lambda pod: None, set=lambda pod, status: told.append((status["reason"], status["message"])))
+    configuration = SimpleNamespace(logs=None)
+    syncing: Any = SimpleNamespace(
+        sync=sync, cri=None, volumes=None, configuration=configuration, recorder=recorder, report=lambda w: "", writer=writer
+    )
+    return Kubelet("node", None, syncing, **{"pleg": None, "housekeeping": None, "node": {}, **more})  # type: ignore[arg-type]
+
+
+def test_an_exception_in_a_sync_is_told_tried_again_later_and_later_and_forgotten_when_it_is_over() -> None:
+    told: list[tuple[str, ...]] = []
+    broken = True
+
+    def sync(worker: Any) -> None:
+        if broken:
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    kubelet, worker = kubelet_of(sync, told), Worker("u1", pod(), PodRuntime("u1"), {})
+    kubelet.workers["u1"] = worker
+    waits = []
+    for _ in range(8):
+        kubelet._sync(worker)
+        assert not worker.busy
+        waits.append(round(worker.due - time.monotonic()))
+    assert waits[:3] == [10, 20, 40] and waits[-1] == FAILED_RETRY_LONGEST_S
+    words = "error syncing pod, skipping: UnicodeEncodeError: 'utf-8' codec can't encode character '\\x78' in position 0"
+    assert told[0] == ("FailedSync", f"{words}: surrogates not allowed") and worker.reasons == {"app": told[0]}
+    broken = False
+    kubelet._sync(worker)
+    assert worker.reasons == {} and worker.failures == 0
+
+
+def test_a_call_that_fails_again_is_told_unless_the_runtime_is_down() -> None:
+    told: list[tuple[str, ...]] = []
+    error = CriError("ListContainers", "UNAVAILABLE", "gone", "")
+
+    def sync(worker: Any) -> None:
+        raise error
+
+    kubelet, worker = kubelet_of(sync, told), Worker("u1", pod(), PodRuntime("u1"), {})
+    for _ in range(3):
+        kubelet._sync(worker)
+    assert told == []
+    error = CriError("ListContainers", "INTERNAL", "broken", "")
+    for _ in range(3):
+        kubelet._sync(worker)
+    assert told == [("FailedSync", "error syncing pod, skipping: rpc error: code = Internal desc = broken")] * 2
+
+
+def test_a_pod_that_cannot_be_taken_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rejected in words, and the others are heard of."""
+    told: list[tuple[str, ...]] = []
+    kubelet = kubelet_of(None, told)
+    kubelet.pods_sync.writer.uids = frozenset()  # type: ignore[misc]
+
+    def admit(manifest: Any, *others: Any, **more: Any) -> None:
+        if manifest["metadata"]["name"] == "bad":
+            raise KeyError("spec")
+
+    monkeypatch.setattr("labkit.kubelet.kubelet.admit", admit)
+    bad, good = pod(), pod()
+    bad["metadata"] |= {"name": "bad", "uid": "u0", "resourceVersion": "1"}
+    kubelet.on_list([bad, {**good, "metadata": {**good["metadata"], "resourceVersion": "1"}}])
+    assert list(kubelet.workers) == ["u1"]
+    assert told[0] == ("UnexpectedAdmissionError", "this kubelet cannot run the Pod: KeyError: 'spec'")
+    assert told[1] == ("UnexpectedAdmissionError", "Pod was rejected: this kubelet cannot run the Pod: KeyError: 'spec'")
+
+
+def test_a_chore_that_fails_is_told_and_keeps_no_other_from_being_done() -> None:
+    told: list[tuple[str, ...]] = []
+    done: list[str] = []
+
+    def remove_orphan(listed: Any, uid: str) -> None:
+        done.append(uid)
+        if uid == "bad":
+            raise TypeError("no such thing")
+
+    keep = SimpleNamespace(
+        orphans=lambda listed, known: ["bad", "good"],
+        remove_orphan=remove_orphan,
+        stale_traces=lambda owned: [],
+        collect=lambda listed, wanted: done.append("collect"),
+        forget_marks=lambda listed, known: None,
+        rotate_logs=lambda listed: done.append("rotate"),
+    )
+    kubelet = kubelet_of(None, told, pleg=SimpleNamespace(listed=Listed()), housekeeping=keep)
+    kubelet._listed = True
+    kubelet.sweep()
+    assert done == ["bad", "good", "collect", "rotate"] and told == [("ContainerGCFailed", "TypeError: no such thing")]
+
+
+def test_the_loop_goes_on_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    kubelet = kubelet_of(None, [])
+    seen: list[str] = []
+
+    def look(uid: str) -> None:
+        seen.append(uid)
+        if len(seen) == 1:
+            raise ValueError("once")
+        raise SystemExit
+
+    monkeypatch.setattr(kubelet, "look", look)
+    monkeypatch.setattr(kubelet, "_try_relist", lambda: True)
+    monkeypatch.setattr("labkit.kubelet.kubelet.Informer", lambda *given, **more: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr("labkit.kubelet.kubelet.RUNTIME_RETRY_S", 0.0)
+    kubelet.pleg = SimpleNamespace(start=lambda: None, listed=Listed())  # type: ignore[assignment]
+    kubelet.wants("a")
+    kubelet.wants("b")
+    with pytest.raises(SystemExit):
+        kubelet.run()
+    assert seen == ["a", "b"]
