@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import environment
 from labkit.commands import common, containerd, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.flight import FlightError
@@ -24,18 +25,14 @@ COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
 
 
-SYSTEM_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where mount, umount and their like are, whatever a user's PATH says; last, so that it overrules nothing."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
     for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    environment.prepare_client()
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows an escape where it has no letter
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PATH])
     arguments = parser().parse_args(argv)
     try:
         common.choose_node(arguments)

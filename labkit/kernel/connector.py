@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from labkit import environment
 from labkit.kernel import connector_process
 from labkit.kernel.connector_process import COMM, EXEC, EXIT, FORK, UID
 from labkit.kernel.events import Batch, Event, EventsError, EventStream
@@ -88,6 +89,7 @@ def start(cpu: int, others: str, room: int) -> Reader:
     try:
         process = subprocess.Popen(
             [*PYTHON, connector_process.__file__, str(cpu), others, str(room)],
+            env=environment.daemon(),
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -145,6 +145,7 @@ def main(arguments: list[str]) -> int:
     if not 0 < options.time_scale <= 10:
         print(f"--time-scale {options.time_scale} is out of range.\nGive a number up to 10, e.g. 0.1.", file=sys.stderr)
         return 2
+    os.umask(0o022)  # what containers see of its files does not depend on who started it
     options.root.mkdir(parents=True, exist_ok=True)
     locks = [(options.root / "kubelet.lock").open("w"), socket.socket(socket.AF_UNIX)]  # held until this process ends
     try:

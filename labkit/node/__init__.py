@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit import environment
 from labkit.node import discovery, progress
 from labkit.node.base import Node
 from labkit.node.choice import Choice
@@ -24,6 +25,7 @@ def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "",
     the returned Node. A
     notebook is told which kind it is and why. Raises NodeError with what to do when no node can be had.
     """
+    environment.prepare_client()
     home = Home.find()
     choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
     with progress.shown() as show:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit import environment
 from labkit.node import private, status, traces
 from labkit.node.errors import NodeError
 from labkit.node.home import SOCKET_PATH_MAX, Home
@@ -84,7 +85,8 @@ def start(home: Home, second: Home, release: Release) -> subprocess.Popen[bytes]
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=words,
-            env={**os.environ, **private.environment(second, programs)},
+            env=environment.daemon(private.environment(second, programs)),
+            umask=environment.UMASK,
             start_new_session=True,
         )
 

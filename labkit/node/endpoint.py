@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import environment
 from labkit.cri import CriClient, CriError
 from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
@@ -89,7 +90,8 @@ class Loopback:
         )
         with (self.home.data / "loopback-registry.log").open("ab") as log:
             process = subprocess.Popen(
-                made.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+                environment.launched(made.argv), env=environment.daemon(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, cwd="/",
             )
         registry.wait_ready(made.url, 10, lambda: process.poll() is None)
         for image in (pause_image(programs.catatonit), busybox_image(programs.busybox)):

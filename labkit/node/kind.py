@@ -32,6 +32,7 @@ from labkit.node.errors import NodeError
 from labkit.node.hold import Hold, KubeletHold, let_go
 from labkit.node.home import Home
 from labkit.node.kind_daemon import KindDaemon
+from labkit.node.kubernetes import api_client
 from labkit.node.ledger import mark_of
 from labkit.node.lifecycle import only_one
 from labkit.node.programs import ensure_programs
@@ -135,7 +136,7 @@ class KindNode(RemoteFiles, Node):
         try:
             # As it is now: the client would take the one that was set when it was imported.
             named = os.environ.get("KUBECONFIG")
-            return client.CoreV1Api(config.new_client_from_config(config_file=named, context=self.context))
+            return client.CoreV1Api(api_client(named, self.context))
         except (config.ConfigException, OSError) as error:
             fix = f"kind export kubeconfig --name {self.container.cluster}"
             raise NodeError(

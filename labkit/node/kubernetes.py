@@ -26,6 +26,7 @@ from labkit.node.hold import Hold
 from labkit.node.home import Home
 from labkit.node.services import Service
 from labkit.node.strays import KUBEAPI, KUBELET, own_processes
+from labkit.proxies import proxy_for
 
 NODE_NAME = "sim-worker"
 TIME_SCALE = "LABKIT_TIME_SCALE"
@@ -100,9 +101,22 @@ def core_v1(kubeconfig: Path) -> Any:
     from kubernetes import client, config
 
     try:
-        return client.CoreV1Api(config.new_client_from_config(config_file=str(kubeconfig)))
+        return client.CoreV1Api(api_client(str(kubeconfig)))
     except (config.ConfigException, OSError) as error:
         raise NodeError(f"The node's Kubernetes API is not there ({error}).", "`labkit status` says how the node is.") from None
+
+
+def api_client(kubeconfig: str | None, context: str | None = None) -> Any:
+    """`kubernetes.client.ApiClient` for a context of a kubeconfig, with the proxy that kubectl would use: the kubeconfig's
+    own, else `proxy_for`'s. Raises ConfigException or OSError."""
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    configuration.proxy = ""  # nothing from the environment: a kubeconfig's proxy-url is set over it
+    config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+    configuration.no_proxy = ""
+    return client.ApiClient(configuration)
 
 
 class LabKubernetes:

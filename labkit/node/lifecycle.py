@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from labkit import environment
 from labkit.cri import CriClient, CriError
 from labkit.node import control, kubernetes, links, pods, status, traces
 from labkit.node.errors import NodeError
@@ -59,11 +60,11 @@ def start_owner(home: Home) -> None:
     """Start the background process; it is nobody's child, so that it stays when notebooks and terminals go. Raises NodeError."""
     with home.log_file.open("a") as log:
         started = subprocess.run(
-            [sys.executable, "-m", "labkit.node.supervisor", str(home.run)],
+            environment.launched([sys.executable, "-m", "labkit.node.supervisor", str(home.run)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            env={**os.environ, **home.environ()},
+            env=environment.daemon(home.environ()),
             start_new_session=True,
             cwd="/",
         )

@@ -63,6 +63,7 @@ class LocalFiles:
     def write_file(self, path: str, text: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
+        Path(path).chmod(0o644)  # whatever the umask of this process is
 
     def make_directory(self, path: str, mode: int) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.cri import CriClient
+from labkit.environment import search_path
 from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
 from labkit.node import config, links, releases
@@ -168,13 +169,9 @@ def environment(home: Home, programs: Programs) -> dict[str, str]:
     path = [
         str(programs.shim.parent),
         str(programs.runc.parent),
-        os.environ.get("PATH", ""),
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
+        search_path(),
     ]
-    env = {"PATH": os.pathsep.join(dict.fromkeys(path)), "TMPDIR": str(home.run / "tmp")}
+    env = {"PATH": os.pathsep.join(path), "TMPDIR": str(home.run / "tmp")}
     if programs.library_path:
         env["LD_LIBRARY_PATH"] = str(programs.library_path)
     return env

@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import environment
 from labkit.node import relay_connect, relay_process
 from labkit.node.errors import NodeError
 from labkit.node.home import SOCKET_PATH_MAX, Home
@@ -64,7 +65,8 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
             end(path)
         try:
             started = subprocess.run(
-                [*PYTHON, relay_process.__file__, path, home.data / f"{name}-relay.log", *argv],
+                environment.launched([*PYTHON, relay_process.__file__, path, home.data / f"{name}-relay.log", *argv]),
+                env=environment.daemon(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

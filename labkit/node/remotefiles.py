@@ -28,7 +28,7 @@ class RemoteFiles:
     """The file methods of a Node that has `run`."""
 
     def write_file(self: Runs, path: str, text: str) -> None:
-        self.run(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", path], stdin=text.encode())
+        self.run(["sh", "-c", 'umask 022; mkdir -p "${1%/*}" && cat > "$1"', "sh", path], stdin=text.encode())
 
     def make_directory(self: Runs, path: str, mode: int) -> None:
         self.run(["sh", "-c", 'mkdir -p "$1" && chmod "$2" "$1"', "sh", path, f"{mode:o}"])

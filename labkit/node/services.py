@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labkit import environment
 from labkit.node.errors import NodeError
 
 log = logging.getLogger("labkit")
@@ -43,16 +43,16 @@ class Service:
     def start(self) -> None:
         """Start the program in a session of its own, so that a Ctrl-C meant for somebody else does not reach it.
 
-        REGISTRY_* variables are kept from it: docker-registry would take them for settings that overrule its file.
+        Its environment is `labkit.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
         """
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.prepare(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**inherited, **self.env},
+                env=environment.daemon(self.env),
+                umask=environment.UMASK,
                 start_new_session=True,
             )
         self.started = time.monotonic()

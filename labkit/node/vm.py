@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import environment
 from labkit.cri import CriClient, CriError
 from labkit.kernel import Process
 from labkit.kernel.events import EventsError, EventStream
@@ -214,11 +215,11 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
 def start_owner(places: Places) -> None:
     with places.home.log_file.open("a") as log:
         started = subprocess.run(
-            [sys.executable, "-m", "labkit.node.vm_owner", str(places.home.run)],
+            environment.launched([sys.executable, "-m", "labkit.node.vm_owner", str(places.home.run)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            env={**os.environ, **places.lab.environ()},
+            env=environment.daemon(places.lab.environ()),
             start_new_session=True,
             cwd="/",
         )

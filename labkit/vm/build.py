@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit import environment
 from labkit.images import registry
 from labkit.images.build import applets, busybox_image, pause_image
 from labkit.images.oci import canonical_json
@@ -211,7 +212,7 @@ def lay_out(root: Path, parts: Parts, interpreter: python.Python, scratch: Path)
             put(root / str(guest.UNIT).lstrip("/"), unit.read_bytes(), 0o644)
     fill_registry(root, parts, scratch)
     put(root / "etc/os-release", OS_RELEASE.read_bytes(), 0o644)
-    for path in root.rglob("*"):
+    for path in (root, *root.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o755)
 
@@ -220,10 +221,11 @@ def fill_registry(root: Path, parts: Parts, scratch: Path) -> None:
     """The course's images as the registry itself stores them, and both registries' files. The registry runs here for it."""
     storage = root / str(guest.STORAGE).lstrip("/")
     made = registry.configure(parts.programs.docker_registry, scratch / "registry", storage, registry.free_port())
-    environment = {"LD_LIBRARY_PATH": parts.programs.library_path} if parts.programs.library_path else {}
+    libraries = {"LD_LIBRARY_PATH": parts.programs.library_path} if parts.programs.library_path else {}
     process = subprocess.Popen(
-        made.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd="/"
-    )
+        made.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=environment.daemon(libraries), umask=environment.UMASK, cwd="/",
+    )  # fmt: skip
     try:
         registry.wait_ready(made.url, 30.0, lambda: process.poll() is None)
         for image in (pause_image(parts.programs.catatonit), busybox_image(parts.programs.busybox)):

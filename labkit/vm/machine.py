@@ -107,7 +107,7 @@ class Machine:
                 with contextlib.suppress(TimeoutError):  # a machine that does not read yet: what waits for it is enough
                     line.sendall(f"\necho {mark[:8]}''{mark[8:]}\n".encode())
                 said += received(line, 0.5)
-            self._tell(line, f"umask 077; echo {self.door[1]} >/run/door/token; {set_clock()}")
+            self._tell(line, f"(umask 077; echo {self.door[1]} >/run/door/token); {set_clock()}")
 
     def tell(self, words: str, within_s: float = 20.0) -> None:
         """Run shell words over the control line and wait until they are done."""

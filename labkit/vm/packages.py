@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit import environment
 from labkit.node.apt import Apt, ProgramsError, Progress, apt_usable
 from labkit.node.programs import Programs, ensure_programs, read_os_release
 from labkit.node.unpack import Unpacked, fetch, load
@@ -43,7 +44,7 @@ class Tools:
         """What these programs need in their environment."""
         inherited = os.environ.get("LD_LIBRARY_PATH", "")
         path = os.pathsep.join(filter(None, [self.library_path, inherited]))
-        return {**os.environ, **({"LD_LIBRARY_PATH": path} if path else {})}
+        return environment.daemon({"LD_LIBRARY_PATH": path} if path else None)
 
     def unzstd(self, path: Path) -> bytes:
         """The content of a file that zstd compressed. Raises ProgramsError."""

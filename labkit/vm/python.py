@@ -134,6 +134,9 @@ def lay_out(root: Path, python: Python, parts: Parts) -> list[Path]:
     note = target / f"{OWN.replace('-', '_')}-{own_version()}.dist-info/METADATA"
     note.parent.mkdir()
     note.write_text(f"Metadata-Version: 2.1\nName: {OWN}\nVersion: {own_version()}\n")
+    for path in target.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)  # whatever the umask of this process is: a disk is the same whoever builds it
     compile_all(root, python, parts)
     loaded = run(root, python, parts, "-c", LOADED).splitlines()
     known = set(libraries([root / name for name in loaded], parts.linker, parts.library_path))

@@ -1,0 +1,119 @@
+"""What the processes that labkit starts get from the learner's shell, and what they do not.
+
+A daemon gets the variables of `daemon` and no others, and is started by `launched`: this file, run as a program, sets umask,
+signals and limits as a service manager would (systemd.exec(5)), and becomes the daemon. So a Pod is the same whatever shell
+brought its node up. Commands that are the learner's own (docker, kind, kubectl) keep her whole environment.
+
+Only the standard library is used, since the program runs without site-packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+
+KEPT = frozenset((
+    "APT_CONFIG", "CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY", "DBUS_SESSION_BUS_ADDRESS", "HOME",
+    "LD_LIBRARY_PATH", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SSH_AUTH_SOCK",
+    "SSL_CERT_DIR", "SSL_CERT_FILE", "TZ", "USER",
+    "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy",
+))  # fmt: skip
+"""LD_LIBRARY_PATH: some Pythons start only with it. Proxies: containerd pulls through them, and apt fetches; neither uses them to
+reach this machine."""
+KEPT_PREFIXES = ("LABKIT_", "XDG_", "DOCKER_", "CONTAINERS_", "NERDCTL_", "PODMAN_")
+"""The lab's own, those that say where the user's directories are, and those by which docker and its like find their engine."""
+SET = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where mount, ip and their like are, whatever a user's PATH is; last, so that it overrules nothing."""
+UMASK = 0o022
+STACK_BYTES = 8 << 20
+RAISED = ("AS", "CPU", "DATA", "FSIZE", "MEMLOCK", "MSGQUEUE", "NOFILE", "NPROC", "RSS", "SIGPENDING")
+"""Soft limits that are raised to the hard ones. Not CORE: Pods would write core dumps."""
+
+
+def daemon(more: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a daemon: what is KEPT of this process's, a PATH that works, a UTF-8 locale, and `more`."""
+    environ = os.environ if environ is None else environ
+    kept = {name: value for name, value in environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
+    if os.path.isabs(environ.get("TMPDIR", "")) and os.path.isdir(environ["TMPDIR"]):
+        kept["TMPDIR"] = environ["TMPDIR"]
+    return {**kept, **SET, "PATH": search_path(environ), **(more or {})}
+
+
+def search_path(environ: Mapping[str, str] | None = None) -> str:
+    """PATH with its absolute directories, then SYSTEM_PATH: the same whatever the current directory is."""
+    given = (os.environ if environ is None else environ).get("PATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([directory for directory in given if os.path.isabs(directory)] + list(SYSTEM_PATH)))
+
+
+def launched(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The command that settles itself (see `settle`) and becomes `argv`, in the same process."""
+    return [sys.executable, "-I", "-S", os.path.abspath(__file__), *(os.fspath(word) for word in argv)]
+
+
+def prepare_client(environ: MutableMapping[str, str] | None = None) -> None:
+    """Make this process able to run the system's programs and to learn how they ended. Called where labkit begins to work for
+    somebody: in its command line, and in a notebook's kernel at `connect`."""
+    environ = os.environ if environ is None else environ
+    environ["PATH"] = search_path(environ)
+    with contextlib.suppress(ValueError):  # signals are the main thread's
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            # The kernel then reaps children by itself, and every command seems to have ended well (man 2 wait, ECHILD).
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def settle() -> None:
+    """Take back what a shell hands on beside variables: umask, closed standard files, ignored and blocked signals, soft limits, a
+    high OOM score."""
+    os.umask(UMASK)
+    open_standard_files()
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for name in RAISED:
+        raise_limit(name)
+    raise_limit("STACK", STACK_BYTES)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as score:
+        if int(score.read()) > 0:
+            score.seek(0)
+            score.write("0")
+
+
+def open_standard_files() -> None:
+    """Open /dev/null for each of 0, 1 and 2 that is closed: a file opened later would get the number, and others' output."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which in this order is `fd`
+            os.set_inheritable(opened, True)
+
+
+def raise_limit(name: str, least: int | None = None) -> None:
+    """Raise a soft limit to the hard one, or to `least`; elsewhere than on Linux some do not exist."""
+    number = getattr(resource, f"RLIMIT_{name}", None)
+    if number is None:
+        return
+    soft, hard = resource.getrlimit(number)
+    infinity = resource.RLIM_INFINITY
+    wanted = hard if least is None or (hard != infinity and hard < least) else least
+    if soft != infinity and (wanted == infinity or soft < wanted):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(number, (wanted, hard))
+
+
+def main(argv: list[str]) -> None:
+    settle()
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        sys.exit(f"{argv[0]} cannot be run: {error.strerror}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
