@@ -89,7 +89,7 @@ class RemoteReader:
         self.node, self.path, self.formatter, self.tail, self.seen = node, path, Formatter(options), options.tail, 0
 
     def read(self) -> Iterator[bytes]:
-        text = self.node.shell(["tail", "-n", f"+{self.seen + 1}", self.path])
+        text = self.node.shell(["tail", "-n", f"+{self.seen + 1}", "--", self.path])
         lines = [os.fsencode(line) for line in text.split("\n")[:-1]]
         self.seen += len(lines)
         if self.tail is not None:

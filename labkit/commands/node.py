@@ -93,6 +93,7 @@ def show_status(arguments: argparse.Namespace) -> int:
             runs += f" It takes {report['memory_mb']} MB of memory ({report['accelerator']}, {report['how']})."
         if report.get("lost"):
             runs += f" Lost with the machine before it: {', '.join(report['lost'])}."
+        runs += "".join(f" {words}." for words in report.get("unexpected", ()))
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 

@@ -43,7 +43,7 @@ def container_mounts(
     """Volume mounts in the manifest's order, then /etc/hosts unless a volume is there, then the termination log.
 
     volume_paths: where volumes lie whose place only their plugin knows (volume name → path on the node).
-    Raises CreateContainerConfigError for a volume without a known place.
+    Raises CreateContainerConfigError for a volume without a known place, and for a subPath that leads out of one.
     """
     pod_directory = f"{kubelet_root}/pods/{pod['metadata']['uid']}"
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
@@ -68,6 +68,10 @@ def _volume_mount(
 ) -> pb.Mount:
     kind = next((key for key in volume if key != "name"), "emptyDir")
     sub_path = expand(mount["subPathExpr"], environment) if mount.get("subPathExpr") else mount.get("subPath", "")
+    if sub_path.startswith("/"):
+        raise CreateContainerConfigError(f"error SubPath `{sub_path}` must not be an absolute path")
+    if ".." in sub_path.split("/"):
+        raise CreateContainerConfigError(f"unable to provision SubPath `{sub_path}`: must not contain '..'")
     result = pb.Mount(
         container_path=_absolute(mount["mountPath"]),
         readonly=mount.get("readOnly", False) or kind in ALWAYS_READ_ONLY,

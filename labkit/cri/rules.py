@@ -82,8 +82,9 @@ def _metadata(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield from _matches(metadata["name"], "metadata.name", SUBDOMAIN, SUBDOMAIN_WORDS, 253)
     if metadata.get("namespace"):
         yield from _label(metadata["namespace"], "metadata.namespace")
-    if metadata.get("uid") and not re.fullmatch(r"[0-9A-Za-z]([-.0-9A-Za-z]*[0-9A-Za-z])?", metadata["uid"]):
-        yield f"metadata.uid: Invalid value: {shown(metadata['uid'])}: it is part of paths: letters, digits, '-' and '.' only"
+    if metadata.get("uid"):
+        words = "it is part of paths: letters, digits, '-' and '.' only"
+        yield from _matches(metadata["uid"], "metadata.uid", r"[0-9A-Za-z]([-.0-9A-Za-z]*[0-9A-Za-z])?", words, 128)
 
 
 def _container(container: Mapping[str, Any], path: str, volumes: set[str | None]) -> Iterator[str]:

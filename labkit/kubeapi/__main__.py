@@ -40,6 +40,7 @@ SWEEP_EVERY_S = 60.0
 HELLO_WITHIN_S = 30.0
 HANDED_WITHIN_S = 0.5
 LOCK_WITHIN_S = 5.0
+LONGEST_WAIT_S = 60.0
 TLS_HANDSHAKE = b"\x16"
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
@@ -154,13 +155,15 @@ def background(api: Api) -> list[Coroutine[Any, Any, None]]:
 
 
 async def _guarded(loop: Any, api: Api) -> None:
-    """A controller that fails says so and starts again."""
+    """A controller that fails says so in the log, which `labkit status` tells, and starts again: each time later."""
+    wait = 0.5
     while True:
         try:
             await loop(api)
         except Exception:
-            log.exception("%s.%s failed; it starts again", loop.__module__, loop.__name__)
-            await asyncio.sleep(1)
+            wait = min(wait * 2, LONGEST_WAIT_S)
+            log.exception("%s.%s failed; it starts again in %d s", loop.__module__, loop.__name__, wait)
+            await asyncio.sleep(wait)
 
 
 async def _namespaces(api: Api) -> None:

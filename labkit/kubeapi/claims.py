@@ -53,7 +53,13 @@ class Binder:
     def settle(self) -> None:
         """Every claim in turn, then the phase of every volume."""
         for claim in self.objects(CLAIMS):
-            self.settle_claim(claim)
+            try:
+                self.settle_claim(claim)
+            except ApiError:
+                raise
+            except Exception as error:  # of this claim: the others are bound all the same
+                log.exception("the claim %s cannot be settled", claim["metadata"]["name"])
+                self.say(claim, "Warning", "FailedBinding", f"{type(error).__name__}: {error}")
         claims = {claim["metadata"]["uid"]: claim for claim in self.objects(CLAIMS)}
         for volume in self.objects(VOLUMES):
             self.phase(VOLUMES, volume, phase_of(volume, claims))

@@ -84,6 +84,8 @@ async def run(api: Api) -> None:
             watcher.look(time.monotonic())
         except ApiError as error:
             log.warning("the node controller could not write: %s", error)
+        except Exception:  # what it has heard of the nodes must not be forgotten
+            log.exception("the nodes could not be judged; the next look follows")
         await asyncio.sleep(LOOK_EVERY_S)
 
 

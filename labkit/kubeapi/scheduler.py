@@ -64,17 +64,26 @@ class Scheduler:
         names = ("nodes", "pods", "persistentvolumeclaims", "persistentvolumes", "namespaces")
         known = filters.world(*(self.objects(name) for name in names))
         for pod in sorted(waiting, key=lambda p: (-p["spec"].get("priority", 0), int(p["metadata"]["resourceVersion"]))):
-            if pod["spec"].get("schedulingGates"):
-                self.tell(pod, "SchedulingGated", GATED)
-                continue
-            decision = place(pod, known)
-            if isinstance(decision, Assigned):
-                self.bind(pod, decision.node)
-                there = next(info for info in known.nodes if info.name == decision.node)
-                there.pods.append(pod)
-                there.requested.update(pod_requests(pod))
-            else:
-                self.tell(pod, "Unschedulable", decision.message)
+            try:
+                self.schedule(pod, known)
+            except ApiError:
+                raise
+            except Exception as error:  # of this Pod: the others are scheduled all the same
+                log.exception("the Pod %s cannot be scheduled", pod["metadata"]["name"])
+                self.tell(pod, "SchedulerError", f"running the scheduler: {type(error).__name__}: {error}")
+
+    def schedule(self, pod: Manifest, known: Any) -> None:
+        if pod["spec"].get("schedulingGates"):
+            self.tell(pod, "SchedulingGated", GATED)
+            return
+        decision = place(pod, known)
+        if isinstance(decision, Assigned):
+            self.bind(pod, decision.node)
+            there = next(info for info in known.nodes if info.name == decision.node)
+            there.pods.append(pod)
+            there.requested.update(pod_requests(pod))
+        else:
+            self.tell(pod, "Unschedulable", decision.message)
 
     def objects(self, resource: str) -> list[Any]:
         return [entry.obj for _, entry in self.store.list(resource)]

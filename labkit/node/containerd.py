@@ -165,6 +165,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         "processes": said.get("processes") if there else None,
         "time_scale": said.get("time_scale", 1.0) if there else None,
         "versions": [release.version for release in releases.here(home.cache)],
+        **({"unexpected": odd} if there and (odd := status.unexpected(home.data, said["since"])) else {}),
         **({"error": said["error"]} if "error" in said else {}),
         **({"stale": True} if said.get("stale") else {}),
     }

@@ -81,7 +81,7 @@ class Control:
                 connection, _ = self.listener.accept()
                 connection.settimeout(SENT_WITHIN_S)
                 words: Any = None
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, RecursionError):
                     words = json.loads(connection.makefile().readline())
                 if isinstance(words, dict) and isinstance(words.get("do"), str):
                     self._take(connection, words)

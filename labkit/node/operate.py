@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from labkit.cri import CriError
 from labkit.node import private, releases, status
 from labkit.node.control import Request
 from labkit.node.errors import NodeError
@@ -51,6 +52,10 @@ class Operator(ABC):
         except OSError as error:
             log.exception("could not %s", name)
             request.refused(f"The node's owner could not {name} containerd: {error.strerror}.", "`labkit status` says how it is.")
+        except (LookupError, TypeError, ValueError, RuntimeError, CriError) as error:
+            log.exception("could not %s", name)
+            happened = f"The node's owner could not {name} containerd: {type(error).__name__}: {error}."
+            request.refused(happened, f"`labkit status` says how it is; {self.home.log_file} has more.")
         except BaseException:
             request.refused("The node is being stopped.", "Bring it up with `labkit up`.")
             raise

@@ -22,13 +22,15 @@ def make(
     """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
     refuse_volumes(pod)
     spec = pod["spec"]
-    for mount in config.mounts:
-        if mount.container_path == "/etc/hosts" and mount.host_path.endswith("/etc-hosts"):
-            write_file(mount.host_path, HOSTS.format(ip=pod_ip, hostname=spec.get("hostname") or pod["metadata"]["name"]))
-        elif "/containers/" in mount.host_path and mount.container_path == container_path(spec, config):
-            write_file(mount.host_path, "")
-        elif "/volumes/kubernetes.io~empty-dir/" in mount.host_path:
+    everyone = [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
+    mounted = next(c for c in everyone if c["name"] == config.metadata.name).get("volumeMounts") or []
+    host_paths = {volume["name"] for volume in spec.get("volumes") or [] if volume.get("hostPath")}
+    for mount, volume in zip(config.mounts, mounted, strict=False):
+        if volume["name"] not in host_paths:
             make_directory(mount.host_path, 0o777)
+    for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.cri.mounts)
+        hosts = HOSTS.format(ip=pod_ip, hostname=spec.get("hostname") or pod["metadata"]["name"])
+        write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
 
 
 def log_directory(metadata: Any) -> str:
@@ -47,14 +49,6 @@ def refuse_volumes(pod: Mapping[str, Any]) -> None:
     unknown = sorted({kind for v in spec.get("volumes") or [] for kind in v if kind not in ("name", "emptyDir", "hostPath")})
     if unknown:
         raise NodeError(f"start_pod cannot fill a volume of kind {', '.join(unknown)}.", "Use emptyDir or hostPath.")
-
-
-def container_path(spec: Mapping[str, Any], config: Any) -> str:
-    """Where the container expects its termination log."""
-    for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
-        if container["name"] == config.metadata.name:
-            return str(container.get("terminationMessagePath") or "/dev/termination-log")
-    return "/dev/termination-log"
 
 
 class LocalFiles:

@@ -6,10 +6,16 @@ import contextlib
 import datetime
 import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 from labkit.kernel.parse import parse_stat
 from labkit.node.home import Home
+
+LOG_BYTES = 1 << 20
+LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
+"""A line of logging's: time and words."""
 
 
 def read(home: Home) -> dict[str, Any]:
@@ -57,3 +63,34 @@ def start_time(pid: int) -> int | None:
             return None if stat.state in "ZX" else stat.start_ns
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def unexpected(directory: Path, since: str) -> list[str]:
+    """What the node's programs in Python did not expect: for each of their logs, how many exceptions since a time (RFC 3339), and
+    the last one."""
+    found, began = [], datetime.datetime.fromisoformat(since).timestamp()
+    for log in (directory / f"{name}.log" for name in ("labkit", "kubeapi", "kubelet")):
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+            recent = [words for when, words in exceptions(file.read().decode(errors="replace")) if when >= began]
+            if recent:
+                found.append(f"{log}: {len(recent)} unexpected, the last: {recent[-1][:200]}")
+    return found
+
+
+def exceptions(text: str) -> list[tuple[float, str]]:
+    """Time (s since 1970) and words of each exception that logging wrote with its traceback."""
+    found: list[tuple[float, str]] = []
+    when, what, last, raised = 0.0, "", "", False
+    for line in [*text.split("\n"), "0000-00-00 00:00:00,0 END "]:
+        if match := LINE.match(line):
+            if raised:
+                found.append((when, f"{what}: {last}"))
+            if line.startswith("0000"):
+                break
+            when, what, raised = datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp(), match[2], False
+        elif line.startswith("Traceback "):
+            raised = True
+        elif line.strip() and not line.startswith(" "):
+            last = line
+    return found

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 from labkit.node import kubernetes, links, private, status
 from labkit.node.control import Control
@@ -25,6 +26,8 @@ from labkit.node.services import Service
 log = logging.getLogger("labkit")
 
 LOOK_EVERY_S = 0.1
+START_AGAIN_S = 5.0
+"""Until a program that could not be started is tried again: a disk that is full, too many processes."""
 
 
 class Stop(Exception):
@@ -130,7 +133,12 @@ def watch(home: Home, services: list[Service], asked: Asked, control: Control, o
         asked.heed()
         for service in services:
             if service.due():
-                service.start()
+                try:
+                    service.start()
+                except OSError as error:
+                    log.error("%s cannot be started now: %s", service.name, error)
+                    service.not_before = time.monotonic() + START_AGAIN_S
+                    continue
                 status.write(home, state="restarting", restarting=service.name)
                 try:
                     service.wait_ready(asked.heed)

@@ -133,6 +133,8 @@ class Tidier:
                 removed = end(self.home, before & self.strangers)
         except (CriError, OSError) as error:
             log.warning("could not look for what belongs to nobody: %s", error)
+        except Exception:
+            log.exception("the look for what belongs to nobody failed; the next one follows")
         if removed:
             log.warning("removed what belonged to no Pod: %s", ", ".join(removed))
 

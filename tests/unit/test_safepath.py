@@ -11,7 +11,8 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 
-from labkit.cri import Machine
+from labkit.cri import CreateContainerConfigError, Machine, ManifestError, container_config, with_defaults
+from labkit.kubelet.api import ApiError, segment
 from labkit.kubelet.cgroups import Cgroups
 from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.housekeeping import Housekeeping
@@ -20,6 +21,7 @@ from labkit.kubelet.volumes import Volumes, mounts_below
 from labkit.node import containerd, podfiles, remotefiles
 from labkit.safepath import UnsafeName, below, component
 from tests.unit.foreign_names import AWAY, ODD, away, names
+from tests.unit.kubelet_pods import container, pod
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -136,3 +138,61 @@ def test_a_mount_with_an_odd_name_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     text = "".join(line.format(point) for point in points).encode()
     monkeypatch.setattr(Path, "read_bytes", lambda path: text)
     assert sorted(mounts_below(Path("/lab"))) == sorted(["/lab/日本", "/lab/a b", "/lab/a\x0bb\u2028c"])
+
+
+def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_path: Path) -> None:
+    """A hostPath is never written to, wherever it is mounted and whatever it is called."""
+    mounts = [
+        {"name": "host", "mountPath": "/etc/hosts"},
+        {"name": "host", "mountPath": "/dev/termination-log", "subPath": "containers/app"},
+        {"name": "data", "mountPath": "/d", "subPath": "a"},
+    ]
+    volumes = [{"name": "host", "hostPath": {"path": "/home/a/etc-hosts"}}, {"name": "data", "emptyDir": {}}]
+    manifest = pod(container(volumeMounts=mounts), volumes=volumes)
+    config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=Machine(1 << 30, 2))
+    written: list[str] = []
+    podfiles.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), pod_ip="")
+    uid = manifest["metadata"]["uid"]
+    assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data/a"
+    assert [path.rpartition("/")[0] for path in written[1:]] == [f"/lab/pods/{uid}/containers/app"]
+
+
+@pytest.mark.parametrize("value", ["..", "../../victim", "/etc", "a/../../b"])
+def test_a_sub_path_that_leads_out_of_its_volume_is_refused_once_its_variables_are_filled_in(value: str) -> None:
+    mounts = [{"name": "data", "mountPath": "/d", "subPathExpr": "$(WHERE)"}]
+    env = [{"name": "WHERE", "value": value}]
+    manifest = pod(container(volumeMounts=mounts, env=env), volumes=[{"name": "data", "emptyDir": {}}])
+    with pytest.raises(CreateContainerConfigError, match="SubPath"):
+        container_config(manifest, "app", machine=Machine(1 << 30, 2))
+
+
+@quick
+@given(names)
+def test_a_name_in_a_url_is_one_segment_or_refused(name: str) -> None:
+    try:
+        written = segment(name)
+    except ApiError as error:
+        assert str(error).startswith("invalid resource name ")
+        return
+    assert written.isascii() and not set(written) & set("/?#% ") - {"%"} and written not in (".", "..")
+
+
+@pytest.mark.parametrize("name", [*AWAY, *ODD])
+def test_a_manifest_takes_no_name_that_leads_away(name: str) -> None:
+    """Neither as a uid, nor for a Pod, a namespace, a container or a volume."""
+    for change in (
+        lambda pod: pod["metadata"].update(uid=name),
+        lambda pod: pod["metadata"].update(name=name),
+        lambda pod: pod["metadata"].update(namespace=name),
+        lambda pod: pod["spec"]["containers"][0].update(name=name),
+        lambda pod: pod["spec"].update(volumes=[{"name": name, "emptyDir": {}}]),
+    ):
+        manifest = pod(container(), volumes=[{"name": "data", "emptyDir": {}}])
+        change(manifest)
+        try:
+            read = with_defaults(manifest)
+        except ManifestError:
+            continue
+        named = [read["metadata"], *read["spec"]["containers"], *read["spec"]["volumes"]]
+        for one in (read["metadata"]["uid"], read["metadata"]["namespace"], *(thing["name"] for thing in named)):
+            assert component(one) == one

@@ -1,0 +1,130 @@
+"""An unexpected exception is told, and keeps nothing else from being done: in the owner, the API's controllers, `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labkit.kubeapi import __main__ as main
+from labkit.kubeapi import claims, scheduler
+from labkit.node import status, supervisor, sweep
+from labkit.node.operate import Operator
+from labkit.node.services import Service
+from tests.unit import test_controllers as controllers
+from tests.unit.test_controllers import api, events, make_node, make_pod, pod, scheduled
+
+__all__ = ["api"]
+
+
+def fails_for(name: str, real: Any) -> Any:
+    def maybe(thing: Any, *more: Any) -> Any:
+        if thing["metadata"]["name"] == name:
+            raise KeyError("odd")
+        return real(thing, *more)
+
+    return maybe
+
+
+def test_a_pod_that_the_scheduler_cannot_judge_keeps_no_other_waiting(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "place", fails_for("bad", scheduler.place))
+    make_node(api)
+    make_pod(api, "bad")
+    make_pod(api, "good")
+    scheduler.Scheduler(api).schedule_all()
+    assert pod(api, "good")["spec"]["nodeName"] == "sim-worker"
+    assert scheduled(api, "bad")["reason"] == "SchedulerError"
+    assert events(api, "FailedScheduling")[0]["message"] == "running the scheduler: KeyError: 'odd'"
+
+
+def test_a_claim_that_cannot_be_settled_keeps_no_other_waiting(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "best", fails_for("bad", claims.best))
+    for name in ("bad", "good"):
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        api.create(controllers.CLAIMS, "default", {"metadata": {"name": name}, "spec": spec})
+    claims.Binder(api.store).settle()
+    assert {e["involvedObject"]["name"]: e["message"] for e in events(api, "FailedBinding")} == {
+        "bad": "KeyError: 'odd'",
+        "good": claims.NOTHING_SUITS,
+    }
+
+
+def test_a_controller_that_fails_starts_again_each_time_later(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 8:
+            raise asyncio.CancelledError
+
+    async def loop(api: Any) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(main.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main._guarded(loop, api))
+    assert waits[:3] == [1, 2, 4] and waits[-1] == main.LONGEST_WAIT_S
+
+
+def test_an_action_that_fails_is_answered_and_the_owner_lives(tmp_path: Path) -> None:
+    said: list[tuple[str, str]] = []
+    request = SimpleNamespace(words={"do": "restart", "odd": 1}, refused=lambda *words: said.append(words), said=None, done=None)
+    owner: Any = SimpleNamespace(**{name: lambda say: {} for name in ("kill", "stop", "start", "restart", "replace")})
+    owner.home = SimpleNamespace(log_file=tmp_path / "labkit.log")
+    Operator.answer(owner, request)  # type: ignore[arg-type]
+    assert "could not restart containerd: TypeError: " in said[0][0]
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def prepare() -> list[str]:
+        tries.append(1)
+        raise OSError("no space left on device")
+
+    service = Service("odd", prepare, tmp_path / "log", lambda: None)
+    rounds = iter(range(3))
+
+    def heed() -> None:
+        if next(rounds) == 2:
+            raise supervisor.Stop
+
+    asked: Any = SimpleNamespace(heed=heed)
+    control: Any = SimpleNamespace(next=lambda seconds: None)
+    operator: Any = SimpleNamespace(tidy=lambda: None)
+    with pytest.raises(supervisor.Stop):
+        supervisor.watch(SimpleNamespace(), [service], asked, control, operator)  # type: ignore[arg-type]
+    assert len(tries) == 1 and service.not_before > 0
+
+
+def test_a_look_for_strangers_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(sweep, "strangers", lambda home: {}["odd"])
+    sweep.Tidier(SimpleNamespace()).look()  # type: ignore[arg-type]
+    assert "KeyError" in caplog.text
+
+
+def test_status_tells_of_exceptions_since_the_node_is_up(tmp_path: Path) -> None:
+    logger = logging.getLogger("test_unexpected")
+    handler = logging.FileHandler(tmp_path / "kubelet.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
+    logger.addHandler(handler)
+    assert status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00") == []
+    logger.error("an error that was expected")
+    for name in ("first", "second"):
+        try:
+            try:
+                raise ValueError("inner")
+            except ValueError as error:
+                raise KeyError(name) from error
+        except KeyError:
+            logger.exception("tidying up failed")
+    logger.error("another one")
+    handler.close()
+    logger.removeHandler(handler)
+    (words,) = status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00")
+    assert words == f"{tmp_path}/kubelet.log: 2 unexpected, the last: MainThread tidying up failed: KeyError: 'second'"
+    assert status.unexpected(tmp_path, "2100-01-01T00:00:00+00:00") == []
