@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
     for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if argv is None:
+        environment.speak_utf8()
     environment.prepare_client()
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows an escape where it has no letter
         if isinstance(stream, io.TextIOWrapper):

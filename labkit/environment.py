@@ -10,6 +10,7 @@ Only the standard library is used, since the program runs without site-packages.
 from __future__ import annotations
 
 import contextlib
+import locale
 import os
 import resource
 import signal
@@ -60,10 +61,18 @@ def prepare_client(environ: MutableMapping[str, str] | None = None) -> None:
     somebody: in its command line, and in a notebook's kernel at `connect`."""
     environ = os.environ if environ is None else environ
     environ["PATH"] = search_path(environ)
+    open_standard_files()
     with contextlib.suppress(ValueError):  # signals are the main thread's
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # The kernel then reaps children by itself, and every command seems to have ended well (man 2 wait, ECHILD).
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def speak_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode where the locale has another encoding: the lab's files and what its
+    programs print are UTF-8."""
+    if not sys.flags.utf8_mode and locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def settle() -> None:

@@ -26,6 +26,8 @@ POD_NAMESPACE = "io.kubernetes.pod.namespace"
 POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 HOSTNAME_LENGTH = 63
+DNS_LIMITS = {"servers": 3, "searches": 32}
+"""What the kubelet leaves of a longer resolv.conf (validation.MaxDNSNameservers, MaxDNSSearchPaths)."""
 NOT_TEXT = (
     "the command, an argument or a path is not UTF-8 once its variables are filled in: "
     "use the variable itself, whose value may hold any bytes"
@@ -217,6 +219,7 @@ def _dns(spec: Mapping[str, Any], of_node: pb.DNSConfig | Mapping[str, Sequence[
     for field, more in (("servers", own.get("nameservers", ())), ("searches", own.get("searches", ()))):
         known = getattr(config, field)
         known.extend(item for item in more if item not in known)
+        del known[DNS_LIMITS[field] :]
     named = {option["name"]: option.get("value") for option in own.get("options", ())}
     kept = [option for option in config.options if option.partition(":")[0] not in named]
     del config.options[:]

@@ -405,7 +405,7 @@ def is_ours(labels: Mapping[str, str] | None) -> bool:
 def run_local(argv: Sequence[str], timeout: float) -> str:
     """Run a command here; its standard output. Raises NodeError."""
     try:
-        done = subprocess.run(list(argv), capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(list(argv), capture_output=True, encoding="utf-8", errors="replace", timeout=timeout)
     except FileNotFoundError:
         raise NodeError(f"The node has no program {argv[0]}.", "") from None
     except subprocess.TimeoutExpired:

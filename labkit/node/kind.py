@@ -388,7 +388,7 @@ def make_cluster(engine: Engine, progress: Any) -> None:
     done = subprocess.run(
         ["kind", "create", "cluster", "--name", CLUSTER, "--config", str(CLUSTER_CONFIG), "--wait", "120s"],
         capture_output=True,
-        text=True,
+        encoding="utf-8", errors="replace",
         timeout=CREATE_WITHIN_S,
         env={**os.environ, **provider},
     )

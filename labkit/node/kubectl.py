@@ -25,7 +25,9 @@ def program(own_first: bool = False) -> str:
 def run(arguments: Sequence[str], environment: Mapping[str, str], stdin: str | None = None) -> str:
     """Run kubectl; what it prints. Raises NodeError with what it says when it fails."""
     argv = [program(own_first=True), *arguments]
-    done = subprocess.run(argv, input=stdin or "", capture_output=True, text=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        argv, input=stdin or "", capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, **environment}
+    )
     if done.returncode:
         raise NodeError(done.stderr.strip() or f"kubectl exited with code {done.returncode}.", "")
     return done.stdout

@@ -69,7 +69,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
                 env=environment.daemon(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8", errors="replace",
                 timeout=START_WITHIN_S,
             )
         except subprocess.TimeoutExpired:

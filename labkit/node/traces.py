@@ -72,7 +72,7 @@ def rules(home: Home) -> list[str]:
     found = []
     for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
         if shutil.which(command[0]):
-            said = subprocess.run(command, capture_output=True, text=True).stdout
+            said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace").stdout
             found += [f"{command[0]}: {line.strip()}" for line in said.splitlines() if home.bridge in line]
     return found
 

@@ -165,7 +165,7 @@ def library_path(root: Path) -> tuple[Path, ...]:
 
 
 def _missing_libraries(root: Path, search: Sequence[Path]) -> set[str]:
-    programs = [str(path) for path in _regular_files(root) if os.access(path, os.X_OK) and path.open("rb").read(4) == b"\x7fELF"]
+    programs = [str(path) for path in _regular_files(root) if os.access(path, os.X_OK) and _is_elf(path)]
     if not programs:
         return set()
     environment = {**os.environ, "LC_ALL": "C", "LD_LIBRARY_PATH": os.pathsep.join(map(str, search))}
@@ -176,6 +176,11 @@ def _missing_libraries(root: Path, search: Sequence[Path]) -> set[str]:
             "Use the packages of this machine's own release.",
         )
     return set(re.findall(r"^\s+(\S+) => not found", output, re.MULTILINE))
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _regular_files(root: Path) -> Iterator[Path]:

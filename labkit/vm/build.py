@@ -275,7 +275,7 @@ def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:
     done = subprocess.run(
         [tools.mksquashfs, root, target, "-comp", "zstd", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-noappend",
          "-no-xattrs", "-no-progress", "-quiet"],
-        capture_output=True, text=True, env={**tools.environment(), "TZ": "UTC"}, check=False,
+        capture_output=True, encoding="utf-8", errors="replace", env={**tools.environment(), "TZ": "UTC"}, check=False,
     )  # fmt: skip
     if done.returncode:
         raise ProgramsError(

@@ -28,7 +28,7 @@ def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict
             continue
         said = subprocess.run(
             [linker, "--library-path", library_path, "--list", program],
-            capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False,
+            capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C"}, check=False,
         )  # fmt: skip
         missing = re.findall(r"^\s+(\S+) => not found", said.stdout, re.MULTILINE)
         if said.returncode or missing:

@@ -250,7 +250,7 @@ def accelerated(accelerator: str) -> list[str]:
 def fits(tools: Tools, accelerator: str) -> str:
     """A name for everything that a saved state depends on beside the disks: qemu's version, the devices, the processor."""
     version = subprocess.run(
-        [tools.qemu, "--version"], capture_output=True, text=True, env=tools.environment(), check=False
+        [tools.qemu, "--version"], capture_output=True, encoding="utf-8", errors="replace", env=tools.environment(), check=False
     ).stdout.partition("\n")[0]
     nothing = Path()
     devices = command(Tools(nothing, nothing, nothing, "", ()), Disks(nothing, nothing, nothing), nothing, accelerator, 0)

@@ -106,7 +106,7 @@ def download(wanted: Sequence[str], version: str, directory: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", version,
          *(f"--platform={name}" for name in platforms), "--dest", directory, *wanted],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
@@ -134,10 +134,10 @@ def lay_out(root: Path, python: Python, parts: Parts) -> list[Path]:
     note = target / f"{OWN.replace('-', '_')}-{own_version()}.dist-info/METADATA"
     note.parent.mkdir()
     note.write_text(f"Metadata-Version: 2.1\nName: {OWN}\nVersion: {own_version()}\n")
-    for path in target.rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)  # whatever the umask of this process is: a disk is the same whoever builds it
     compile_all(root, python, parts)
+    for where in (python.library, DIRECTORY):
+        for path in (root / where).rglob("*.pyc"):
+            path.chmod(0o644)  # whatever the umask of this process is: a disk is the same whoever builds it
     loaded = run(root, python, parts, "-c", LOADED).splitlines()
     known = set(libraries([root / name for name in loaded], parts.linker, parts.library_path))
     shared = [path for where in (python.library, DIRECTORY) for path in sorted((root / where).rglob("*.so"))]
@@ -175,7 +175,7 @@ def run(root: Path, python: Python, parts: Parts, *arguments: str) -> str:
     """Run the machine's Python here, on what is laid out; its standard output. Raises ProgramsError."""
     done = subprocess.run(
         [parts.linker, "--library-path", parts.library_path, python.program, "-S", *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=root,
+        stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False, cwd=root,
         env={"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(root / DIRECTORY), "PYTHONHASHSEED": "0",
              "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip

@@ -54,3 +54,10 @@ def test_a_kind_node_has_the_servers_that_its_kubelet_is_configured_with():
     assert node.dns_of(pod()) == dns.of_pod(pod(), NODE, **CLUSTER) != NODE
     node.__dict__["kubelet_configuration"] = {}
     assert node.dns_of(pod()) == NODE
+
+
+def test_a_pod_gets_as_many_servers_and_searches_as_a_kubelet_leaves():
+    many = {"servers": [f"192.0.2.{n}" for n in range(20)], "searches": [f"a{n}.example" for n in range(40)], "options": []}
+    config = sandbox_config(pod(), dns=many).dns_config
+    assert list(config.servers) == many["servers"][:3] and list(config.searches) == many["searches"][:32]
+    assert dns.of_node("nameserver fe80::1%eth0\n") == {"servers": ["fe80::1%eth0"], "searches": [], "options": []}

@@ -140,3 +140,23 @@ def test_the_images_are_the_same_to_the_byte_whatever_the_umask(tight: None) -> 
     with tarfile.open(fileobj=io.BytesIO(layer.data)) as archive:
         modes = {member.name: member.mode for member in archive}
     assert modes == {"bin": 0o755, "bin/sh": 0o777, "c": 0o755, "etc": 0o755, "etc/hosts": 0o644}
+
+
+SPEAK = """
+import sys
+from labkit import environment
+environment.speak_utf8()
+print(open(sys.argv[1]).read(), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "nonsense"}, {"LC_ALL": "C.UTF-8"}],
+    ids=["ascii", "nonsense", "utf-8"],
+)
+def test_files_are_read_as_utf8_whatever_the_locale(shell: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("日".encode())
+    argv = [sys.executable, "-c", SPEAK, str(tmp_path / "file"), "é"]
+    done = subprocess.run(argv, capture_output=True, env={"PATH": os.environ["PATH"], **shell}, check=True)
+    assert done.stdout.decode() == "日 é\n"
