@@ -41,6 +41,8 @@ FAILED_SYNC = "FailedSync"
 FAILED_RETRY_S, FAILED_RETRY_LONGEST_S = 10.0, 300.0
 PASSING = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND")
 """Codes of calls that fail while the runtime is restarted, or because of what happened meanwhile: the next look knows more."""
+PASSES_WITHIN = 15
+"""So many calls in a row may fail otherwise, and are made again soon: a container may be starting, or another client at work."""
 ENDED = ("Succeeded", "Failed")
 
 
@@ -246,13 +248,13 @@ class Kubelet:
             self._succeeded(worker)
         except CriError as error:
             log.warning("syncing %s: %s", worker.name, error)
-            worker.failures += error.code not in PASSING
-            if worker.failures > 1:
-                wait = self._failed(worker, rpc_error(error))
+            worker.refused += error.code not in PASSING
+            if worker.refused > PASSES_WITHIN:
+                wait = self._failed(worker, rpc_error(error), worker.refused - PASSES_WITHIN)
         except Exception as error:
             log.exception("syncing %s failed", worker.name)
             worker.failures += 1
-            wait = self._failed(worker, f"{type(error).__name__}: {error}")
+            wait = self._failed(worker, f"{type(error).__name__}: {error}", worker.failures)
         with self._lock:
             worker.busy = False
             worker.due = time.monotonic() + wait if wait is not None else 0.0
@@ -267,8 +269,9 @@ class Kubelet:
         if worker.heard > worker.runtime.at:
             self.on_relist(worker.uid)
 
-    def _failed(self, worker: Worker, words: str) -> float:
-        """The kubelet cannot go on with a Pod: an event and its waiting containers say so. Seconds until it is tried again."""
+    def _failed(self, worker: Worker, words: str, times: int) -> float:
+        """The kubelet cannot go on with a Pod: an event and its waiting containers say so. Seconds until it is tried again, more
+        with each of the `times`."""
         words = f"error syncing pod, skipping: {words}"
         try:
             self.pods_sync.recorder.pod_event(worker.pod, "Warning", FAILED_SYNC, words)
@@ -276,10 +279,10 @@ class Kubelet:
             log.exception("no event can be made of it")
         worker.reasons.update(dict.fromkeys(container_names(worker.pod), (FAILED_SYNC, words)))
         self._report(worker)
-        return min(FAILED_RETRY_S * 2 ** min(worker.failures - 1, 10), FAILED_RETRY_LONGEST_S)
+        return min(FAILED_RETRY_S * 2 ** min(times - 1, 10), FAILED_RETRY_LONGEST_S)
 
     def _succeeded(self, worker: Worker) -> None:
-        worker.failures = 0
+        worker.failures = worker.refused = 0
         stale = [name for name, (reason, _) in worker.reasons.items() if reason == FAILED_SYNC]
         for name in stale:
             del worker.reasons[name]

@@ -18,7 +18,7 @@ from labkit.kubelet.words import rfc3339
 class Worker:
     """One Pod: `pod` is its manifest with defaults and the API's status. `ending` says that it is to be stopped, `killed` why the
     kubelet itself ends it (reason, message), `ended` that nothing of it runs any more, `gone` that nothing of it is left.
-    `failures`: how many syncs in a row broke off.
+    `failures`, `refused`: how many of the last syncs broke off by an exception, and because the runtime refused a call.
     `heard`: when a list of the runtime (time.monotonic()) showed a change of it that came while it was busy. `told`: the
     containers of whose stopping an event told; `seen_ended`: those that were seen to have ended."""
 
@@ -35,6 +35,7 @@ class Worker:
     ended: bool = False
     gone: bool = False
     failures: int = 0
+    refused: int = 0
     removed: bool = False
     adopted: bool = False
     grace: int | None = None

@@ -10,7 +10,7 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, Kubelet
+from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.runtime import PodRuntime, Runtime
 from labkit.kubelet.worker import Worker
@@ -109,7 +109,7 @@ def test_an_exception_in_a_sync_is_told_tried_again_later_and_later_and_forgotte
     assert worker.reasons == {} and worker.failures == 0
 
 
-def test_a_call_that_fails_again_is_told_unless_the_runtime_is_down() -> None:
+def test_calls_that_the_runtime_refuses_for_long_are_told_unless_it_is_down() -> None:
     told: list[tuple[str, ...]] = []
     error = CriError("ListContainers", "UNAVAILABLE", "gone", "")
 
@@ -121,8 +121,11 @@ def test_a_call_that_fails_again_is_told_unless_the_runtime_is_down() -> None:
         kubelet._sync(worker)
     assert told == []
     error = CriError("ListContainers", "INTERNAL", "broken", "")
-    for _ in range(3):
+    for _ in range(PASSES_WITHIN):
         kubelet._sync(worker)
+    assert told == [] and worker.due - time.monotonic() < 3
+    kubelet._sync(worker)
+    kubelet._sync(worker)
     assert told == [("FailedSync", "error syncing pod, skipping: rpc error: code = Internal desc = broken")] * 2
 
 
