@@ -6,14 +6,14 @@ its namespaces. Neither alone answers "which processes are this Pod, and what do
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cri_api.v1 import api_pb2
 
-from labkit.cri import CriClient, CriError
+from labkit.cri import CriClient, CriError, verbose
 from labkit.kernel import Process, Snapshot
 
 ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "application", "exec", "other")
@@ -126,7 +126,7 @@ def read_container(cri: CriClient, container_id: str) -> PodContainer:
     answer = cri.container_status(container_id=container_id, verbose=True)
     status = answer.status
     state = CONTAINER_STATES.get(status.state, "Unknown")
-    pid = json.loads(answer.info.get("info", "{}")).get("pid", 0) if state in ("Created", "Running") else 0
+    pid = verbose.pid(verbose.info(answer)) if state in ("Created", "Running") else 0
     return PodContainer(
         status.metadata.name,
         status.id,
@@ -144,11 +144,11 @@ def read_pod(
 ) -> PodSnapshot:
     """One sandbox, joined with the kernel's view: its processes are those in its containers' cgroups, and the shim above them."""
     answer = cri.pod_sandbox_status(pod_sandbox_id=sandbox_id, verbose=True)
-    status, info = answer.status, json.loads(answer.info.get("info", "{}"))
+    status, info = answer.status, verbose.info(answer)
     ready = status.state == api_pb2.SANDBOX_READY
     first = {c.name: c.created_ns for c in sorted(containers, key=lambda c: c.created_ns, reverse=True)}
     containers = sorted(containers, key=lambda c: (first[c.name], c.name, c.attempt))
-    processes = pod_processes(sandbox_id, info.get("pid", 0) if ready else 0, containers, snapshot, members)
+    processes = pod_processes(sandbox_id, verbose.pid(info) if ready else 0, containers, snapshot, members)
     return PodSnapshot(
         status.metadata.name,
         status.metadata.namespace,
@@ -169,8 +169,12 @@ def pod_processes(
     """The Pod's processes with their roles, from cgroup membership and the tree. `members`: see `by_container`."""
     found = [as_member(process, "pause", None) for process in members.get(sandbox_id, ())]
     for container in containers:
-        for process in members.get(container.id, ()):
-            if process.pid == container.pid or descends(process, container.pid, snapshot):
+        own = members.get(container.id, ())
+        first_pid = container.pid
+        if not first_pid and container.state == "Running":  # the runtime does not tell: the oldest in its cgroup
+            first_pid = next((p.pid for p in own if not p.comm.startswith("runc")), 0)
+        for process in own:
+            if process.pid == first_pid or descends(process, first_pid, snapshot):
                 role = "application"
             else:
                 role = "runc" if process.comm.startswith("runc") else "exec"
@@ -208,11 +212,10 @@ def as_member(process: Process, role: str, container: str | None) -> PodProcess:
     return PodProcess(process.pid, process.ppid, role, process.comm, container, process.namespaces, process.cmdline)
 
 
-def pinned_namespaces(info: Mapping[str, object], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:
+def pinned_namespaces(info: dict[str, Any], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:
     """The sandbox's namespaces that a bind mount holds: their paths are in the verbose status (containerd: the runtime
     spec's network path)."""
-    spec = info.get("runtimeSpec")
-    wanted = {n.get("path") for n in spec.get("linux", {}).get("namespaces", [])} if isinstance(spec, dict) else set()
+    wanted = set(verbose.namespace_paths(info).values())
     found = [
         PinnedNamespace(n.type, n.inode, path)
         for n in snapshot.namespaces.values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from labkit.course import cluster_checks as cluster
 from labkit.course import daemon_checks as daemon
 from labkit.course import loop_checks as loop
 from labkit.course.verdict import Check
+from labkit.cri import verbose
 from labkit.pods import PodProcess, PodSnapshot
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def told_runtime(node: Node) -> Check:
     running = [container for container in pod.containers if container.state == "Running"]
     if not running:
         return Check(False, "the Pod told has no running container.")
-    info = node.cri.container_status(container_id=running[0].id, verbose=True).info
-    spec = json.loads(info["info"])["runtimeSpec"]
+    spec = verbose.at(verbose.info(node.cri.container_status(container_id=running[0].id, verbose=True)), "runtimeSpec")
+    if spec is None:
+        return Check(False, f"{node.runtime} does not tell the configuration that it wrote for told.")
     memory = (spec["linux"].get("resources", {}).get("memory") or {}).get("limit")
     reached = {
         "runs as user 1000": spec["process"]["user"]["uid"] == 1000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from labkit.node.errors import NodeError
 if TYPE_CHECKING:
     from labkit.node.base import Node
 
+KUBEPODS = re.compile(r"(.+-)?kubepods\.slice|kubepods")
+"""The cgroup of all Pods; as a slice its name begins with those of the slices that it is in (man 5 systemd.slice)."""
 NO_LIMIT = 2**60
 """cgroup v1 writes a number near 2^63 where there is no limit."""
 FILES = (
@@ -68,7 +71,7 @@ def cgroup_file(node: Node, pod: str, container: str, *files: str) -> str:
 def below_kubepods(directory: str) -> tuple[str, ...]:
     """The path from kubepods on: ("kubepods", "burstable", "pod…", "…"), with systemd's names as they are; () outside of it."""
     parts = directory.split("/")
-    start = next((n for n, part in enumerate(parts) if part.startswith(("kubepods", "kubelet-kubepods"))), None)
+    start = next((n for n, part in enumerate(parts) if KUBEPODS.fullmatch(part)), None)
     return tuple(parts[start:]) if start is not None else ()
 
 

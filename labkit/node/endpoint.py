@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import environment
-from labkit.cri import CriClient, CriError
+from labkit.cri import CriClient, CriError, verbose
 from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
 from labkit.kernel import Process
@@ -41,7 +41,7 @@ class EndpointNode(LocalFiles, Node):
     def __init__(self, home: Home, endpoint: str, *, why: str, lesson: str | None = None) -> None:
         with CriClient(endpoint) as cri:
             said = cri.version(timeout=5)
-            driver = kind.cgroup_driver(cri)
+            driver = verbose.cgroup_driver(cri)
         self.home, self.runtime_name = home, said.runtime_name
         super().__init__(
             kind="cri",

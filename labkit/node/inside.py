@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ from labkit.cri import CriClient, CriError
 from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
 from labkit.images.oci import write_archive
+from labkit.node import certs
 from labkit.node.errors import NodeError
 from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.programs import Programs
 
 DIRECTORY = "/var/lib/labkit"
-ARCHIVE = "images.tar"
+ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
+TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
+OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
 NAMESPACE = "labkit-images"
 """containerd's namespace (its own word for a tenant, not the kernel's) into which images are put before they are pushed."""
 
@@ -43,6 +48,24 @@ for name in {" ".join(REGISTRIES)}; do
     ./docker-registry serve $name/config.yml >$name/log 2>&1 </dev/null & echo $! > $name/pid
 done
 """
+
+NEW_DIRECTORIES = f"""
+cat {DIRECTORY}/{MADE} 2>/dev/null
+while IFS= read -r path; do
+    path=${{path%/*}}
+    while [ ! -e "$path" ]; do echo "$path"; path=${{path%/*}}; done
+done
+"""
+"""Prints what labkit has made before, then the parents of the directories on its input that are not there, children first."""
+
+REMOVE_MADE = f"""
+[ -e {DIRECTORY}/{MADE} ] || exit 0
+while IFS= read -r path; do
+    [ ! -d "$path" ] || [ "$(ls -A "$path")" ] || rmdir "$path" || exit
+done <{DIRECTORY}/{MADE}
+rm {DIRECTORY}/{MADE}
+"""
+"""Removes the directories that labkit made and that are empty now; the note of them goes when they are gone."""
 
 STOP = f"""
 for name in {" ".join(REGISTRIES)}; do
@@ -65,36 +88,68 @@ def sh(script: str) -> Sequence[str]:
     return ["sh", "-c", script]
 
 
-def config_path(cri: CriClient) -> str:
-    """The directory in which the node's containerd looks for registries' addresses (`config_path`), "" where it does
-    not. The runtime's own
-    word: the verbose Status holds its configuration."""
-    try:
-        config = json.loads(cri.status(verbose=True).info.get("config", "{}"))
-    except ValueError:
-        return ""
-    return str((config.get("registry") or {}).get("configPath") or "").split(":")[0]
+@dataclass(frozen=True)
+class Supply:
+    """How the course's images come to a node: `by` "pull", or by "import" alone and `why`, a sentence."""
+
+    by: str
+    why: str = ""
 
 
-def provide(cri: CriClient, run: Run, programs: Programs, scratch: Path, progress: Callable[[str], None]) -> str:
-    """Make registry.lab and private.registry.lab pullable on the node, or import the images; "pull" or "import" tells which.
+NO_PATH = "Its containerd looks nowhere for the addresses of registries: the configuration has no config_path."
+
+
+def provide(
+    cri: CriClient, run: Run, programs: Programs, scratch: Path, progress: Callable[[str], None], socket: str
+) -> Supply:
+    """Make registry.lab and private.registry.lab pullable on the node, whose runtime listens at `socket`; where a pull shows that
+    this cannot be, import the images.
 
     Idempotent, and quick when all is there. Raises NodeError.
     """
-    certs = config_path(cri)
-    if not certs:
-        if not all(cri.image_status(image={"image": name}).image.id for name in image_names()):
-            progress("importing the course's images into the node")
-            run(["ctr", "--namespace", "k8s.io", "images", "import", "-"], stdin=archive(programs, scratch))
-        return "import"
     if answers(run, ALIVE):
-        return "pull"
+        return Supply("pull")
+    if (name := cri.version().runtime_name) != "containerd":
+        raise NodeError(f"The runtime of this node is {name}; labkit brings its images to a containerd only.", OTHER_RUNTIME)
+    places = certs.directories(cri, run, socket)
+    why = NO_PATH if not places else refused_before(run, places) or serve(cri, run, programs, scratch, places, progress)
+    if not why:
+        return Supply("pull")
+    if not all(cri.image_status(image={"image": name}).image.id for name in image_names()):
+        progress("importing the course's images into the node")
+        run(["ctr", "--namespace", "k8s.io", "images", "import", "-"], stdin=archive(programs, scratch))
+    note = json.dumps({"places": places, "why": why})
+    run(sh(f"mkdir -p {DIRECTORY} && cat >{DIRECTORY}/{REFUSED}"), stdin=note.encode())
+    return Supply("import", why)
+
+
+def refused_before(run: Run, places: Sequence[str]) -> str:
+    """Why a pull failed when these places were tried before, "" where they were not."""
+    try:
+        note = json.loads(run(["cat", f"{DIRECTORY}/{REFUSED}"]))
+    except (NodeError, ValueError):
+        return ""
+    return str(note["why"]) if note.get("places") == list(places) else ""
+
+
+def serve(
+    cri: CriClient, run: Run, programs: Programs, scratch: Path, places: Sequence[str], progress: Callable[[str], None]
+) -> str:
+    """Start the registries, tell containerd of them in each of `places`, and pull from them: "" if that works, else the reason,
+    and all of it is taken back. Raises NodeError."""
     progress("starting the course's registry inside of the node")
     ports = [registry.free_port() for _ in REGISTRIES]
-    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, scratch, certs, ports), timeout=60)
+    made = run(sh(NEW_DIRECTORIES), stdin="".join(f"{path}\n" for path in hosts(places)).encode())
+    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, scratch, places, ports, made), timeout=60)
     run(sh(START))
     push(run, ports[0])
-    return "pull"
+    try:
+        cri.pull_image(image={"image": TRIED}, timeout=PULL_WITHIN_S)
+    except CriError as error:
+        take_back(run, places)
+        return f"Its containerd does not use the addresses in {' or '.join(places)}: {error.message}"
+    forget(cri, run, lambda name: re.split("[:@]", name)[0] == TRIED.partition(":")[0])
+    return ""
 
 
 def answers(run: Run, script: str) -> bool:
@@ -106,15 +161,21 @@ def answers(run: Run, script: str) -> bool:
 
 
 def image_names() -> tuple[str, str]:
-    return "registry.lab/pause:1", "registry.lab/busybox:1"
+    return TRIED, "registry.lab/busybox:1"
 
 
-def parcel(programs: Programs, scratch: Path, certs: str, ports: Sequence[int]) -> bytes:
-    """A tar of everything that goes into the node: the registry's program, its files, the images, and hosts.toml for
-    containerd."""
+def hosts(places: Sequence[str]) -> list[str]:
+    """The directories of the course's registries in those of all."""
+    return [f"{place}/{host}" for place in places for host in REGISTRIES.values()]
+
+
+def parcel(programs: Programs, scratch: Path, places: Sequence[str], ports: Sequence[int], made: bytes) -> bytes:
+    """A tar of everything that goes into the node: the registry's program, its files, the images, hosts.toml for containerd, and
+    a note of the directories that are `made` for it."""
     files: dict[str, tuple[bytes, int]] = {
         f"{DIRECTORY}/docker-registry": (programs.docker_registry.read_bytes(), 0o755),
         f"{DIRECTORY}/{ARCHIVE}": (archive(programs, scratch), 0o600),
+        f"{DIRECTORY}/{MADE}": (made, 0o600),
     }
     for (name, host), port in zip(REGISTRIES.items(), ports, strict=True):
         private = name != OPEN_REGISTRY
@@ -123,7 +184,8 @@ def parcel(programs: Programs, scratch: Path, certs: str, ports: Sequence[int]) 
         files[f"{DIRECTORY}/{name}/config.yml"] = (config.encode(), 0o600)
         if htpasswd:
             files[htpasswd] = (registry.htpasswd_line(*LOGIN).encode(), 0o600)
-        files[f"{certs}/{host}/hosts.toml"] = (registry.hosts_toml(f"http://127.0.0.1:{port}").encode(), 0o644)
+        for place in places:
+            files[f"{place}/{host}/hosts.toml"] = (registry.hosts_toml(f"http://127.0.0.1:{port}").encode(), 0o644)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, (data, mode) in files.items():
@@ -157,33 +219,50 @@ def push(run: Run, port: int) -> None:
     run(sh("set -e\n" + "\n".join(lines)), timeout=60)
 
 
-def remove(cri: CriClient, run: Run) -> None:
-    """End the registries, and remove the course's images and files from the node. A node without them is no error."""
-    certs = config_path(cri)
+def take_back(run: Run, places: Sequence[str]) -> None:
+    """End the registries and remove their files, hosts.toml, and the directories that were made for it and are empty."""
     run(sh(STOP))
-    for image in cri.list_images().images:
-        own = [tag for tag in image.repo_tags if tag.partition("/")[0] in REGISTRIES.values()]
-        for tag in own:
-            cri.remove_image(image={"image": tag})
-    paths = [DIRECTORY, *(f"{certs}/{host}" for host in REGISTRIES.values() if certs)]
-    run(["rm", "-rf", *paths])
+    run(["rm", "-rf", *hosts(places)])
+    run(sh(REMOVE_MADE))
+    run(["rm", "-rf", *(f"{DIRECTORY}/{name}" for name in (*REGISTRIES, "docker-registry", "storage", ARCHIVE))])
+
+
+def remove(cri: CriClient, run: Run, socket: str) -> None:
+    """End the registries, and remove the course's images and files from the node. A node without them is no error."""
+    take_back(run, certs.places(cri, run, socket))
+    forget(cri, run, is_own)
+    run(sh(f"[ -e {DIRECTORY}/{MADE} ] || rm -rf {DIRECTORY}"))
     run(sh(f"( {REMOVE_CGROUPS} ) >/dev/null 2>&1; true"))
 
 
-def left(cri: CriClient, run: Run) -> list[str]:
+def left(cri: CriClient, run: Run, socket: str) -> list[str]:
     """What of labkit's is on the node: files, images, Pods, cgroups. For the proof of `clean`."""
-    found = [
-        f"image {tag}"
-        for image in cri.list_images().images
-        for tag in image.repo_tags
-        if tag.partition("/")[0] in REGISTRIES.values()
-    ]
+    found = [f"image {name}" for image in cri.list_images().images for name in names_of(image) if is_own(name)]
     found += [f"Pod {s.metadata.name}" for s in labelled(cri)]
-    certs = config_path(cri)
-    paths = [DIRECTORY, *(f"{certs}/{host}" for host in REGISTRIES.values() if certs)]
+    paths = [DIRECTORY, *hosts(certs.places(cri, run, socket))]
     said = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
     found += [f"file {line}" for line in said.decode().splitlines()]
     return found + [f"cgroup {line}" for line in run(sh(CGROUPS)).decode().splitlines()]
+
+
+def is_own(name: str) -> bool:
+    """Whether an image's name, with a tag or a digest, is one of the course's registries'."""
+    return name.partition("/")[0] in REGISTRIES.values()
+
+
+def names_of(image: Any) -> list[str]:
+    return [*image.repo_tags, *image.repo_digests]
+
+
+def forget(cri: CriClient, run: Run, named: Callable[[str], bool]) -> None:
+    """Remove the names for which `named` holds, and an image that has no other. CRI's RemoveImage takes every name of it."""
+    for image in cri.list_images().images:
+        names = names_of(image)
+        own = [name for name in names if named(name)]
+        if own and own == names:
+            cri.remove_image(image={"image": image.id})
+        elif own:
+            run(["ctr", "--namespace", "k8s.io", "images", "rm", "--sync", *own])
 
 
 def labelled(cri: CriClient) -> list[Any]:

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labkit.cri import CriClient, CriError, dns
+from labkit.cri import CriClient, CriError, dns, verbose
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.events import EventStream
 from labkit.kernel.poll import watch_by_polling
@@ -64,7 +64,7 @@ class KindNode(RemoteFiles, Node):
         path = relay.start_relay(home, relay_name(container.name), relay_argv(engine, container, socket))
         with explained(home, container), CriClient(f"unix://{path}") as cri:
             said = cri.version(timeout=10)
-            driver = cgroup_driver(cri)
+            driver = verbose.cgroup_driver(cri)
         super().__init__(
             kind="kind",
             name=container.name,
@@ -75,7 +75,7 @@ class KindNode(RemoteFiles, Node):
             settings=settings(driver),
             kernel=RemoteKernel(self.run),
         )
-        self.images_by = ""
+        self.images_by = inside.Supply("")
 
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
         """Run a command on the node; its standard output as bytes. Raises NodeError."""
@@ -178,7 +178,7 @@ class KindNode(RemoteFiles, Node):
     def provide_images(self, progress: Any) -> None:
         """Make the course's images available on the node (see `labkit.node.inside`)."""
         programs = ensure_programs(self.home.cache, progress)
-        self.images_by = inside.provide(self.cri, self.run, programs, self.home.data, progress)
+        self.images_by = inside.provide(self.cri, self.run, programs, self.home.data, progress, self.socket)
 
 
 def settings(driver: str) -> dict[str, Any]:
@@ -186,17 +186,6 @@ def settings(driver: str) -> dict[str, Any]:
         "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit", "log_root": f"{inside.DIRECTORY}/log/pods"},
         "container": {"kubelet_root": f"{inside.DIRECTORY}/kubelet"},
     }
-
-
-def cgroup_driver(cri: CriClient) -> str:
-    """ "systemd" or "cgroupfs", as the runtime says (RuntimeConfig; before containerd 2 and 1.7.2 the verbose Status
-    holds it)."""
-    try:
-        return "systemd" if cri.runtime_config().linux.cgroup_driver == 0 else "cgroupfs"
-    except CriError as error:
-        if error.code != "UNIMPLEMENTED":
-            raise
-    return "systemd" if '"SystemdCgroup":true' in cri.status(verbose=True).info.get("config", "").replace(" ", "") else "cgroupfs"
 
 
 def relay_name(node_name: str) -> str:
@@ -330,9 +319,27 @@ def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progre
     container = pick(engine, choice)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress)
+    if warning := import_only(node):
+        print(f"labkit: {warning}", file=sys.stderr, flush=True)
     node.choice = Choice("kind", container.cluster, container.name)
     choices.remember(home, node.choice)
     return node
+
+
+PULLING = ("03", "05", "07")
+"""The notebooks that remove an image and pull it again, or pull without asking whether it is there."""
+
+
+def import_only(node: KindNode) -> str:
+    """What cannot work where images can only be imported, and what to do; "" where it does not concern the lesson."""
+    if node.images_by.by != "import" or (node.lesson and node.lesson not in PULLING):
+        return ""
+    concerned = f"notebook {node.lesson}" if node.lesson else f"notebooks {', '.join(PULLING[:-1])} and {PULLING[-1]}"
+    return (
+        f"{concerned} cannot pull images on {node.name}, and will fail where PullImage is called: images were imported instead."
+        f" {node.images_by.why} To change that, name one directory as the config_path of registries in the node's"
+        " /etc/containerd/config.toml (containerd's docs/hosts.md), restart its containerd, and run `labkit up`."
+    )
 
 
 def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
@@ -454,8 +461,8 @@ def cleaned(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[s
 def clean_node(node: KindNode, progress: Any) -> tuple[list[str], list[str]]:
     """Remove labkit's Pods, images and files from a node. (What was there, what is still there)."""
     progress(f"removing labkit's Pods, images and files from {node.name}")
-    found = inside.left(node.cri, node.run)
+    found = inside.left(node.cri, node.run, node.socket)
     node.remove_all_pods()
     let_go(node, f"{mark_of(node.home)}.")
-    inside.remove(node.cri, node.run)
-    return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run)]
+    inside.remove(node.cri, node.run, node.socket)
+    return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run, node.socket)]

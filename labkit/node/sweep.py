@@ -9,18 +9,17 @@ containers in it, which may run on (its issue 10727). What may belong to a call 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.cri import CriClient, CriError
+from labkit.cri import CriClient, CriError, verbose
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node import traces
 from labkit.node.home import Home
@@ -58,7 +57,8 @@ def sweep(home: Home, then: Relics) -> list[str]:
         known = sandboxes | {c.id for c in cri.list_containers().containers}
         unowned = set(namespaces(home)) & then.namespaces
         if unowned:
-            unowned -= owned_namespaces(cri, sandboxes)
+            owned = owned_namespaces(cri, sandboxes)
+            unowned = set() if owned is None else unowned - owned
     orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
     removed = [end_shim(home, snapshot, p) for p in orphans]
     removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
@@ -188,16 +188,15 @@ def namespaces(home: Home) -> list[str]:
     return [m for m in traces.mounts(home) if traces.is_network_namespace(m) and m.startswith(f"{home.containerd_state}/")]
 
 
-def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str]:
-    """The network namespaces' paths that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus)."""
+def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str] | None:
+    """The network namespaces' paths that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus); None where
+    one of them has no configuration there, so that any namespace may be its."""
     owned = set()
     for sandbox in sandboxes:
-        info: Mapping[str, object] = json.loads(
-            cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True).info.get("info", "{}")
-        )
-        spec = info.get("runtimeSpec") or {}
-        assert isinstance(spec, dict)
-        owned |= {n.get("path", "") for n in (spec.get("linux") or {}).get("namespaces") or [] if n["type"] == "network"}
+        info = verbose.info(cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True))
+        if not verbose.at(info, "runtimeSpec", "linux"):
+            return None
+        owned.add(verbose.namespace_paths(info).get("network", ""))
     return owned
 
 

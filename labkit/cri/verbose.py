@@ -1,0 +1,70 @@
+"""What verbose answers hold: JSON for debugging, whose shape is each runtime's and each version's own. What is not in it is not
+known, which is never the same as no.
+
+Recorded of containerd 1.6, 1.7 and 2.1, on their own and in a kind cluster, and of CRI-O 1.37: tests/unit/data.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from labkit.cri.client import CriClient
+from labkit.cri.errors import CriError
+
+DRIVERS = {0: "systemd", 1: "cgroupfs"}
+"""RuntimeConfig's CgroupDriver (api.proto)."""
+DEFAULT_DRIVERS = {"cri-o": "systemd"}
+"""Where a runtime tells nothing: CRI-O's own default (crio.conf(5), cgroup_manager); containerd's is cgroupfs."""
+
+
+def info(answer: Any, key: str = "info") -> dict[str, Any]:
+    """The JSON object below `key` of a verbose answer's info; {} where there is none."""
+    try:
+        found = json.loads(answer.info.get(key) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def at(found: Any, *path: str) -> Any:
+    """What lies at a path of keys; None where nothing does."""
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def pid(found: dict[str, Any]) -> int:
+    """Of the container's or the sandbox's first process; 0 where none is told."""
+    told = at(found, "pid")
+    return told if isinstance(told, int) else 0
+
+
+def namespace_paths(found: dict[str, Any]) -> dict[str, str]:
+    """Namespace type, as the OCI configuration names it ("network"), → the path that was joined."""
+    listed = at(found, "runtimeSpec", "linux", "namespaces") or []
+    return {namespace["type"]: namespace["path"] for namespace in listed if namespace.get("path")}
+
+
+def cgroup_driver(cri: CriClient) -> str:
+    """ "systemd" or "cgroupfs": by RuntimeConfig, which containerd has from 2.0 on; else by the options of the default runtime in
+    the verbose Status; else the runtime's default. Raises CriError."""
+    try:
+        config = cri.runtime_config()
+        if config.HasField("linux"):
+            return DRIVERS[config.linux.cgroup_driver]
+    except CriError as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+    containerd = at(info(cri.status(verbose=True), "config"), "containerd")
+    told = at(containerd, "runtimes", at(containerd, "defaultRuntimeName") or "runc", "options", "SystemdCgroup")
+    if told is None:
+        return DEFAULT_DRIVERS.get(cri.version().runtime_name, "cgroupfs")
+    return "systemd" if told else "cgroupfs"
+
+
+def registry_path(cri: CriClient) -> str | None:
+    """`config_path` of containerd's registries: "" where it says that there is none; None where it does not say, as from 2.0 on.
+    Raises CriError."""
+    told = at(info(cri.status(verbose=True), "config"), "registry", "configPath")
+    return told if isinstance(told, str) else None
