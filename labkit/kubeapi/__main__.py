@@ -14,17 +14,16 @@ import logging
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, SSLIOStream
-from tornado.netutil import add_accept_handler, bind_sockets, bind_unix_socket, ssl_wrap_socket
+from tornado.netutil import add_accept_handler, bind_sockets, bind_unix_socket
 
 from labkit.kubeapi import access, claims, nodes, registry, scheduler
+from labkit.kubeapi.connections import Connections
 from labkit.kubeapi.exchange import Context
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.server import application
@@ -37,12 +36,12 @@ EVENTS_LIVE = timedelta(hours=1)
 """kube-apiserver's --event-ttl."""
 
 SWEEP_EVERY_S = 60.0
-HELLO_WITHIN_S = 30.0
+IDLE_S = 90.0
+"""How long a connection may be idle between two requests, as in kube-apiserver (k8s.io/apiserver, IdleTimeout)."""
+BODY_WITHIN_S = 60.0
 HANDED_WITHIN_S = 0.5
 LOCK_WITHIN_S = 5.0
 LONGEST_WAIT_S = 60.0
-TLS_HANDSHAKE = b"\x16"
-NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 
 def main() -> None:
@@ -71,15 +70,16 @@ async def serve(data: Path, run: Path, port: int, handed_over: Path | None = Non
     context, token = access.tls(data), access.token(data)
     store = Store(data / "objects.sqlite")
     api = Api(store)
-    server = HTTPServer(application(Context(api, run, token)), max_body_size=1 << 40)
+    shared = Context(api, run, token)
+    server = HTTPServer(
+        application(shared), max_body_size=1 << 40, idle_connection_timeout=IDLE_S, body_timeout=BODY_WITHIN_S
+    )
+    connections = Connections(server, context)
+    shared.prove = connections.prove
     (listening,) = listen(data, port)
-
-    def greet(connection: socket.socket, address: Any) -> None:
-        _greet(server, context, connection, address)
-
-    endings = [add_accept_handler(listening, greet)]
+    endings = [connections.accept_from(listening)]
     if handed_over:
-        endings.append(take_over(handed_over, greet))
+        endings.append(take_over(handed_over, connections.take))
     jobs = [asyncio.create_task(job) for job in background(api)]
     access.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
     log.info("serving on %s:%d", *listening.getsockname())
@@ -198,50 +198,6 @@ async def _old_events(api: Api) -> None:
             if str(last or event["metadata"]["creationTimestamp"]) < oldest:
                 api.store.remove("events", namespace, name)
         await asyncio.sleep(SWEEP_EVERY_S)
-
-
-told: set[asyncio.Future[None]] = set()
-"""Connections that are being told; asyncio itself does not hold on to its tasks."""
-
-
-def _greet(server: HTTPServer, context: ssl.SSLContext, connection: socket.socket, address: Any) -> None:
-    """Look at a client's first byte: those who speak TLS are served, the others told."""
-    loop = asyncio.get_running_loop()
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def give_up() -> None:
-        loop.remove_reader(connection.fileno())
-        connection.close()
-
-    deadline = loop.call_later(HELLO_WITHIN_S, give_up)
-
-    def look() -> None:
-        try:
-            first = connection.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            first = b""
-        loop.remove_reader(connection.fileno())
-        deadline.cancel()
-        if first == TLS_HANDSHAKE:
-            wrapped = ssl_wrap_socket(connection, context, server_side=True, do_handshake_on_connect=False)
-            server.handle_stream(SSLIOStream(wrapped), address)
-        elif first:
-            told.add(task := asyncio.ensure_future(_tell(IOStream(connection))))
-            task.add_done_callback(told.discard)
-        else:
-            connection.close()
-
-    loop.add_reader(connection.fileno(), look)
-
-
-async def _tell(stream: IOStream) -> None:
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(stream.read_bytes(65536, partial=True), 1)
-        await stream.write(NOT_TLS)
-    stream.close()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import IOStream
 from tornado.web import RequestHandler
 
 from labkit.kubeapi import access, bodies, listing, paths, protobuf, status, tables, watch
@@ -27,12 +30,14 @@ INT32 = range(-(2**31), 2**31)
 
 @dataclass
 class Context:
-    """What all requests share. `run` is the directory in which the kubelet leaves its token."""
+    """What all requests share. `run` is the directory in which the kubelet's socket is."""
 
     api: Api
     run: Path
     token: str
     encoders: dict[str, watch.Encoder] = field(default_factory=dict)
+    prove: Callable[[IOStream], None] = lambda stream: None
+    """Called with the connection of each request that carries the token (`labkit.kubeapi.connections`)."""
 
     @property
     def store(self) -> Store:
@@ -55,7 +60,10 @@ class Exchange(RequestHandler):
             key: [value.decode("utf-8", "replace") for value in values] for key, values in self.request.query_arguments.items()
         }
         header = self.request.headers.get("Authorization", "")
-        self.allowed = self.path in OPEN or access.allowed(header, self.context.token)
+        known = access.allowed(header, self.context.token)
+        if known and isinstance(self.request.connection, HTTP1Connection):
+            self.context.prove(self.request.connection.stream)
+        self.allowed = known or self.path in OPEN
         length = self.request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > DRAINED_AT_MOST:
             self.cut_off()

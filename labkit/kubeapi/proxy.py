@@ -1,9 +1,8 @@
 """Logs, exec, attach, port-forward and metrics: what only the kubelet can answer is passed on to it, byte for byte.
 
-The kubelet's token is in `kubelet.token` (0600) in the run directory, its port in its node's
-status.daemonEndpoints.kubeletEndpoint.Port; it speaks plain HTTP on 127.0.0.1 with `Authorization: Bearer TOKEN`. Where it runs
-on a machine of its own, who owns that serves the way to it as `kubelet.sock` in the run directory. The kubelet has the real one's
-paths and parameters: /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (input, output, error, tty = 1,
+The kubelet speaks plain HTTP on a Unix socket of mode 0600, `kubelet.sock` in the run directory; where it runs on a machine of
+its own, who owns that serves the way to it there. Nothing is sent to a port, which somebody else may have bound. The kubelet has
+the real one's paths and parameters: /containerLogs/NAMESPACE/POD/CONTAINER, /exec/… and /attach/… (input, output, error, tty = 1,
 command), /portForward/NAMESPACE/POD, and for `kubectl top` the metrics API's own paths.
 """
 
@@ -16,7 +15,6 @@ from urllib.parse import quote, urlencode
 
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.tcpclient import TCPClient
 
 from labkit.kubeapi import status
 from labkit.kubeapi.store import Object, Store
@@ -73,28 +71,22 @@ def check_protocols(headers: HTTPHeaders) -> None:
             raise status.bad_request(f"unable to upgrade: the runtime does not speak {', '.join(offered)}; use SPDY/3.1")
 
 
-async def connect(store: Store, run: Path, node: str) -> tuple[IOStream, str]:
-    """A connection to a node's kubelet, and its token. Raises ApiError (404, 503)."""
-    entry = store.get("nodes", "", node)
-    if entry is None:
+async def connect(store: Store, run: Path, node: str) -> IOStream:
+    """A connection to a node's kubelet. Raises ApiError (404, 503)."""
+    if store.get("nodes", "", node) is None:
         raise status.not_found("nodes", node)
-    endpoint = ((entry.obj.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+    stream = IOStream(socket.socket(socket.AF_UNIX))
     try:
-        token = (run / "kubelet.token").read_text().strip()
-        if (run / "kubelet.sock").is_socket():
-            stream = IOStream(socket.socket(socket.AF_UNIX))
-            await stream.connect(str(run / "kubelet.sock"))
-        else:
-            stream = await TCPClient().connect("127.0.0.1", int(endpoint.get("Port") or 0), timeout=5)
-    except (OSError, StreamClosedError, TimeoutError) as error:
+        await stream.connect(str(run / "kubelet.sock"))
+    except (OSError, StreamClosedError) as error:
         words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
         raise status.unavailable(words) from error
-    return stream, token
+    return stream
 
 
-def request(method: str, path: str, token: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
+def request(method: str, path: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
     """The head of the request to the kubelet."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {token}"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += ["Connection: Upgrade" if upgrade else "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers if name.lower() not in NOT_FORWARDED]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

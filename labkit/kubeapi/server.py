@@ -155,10 +155,10 @@ class Handler(Exchange):
 
     async def to_kubelet(self, node: str, path: str, upgrade: bool) -> None:
         """Ask the kubelet, then take this connection out of HTTP's hands and pass on bytes until one side has done."""
-        kubelet, token = await proxy.connect(self.context.store, self.context.run, node)
+        kubelet = await proxy.connect(self.context.store, self.context.run, node)
         try:
             headers = self.request.headers.get_all()
-            await kubelet.write(proxy.request(self.request.method or "GET", path, token, headers, upgrade))
+            await kubelet.write(proxy.request(self.request.method or "GET", path, headers, upgrade))
             first = await kubelet.read_bytes(CHUNK, partial=True)
             client: IOStream = self.detach()
         except StreamClosedError as error:

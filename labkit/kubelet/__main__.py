@@ -52,9 +52,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--node-name", default="sim-worker")
     parser.add_argument("--root", type=Path, required=True, help="directory for Pods' volumes and files")
     parser.add_argument("--logs", type=Path, required=True, help="directory for containers' logs")
-    parser.add_argument("--run", type=Path, required=True, help="directory for files of this run")
+    parser.add_argument("--run", type=Path, required=True, help="directory for this run's files, its server's socket among them")
     parser.add_argument("--host-paths", type=Path, help="where hostPath volumes may lie (default: ROOT/../hostpath)")
-    parser.add_argument("--port", type=int, default=0, help="of its server, on 127.0.0.1 (default: any)")
     parser.add_argument("--cgroup-root", default="/labkit", help="cgroup below which Pods' cgroups are made")
     parser.add_argument("--cgroup-driver", default="cgroupfs", choices=("cgroupfs", "systemd"), help="the runtime's own")
     parser.add_argument("--host-ip", default="127.0.0.1", help="the node's address, as Pods reach it")
@@ -100,8 +99,8 @@ def build(options: argparse.Namespace) -> Kubelet:
         time_scale=scale,
     )
     get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*map(segment, pod)))  # noqa: E731
-    server = Server(cri, options.run, options.node_name, get_pod, options.port)
-    facts = NodeFacts(options.node_name, options.host_ip, server.port, options.root)
+    server = Server(cri, options.run, options.node_name, get_pod)
+    facts = NodeFacts(options.node_name, options.host_ip, options.root)
     node = {
         "labels": node_machine.labels(options.node_name),
         "allocatable": node_machine.Capacity.here(options.root).as_allocatable(facts.reserved),

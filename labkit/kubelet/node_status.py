@@ -30,16 +30,17 @@ LEASE_EVERY_S = 10.0
 LEASE_DURATION_S = 40
 AT_START_EVERY_S = 0.1
 IMAGES_MOST, NAMES_MOST = 50, 5
+NO_PORT = 0
+"""The API's word for a kubelet that listens on no port (core/v1 DaemonEndpoint): ours has a Unix socket."""
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What does not change while the kubelet runs. `port` is its server's, `root` the directory of its volumes."""
+    """What does not change while the kubelet runs. `root` is the directory of its volumes."""
 
     name: str
     address: str
-    port: int
     root: Path
     reserved: machine.Reserved = field(default_factory=machine.Reserved)
     pods: int = 110
@@ -138,7 +139,7 @@ class NodeStatus(threading.Thread):
             "allocatable": self.capacity.as_allocatable(facts.reserved),
             "capacity": self.capacity.as_capacity(),
             "conditions": conditions(self.state.errors(), pressures(facts.root), before.get("conditions") or [], timestamp()),
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": NO_PORT}},
             "images": self.images,
             "nodeInfo": machine.node_info(self.runtime),
             **({"runtimeHandlers": self.state.handlers} if self.state.handlers else {}),

@@ -1,15 +1,15 @@
 """The kubelet's own server: logs, exec, attach, port-forward, and what is used, for the API and nobody else.
 
-It listens on 127.0.0.1 only and wants the token that is in its run directory (`kubelet.token`, mode 0600, which it writes unless
-who started it did; `kubelet.port` has the port). Paths and parameters are the real kubelet's (pkg/kubelet/server), and those of
-the metrics API for `kubectl top`.
+It listens on a Unix socket of mode 0600 in its run directory and on nothing else: who may connect is the kernel's decision, so no
+token is sent to a port that somebody else may have bound. Paths and parameters are the real kubelet's (pkg/kubelet/server), and
+those of the metrics API for `kubectl top`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
+import socket
 import threading
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from labkit.kubelet.handlers import ContainerLogs, Elsewhere, GetPod, Healthz, N
 from labkit.kubelet.stats import Stats
 from labkit.kubelet.streaming import Attach, Exec, PortForward
 
-TOKEN_FILE, PORT_FILE = "kubelet.token", "kubelet.port"
+SOCKET = "kubelet.sock"
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/healthz", Healthz),
@@ -37,14 +37,12 @@ ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
 
 
 class Server(threading.Thread):
-    """Serves in a thread of its own. `port` is known once it is made; `start()` begins to answer."""
+    """Serves in a thread of its own. The socket is there once it is made; `start()` begins to answer."""
 
-    def __init__(self, cri: CriClient, run: Path, node: str, get_pod: GetPod, port: int = 0) -> None:
+    def __init__(self, cri: CriClient, run: Path, node: str, get_pod: GetPod) -> None:
         super().__init__(name="server", daemon=True)
-        self.served = Served(cri, get_pod, Stats(cri, node), token_in(run / TOKEN_FILE))
-        self.sockets = netutil.bind_sockets(port, "127.0.0.1")
-        self.port = int(self.sockets[0].getsockname()[1])
-        write_private(run / PORT_FILE, str(self.port))
+        self.served = Served(cri, get_pod, Stats(cri, node))
+        self.socket = private_socket(run / SOCKET)
 
     def run(self) -> None:
         asyncio.run(self.serve())
@@ -54,20 +52,14 @@ class Server(threading.Thread):
         routes = [(path, handler, served) for path, handler in ROUTES]
         application = web.Application(routes, log_function=lambda handler: None, default_handler_class=Elsewhere,
                                       default_handler_args=served)  # fmt: skip
-        httpserver.HTTPServer(application).add_sockets(self.sockets)
+        httpserver.HTTPServer(application).add_socket(self.socket)
         await asyncio.Event().wait()
 
 
-def token_in(path: Path) -> str:
-    """The token that is there, else a new one, which is there from now on."""
-    if not path.exists() or not path.read_text().strip():
-        write_private(path, secrets.token_urlsafe(32))
-    return path.read_text().strip()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+def private_socket(path: Path) -> socket.socket:
+    """A listening Unix socket that only its owner may connect to, from its first moment (man 7 unix); an old one is replaced."""
+    before = os.umask(0o177)
+    try:
+        return netutil.bind_unix_socket(str(path), 0o600)
+    finally:
+        os.umask(before)

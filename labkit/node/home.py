@@ -79,6 +79,11 @@ class Home:
         return self.run / "control.sock"
 
     @property
+    def kubelet_socket(self) -> Path:
+        """Where the lab kubelet answers the API: logs, exec, port-forward (`labkit.kubelet.server`)."""
+        return self.run / "kubelet.sock"
+
+    @property
     def kubeconfig(self) -> Path:
         """How to reach the node's own Kubernetes API (`labkit.node.kubernetes`)."""
         return self.run / "kubeconfig"

@@ -1,7 +1,7 @@
 """The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner, and clients for both.
 
 Both are Python processes that read nothing of each other: the kubelet finds the API by the kubeconfig, the API the kubelet by the
-files that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
+socket that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
 a machine does that was switched off and on.
 """
 
@@ -12,11 +12,12 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ TIME_SCALE = "LABKIT_TIME_SCALE"
 """Set by `labkit up --time-scale`, and read by the node's owner, which inherits it."""
 READY_WITHIN_S = 60.0
 ASK_WITHIN_S = 5.0
+NO_HEADERS: Mapping[str, str] = {}
 
 
 def services(home: Home) -> list[Service]:
@@ -167,18 +169,32 @@ def ask(kubeconfig: Path, path: str) -> bytes:
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
     host = cluster["server"].removeprefix("https://")
-    return got(http.client.HTTPSConnection(host, timeout=ASK_WITHIN_S, context=context), path, user["token"])
+    bearer = {"Authorization": f"Bearer {user['token']}"}
+    return got(http.client.HTTPSConnection(host, timeout=ASK_WITHIN_S, context=context), path, bearer)
 
 
 def kubelet_answers(home: Home) -> None:
-    """Whether the kubelet's own server is there; raises as `ask` does. Whether its node is Ready is another question."""
-    port, token = ((home.run / name).read_text() for name in ("kubelet.port", "kubelet.token"))
-    got(http.client.HTTPConnection("127.0.0.1", int(port), timeout=ASK_WITHIN_S), "/healthz", token)
+    """Whether the kubelet's own server answers; raises as `ask` does. Whether its node is Ready is another question."""
+    got(UnixConnection(home.kubelet_socket, ASK_WITHIN_S), "/healthz")
 
 
-def got(connection: http.client.HTTPConnection, path: str, token: str) -> bytes:
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, which only the lab's owner can have made: nothing secret is sent to find out who answers."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def got(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+    """The body of an answer with status 200; any other is an OSError."""
     with contextlib.closing(connection):
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read()
     if response.status != 200:

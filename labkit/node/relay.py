@@ -108,11 +108,6 @@ def inside(exec_argv: Sequence[str], path: str) -> list[str]:
     return [*exec_argv, "sh", "-c", JOIN, f"UNIX-CONNECT:{path}"]
 
 
-def to_port(exec_argv: Sequence[str], address: str, port: int) -> list[str]:
-    """As `inside`, for a TCP port there."""
-    return [*exec_argv, "sh", "-c", JOIN, f"TCP:{address}:{port}"]
-
-
 def dial(exec_argv: Sequence[str], address: str, port: int) -> socket.socket:
     """A connection to a TCP port that a container can reach, through `exec_argv` as in `inside`. Raises OSError, with
     socat's words where the port cannot be connected."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.images.registry import write_private
 from labkit.node import kubernetes, relay, vm_enter
 from labkit.node.services import Service
 from labkit.node.vm_home import Places
@@ -35,12 +33,10 @@ def join(places: Places, machine: Machine, since: str, heed: Callable[[], None])
 
     since: the time before (RFC 3339), for a node of an earlier start is in the API, too. heed: raises what ends the waiting.
     """
-    token = secrets.token_urlsafe(32)
-    write_private(places.home.run / "kubelet.token", token)
-    relay.start_relay(places.home, RELAY, relay.to_port(places.enter_argv(), "127.0.0.1", guest.KUBELET_PORT))
+    relay.start_relay(places.home, RELAY, relay.inside(places.enter_argv(), guest.KUBELET_SOCKET))
     # Of many machines that go on from one saved state, each has an id of its own (man 5 machine-id).
     machine_id = hashlib.sha256(str(places.home.run).encode()).hexdigest()[:32]
-    told = (kubeconfig(places.home.kubeconfig), token, resolv_conf(), machine_id, f"{kubernetes.time_scale():g}")
+    told = (kubeconfig(places.home.kubeconfig), resolv_conf(), machine_id, f"{kubernetes.time_scale():g}")
     machine.tell(b" ".join(map(vm_enter.quoted, ["sh", "-c", guest.JOIN_CLUSTER, "sh", *told])).decode())
     kubernetes.wait_node_ready(places.home, since, heed)
 
@@ -48,7 +44,6 @@ def join(places: Places, machine: Machine, since: str, heed: Callable[[], None])
 def part(places: Places) -> None:
     """Undo `join`, as far as it is on this side."""
     relay.stop_relay(places.home, RELAY)
-    (places.home.run / "kubelet.token").unlink(missing_ok=True)
 
 
 def kubeconfig(path: Path) -> str:

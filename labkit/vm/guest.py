@@ -18,8 +18,8 @@ NAME = "sim-worker"
 GATEWAY = "10.88.0.1"
 """The node as its Pods reach it."""
 SOCKET = "/run/containerd/containerd.sock"
-KUBELET_PORT = 10250
-"""The real kubelet's; here on the machine's own loopback, where the door leads."""
+KUBELET_SOCKET = "/run/labkit/kubelet.sock"
+"""Where the machine's kubelet answers; the door leads there."""
 API, API_PORT, API_NAME = "10.0.2.100", 6443, "kubernetes.default.svc"
 """Where the machine finds the Kubernetes API, which runs outside of it; the name is in the API's certificate."""
 DIRECTORY, RUN = Path("/var/lib/labkit"), Path("/run/labkit")
@@ -115,24 +115,22 @@ KUBELET = f"""\
 # It waits for its kubeconfig, which comes with each start of the machine: until then it has opened no connection.
 export PYTHONPATH=/usr/lib/labkit PYTHONDONTWRITEBYTECODE=1
 exec python3 -S -m labkit.kubelet --kubeconfig {RUN}/kubeconfig --endpoint unix://{SOCKET} \\
-    --node-name {NAME} --host-ip {GATEWAY} --port {KUBELET_PORT} \\
+    --node-name {NAME} --host-ip {GATEWAY} \\
     --root {DIRECTORY}/kubelet --logs {DIRECTORY}/log/pods --run {RUN} --cgroup-root {CGROUP_ROOT} \\
     --time-scale "$(cat {RUN}/time-scale 2>/dev/null || echo 1)"
 """
 
 JOIN_CLUSTER = f"""
 umask 077
-printf %s "$2" >{RUN}/kubelet.token
-(umask 022; printf %s "$3" >/etc/resolv.conf; echo "$4" >/etc/machine-id)
-if [ "$5" != 1 ]; then
-    echo "$5" >{RUN}/time-scale
+(umask 022; printf %s "$2" >/etc/resolv.conf; echo "$3" >/etc/machine-id)
+if [ "$4" != 1 ]; then
+    echo "$4" >{RUN}/time-scale
     kill $(pidof python3)
 fi
 printf %s "$1" >{RUN}/kubeconfig.new
 mv {RUN}/kubeconfig.new {RUN}/kubeconfig
 """
-"""What the machine's owner tells it, after the time: kubeconfig, the kubelet's token, resolv.conf, machine-id,
---time-scale."""
+"""What the machine's owner tells it, after the time: kubeconfig, resolv.conf, machine-id, --time-scale."""
 
 DOOR = """\
 #!/bin/ash

@@ -8,8 +8,11 @@ import os
 import re
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -21,9 +24,12 @@ import pytest
 
 import labkit as lab
 from labkit.node import Home, NodeError
+from labkit.node.strays import KUBELET, own_processes
 from tests.conftest import labkit
 
 BUSYBOX = "registry.lab/busybox:1"
+LISTEN = "0A"
+"""TCP_LISTEN as /proc/net/tcp has it (man 5 proc_pid_net)."""
 RECORDED = Path(__file__).with_name("describe_node.txt")
 
 
@@ -282,16 +288,72 @@ def test_the_python_client(kube: None, tmp_path: Path) -> None:
     assert core.read_node("sim-worker").status.node_info.kubelet_version.endswith("-labkit")
 
 
-def test_only_the_owner_of_the_token_is_answered(kube: None) -> None:
+NOBODY = 65534
+
+
+def connecting_as_nobody(path: Path) -> str:
+    """How connect(2) to a Unix socket ends for another user: the error's name, "" where it is let in."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            socket.socket(socket.AF_UNIX).connect(str(path))
+        except OSError as error:
+            os.write(writer, type(error).__name__.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader) as said:
+        return said.read()
+
+
+def test_the_kubelet_has_a_socket_of_its_owners_and_no_port(kube: None) -> None:
     home = Home.find()
-    for name in ("kubeconfig", "kubelet.token"):
-        assert (home.run / name).stat().st_mode & 0o777 == 0o600
-    port = (home.run / "kubelet.port").read_text()
-    for headers in ({}, {"Authorization": "Bearer wrong"}):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/stats/summary", headers=headers)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=10)
-        assert refused.value.code == 401 and json.load(refused.value)["reason"] == "Unauthorized"
+    modes = {name: stat.filemode((home.run / name).stat().st_mode) for name in ("kubeconfig", "kubelet.sock")}
+    assert modes == {"kubeconfig": "-rw-------", "kubelet.sock": "srw-------"}
+    assert connecting_as_nobody(home.kubelet_socket) == "PermissionError"
+    (kubelet,) = kubelets(home)
+    open_files = {os.readlink(link) for link in Path(f"/proc/{kubelet}/fd").iterdir() if link.is_symlink()}
+    tables = [Path(f"/proc/{kubelet}/net/{table}").read_text() for table in ("tcp", "tcp6")]
+    listening = [line.split() for table in tables for line in table.splitlines() if line.split()[3] == LISTEN]
+    assert not [fields for fields in listening if f"socket:[{fields[9]}]" in open_files]
+
+
+def kubelets(home: Home) -> list[int]:
+    return [p.pid for p in own_processes(home) if p.module == KUBELET]
+
+
+def test_nobody_who_holds_a_port_is_told_a_secret(own_home: Home) -> None:
+    """A stranger listens on each port that the lab wrote down before, while the lab and then its kubelet start again."""
+    labkit("up", "--node", "containerd")
+    left = {file.name: int(file.read_text()) for file in own_home.run.glob("*port") if file.read_text().strip().isdecimal()}
+    left |= {file.name: int(file.read_text()) for file in own_home.data.rglob("port") if file.read_text().strip().isdecimal()}
+    labkit("down")
+    heard: list[bytes] = []
+    with contextlib.ExitStack() as strangers:
+        for port in left.values():
+            listener = strangers.enter_context(socket.create_server(("127.0.0.1", port)))
+            threading.Thread(target=hear, args=(listener, heard), daemon=True).start()
+        labkit("up")
+        first = kubelets(own_home)
+        os.kill(first[0], signal.SIGKILL)
+        wait_for(lambda: kubelets(own_home) not in ([], first), "another kubelet")
+        apply(pod("web"))
+        running("web")
+        assert kubectl("exec", "web", "--", "echo", "there").stdout == "there\n"
+    assert left and not [words for words in heard if b"Bearer" in words or b"Authorization" in words], heard
+
+
+def hear(listener: socket.socket, heard: list[bytes]) -> None:
+    """Take what each client says of its own accord."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.settimeout(1)
+            with connection, contextlib.suppress(OSError):
+                heard.append(connection.recv(65536))
 
 
 def test_commands(kube: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

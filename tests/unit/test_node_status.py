@@ -189,7 +189,7 @@ def made(tmp_path: Path) -> tuple[NodeStatus, FakeApi, Runtime, Events]:
     api, runtime, events = FakeApi(), Runtime(), Events()
     state = RuntimeState(runtime)  # type: ignore[arg-type]
     state.look()
-    facts = NodeFacts("sim-worker", "10.10.0.1", 12345, tmp_path)
+    facts = NodeFacts("sim-worker", "10.10.0.1", tmp_path)
     return NodeStatus(api, runtime, facts, state, events), api, runtime, events  # type: ignore[arg-type]
 
 
@@ -198,7 +198,7 @@ def test_it_registers_and_then_sends_only_what_is_new(tmp_path: Path) -> None:
     status.once(1000.0)
     assert api.node["metadata"]["labels"]["kubernetes.io/hostname"] == "sim-worker"
     assert api.node["status"]["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20~ds1"
-    assert api.node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 12345
+    assert api.node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 0
     assert api.lease["spec"]["holderIdentity"] == "sim-worker"
     assert ("NodeReady", "Node sim-worker status is now: NodeReady") in events
     api.calls.clear()
