@@ -96,6 +96,9 @@ class LogFollower:
         except NodeError as error:
             self.notes.append(f"The runtime's log could not be read, so other programs' calls are missing. {error}")
             return
+        if len(lines) < self._seen:
+            self.notes.append("The runtime's log was begun anew during the recording: some calls of other programs are missing.")
+            self._seen = 0
         whole = [line for line in lines[self._seen :] if last or line.endswith("\n")]
         self._seen += len(whole)
         offset = wall_to_monotonic()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +21,8 @@ log = logging.getLogger("labkit")
 READY_WITHIN_S = 60.0
 STABLE_S = 30.0
 """A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
+OUTPUT_MOST = 32_000_000
+"""Bytes of a log file; there are at most two such files for each program."""
 LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
 """The longest wait: for one that never answered, and for one that did, which somebody may be killing for a lesson."""
 
@@ -45,6 +50,7 @@ class Service:
 
         Its environment is `labkit.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
         """
+        limit_size(self.output)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.prepare(),
@@ -127,6 +133,17 @@ class Service:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+
+def limit_size(log_file: Path) -> None:
+    """Keep a log file below OUTPUT_MOST bytes: what it holds becomes NAME.1, in place of what that held.
+
+    The file is emptied, not replaced: a program that runs has it open for appending, and goes on at the new end.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log_file.stat().st_size > OUTPUT_MOST:
+            shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
+            os.truncate(log_file, 0)
 
 
 def last_words(output: Path) -> str:

@@ -21,11 +21,11 @@ from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.operate import PrivateOperator
-from labkit.node.services import Service
+from labkit.node.services import Service, limit_size
 
 log = logging.getLogger("labkit")
 
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S, LOGS_EVERY_S = 0.1, 10.0
 START_AGAIN_S = 5.0
 """Until a program that could not be started is tried again: a disk that is full, too many processes."""
 
@@ -128,9 +128,14 @@ def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
 
 
 def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: PrivateOperator) -> None:
-    """Restart what dies, and do what is asked for, for ever."""
+    """Restart what dies, do what is asked for, and keep logs small, for ever."""
+    logs_at = time.monotonic()
     while True:
         asked.heed()
+        if time.monotonic() > logs_at:
+            logs_at = time.monotonic() + LOGS_EVERY_S
+            for file in (home.log_file, *(service.output for service in services)):
+                limit_size(file)
         for service in services:
             if service.due():
                 try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from labkit.node import kubernetes, private, status, strays, vm_clock, vm_cluster, vm_pods
 from labkit.node.control import Control
 from labkit.node.home import Home
-from labkit.node.services import Service
+from labkit.node.services import Service, limit_size
 from labkit.node.supervisor import call_oneself
 from labkit.node.vm_home import Places
 from labkit.node.vm_operate import VmOperator
@@ -172,6 +172,7 @@ def watch(
             ahead = time.time() - time.monotonic()
             log.info("the clock of this machine was set, or it has slept: setting the virtual one's")
             set_clock(places)
+        limit_size(api.output)
         if api.due():
             api.start()
             status.write(places.home, processes=processes(made, api))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node.services import LONGEST_AFTER_ANSWER_S, LONGEST_S, Service
+from labkit.node.services import LONGEST_AFTER_ANSWER_S, LONGEST_S, OUTPUT_MOST, Service, limit_size
 
 
 @pytest.mark.parametrize(("answered", "longest"), [(True, LONGEST_AFTER_ANSWER_S), (False, LONGEST_S)])
@@ -23,3 +23,19 @@ def test_who_keeps_dying_waits_but_not_long_where_it_answered_before(tmp_path: P
         waits.append(max(service.not_before - time.monotonic(), 0.0))
     assert waits[0] == 0.0, "once is no habit"
     assert longest / 2 < waits[-1] <= longest
+
+
+def test_a_log_is_cut_while_its_program_goes_on_writing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    limit_size(log)
+    with log.open("ab") as program:
+        program.write(b"x" * OUTPUT_MOST)
+        program.flush()
+        limit_size(log)
+        assert log.stat().st_size == OUTPUT_MOST
+        program.write(b"one too many")
+        program.flush()
+        limit_size(log)
+        program.write(b"later")
+    assert log.read_bytes() == b"later"
+    assert (tmp_path / "log.1").stat().st_size == OUTPUT_MOST + len(b"one too many")
