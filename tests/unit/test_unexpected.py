@@ -97,7 +97,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
     control: Any = SimpleNamespace(next=lambda seconds: None)
     operator: Any = SimpleNamespace(tidy=lambda: None)
     with pytest.raises(supervisor.Stop):
-        supervisor.watch(SimpleNamespace(), [service], asked, control, operator)  # type: ignore[arg-type]
+        supervisor.watch(SimpleNamespace(log_file=tmp_path / "labkit.log"), [service], asked, control, operator)  # type: ignore[arg-type]
     assert len(tries) == 1 and service.not_before > 0
 
 
