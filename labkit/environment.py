@@ -18,15 +18,16 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 
 KEPT = frozenset((
-    "APT_CONFIG", "CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY", "DBUS_SESSION_BUS_ADDRESS", "HOME",
-    "LD_LIBRARY_PATH", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SSH_AUTH_SOCK",
-    "SSL_CERT_DIR", "SSL_CERT_FILE", "TZ", "USER",
+    "APT_CONFIG", "HOME", "LD_LIBRARY_PATH", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SSL_CERT_DIR",
+    "SSL_CERT_FILE", "TZ", "USER",
     "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy",
 ))  # fmt: skip
 """LD_LIBRARY_PATH: some Pythons start only with it. Proxies: containerd pulls through them, and apt fetches; neither uses them to
 reach this machine."""
-KEPT_PREFIXES = ("LABKIT_", "XDG_", "DOCKER_", "CONTAINERS_", "NERDCTL_", "PODMAN_")
-"""The lab's own, those that say where the user's directories are, and those by which docker and its like find their engine."""
+KEPT_PREFIXES = ("LABKIT_", "XDG_")
+"""The lab's own, and those that say where the user's directories are."""
+ENGINE = ("CONTAINER", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_", "NERDCTL_", "PODMAN_", "SSH_AUTH_SOCK")
+"""How the names begin by which docker, podman and nerdctl find their engine."""
 SET = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where mount, ip and their like are, whatever a user's PATH is; last, so that it overrules nothing."""
@@ -43,6 +44,12 @@ def daemon(more: Mapping[str, str] | None = None, environ: Mapping[str, str] | N
     if os.path.isabs(environ.get("TMPDIR", "")) and os.path.isdir(environ["TMPDIR"]):
         kept["TMPDIR"] = environ["TMPDIR"]
     return {**kept, **SET, "PATH": search_path(environ), **(more or {})}
+
+
+def engine(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a daemon gets besides that runs docker, podman or nerdctl for the learner."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name.startswith(ENGINE)}
 
 
 def search_path(environ: Mapping[str, str] | None = None) -> str:

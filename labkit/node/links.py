@@ -17,6 +17,7 @@ from labkit.node.subnet import Taken, networks
 RESOLV_CONF = Path("/etc/resolv.conf")
 RTN_THROW = 9
 """A route that says to look in another table (linux/rtnetlink.h)."""
+IFF_UP = 1
 CHOICE_WITHIN_S = 10.0
 
 
@@ -59,6 +60,11 @@ def is_ipv4(text: str) -> bool:
         return ipaddress.ip_address(text).version == 4
     except ValueError:
         return False
+
+
+def loopback_is_up() -> bool:
+    with IPRoute() as ip:
+        return any(link["flags"] & IFF_UP for index in ip.link_lookup(ifname="lo") for link in ip.get_links(index))
 
 
 @contextlib.contextmanager

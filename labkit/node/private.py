@@ -75,6 +75,8 @@ def prepare(home: Home) -> None:
 
 def make_bridge(home: Home) -> ipaddress.IPv4Network:
     """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see `labkit.node.subnet`)."""
+    if not links.loopback_is_up():
+        raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
     with links.one_choice_at_a_time():
         subnet = links.bridge_subnet(home.bridge) or choose_subnet(links.taken(home.bridge))
         links.make_bridge(home.bridge, subnet)

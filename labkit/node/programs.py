@@ -121,6 +121,11 @@ def ensure_programs(cache: Path, progress: Progress = quiet) -> Programs:
                 raise
             progress(f"{error.happened} Using the programs that are installed.")
             return programs
+        if fetched.missing and os.statvfs(cache).f_flag & os.ST_NOEXEC:
+            raise ProgramsError(
+                f"{cache} is on a file system from which no program can be run (mount option noexec).",
+                "Set LABKIT_HOME to a directory on another one.",
+            )
         if fetched.missing:
             raise ProgramsError(f"The fetched packages have no {', '.join(fetched.missing)}.", install_command(fetched.missing))
         return fetched

@@ -66,7 +66,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
         try:
             started = subprocess.run(
                 environment.launched([*PYTHON, relay_process.__file__, path, home.data / f"{name}-relay.log", *argv]),
-                env=environment.daemon(),
+                env=environment.daemon(environment.engine()),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8", errors="replace",

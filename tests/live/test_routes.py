@@ -74,3 +74,8 @@ def test_rules_that_keep_packets_from_the_bridge_are_reported_in_the_log() -> No
     done = made_beside("ip route add default dev tun0 table 52; ip rule add lookup 52")
     assert json.loads(done.stdout)["way"] == "tun0"
     assert "routing rules send what is for Pods (10.88.0.0/16) to tun0" in done.stderr
+
+
+def test_without_loopback_there_is_a_sentence_instead_of_a_node() -> None:
+    done = made_beside("ip link set lo down")
+    assert "The loopback interface of this machine is down. Bring it up" in done.stderr
