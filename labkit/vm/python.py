@@ -135,8 +135,8 @@ def lay_out(root: Path, python: Python, parts: Parts) -> list[Path]:
     note.parent.mkdir()
     note.write_text(f"Metadata-Version: 2.1\nName: {OWN}\nVersion: {own_version()}\n")
     compile_all(root, python, parts)
-    for where in (python.library, DIRECTORY):
-        for path in (root / where).rglob("*.pyc"):
+    for path in (*target.rglob("*"), *(root / python.library).rglob("*.pyc")):
+        if path.is_file():
             path.chmod(0o644)  # whatever the umask of this process is: a disk is the same whoever builds it
     loaded = run(root, python, parts, "-c", LOADED).splitlines()
     known = set(libraries([root / name for name in loaded], parts.linker, parts.library_path))
