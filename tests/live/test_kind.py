@@ -281,6 +281,7 @@ def as_user(
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
 
 
+@pytest.mark.soak
 def test_an_ordinary_user_runs_the_notebooks(docker: Engine, standin: StandIn, learner: User) -> None:
     """Those that need no Kubernetes; test_kind_cluster.py has all."""
     started = as_user(docker, learner, "-m", "labkit.cli", "up", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from tests.live.test_kind import as_user
 from tests.live.test_pods import SLEEP, manifest
 from tests.standin.cluster import KindCluster, kind_cluster
 from tests.standin.engine import Engine
+from tests.standin.node import StandIn
+from tests.standin.systemd import SystemdNode
 
 pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
@@ -26,10 +29,13 @@ NBVAL = ("-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/
          "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def running(engine: Engine) -> Iterator[KindCluster]:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(SystemdNode, id="today"), pytest.param(StandIn, id="older", marks=pytest.mark.soak)],
+)
+def running(engine: Engine, request: pytest.FixtureRequest) -> Iterator[KindCluster]:
     """A cluster for this module alone: elsewhere there is one node only, which labkit takes without asking."""
-    with kind_cluster(engine, "lesson-control-plane", "lesson") as made:
+    with kind_cluster(engine, "lesson-control-plane", "lesson", request.param) as made:
         yield made
 
 
@@ -45,22 +51,50 @@ def cluster(running: KindCluster, own_home: Home, monkeypatch: pytest.MonkeyPatc
     labkit("clean", check=False)
 
 
-def test_an_ordinary_user_runs_the_notebooks_in_reverse(cluster: KindCluster, engine: Engine) -> None:
+def test_an_ordinary_user_runs_the_notebooks_in_their_order(cluster: KindCluster, engine: Engine) -> None:
     with engine.user() as learner:
         cluster.give(learner)
         started = as_user(engine, learner, "-m", "labkit.cli", "up", "--json")
         assert started.returncode == 0, started.stderr
-        done = as_user(engine, learner, *NBVAL, *NOTEBOOKS[::-1], timeout=900)
+        done = as_user(engine, learner, *NBVAL, *NOTEBOOKS, timeout=900)
         assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
         cleaned = as_user(engine, learner, "-m", "labkit.cli", "clean", "--json")
         assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr
 
 
 @pytest.mark.soak
-def test_root_runs_the_notebooks_in_their_order(cluster: KindCluster) -> None:
-    done = subprocess.run([sys.executable, *NBVAL, *NOTEBOOKS], cwd=ROOT, capture_output=True, text=True, timeout=900)
+def test_root_runs_the_notebooks_in_reverse(cluster: KindCluster) -> None:
+    """With the kernel's own events, since root is beside the node."""
+    done = as_root(NOTEBOOKS[::-1])
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert cluster.kubectl("get", "pods", "--all-namespaces", "-o", "name") == ""
+
+
+@pytest.mark.soak
+def test_each_notebook_runs_after_each_other(cluster: KindCluster) -> None:
+    tour = [NOTEBOOKS[number] for number in every_pair(len(NOTEBOOKS))]
+    failed = {}
+    for before, after in itertools.pairwise(["nothing", *tour]):
+        if (done := as_root([after])).returncode:
+            failed[f"{after} after {before}"] = done.stdout[-3000:]
+    assert not failed, "\n".join(f"{pair}:\n{said}" for pair, said in failed.items())
+
+
+def every_pair(count: int) -> list[int]:
+    """A closed walk over 0 … count-1 in which each follows each other one exactly once (Hierholzer's algorithm)."""
+    left = {here: [there for there in range(count) if there != here] for here in range(count)}
+    walk, path = [], [0]
+    while path:
+        if left[path[-1]]:
+            path.append(left[path[-1]].pop())
+        else:
+            walk.append(path.pop())
+    assert set(itertools.pairwise(walk)) == set(itertools.permutations(range(count), 2))
+    return walk
+
+
+def as_root(notebooks: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *NBVAL, *notebooks], cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster) -> None:
