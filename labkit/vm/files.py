@@ -28,13 +28,13 @@ def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict
             continue
         said = subprocess.run(
             [linker, "--library-path", library_path, "--list", program],
-            capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C"}, check=False,
+            capture_output=True, encoding="utf-8", errors="surrogateescape", env={**os.environ, "LC_ALL": "C"}, check=False,
         )  # fmt: skip
         missing = re.findall(r"^\s+(\S+) => not found", said.stdout, re.MULTILINE)
         if said.returncode or missing:
             why = f"needs {missing[0]}, which is not here" if missing else f"cannot be loaded: {said.stderr.strip()}"
             raise ProgramsError(f"{program.name} {why}.", "Install its libraries, and try again.")
-        named = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", said.stdout, re.MULTILINE))
+        named = dict(re.findall(r"^\s+(\S+) => (/.+) \(0x", said.stdout, re.MULTILINE))
         found |= {f"lib/{name}": Path(path) for name, path in named.items() if "/" not in name}
     return {**found, "lib64/ld-linux-x86-64.so.2": linker}
 

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -254,7 +255,7 @@ def test_the_clock_is_set_when_this_machine_has_slept(tmp_path: Path, monkeypatc
     made: Any = SimpleNamespace(ended=lambda: next(looks))
     control: Any = SimpleNamespace(next=look)
     operator: Any = SimpleNamespace(tidy=lambda: None)
-    api: Any = SimpleNamespace(due=lambda: False)
+    api: Any = SimpleNamespace(due=lambda: False, output=tmp_path / "kubeapi.log")
     noted: Any = SimpleNamespace(sandboxes={})
     with pytest.raises(machine.MachineError, match="it ended"):
         vm_owner.watch(made, Places(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
@@ -319,3 +320,16 @@ def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_pa
     assert vm_pods.without(left, set()) == ["a", "b"]
     assert vm_pods.without(left, {"uid-a"}) == ["b"]
     assert vm_pods.left_in(tmp_path / "none.json") == {}
+
+
+LINKER = Path("/lib64/ld-linux-x86-64.so.2")
+
+
+@pytest.mark.skipif(not LINKER.exists(), reason="machines are built on x86-64 with glibc")
+def test_libraries_are_found_below_a_home_with_spaces_and_letters_of_any_kind(tmp_path: Path) -> None:
+    places = files.libraries([Path(shutil.which("env") or "")], LINKER, "")
+    libc = places["lib/libc.so.6"]
+    home = tmp_path / "Ann Müller (x)"
+    home.mkdir()
+    shutil.copy(libc, home / "libc.so.6")
+    assert files.libraries([Path(shutil.which("env") or "")], LINKER, str(home))["lib/libc.so.6"] == home / "libc.so.6"
