@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.course import break_pods, check, predict_order
+    from labkit.course import break_pods, check, predict_order, wait_until
     from labkit.course.predict import predict
     from labkit.cri import CriError, ManifestError, to_yaml
     from labkit.load import Load, Moment
@@ -63,6 +63,7 @@ __all__ = [
     "rpc_catalogue",
     "shims",
     "to_yaml",
+    "wait_until",
 ]
 
 _ROOMS = ("course", "cri", "load", "node", "pods", "views")

@@ -108,7 +108,7 @@ def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | No
         try:
             containers.setdefault(container.pod_sandbox_id, []).append(read_container(cri, container.id))
         except CriError as error:
-            if error.code != "NOT_FOUND":
+            if not error.gone:
                 raise
     members = by_container(snapshot)
     pods = []
@@ -116,7 +116,7 @@ def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | No
         try:
             pods.append(read_pod(cri, sandbox.id, containers.get(sandbox.id, []), snapshot, members))
         except CriError as error:
-            if error.code != "NOT_FOUND":
+            if not error.gone:
                 raise
     return tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
 

@@ -103,7 +103,7 @@ def container_config(
 
     attempt: its restart count. image_ref: what PullImage or ImageStatus answered (default: the name in the manifest).
     image_user: the user in the image's config. pod_ip, host_ip: an address, or a list of them (default: those in the
-    manifest's status); without a Pod address there is no /etc/hosts mount. machine: the node's (default: this one),
+    manifest's status). machine: the node's (default: this one),
     memory_capacity: its memory in bytes.
     services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
     secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides.
@@ -140,7 +140,6 @@ def container_config(
                 container,
                 variables,
                 kubelet_root=kubelet_root,
-                hosts_file=bool(pod_ips) or pod["spec"].get("hostNetwork", False),
                 volume_paths=volume_paths or {},
             ),
             labels={CONTAINER_NAME: name, **_pod_labels(pod)},

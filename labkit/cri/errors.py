@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 
 CONNECT_SECONDS = 0.5
+GONE = re.compile(r"could not find (container|pod)\b")
 ANSWERS_LATE = "the endpoint accepts connections but did not answer within the time-out"
 
 
@@ -27,6 +28,12 @@ class CriError(Exception):
     def __init__(self, rpc: str, code: str, message: str, hint: str) -> None:
         self.rpc, self.code, self.message, self.hint = rpc, code, message, hint
         super().__init__(rpc, code, message, hint)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the sandbox or container of the call is not there: CRI-O answers some RPCs with UNKNOWN where containerd
+        answers with NOT_FOUND."""
+        return self.code == "NOT_FOUND" or (self.code == "UNKNOWN" and bool(GONE.search(self.message)))
 
     def __str__(self) -> str:
         where = f"{self.rpc} failed" if self.rpc else "The CRI endpoint cannot be used"

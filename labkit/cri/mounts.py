@@ -37,10 +37,11 @@ def container_mounts(
     environment: Mapping[str, str],
     *,
     kubelet_root: str,
-    hosts_file: bool,
     volume_paths: Mapping[str, str],
 ) -> list[pb.Mount]:
     """Volume mounts in the manifest's order, then /etc/hosts unless a volume is there, then the termination log.
+
+    CRI leaves /etc/hosts to the kubelet: containerd copies the node's where no mount names it, CRI-O supplies none.
 
     volume_paths: where volumes lie whose place only their plugin knows (volume name → path on the node).
     Raises CreateContainerConfigError for a volume without a known place, and for a subPath that leads out of one.
@@ -51,7 +52,7 @@ def container_mounts(
         _volume_mount(mount, volumes[mount["name"]], container["name"], environment, pod_directory, volume_paths)
         for mount in container.get("volumeMounts", ())
     ]
-    if hosts_file and not any(mount.container_path == "/etc/hosts" for mount in mounts):
+    if not any(mount.container_path == "/etc/hosts" for mount in mounts):
         mounts.append(pb.Mount(container_path="/etc/hosts", host_path=f"{pod_directory}/etc-hosts"))
     log = f"{pod_directory}/containers/{container['name']}/{secrets.token_hex(4)}"
     mounts.append(pb.Mount(container_path=_absolute(container["terminationMessagePath"]), host_path=log))

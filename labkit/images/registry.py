@@ -124,6 +124,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this loopback TCP port at this moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of closed connections does not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: True) -> None:
     """Wait up to `timeout` s until a registry answers at `url`, while `alive()`. Raises RegistryError."""
     deadline = time.monotonic() + timeout

@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
 from labkit.cri.environment import expand
-from labkit.cri.hosts import HOSTS
+from labkit.cri.hosts import hosts_file as managed_hosts_file
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import CLAIMS
@@ -69,7 +69,7 @@ class Configuration:
     def container(
         self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: Image, ips: Sequence[str]
     ) -> Any:
-        """The ContainerConfig; its files and directories are made. Raises CreateContainerConfigError."""
+        """The ContainerConfig; its files and directories, and that of its log, are made. Raises CreateContainerConfigError."""
         name = container["name"]
         try:
             named = self.objects.of_environment(pod, container)
@@ -89,6 +89,7 @@ class Configuration:
             )
             self._sub_paths(pod, container, config)
             self._files(pod, container, config, ips)
+            (self.log_directory(pod) / config.log_path).parent.mkdir(parents=True, exist_ok=True)
         except (ApiError, OSError) as error:
             raise CreateContainerConfigError(str(error)) from None
         return config
@@ -124,9 +125,12 @@ class Configuration:
         below(self.root / MARKS, uid, what="uid").unlink(missing_ok=True)
 
     def remove_logs(self, pod: Mapping[str, Any]) -> None:
+        shutil.rmtree(self.log_directory(pod), ignore_errors=True)
+
+    def log_directory(self, pod: Mapping[str, Any]) -> Path:
         metadata = pod["metadata"]
         name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
-        shutil.rmtree(below(self.logs, name, what="log directory's name"), ignore_errors=True)
+        return below(self.logs, name, what="log directory's name")
 
     def _files(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any, ips: Sequence[str]) -> None:
         directory = self.pod_directory(pod)
@@ -191,8 +195,7 @@ def hosts_file(pod: Mapping[str, Any], ips: Sequence[str]) -> str:
         text = HOSTS_OF_NODE + Path("/etc/hosts").read_text()
     else:
         hostname = (spec.get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
-        text = HOSTS.format(ip=ips[0] if ips else "127.0.0.1", hostname=hostname)
-        text += "".join(f"{ip}\t{hostname}\n" for ip in ips[1:])
+        text = managed_hosts_file(ips or ("127.0.0.1",), hostname)
     aliases = spec.get("hostAliases", ())
     return text + (ALIASES if aliases else "") + "".join(
         "\t".join([alias["ip"], *alias.get("hostnames", ())]) + "\n" for alias in aliases

@@ -64,7 +64,7 @@ def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: boo
     try:
         return wanted, str(cri.container_status(container_id=wanted).status.log_path)
     except CriError as error:
-        if error.code != "NOT_FOUND":
+        if not error.gone:
             raise
         raise NoContainer(
             404, "NotFound", f"unable to retrieve container logs for {runtime_of(pod, container)}{wanted}"

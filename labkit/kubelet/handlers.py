@@ -134,7 +134,7 @@ def is_alive(cri: CriClient, container: str) -> bool:
     try:
         return cri.container_status(container_id=container).status.state < 2
     except CriError as error:
-        return error.code != "NOT_FOUND"
+        return not error.gone
 
 
 class Summary(Handler):

@@ -149,7 +149,7 @@ class Runtime:
         try:
             return question()
         except CriError as error:
-            if error.code != "NOT_FOUND":
+            if not error.gone:
                 raise
             return None
 

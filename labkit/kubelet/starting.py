@@ -28,7 +28,7 @@ from labkit.kubelet.worker import Worker
 
 SOON_S = 1.0
 RETRY_S = 10.0
-RESERVED = "is reserved for"
+RESERVED = "is reserved"
 """What the runtime says of a name that an earlier call, still under way, has taken."""
 
 

@@ -104,7 +104,7 @@ def gone_is_fine(call: Callable[[], object]) -> None:
             call()
             return
         except CriError as error:
-            if error.code == "NOT_FOUND":
+            if error.gone:
                 return
             if BEING_REMOVED not in error.message or time.monotonic() > end:
                 raise

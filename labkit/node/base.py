@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -16,14 +17,15 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, container_config, dns, sandbox_config, with_defaults
+from labkit.cri import CriClient, CriError, container_config, dns, sandbox_config, with_defaults
 from labkit.cri.calls import CallLog
+from labkit.cri.configs import POD_UID
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
-from labkit.node import byhand, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
+from labkit.node import bundles, byhand, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
 from labkit.node.choice import Choice
 from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
@@ -103,10 +105,25 @@ class Node:
         return None
 
     def container_config(self, pod: Manifest, name: str, **more: Any) -> Any:
-        """The ContainerConfig for one container of a manifest. Makes the files on the node that its mounts name."""
+        """The ContainerConfig for one container of a manifest. `pod_ip` is asked of the runtime where it is not given.
+
+        Makes what a kubelet makes on the node before CreateContainer: the directory of the container's log, and the files that
+        its mounts name.
+        """
+        if "pod_ip" not in more:
+            more["pod_ip"] = self.pod_ip(pod)
         config = container_config(pod, name, **{**self.settings.get("container", {}), **more})
-        podfiles.make(pod, config, self.write_file, self.make_directory, pod_ip=more.get("pod_ip") or "")
+        logs = self.sandbox_config(pod).log_directory
+        podfiles.make(pod, config, self.write_file, self.make_directory, logs=logs, pod_ip=more["pod_ip"] or "")
         return config
+
+    def pod_ip(self, pod: Manifest) -> str:
+        """The address of a manifest's Pod, as the runtime tells it; "" where it tells none, as before the sandbox is there."""
+        wanted = {"label_selector": {POD_UID: with_defaults(pod)["metadata"]["uid"]}, "state": {"state": api_pb2.SANDBOX_READY}}
+        with contextlib.suppress(CriError):
+            for sandbox in self.cri.list_pod_sandbox(filter=wanted).items:
+                return str(self.cri.pod_sandbox_status(pod_sandbox_id=sandbox.id).status.network.ip)
+        return ""
 
     def start_pod(self, pod: Manifest | Any, *, auth: Mapping[str, str] | None = None, runtime_handler: str = "") -> PodSnapshot:
         """Start a Pod by CRI calls, as the kubelet does: sandbox, image, init containers one by one, then the containers.
@@ -272,6 +289,16 @@ class Node:
             )
         self.shell(["kill", f"-{int(signal)}", str(pid)])
 
+    def bundle_directory(self, container_id: str) -> str:
+        """Where on the node a running container's OCI bundle is (see `labkit.node.bundles`). Raises NodeError and CriError."""
+        info = self.cri.container_status(container_id=container_id, verbose=True).info
+        sandbox = json.loads(info.get("info", "{}")).get("sandboxID", "")
+        found = bundles.find(self.kernel.snapshot(fds=False).processes.values(), container_id, sandbox)
+        if found is None:
+            words = f"The bundle of the container {container_id[:13]} was not found: no shim or conmon of it runs."
+            raise NodeError(words, "Start the container first. Of other runtimes labkit does not know where their bundles are.")
+        return found
+
     def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
         """Wait, seconds at most, until a container has exited; its exit code (128 + signal where a signal ended it)."""
         try:
@@ -300,14 +327,15 @@ class Node:
         """
         raise NodeError(
             f"The runtime of {self.name} is not labkit's, so labkit does not stop or replace it.",
-            "Use a node of kind `containerd`, which labkit owns.",
+            "Use a node of kind `containerd`, `vm` or `kind`: `labkit doctor` says which can work here.",
         )
 
     @property
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api` of the cluster that the node is of. Raises NodeError where it is of none."""
         raise NodeError(
-            f"The node {self.name} is of no cluster, so there is no Kubernetes API.", "Use node.cri, or a node of kind `kind`."
+            f"The node {self.name} is of no cluster, so there is no Kubernetes API.",
+            "Use node.cri, or a node of kind `containerd`, `vm` or `kind`: `labkit doctor` says which can work here.",
         )
 
     @cached_property

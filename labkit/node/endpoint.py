@@ -63,18 +63,68 @@ class EndpointNode(LocalFiles, Node):
         return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
 
     def provide_images(self, progress: Any) -> None:
-        """Serve the course's images on loopback; `images` then names them by that address."""
+        """Serve the course's images on loopback; `images` then names them by that address. Raises NodeError where the runtime
+        cannot pull from there."""
         host = Loopback(self.home).ensure(progress)
         self.images = {"busybox": f"{host}/busybox:1", "pause": f"{host}/pause:1"}
+        try:
+            self.cri.pull_image(image={"image": self.images["busybox"]}, timeout=30)
+        except CriError as error:
+            words = f"{self.runtime} cannot pull from the course's registry: {error.message.rstrip('.')}."
+            raise NodeError(words, plain_http_advice(self.runtime_name, host)) from None
+
+
+REGISTRIES_CONF = "/etc/containers/registries.conf.d/labkit.conf"
+"""Where CRI-O looks for a registry of plain HTTP (man 5 containers-registries.conf.d)."""
+
+
+def plain_http_advice(runtime_name: str, host: str) -> str:
+    """What a learner does so that a runtime pulls by plain HTTP from "localhost:PORT"."""
+    if runtime_name == "cri-o":
+        line = f'registry = [{{location = "{host}", insecure = true}}]'
+        command = f"echo '{line}' | sudo tee {REGISTRIES_CONF} && sudo systemctl reload crio"
+        return f"Tell it that this registry speaks plain HTTP: {command}"
+    return f"Let the runtime pull from http://{host} (containerd: hosts.toml below its config_path), then try again."
+
+
+def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.parent) -> bool:
+    """Whether a registries.conf on this machine names the registry."""
+    files = [directory / "registries.conf", *directory.glob("registries.conf.d/*.conf")]
+    return any(f'"{host}"' in file.read_text(errors="replace") for file in files if file.is_file())
 
 
 class Loopback:
     """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It goes
-    on until `stop`."""
+    on until `stop`, and always has the same port: a runtime may have to be told of it."""
+
+    PORT = 15055
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.note = home.data / "loopback-registry.json"
+        self.port_file = home.data / "loopback-registry.port"
+
+    @property
+    def port(self) -> int:
+        """The port it has, or will have."""
+        try:
+            return int(self.port_file.read_text())
+        except (OSError, ValueError):
+            return self.PORT
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}"
+
+    def choose_port(self, progress: Any) -> int:
+        """The port that it had before; another one only where that is taken. Kept for the next start."""
+        port = self.port
+        if not registry.is_free(port):
+            port = registry.free_port()
+            progress(f"port {self.port} is in use, so the course's registry has port {port} from now on")
+        self.port_file.parent.mkdir(parents=True, exist_ok=True)
+        self.port_file.write_text(str(port))
+        return port
 
     def ensure(self, progress: Any) -> str:
         """Start it unless it runs; "localhost:PORT"."""
@@ -86,7 +136,7 @@ class Loopback:
             programs.docker_registry,
             self.home.data / "loopback-registry",
             self.home.data / "registry-images",
-            registry.free_port(),
+            self.choose_port(progress),
         )
         with (self.home.data / "loopback-registry.log").open("ab") as log:
             process = subprocess.Popen(
@@ -126,7 +176,9 @@ def look(home: Home, choice: Choice | None = None) -> Verdict:
         )
     try:
         with contextlib.closing(open_node(home, endpoint)) as node:
-            return Verdict("cri", True, f"{node.runtime} at {endpoint}", "")
+            host = Loopback(home).host
+            told = getattr(node, "runtime_name", "") != "cri-o" or allows_plain_http(host)
+            return Verdict("cri", True, f"{node.runtime} at {endpoint}", "" if told else plain_http_advice("cri-o", host))
     except (NodeError, CriError) as error:
         said = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
         todo = error.todo if isinstance(error, NodeError) else error.hint

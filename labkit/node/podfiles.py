@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.cri.hosts import HOSTS
+from labkit.cri.hosts import hosts_file
 from labkit.node.errors import NodeError
 from labkit.safepath import is_component
 
@@ -17,10 +18,16 @@ def make(
     write_file: Callable[[str, str], None],
     make_directory: Callable[[str, int], None],
     *,
+    logs: str,
     pod_ip: str,
 ) -> None:
-    """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
+    """Make the log's directory, /etc/hosts, the termination log and emptyDir volumes for one container.
+
+    `logs` is the directory of the Pod's logs; only containerd makes the one of a container in it. Raises NodeError (see
+    `refuse_volumes`).
+    """
     refuse_volumes(pod)
+    make_directory(f"{logs}/{posixpath.dirname(config.log_path)}", 0o755)
     spec = pod["spec"]
     everyone = [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
     mounted = next(c for c in everyone if c["name"] == config.metadata.name).get("volumeMounts") or []
@@ -29,7 +36,7 @@ def make(
         if volume["name"] not in host_paths:
             make_directory(mount.host_path, 0o777)
     for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.cri.mounts)
-        hosts = HOSTS.format(ip=pod_ip, hostname=spec.get("hostname") or pod["metadata"]["name"])
+        hosts = hosts_file([pod_ip], spec.get("hostname") or pod["metadata"]["name"])
         write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
 
 

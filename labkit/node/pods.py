@@ -16,11 +16,20 @@ POLL_S = 0.02
 
 
 def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
-    """StopPodSandbox (which ends containers and gives the address back), RemoveContainer for each, RemovePodSandbox. A
-    Pod gone already is no error."""
+    """StopContainer for each that lives, StopPodSandbox, RemoveContainer for each, RemovePodSandbox. A Pod gone already is no
+    error.
+
+    Containers get no time to end. They are stopped first, as by the kubelet: how long StopPodSandbox waits for them is the
+    runtime's choice (containerd not at all, CRI-O nearly until the call's deadline).
+    """
+    containers = cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers
+    for container in containers:
+        if container.state != api_pb2.CONTAINER_EXITED:
+            with gone_is_fine():
+                cri.stop_container(container_id=container.id, timeout=0)
     with gone_is_fine():
         cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id)
-    for container in cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers:
+    for container in containers:
         with gone_is_fine():
             cri.remove_container(container_id=container.id)
     with gone_is_fine():
@@ -32,7 +41,7 @@ def gone_is_fine() -> Any:
     try:
         yield
     except CriError as error:
-        if error.code != "NOT_FOUND":
+        if not error.gone:
             raise
 
 

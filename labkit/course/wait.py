@@ -1,0 +1,25 @@
+"""A wait with an end, for notebooks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from labkit.node.errors import NodeError
+
+POLL_S = 0.05
+
+
+def wait_until(what: str, happened: Callable[[], object], timeout: float = 30.0) -> None:
+    """Call `happened` until it is true, for `timeout` seconds at most: `wait_until("the container ends", lambda: …)`.
+
+    Raises NodeError, which says what did not happen.
+    """
+    deadline = time.monotonic() + timeout
+    while not happened():
+        if time.monotonic() > deadline:
+            raise NodeError(
+                f"Waited {timeout:g} s for this: {what}. It did not happen.",
+                "Look at the cells above: one of them failed or was left out. Then run the notebook from its start.",
+            )
+        time.sleep(POLL_S)

@@ -1,0 +1,28 @@
+"""Where on the node a container's OCI bundle is: the directory that the runtime hands to runc.
+
+CRI does not say it. containerd's shim works in its sandbox's bundle, and the others lie beside that (containerd, runtime/v2);
+CRI-O gives the path to conmon, on its command line (man 8 conmon: --bundle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from labkit.kernel import Process
+
+
+def find(processes: Iterable[Process], container_id: str, sandbox_id: str) -> str | None:
+    """The directory, as a path on the node; None where neither kind of shim is there."""
+    for process in processes:
+        program = (process.cmdline or ("",))[0].rpartition("/")[2]
+        lasting = not {"start", "delete"} & set(process.cmdline)
+        if program.startswith("containerd-shim") and lasting and option(process, "-id") == sandbox_id:
+            return f"/proc/{process.pid}/cwd/../{container_id}"
+        if program.startswith("conmon") and container_id in (option(process, "-c"), option(process, "--cid")):
+            return option(process, "-b") or option(process, "--bundle")
+    return None
+
+
+def option(process: Process, name: str) -> str | None:
+    """What follows an option on a process's command line."""
+    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name)
