@@ -136,6 +136,7 @@ class Configuration:
         directory = self.pod_directory(pod)
         for mount in config.mounts:
             if mount.host_path == str(directory / "etc-hosts"):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o750)
                 Path(mount.host_path).write_text(hosts_file(pod, ips))
             elif mount.host_path.startswith(f"{directory}/containers/{container['name']}/"):
                 Path(mount.host_path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
