@@ -112,7 +112,7 @@ def reaped(node: Node) -> Check:
 
 
 def one_shim(node: Node) -> Check:
-    """03.1: a Pod `duo` of two containers, all under one shim."""
+    """03.1: a Pod `duo` of two containers under one shim, or, with CRI-O, each under a conmon of its own."""
     pod = find(node, "duo")
     if pod is None:
         return Check(False, "there is no Pod called duo on the node.")
@@ -121,9 +121,11 @@ def one_shim(node: Node) -> Check:
         return Check(False, "the Pod duo has fewer than two running containers.")
     parents = {p.ppid for p in applications(pod) if p.pid in first}
     shims = {p.pid for p in pod.processes if p.role == "shim"}
-    if len(parents) != 1 or not parents <= shims:
-        return Check(False, "the containers of duo have different parents here: this runtime has a shim for each.")
-    return Check(True, "both containers of duo have the same parent: the Pod has one shim.")
+    if not parents or not parents <= shims:
+        return Check(False, "the parent of a container of duo is no shim of the Pod's.")
+    if len(parents) == 1:
+        return Check(True, "both containers of duo have the same parent: the Pod has one shim.")
+    return Check(True, "each container of duo has a parent of its own: this runtime has a shim for each container.")
 
 
 def left_behind(node: Node) -> Check:

@@ -53,12 +53,13 @@ def act(step, manifest, sandboxes):
         config = node.sandbox_config(manifest, attempt=attempt)
         node.cri.run_pod_sandbox(config=config)
         return
-    config = node.sandbox_config(manifest)
+    ready = next(s for s in sandboxes if s.state == SANDBOX_READY)
+    config = node.sandbox_config(manifest, attempt=ready.metadata.attempt)
     image = {"image": node.images["busybox"]}
     there = node.cri.image_status(image=image).image.id
     ref = there or node.cri.pull_image(image=image).image_ref
     main = node.container_config(manifest, name, attempt=attempt, image_ref=ref)
-    made = node.cri.create_container(pod_sandbox_id=sandboxes[0].id, config=main, sandbox_config=config)
+    made = node.cri.create_container(pod_sandbox_id=ready.id, config=main, sandbox_config=config)
     node.cri.start_container(container_id=made.container_id)
 
 
