@@ -12,7 +12,7 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit import pods as joined
-from labkit.course import wait_until
+from labkit.course import check, wait_until
 from labkit.cri import CriError, Machine, container_config, verbose
 from labkit.images import registry
 from labkit.kernel import Process
@@ -269,3 +269,22 @@ def test_a_wait_ends_and_says_what_did_not_happen() -> None:
     wait_until("the second answer comes", lambda: next(answers))
     with pytest.raises(NodeError, match=r"Waited 0\.1 s for this: a line appears in the log\. It did not happen\."):
         wait_until("a line appears in the log", lambda: False, timeout=0.1)
+
+
+# Exercise 03.1
+
+
+def duo(*parents: tuple[int, str]) -> Any:
+    """A node with a Pod `duo`; for each container its parent and that one's role."""
+    processes = [SimpleNamespace(pid=100 + n, ppid=ppid, role="application") for n, (ppid, _) in enumerate(parents)]
+    above = {ppid: SimpleNamespace(pid=ppid, ppid=1, role=role) for ppid, role in parents}
+    containers = [SimpleNamespace(pid=p.pid, name=str(p.pid), state="Running") for p in processes]
+    found = SimpleNamespace(name="duo", state="Ready", containers=containers, processes=[*above.values(), *processes])
+    return SimpleNamespace(pods=lambda: [found])
+
+
+def test_one_shim_or_a_conmon_for_each_container() -> None:
+    assert check("03.1", duo((7, "shim"), (7, "shim"))).says.endswith("the Pod has one shim.")
+    each = check("03.1", duo((7, "shim"), (8, "shim")))
+    assert each.done and each.says.endswith("this runtime has a shim for each container.")
+    assert not check("03.1", duo((7, "shim"), (1, "host"))).done
