@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import posixpath
 import signal
 import socket
 import subprocess
@@ -113,8 +114,9 @@ class Node:
         if "pod_ip" not in more:
             more["pod_ip"] = self.pod_ip(pod)
         config = container_config(pod, name, **{**self.settings.get("container", {}), **more})
-        logs = self.sandbox_config(pod).log_directory
-        podfiles.make(pod, config, self.write_file, self.make_directory, logs=logs, pod_ip=more["pod_ip"] or "")
+        podfiles.make(pod, config, self.write_file, self.make_directory, pod_ip=more["pod_ip"] or "")
+        log = posixpath.join(self.sandbox_config(pod).log_directory, config.log_path)
+        self.make_directory(posixpath.dirname(log), 0o755)  # containerd makes it where it is missing, CRI-O does not
         return config
 
     def pod_ip(self, pod: Manifest) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,10 @@ def make(
     write_file: Callable[[str, str], None],
     make_directory: Callable[[str, int], None],
     *,
-    logs: str,
     pod_ip: str,
 ) -> None:
-    """Make the log's directory, /etc/hosts, the termination log and emptyDir volumes for one container.
-
-    `logs` is the directory of the Pod's logs; only containerd makes the one of a container in it. Raises NodeError (see
-    `refuse_volumes`).
-    """
+    """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
     refuse_volumes(pod)
-    make_directory(f"{logs}/{posixpath.dirname(config.log_path)}", 0o755)
     spec = pod["spec"]
     everyone = [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
     mounted = next(c for c in everyone if c["name"] == config.metadata.name).get("volumeMounts") or []
