@@ -3,7 +3,8 @@
 Plain data, made by `labkit.recorder`, drawn by `labkit.views.flight_timeline`. Knows nobody but the roles of labkit.pods.
 """
 
-from labkit.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described, label, runc_verb
+from labkit.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described
+from labkit.flight.programs import Stage, label, runc_verb, stage_at
 from labkit.flight.steps import Step, Steps, Tree
 from labkit.flight.text import FlightError
 
@@ -14,10 +15,12 @@ __all__ = [
     "Flight",
     "FlightError",
     "FlightProcess",
+    "Stage",
     "Step",
     "Steps",
     "Tree",
     "described",
     "label",
     "runc_verb",
+    "stage_at",
 ]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from labkit.flight.programs import Stage, ancestors, hooks, parents, stages
+
 if TYPE_CHECKING:
     from labkit.flight.steps import Steps, Tree
 
@@ -20,23 +22,6 @@ PRECISION = {
     "poll": "looked at again and again: a process that lives a few milliseconds may be missing, and times are those of the look",
 }
 """How exact a source of events is, by its name."""
-
-RUNC_VERBS = (
-    "create",
-    "start",
-    "init",
-    "exec",
-    "run",
-    "kill",
-    "delete",
-    "state",
-    "ps",
-    "pause",
-    "resume",
-    "update",
-    "events",
-    "features",
-)
 
 
 @dataclass(frozen=True)
@@ -185,10 +170,10 @@ class Flight:
 
     def fold(self, *roles: str) -> Flight:
         """Without the processes of these roles; their children are shown below the nearest that is left."""
-        ancestors = _ancestry(self.processes)
+        above = self.parents()
 
         def near(index: int) -> int:
-            for ancestor in ancestors(index):
+            for ancestor in ancestors(index, above):
                 if self.processes[ancestor].role not in roles:
                     return self.processes[ancestor].pid
             return self.processes[index].ppid
@@ -214,16 +199,19 @@ class Flight:
 
     def parents(self) -> tuple[int | None, ...]:
         """For each process the index of the one that forked it, None where the recording does not have it."""
-        ancestors = _ancestry(self.processes)
-        return tuple(next(iter(ancestors(index)), None) for index in range(len(self.processes)))
+        return tuple(parents(self.processes))
+
+    def stages(self) -> tuple[tuple[Stage, ...], ...]:
+        """For each process what it was one after the other: as what it was forked, and each program that it became."""
+        return tuple(stages(self.processes, self.parents()))
 
     def _only(self, calls: Sequence[int], wanted: Callable[[FlightProcess], bool]) -> Flight:
         """Some calls, the processes wanted, and the ancestors of these that were there already when the first call was made."""
-        ancestors = _ancestry(self.processes)
+        above_of = self.parents()
         kept = {index for index, process in enumerate(self.processes) if wanted(process)}
         first = min((self.calls[index].from_ns for index in calls), default=0)
         last = max((self.calls[index].to_ns for index in calls), default=0)
-        above = {a for index in kept for a in ancestors(index)} - kept
+        above = {a for index in kept for a in ancestors(index, above_of)} - kept
         above -= {a for a in above if calls and (self.processes[a].to_ns or last) < first}
         place = {old: new for new, old in enumerate(calls)}
         # An ancestor is there for what it made: how it began, and that it ended later, is no part of this.
@@ -256,86 +244,27 @@ class Flight:
 def described(processes: Sequence[FlightProcess], calls: Sequence[Call]) -> tuple[FlightProcess, ...]:
     """The same with name, Pod and container filled in where they are missing, from the program, the call and the parent.
 
-    The lasting shim has its Pod's name, no container's; a process that lived before has the Pod of what it forked.
+    The lasting shim has its Pod's name, no container's; a process that lived before has the Pod of what it forked. What a
+    process forked as `runc init` is no part of the program that it became.
     """
-    ancestors = _ancestry(processes)
+    above = parents(processes)
+    no_programs = hooks(processes, above)
+    processes = [replace(process, role="other") if index in no_programs else process for index, process in enumerate(processes)]
     made: list[FlightProcess] = []
-    for index, process in enumerate(processes):
-        parent = next(iter(ancestors(index)), None)
+    for process, was in zip(processes, stages(processes, above), strict=True):
         call = calls[process.call] if process.call is not None else None
         pod = process.pod or (call.pod if call else None)
         container = process.container or (call.container if call and process.role in IN_CONTAINER else None)
-        made.append(replace(process, pod=pod, container=container, name=process.name or _name(process, processes, parent)))
+        made.append(replace(process, pod=pod, container=container, name=was[-1].name))
     for index in reversed(range(len(made))):
-        parent = next(iter(ancestors(index)), None)
+        parent = above[index]
         if parent is not None and made[parent].role == "shim" and made[parent].pod is None and made[index].role != "shim":
             made[parent] = replace(made[parent], pod=made[index].pod)
     return tuple(made)
 
 
-IN_CONTAINER = ("application", "exec", "runc", "shim")
+IN_CONTAINER = ("application", "exec", "runc", "shim", "other")
 """Roles of processes that may belong to one container."""
-
-
-def label(role: str, argv: Sequence[str]) -> str:
-    """What a program is called: "runc create", "shim start", "bridge", "httpd -f -p 80"."""
-    if not argv:
-        return role
-    program = argv[0].rsplit("/", 1)[-1]
-    if role == "shim":
-        verb = next((word for word in argv[1:] if word in ("start", "delete")), "")
-        return f"{'conmon' if program == 'conmon' else 'shim'} {verb}".strip()
-    if role == "runc":
-        program = program if program in ("runc", "crun") else "runc"  # `runc init` may run as /proc/self/exe
-        return f"{program} {runc_verb(argv)}".strip()
-    if role in ("application", "exec", "other"):
-        return " ".join([program, *argv[1:]])
-    return program
-
-
-def runc_verb(argv: Sequence[str]) -> str:
-    """The command of a runc or crun command line: "create", "start", …; "" where there is none."""
-    return next((word for word in argv[1:] if word in RUNC_VERBS), "")
-
-
-def _name(process: FlightProcess, processes: Sequence[FlightProcess], parent: int | None) -> str:
-    """From its last program, or from the one that its parent ran when it forked it.
-
-    `runc init` forks with CLONE_PARENT (runc's nsexec.c), so that its children are those of `runc create`, or `run`, `exec`: what
-    has no program of its own below these is still `runc init`.
-    """
-    told = [each.argv for each in process.execs if each.argv]
-    if not told and parent is not None and not process.execs:
-        born = process.from_ns or 0
-        told = [each.argv for each in processes[parent].execs if each.argv and each.at_ns <= born]
-    if told and process.role == "runc" and not process.execs and runc_verb(told[-1]) in ("create", "run", "exec"):
-        told[-1] = (told[-1][0], "init")
-    return label(process.role, told[-1] if told else ())
-
-
-def _ancestry(processes: Sequence[FlightProcess]) -> Callable[[int], list[int]]:
-    """index → indexes of its ancestors, the parent first. A pid that was used twice is told apart by the time."""
-    by_pid: dict[int, list[int]] = {}
-    for index, process in enumerate(processes):
-        by_pid.setdefault(process.pid, []).append(index)
-
-    def parent(index: int) -> int | None:
-        process = processes[index]
-        born = -1 if process.from_ns is None else process.from_ns
-        for candidate in reversed(by_pid.get(process.ppid, ())):
-            if candidate != index and (processes[candidate].from_ns or -1) <= born:
-                return candidate
-        return None
-
-    def ancestors(index: int) -> list[int]:
-        found: list[int] = []
-        above = parent(index)
-        while above is not None and above not in found:
-            found.append(above)
-            above = parent(above)
-        return found
-
-    return ancestors
 
 
 def _count(number: int, thing: str) -> str:

@@ -13,9 +13,14 @@ from html import escape
 from itertools import groupby
 
 from labkit.flight.model import Flight, FlightProcess
-from labkit.flight.model import label as program_label
+from labkit.flight.programs import CONTAINERS, Stage, brief, stage_at
+from labkit.showable import columns, fitted, padded, short_words, showable, showable_lines
 
 UNCAUSED = "–"
+LONGEST = 10_000_000
+"""So many letters a recording's text may have."""
+WIDTH = 120
+"""A table is not wider, in columns of a terminal, as long as what names things in it can be made shorter."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Steps(list[Step]):
             lines = [line for pod in pods for line in (f"Pod {pod}", *self._told([row for row in self if row.pod == pod]))]
             if rest := self._told([row for row in self if not row.pod]):
                 lines += [*(["No Pod's"] if pods else []), *rest]
-        return "\n".join([*lines, *self.notes])
+        return showable_lines("\n".join([*lines, *self.notes]), LONGEST)
 
     @staticmethod
     def _told(rows: Sequence[Step]) -> list[str]:
@@ -74,16 +79,24 @@ class Steps(list[Step]):
 
     def table(self) -> str:
         """As text with times: ms since the first step."""
-        rows = [("step", "what", "by", "from ms", "took ms", "cause"), *(self._cells(row) for row in self)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        if not self:
+            return "\n".join(["No step was recorded.", *self.notes])
+        rows = [HEAD, *(self._cells(row) for row in self)]
+        if over(rows) > 0:
+            rows = [tuple(short_words(cell, 24) if i in NAMES else cell for i, cell in enumerate(row)) for row in rows]
+        widths = widest(rows)
+        for column, narrowest in SHRINK:
+            widths[column] = max(
+                widths[column] - max(sum(widths) + 2 * (len(widths) - 1) - WIDTH, 0), min(widths[column], narrowest)
+            )
         lines = []
         for row in rows:
-            cells = [c.rjust(w) if i in NUMBERS else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            cells = [padded(fitted(c, w), w, right=i in NUMBERS) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             lines.append("  ".join(cells).rstrip())
-        return "\n".join([*lines, *self.notes] if self else ["No step was recorded.", *self.notes])
+        return showable_lines("\n".join([*lines, *self.notes]), LONGEST)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("step", "what", "by", "from ms", "took ms", "cause"))
+        head = "".join(f"<th>{name}</th>" for name in HEAD)
         body = []
         for row in self:
             cells = "".join(
@@ -91,7 +104,7 @@ class Steps(list[Step]):
                 for i, cell in enumerate(self._cells(row))
             )
             body.append(f'<tr style="font-weight:{"normal" if row.role else "bold"}">{cells}</tr>')
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>{escape(showable(note))}</p>" for note in self.notes)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}"
 
     def _cells(self, row: Step) -> tuple[str, ...]:
@@ -101,7 +114,24 @@ class Steps(list[Step]):
         what = f"{row.what} ({row.result})" if row.result else row.what
         several = len({each.pod for each in self if each.pod}) > 1
         pod = f" [{row.pod}]" if several and row.pod and not row.role else ""
-        return row.step, what + pod, row.who, begin, took, row.cause
+        return tuple(showable(cell) for cell in (row.step, what + pod, row.who, begin, took, row.cause))
+
+
+HEAD = ("step", "what", "by", "from ms", "took ms", "cause")
+NAMES = (1, 2, 5)
+"""Columns that name things."""
+SHRINK = ((2, 24), (1, 36), (5, 16), (2, 16), (1, 24))
+"""In a table that is too wide: which column is made narrower first, and to what."""
+
+
+def widest(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column."""
+    return [max(columns(row[column]) for row in rows) for column in range(len(HEAD))]
+
+
+def over(rows: Sequence[Sequence[str]]) -> int:
+    """By how many columns of a terminal a table is too wide."""
+    return sum(widest(rows)) + 2 * (len(HEAD) - 1) - WIDTH
 
 
 NUMBERS = (3, 4)
@@ -117,7 +147,8 @@ class Tree(str):
 
 def steps(flight: Flight) -> Steps:
     """See Flight.steps."""
-    parents, trivial = flight.parents(), passing(flight)
+    parents, stages = flight.parents(), flight.stages()
+    trivial = passing(flight)
     caused: dict[int | None, list[Step]] = {}
     for index, process in enumerate(flight.processes):
         if process.from_ns is None and process.to_ns is not None:
@@ -126,11 +157,11 @@ def steps(flight: Flight) -> Steps:
         if process.from_ns is None or trivial[index]:
             continue
         parent = parents[index]
-        who = _program_at(flight.processes[parent], process.from_ns) if parent is not None else "?"
+        who = brief(stage_at(stages[parent], process.from_ns).name) if parent is not None else "?"
         call = flight.calls[process.call] if process.call is not None else None
         cause = str(call) if call else ""
-        made = Step("", _what(process, who), who, process.from_ns, process.to_ns, cause, process.pod, process.container,
-                    _result(process), process.role)  # fmt: skip
+        made = Step("", _what(process, stages[index]), who, process.from_ns, process.to_ns, cause, process.pod,
+                    process.container, _result(process), process.role)  # fmt: skip
         caused.setdefault(process.call, []).append(made)
     rows: list[Step] = []
     number = 0
@@ -147,18 +178,26 @@ def steps(flight: Flight) -> Steps:
 
 
 def tree(flight: Flight) -> Tree:
-    """See Flight.tree. Of siblings that are alike one is shown, and how many there are."""
-    trivial = passing(flight)
+    """See Flight.tree. Of siblings that are alike one is shown, and how many there are. What a process forked before it became
+    another program is below what it was then."""
+    trivial, stages = passing(flight), flight.stages()
     children: dict[int | None, list[int]] = {}
     for index, parent in enumerate(flight.parents()):
         if not trivial[index]:
             children.setdefault(parent, []).append(index)
 
     def lines(index: int) -> tuple[str, ...]:
-        process = flight.processes[index]
+        process, mine = flight.processes[index], children.get(index, [])
         where = f" ({process.container})" if process.container and process.role in ("application", "exec") else ""
         stays = "" if process.to_ns is not None else ", stays"
-        return (f"{process.name}{where}{stays}{_ending(process)}", *below(children.get(index, [])))
+        last = (f"{brief(process.name)}{where}{stays}{_ending(process)}",)
+        then = [stage_at(stages[index], flight.processes[child].from_ns) for child in mine]
+        earlier = [each for each in stages[index][:-1] if each.name != process.name and each in then]
+        made = (*last, *below([child for child, stage in zip(mine, then, strict=True) if stage not in earlier]))
+        for stage in reversed(earlier):
+            forked = below([child for child, each in zip(mine, then, strict=True) if each == stage])
+            made = (brief(stage.name), *forked, f"  becomes {made[0]}", *(f"  {line}" for line in made[1:]))
+        return made
 
     def below(indexes: Sequence[int]) -> list[str]:
         ordered = sorted(indexes, key=lambda i: (_natural(flight.processes[i].pod or ""),))
@@ -175,7 +214,7 @@ def tree(flight: Flight) -> Tree:
         return [f"  {line}" for line in result]
 
     text = [line[2:] for line in below(children.get(None, []))]
-    return Tree("\n".join([*(text or ["No process was recorded."]), *flight.notes]))
+    return Tree(showable_lines("\n".join([*(text or ["No process was recorded."]), *flight.notes]), LONGEST))
 
 
 def passing(flight: Flight) -> list[bool]:
@@ -183,15 +222,15 @@ def passing(flight: Flight) -> list[bool]:
 
     runc's double fork makes such, and the Go runtime when it tries what the kernel can do.
     """
-    parents = flight.parents()
+    parents, stages = flight.parents(), flight.stages()
     has_child = {parent for parent in parents if parent is not None}
     return [
         not process.execs
         and process.to_ns is not None
         and index not in has_child
         and (parent := parents[index]) is not None
-        and flight.processes[parent].role == process.role
-        and process.role not in ("application", "exec", "pause")
+        and stage_at(stages[parent], process.from_ns).role == process.role
+        and process.role not in CONTAINERS
         for index, process in enumerate(flight.processes)
     ]
 
@@ -215,17 +254,17 @@ def _by_container(rows: list[Step]) -> list[Step]:
     return sorted(rows, key=lambda row: (bool(row.role), row.container is None, row.container or ""))
 
 
-def _what(process: FlightProcess, who: str) -> str:
+def _what(process: FlightProcess, stages: Sequence[Stage]) -> str:
     """What a process is called; both names of one that waited as `runc init` before it became its program."""
-    runc = who.partition(" ")[0]
-    if process.role not in ("pause", "application", "exec") or not process.execs or runc not in ("runc", "crun"):
-        return process.name
-    return f"{runc} init, then {process.name}{f' ({process.container})' if process.container else ''}"
+    name = brief(process.name)
+    if process.role not in CONTAINERS or len(stages) < 2 or stages[0].role != "runc":
+        return name
+    return f"{stages[0].name}, then {name}{f' ({process.container})' if process.container else ''}"
 
 
 def _end(process: FlightProcess, cause: str) -> Step:
     """The end of a process that was there before."""
-    what = f"{process.name}{f' ({process.container})' if process.container else ''} ends"
+    what = f"{brief(process.name)}{f' ({process.container})' if process.container else ''} ends"
     at, result = process.to_ns, _result(process)
     return Step("", what, "", at, at, cause, process.pod, process.container, result, process.role)
 
@@ -233,14 +272,6 @@ def _end(process: FlightProcess, cause: str) -> Step:
 def _numbered(prefix: str, rows: Sequence[Step]) -> list[Step]:
     ordered = sorted(rows, key=lambda row: row.from_ns or 0)
     return [replace(row, step=prefix if prefix == UNCAUSED else f"{prefix}{number}") for number, row in enumerate(ordered, 1)]
-
-
-def _program_at(process: FlightProcess, at_ns: int) -> str:
-    """What a process was called at a time: one that forks as `runc create` may have become something else since."""
-    if process.role in ("pause", "application", "exec"):
-        return process.name
-    told = [each.argv for each in process.execs if each.at_ns <= at_ns and each.argv]
-    return program_label(process.role, told[-1]) if told else process.name
 
 
 def _result(process: FlightProcess) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.flight.model import Call, Flight, FlightProcess, label
+from labkit.flight.model import Call, Flight, FlightProcess
+from labkit.flight.programs import Stage
 
 CALLS, PROCESSES = 1, 2
 """The two groups of tracks. A track's number is its place, since the kernel may give a pid twice; the pid is in its name."""
@@ -32,9 +33,9 @@ def trace(flight: Flight) -> dict[str, Any]:
             "service": call.service,
         }
         events.append(_slice(CALLS, lane[index], str(call), "call", call.from_ns, call.to_ns, details))
-    parents = flight.parents()
+    parents, stages = flight.parents(), flight.stages()
     for index, process in enumerate(flight.processes):
-        events += _track(index, process, begin, end)
+        events += _track(index, process, stages[index], begin, end)
         parent = parents[index]
         if process.from_ns is None:
             continue
@@ -58,19 +59,19 @@ def lanes(calls: Sequence[Call]) -> list[int]:
     return chosen
 
 
-def _track(index: int, process: FlightProcess, begin: int, end: int) -> list[dict[str, Any]]:
-    """One process: a slice from each exec to the next."""
+def _track(index: int, process: FlightProcess, stages: Sequence[Stage], begin: int, end: int) -> list[dict[str, Any]]:
+    """One process: a slice from each exec to the next, named and coloured after what it was then."""
     title = f"{process.name} [{process.pid}]"
     events = [_named("thread_name", PROCESSES, index, title), _sorted(index)]
-    starts = [process.from_ns if process.from_ns is not None else begin, *(each.at_ns for each in process.execs)]
+    starts = [begin if each.from_ns is None else each.from_ns for each in stages]
     last = process.to_ns if process.to_ns is not None else end
-    names = ["fork" if process.execs and process.from_ns is not None else process.name]
-    names += [label(process.role, each.argv) for each in process.execs]
-    details = {"pid": process.pid, "ppid": process.ppid, "role": process.role, "pod": process.pod, "container": process.container}
-    for number, (name, start) in enumerate(zip(names, starts, strict=True)):
+    details = {"pid": process.pid, "ppid": process.ppid, "pod": process.pod, "container": process.container}
+    for number, (stage, start) in enumerate(zip(stages, starts, strict=True)):
         until = starts[number + 1] if number + 1 < len(starts) else last
         argv = process.execs[number - 1].argv if number else ()
-        events.append(_slice(PROCESSES, index, name, process.role, start, until, {**details, "argv": list(argv)}))
+        shown = {**details, "role": stage.role, "argv": list(argv)}
+        name = "fork" if not number and process.execs and process.from_ns is not None else stage.name
+        events.append(_slice(PROCESSES, index, name, stage.role, start, until, shown))
     if process.to_ns is not None:
         how = {"exit_code": process.exit_code, "signal": process.signal}
         events.append(

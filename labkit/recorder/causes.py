@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from labkit.flight.model import IN_CONTAINER, FlightProcess, described, label
+from labkit.flight.model import IN_CONTAINER, FlightProcess, described
+from labkit.flight.programs import label
 from labkit.recorder.names import Known
 from labkit.recorder.processes import INSIDE, Processes, Tracked, command
 
@@ -52,7 +53,7 @@ def join(
     made = []
     for p in sorted((p for p in processes.all if id(p) in wanted), key=lambda p: (p.from_ns or 0, p.pid)):
         call, role = causes.of(p), processes.role(p, known) or "other"
-        pod, container = known.names(p.id)
+        pod, container = known.names(p.id) if p.id in known or role != "other" else (None, None)
         container = container if role in IN_CONTAINER else None
         life = (p.from_ns, p.to_ns, p.exit_code, p.signal)
         name = "" if role == "runc" and not p.execs else label(role, p.argv)

@@ -35,6 +35,9 @@ class Known:
     containers: Mapping[str, tuple[str, str]]
     calls: tuple[Noted, ...]
 
+    def __contains__(self, id: str) -> bool:
+        return id in self.containers or id in self.sandboxes
+
     def names(self, id: str) -> tuple[str | None, str | None]:
         """(Pod, container) of an id; the short id stands for the name of a Pod that is not known."""
         if id in self.containers:

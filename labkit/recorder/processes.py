@@ -8,7 +8,9 @@ Roles follow from the tree and the programs, never from times. A fork has its pa
 - runc: runc or crun below runtime or shim, until the process becomes the program that it was made for.
 - pause: that program where the container's id is the sandbox's; application otherwise; exec below `runc exec`. These keep their
   role, and give it to all that they fork, whatever they become.
-- other: anything else below the runtime, for example a runc hook (it is outside of the container's cgroup).
+- other: anything else below the runtime, for example an OCI hook: prestart, createRuntime and poststart are runc's own children,
+  outside of the container's cgroup; createContainer and startContainer run inside of it, forked by what waits as `runc init` and
+  becomes the application later.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from labkit.flight import Exec, label, runc_verb
+from labkit.flight import Exec
+from labkit.flight.programs import MAKING, RUNC, is_runc_init, label, program_of, runc_verb
 from labkit.pods import CONTAINER_ID
 from labkit.recorder.names import Known
 
 RUNTIMES = ("containerd", "crio")
-RUNC = ("runc", "crun", "youki")
 INSIDE = ("application", "exec")
 CNI_PLUGINS = (
     "bridge",
@@ -37,8 +39,6 @@ CNI_PLUGINS = (
     "macvlan",
     "ipvlan",
 )
-MAKING = ("create", "run", "exec", "restore")
-"""runc's commands that leave a process behind, which becomes the container's program."""
 
 
 class EventLike(Protocol):
@@ -139,6 +139,8 @@ class Processes:
         self._runtime_argv: tuple[str, ...] = ()
         self._address = address
         known = {each.pid: each for each in before}
+        own = known.get(runtime or 0)
+        self._outer = frozenset(CONTAINER_ID.findall(" ".join(own.cgroups.values()))) if own else frozenset()
         for pid in sorted(known):
             self._found(pid, known, runtime)
 
@@ -170,7 +172,7 @@ class Processes:
             return "application"
         if process.id in known.sandboxes or process.id in self.sandboxes:
             return "pause"
-        return "pause" if not process.id and _program(process.argv) == "pause" else "application"
+        return "pause" if not process.id and program_of(process.argv) == "pause" else "application"
 
     def busy(self) -> bool:
         """Whether a command of runc, the shim or a CNI plugin is at work, or a container's process is between two programs."""
@@ -197,22 +199,23 @@ class Processes:
         argv = process.argv = said.cmdline or (said.comm,)
         process.ns_pids = said.ns_pids
         # The deepest: where the node is a container too, a hierarchy in which Pods have no cgroup names that container alone.
-        ids = CONTAINER_ID.findall(max(said.cgroups.values(), key=len, default=""))
+        id = self._cgroup_id(max(said.cgroups.values(), key=len, default=""))
         if pid == runtime or (runtime is None and said.comm in RUNTIMES):
             process.role, self._runtime_argv = "containerd", argv
         elif self._is_own_shim(argv):
             process.role, process.id = "shim", _id(argv)
             self.sandboxes.add(process.id)
         elif parent and parent.role in ("shim", "runc"):
-            process.role = "runc" if said.comm.startswith(("runc", "crun")) else "application"
-            process.id = (_id(argv) if process.role == "runc" else "") or (ids[-1] if ids else parent.id)
+            inside = "exec" if runc_verb(parent.argv) == "exec" else "application"
+            process.role = "runc" if said.comm.startswith(("runc", "crun")) else "other" if _waits(parent) else inside
+            process.id = (_id(argv) if process.role == "runc" else "") or id or parent.id
         elif parent:
             process.role, process.id = ("" if parent.role == "containerd" else parent.role), parent.id
         return process
 
     def _is_own_shim(self, argv: tuple[str, ...]) -> bool:
         """A shim names its runtime's socket; one whose arguments could not be read may be any runtime's. conmon names none."""
-        return is_shim(argv) and (self._address in ("", _option(argv, "-address")) or _program(argv).startswith("conmon"))
+        return is_shim(argv) and (self._address in ("", _option(argv, "-address")) or program_of(argv).startswith("conmon"))
 
     def _has_first(self, id: str) -> bool:
         """Whether the container of that id has its first process."""
@@ -220,52 +223,76 @@ class Processes:
 
     def _become(self, process: Tracked, event: EventLike) -> None:
         """Another program, which may give another role."""
-        before, makes = process.role, _making(process)
+        before, maker = process.role, _maker(process)
         argv = process.argv = event.argv or (event.exe.removesuffix(" (deleted)") or event.comm,)
-        program = _program(argv)
+        program = program_of(argv)
         if before in INSIDE:
             return
         if not before and not self._is_own_shim(argv):  # a poll may miss who forked the lasting shim
             if program in RUNTIMES and argv == self._runtime_argv:  # restarted
                 process.role = "containerd"
             return
-        in_cgroup = CONTAINER_ID.findall(event.cgroup)
         if is_shim(argv):
             process.role, process.own_id = "shim", _id(argv)
             if not label("shim", argv).endswith((" start", " delete")):
                 self.sandboxes.add(process.own_id)
-        elif program in RUNC or event.comm.startswith("runc:") or (before == "runc" and argv[1:2] == ("init",)):
+        elif is_runc_init(argv) or event.comm.startswith("runc:") or (program in RUNC and not (maker and before == "runc")):
             process.role, process.own_id = "runc", _id(argv)
-        elif before == "runc" and makes and (in_cgroup or not event.cgroup):
-            process.role = "exec" if makes == "exec" else "application"
-            process.id = process.id or "".join(in_cgroup[-1:])
-        elif before in ("runc", "shim") and in_cgroup:  # a poll may miss the runc that made it
-            process.role = "exec" if self._has_first(in_cgroup[-1]) else "application"
-            process.id = in_cgroup[-1]
+        elif before == "runc" and (_waits(process.parent) or (maker and self._is_hook(process, maker, event.cgroup))):
+            process.role = "other"
+        elif before == "runc" and maker:
+            process.role = "exec" if runc_verb(maker.argv) == "exec" else "application"
+            process.id = process.id or self._cgroup_id(event.cgroup)
+        elif before in ("runc", "shim") and (in_cgroup := self._cgroup_id(event.cgroup)):  # a poll may miss the runc that made it
+            process.role = "exec" if self._has_first(in_cgroup) else "application"
+            process.id = in_cgroup
         elif before == "cni" or (before == "containerd" and (event.cni_command or is_cni(argv, event.exe))):
             process.role, process.own_id = "cni", "".join(CONTAINER_ID.findall(event.container_id))
         else:
-            process.role, process.own_id = "other", _id(argv)
+            # A word that looks like an id says less than who forked it.
+            process.role, process.own_id = "other", "" if process.id else _id(argv)
         process.id = process.own_id or process.id
+
+    def _is_hook(self, process: Tracked, maker: Tracked, cgroup: str) -> bool:
+        """Whether what runc forked itself becomes an OCI hook, not the container's program."""
+        if cgroup:
+            return self._cgroup_id(cgroup) == "" or process.id not in ("", self._cgroup_id(cgroup))
+        # What `create` leaves behind becomes its program at `start`: until then whatever becomes one is a hook.
+        return runc_verb(maker.argv) == "create" and maker.to_ns is None
+
+    def _cgroup_id(self, cgroup: str) -> str:
+        """The container that a cgroup's path names; "" for none but the node's own, where the node is a container itself."""
+        ids = [id for id in CONTAINER_ID.findall(cgroup) if id not in self._outer]
+        return ids[-1] if ids else ""
 
 
 def is_shim(argv: tuple[str, ...]) -> bool:
-    return _program(argv).startswith(("containerd-shim", "conmon"))
+    return program_of(argv).startswith(("containerd-shim", "conmon"))
 
 
 def is_cni(argv: tuple[str, ...], exe: str = "") -> bool:
     """Whether a child of the runtime is a CNI plugin."""
-    return "/cni/" in f"{argv[0] if argv else ''} {exe}" or _program(argv) in CNI_PLUGINS
+    return "/cni/" in f"{argv[0] if argv else ''} {exe}" or program_of(argv) in CNI_PLUGINS
 
 
 def command(process: Tracked) -> str:
     return label("shim", process.argv).partition(" ")[2] if process.role == "shim" else runc_verb(process.argv)
 
 
-def _making(process: Tracked) -> str:
-    """The runc command that a process below it was made by: "create", "run", "exec"; "" if none."""
-    verbs = (runc_verb(each.argv) for each in process.above() if each.role == "runc")
-    return next((verb for verb in verbs if verb in MAKING), "")
+def _maker(process: Tracked) -> Tracked | None:
+    """The runc command above a process that makes containers' processes."""
+    return next((each for each in process.above() if each is not process and _makes(each)), None)
+
+
+def _makes(process: Tracked) -> bool:
+    """Whether it is such a command itself, not one that this has forked."""
+    started = bool(process.execs) or process.from_ns is None
+    return process.role == "runc" and started and runc_verb(process.argv) in MAKING
+
+
+def _waits(process: Tracked | None) -> bool:
+    """Whether it waits as `runc init` to become a container's program. What only forks that one, as crun's does, has ended."""
+    return bool(process and process.role == "runc" and process.to_ns is None and not _makes(process))
 
 
 def _id(argv: tuple[str, ...]) -> str:
@@ -277,7 +304,3 @@ def _id(argv: tuple[str, ...]) -> str:
 
 def _option(argv: tuple[str, ...], name: str) -> str:
     return argv[argv.index(name) + 1] if name in argv[:-1] else ""
-
-
-def _program(argv: tuple[str, ...]) -> str:
-    return argv[0].rsplit("/", 1)[-1] if argv else ""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labkit.flight import FlightProcess
+from labkit.flight.programs import brief
 from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
 from labkit.views.flight_rows import Family, is_asking
-from labkit.views.flight_words import NUMBERS, ending, plain, precision
+from labkit.views.flight_words import NUMBERS, ending, precision
 from labkit.views.namespace_groups import words
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
     runcs = [p for p in roles.get("runc", ()) if p.from_ns is not None]
     if runcs:
         inside = [p for role in ("pause", "application", "exec") for p in roles.get(role, ())]
-        left = [plain(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
+        left = [brief(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
         told = "all end" if all(p.to_ns is not None for p in runcs) else "some live on"
-        verbs = dict.fromkeys(plain(p.name).removeprefix("runc ") for p in runcs)
+        verbs = dict.fromkeys(brief(p.name).removeprefix("runc ") for p in runcs)
         shown = f"{words(list(verbs))}; {told}"
         stays = f" What stays: {words(_counted(left))}." if left else ""
         yield Link("runc", "runc", "fork and exec", told, f"{shown}.{stays}")
@@ -131,10 +132,10 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
     for role in ("pause", "application", "exec"):
         members = [p for p in roles.get(role, ()) if p.from_ns is not None or p.to_ns is not None]
         if members:
-            names = [plain(p.name) + (f" ({p.container})" if p.container else "") for p in members]
+            names = [brief(p.name) + (f" ({p.container})" if p.container else "") for p in members]
             endings = [word for p in members if (word := ending(p))]
             stay = sum(p.to_ns is None for p in members)
-            end = "ended" if not stay else "stays" if len(members) == 1 else f"{_number(stay)} of them stay"
+            end = "ended" if not stay else "stays" if len(members) == 1 else f"{_number(stay)} of them stay{'s' * (stay == 1)}"
             told = f"{words(_counted(p.container for p in members if p.container))}; {end}".removeprefix("; ")
             named = "" if role == "pause" and len(names) == 1 else f"{words(_counted(names))}; "
             shown = f"{named}{end}" + (f" with {words(_counted(endings))}" if endings else "")
@@ -161,13 +162,13 @@ def with_living(flight: Flight, pod: str, living: Sequence[PodProcess]) -> Fligh
         if p.pid not in known
     ]
     pids = {p.pid for p in living}
-    mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or p.pid in pids]
+    mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or (p.pid in pids and p.to_ns is None)]
     return replace(flight, processes=(*mine, *missed))
 
 
 def _forked(flight: Flight, family: Family, role: str, only: list[FlightProcess] | None = None) -> list[str]:
     parents = [p for p in flight.processes if p.role == role] if only is None else only
-    names = [plain(child.name) for p in parents for child in family.children.get(id(p), ()) if child.from_ns is not None]
+    names = [brief(child.name) for p in parents for child in family.children.get(id(p), ()) if child.from_ns is not None]
     return _counted(sorted(names) if len(parents) > 1 or role == "containerd" else names)
 
 
@@ -176,8 +177,8 @@ def _way(family: Family, processes: list[FlightProcess], role: str, words: str) 
 
 
 def _under(family: Family, process: FlightProcess, role: str) -> bool:
-    parent = family.parent(process)
-    return parent is not None and parent.role == role
+    then = family.origin(process)
+    return then is not None and then.role == role
 
 
 def _counted(names: Iterable[str]) -> list[str]:

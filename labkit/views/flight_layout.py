@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from labkit.flight.programs import brief
+from labkit.showable import fitted
 from labkit.views import style
 from labkit.views.figure import MARGIN, fit, text_width
 from labkit.views.flight_rows import Row, is_asking
@@ -21,7 +23,7 @@ BADGE, ARROW, GAP = 16.0, 16.0, 7.0
 SERVICES = {"RuntimeService": "#5f7089", "ImageService": "#93643a"}
 """Call bars, one colour a service: none of the roles' colours, and seen on light and on dark."""
 NAME = 38
-"""Letters of a process's label."""
+"""Columns of a process's label."""
 BREAK, IDLE, ASIDE = 26.0, 0.5, 0.06
 """An interval without any event that takes more than the part IDLE of the axis is drawn BREAK px wide; at either end of it the
 part ASIDE of the rest is kept."""
@@ -229,8 +231,7 @@ def label_of(row: Row) -> str:
         failed = Counter(word for p in row.processes if (word := ending(p)))
         return " · ".join([row.label, *(f"{n} × {word}" if n > 1 else word for word, n in failed.most_common(2))])
     process = row.processes[0]
-    name = " ".join(process.name.split())
-    name = name if len(name) <= NAME else name[: NAME - 1].rstrip() + "…"
+    name = fitted(brief(process.name), NAME)
     return name + (f" · {ending(process)}" if ending(process) else "")
 
 

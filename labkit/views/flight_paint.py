@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from labkit.views import style
@@ -29,7 +30,7 @@ from labkit.views.flight_layout import (
 from labkit.views.flight_rows import Row
 
 if TYPE_CHECKING:
-    from labkit.flight import Flight, FlightProcess
+    from labkit.flight import Flight
 
 TICKS = 40.0
 """So far from each other are marks on the two sides of a break at least, px."""
@@ -131,7 +132,7 @@ def _paint_rows(canvas: Canvas, flight: Flight, layout: Layout) -> None:
         if row.strip:
             _paint_strip(canvas, flight, layout, row, layout.y(number))
         else:
-            _paint_process(canvas, layout, row.processes[0], layout.y(number))
+            _paint_process(canvas, layout, row, layout.y(number))
     for number, row in enumerate(layout.rows):
         start = row.processes[0].from_ns
         if row.parent is not None and start is not None and id(row.parent) in heights and layout.begin <= start:
@@ -153,10 +154,15 @@ def _paint_fork(canvas: Canvas, layout: Layout, above: int, below: int, x: float
     canvas.line([(x, start), (x, layout.y(below) - step * BAR / 2)], "faint", 1.0)
 
 
-def _paint_process(canvas: Canvas, layout: Layout, process: FlightProcess, y: float) -> None:
+def _paint_process(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
+    """The bar of one process, each part in the colour of what it was then."""
+    process = row.processes[0]
     left = layout.x(process.from_ns)
     right, ends = extent(layout, process)
-    canvas.box(left, y - BAR / 2, max(right - left, 2), BAR, process.role)
+    edges = [left, *(min(layout.x(stage.from_ns), right) for stage in row.stages[1:]), max(right, left + 2)]
+    for stage, (start, end) in zip(row.stages, pairwise(edges), strict=True):
+        if end > start:
+            canvas.box(start, y - BAR / 2, end - start, BAR, stage.role)
     _paint_break(canvas, layout, left, right, y, BAR)
     if ends:
         canvas.line([(right, y - 6), (right, y + 6)], "text", 2.0)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from labkit.flight.programs import brief, parents, stage_at, stages
 from labkit.views.process_tree import natural
 
 if TYPE_CHECKING:
-    from labkit.flight import Call, Flight, FlightProcess
+    from labkit.flight import Call, Flight, FlightProcess, Stage
 
 LIMIT = 40
 """So many rows are drawn one a process; of more, what repeats is folded."""
@@ -26,7 +27,7 @@ class Row:
     """One process in full, or a strip: many processes on one line, with the calls that they belong to.
 
     `call`: index of the call whose block the row is in; None for those that no recorded call caused. `parent`: the process
-    that forked the first. `label`: only a strip has one of its own.
+    that forked the first. `label`: only a strip has one of its own. `stages`: only one process has them.
     """
 
     processes: tuple[FlightProcess, ...]
@@ -34,6 +35,7 @@ class Row:
     parent: FlightProcess | None = None
     label: str = ""
     calls: tuple[int, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def strip(self) -> bool:
@@ -41,15 +43,16 @@ class Row:
 
 
 class Family:
-    """Processes of a flight with their parents and children; a pid that was used twice is told apart by its times."""
+    """Processes of a flight with their parents and children, and what each was at a time."""
 
     def __init__(self, flight: Flight) -> None:
         self.flight = flight
-        self.by_pid: dict[int, list[FlightProcess]] = {}
-        for process in flight.processes:
-            self.by_pid.setdefault(process.pid, []).append(process)
+        processes = flight.processes
+        above = parents(processes)
+        self._parents = {id(p): None if n is None else processes[n] for p, n in zip(processes, above, strict=True)}
+        self._stages = {id(p): made for p, made in zip(processes, stages(processes, above), strict=True)}
         self.children: dict[int, list[FlightProcess]] = {}
-        for process in flight.processes:
+        for process in processes:
             parent = self.parent(process)
             if parent is not None:
                 self.children.setdefault(id(parent), []).append(process)
@@ -57,13 +60,21 @@ class Family:
             children[:] = in_order(children)
 
     def parent(self, process: FlightProcess) -> FlightProcess | None:
-        """The process that had the pid `ppid` when this one began; None where the flight does not have it."""
-        born = process.from_ns if process.from_ns is not None else -1
-        for each in reversed(self.by_pid.get(process.ppid or 0, ())):
-            began = each.from_ns is None or each.from_ns <= born
-            if each is not process and began and (each.to_ns is None or each.to_ns >= born):
-                return each
-        return None
+        """The process that forked it; None where the flight does not have that."""
+        return self._parents[id(process)]
+
+    def stages(self, process: FlightProcess) -> tuple[Stage, ...]:
+        """What it was one after the other."""
+        return self._stages[id(process)]
+
+    def origin(self, process: FlightProcess) -> Stage | None:
+        """What its parent was when that forked it, which may have become another program since."""
+        parent = self.parent(process)
+        return None if parent is None else stage_at(self.stages(parent), process.from_ns)
+
+    def row(self, process: FlightProcess, call: int | None) -> Row:
+        """One process in full."""
+        return Row((process,), call, self.parent(process), stages=self.stages(process))
 
     def pod(self, process: FlightProcess) -> str | None:
         """The Pod's name: the process's own, else that of the call that caused it, else its parent's."""
@@ -136,7 +147,7 @@ def rows_of(flight: Flight, family: Family, processes: Sequence[FlightProcess], 
     """
     blocks = _blocks(family, processes)
     if not fold or len(processes) <= LIMIT:
-        return [Row((p,), call, family.parent(p)) for call, members in blocks for p in members]
+        return [family.row(p, call) for call, members in blocks for p in members]
     units = _units(family, blocks)
     acting = {call.pod for call in flight.calls if call.pod and not is_asking(call)}
     called = acting if any(name[4:] in acting for name, _ in units) else {name[4:] for name, _ in units}
@@ -222,9 +233,9 @@ def _siblings_folded(family: Family, call: int | None, members: list[FlightProce
     for process in members:
         group = folded.get(id(process))
         if group is None:
-            rows.append(Row((process,), call, family.parent(process)))
+            rows.append(family.row(process, call))
         elif group[SIBLINGS] is process:
-            label = f"{len(group) - SIBLINGS} more {process.name}"
+            label = f"{len(group) - SIBLINGS} more {brief(process.name)}"
             rows.append(Row(tuple(group[SIBLINGS:]), call, family.parent(process), label))
     return rows
 

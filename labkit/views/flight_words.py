@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from labkit.flight.programs import brief
 from labkit.views.flight_rows import Family, in_order, is_asking
 from labkit.views.namespace_groups import words
 from labkit.views.process_tree import natural
@@ -203,18 +204,14 @@ def _sentence(call: Call, family: Family, members: Sequence[FlightProcess], chos
     steps = []
     for process in ordered:
         parent = family.parent(process)
-        origin = f"{plain(parent.name)} → " if parent is not None and id(parent) in chosen else ""
+        then = family.origin(process)
+        origin = f"{brief(then.name)} → " if then is not None and id(parent) in chosen else ""
         steps.append(f"{origin}{_named(process)}")
     told = words(_counted(left)) if left else "no process"
     return f"{name}: {told} {verb}. On the way: {'; '.join(_counted(steps)) or 'none'}."
 
 
 def _named(process: FlightProcess) -> str:
-    name = plain(process.name)
+    name = brief(process.name)
     told = name if process.role in name.split() else f"{name} ({process.role})"
     return told + (f" {'by' if process.signal else 'with'} {ending(process)}" if ending(process) else "")
-
-
-def plain(name: str) -> str:
-    """A label without what differs from run to run: ids and long numbers."""
-    return re.sub(r"\b(?:[0-9a-f]{12,}|cni-[0-9a-f-]{20,})\b", "…", " ".join(name.split()))
