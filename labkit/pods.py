@@ -21,6 +21,8 @@ ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "appli
 
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
+RUNC = ("runc", "crun")
+
 CONTAINER_STATES = {
     api_pb2.CONTAINER_CREATED: "Created",
     api_pb2.CONTAINER_RUNNING: "Running",
@@ -172,15 +174,20 @@ def pod_processes(
         own = members.get(container.id, ())
         first_pid = container.pid
         if not first_pid and container.state == "Running":  # the runtime does not tell: the oldest in its cgroup
-            first_pid = next((p.pid for p in own if not p.comm.startswith("runc")), 0)
+            first_pid = next((p.pid for p in own if not p.comm.startswith(RUNC)), 0)
+        first = snapshot.processes.get(first_pid)
+        waits = first is not None and first.comm.startswith(("runc:", "crun"))
         for process in own:
-            if process.pid == first_pid or descends(process, first_pid, snapshot):
-                role = "application"
+            below = process.pid == first_pid or descends(process, first_pid, snapshot)
+            if process.comm.startswith(RUNC) and (waits or not below):
+                role = "runc"
+            elif below:
+                role = "other" if waits else "application"  # what `runc init` forks before it becomes the program: OCI hooks
             else:
-                role = "runc" if process.comm.startswith("runc") else "exec"
+                role = "exec"
             found.append(as_member(process, role, container.name))
-    first = {pause, *(c.pid for c in containers)} - {0}
-    parents = {p.ppid for p in found if p.pid in first}
+    firsts = {pause, *(c.pid for c in containers)} - {0}
+    parents = {p.ppid for p in found if p.pid in firsts}
     shims = [p for p in snapshot.processes.values() if is_shim(p) and (p.pid in parents or sandbox_id in p.cmdline)]
     return (*(as_member(shim, "shim", None) for shim in shims), *found)
 

@@ -14,7 +14,9 @@ import pytest
 
 from labkit.cri.calls import CallRecord
 from labkit.flight import Flight, FlightProcess
+from labkit.kernel import Snapshot
 from labkit.kernel.events import Event
+from labkit.pods import PodContainer, by_container, pod_processes
 from labkit.recorder import names
 from labkit.recorder.causes import join
 from labkit.recorder.follow import event_words
@@ -265,3 +267,20 @@ def test_what_is_told_live_is_what_it_was_then() -> None:
     processes = Processes(BEFORE, CONTAINERD, SOCKET)
     told = [event_words(e, e.pid, p.role) for e in machine.events if (p := processes.feed(e)) and e.kind == "exec"]
     assert told[-1] == f"    [{hook}] other: exec /bin/hook"
+
+
+@pytest.mark.parametrize(
+    ("first", "roles"),
+    [
+        (("runc:[2:INIT]", "runc", "init"), ["runc", "other", "exec"]),
+        (("httpd", "httpd"), ["application", "application", "exec"]),
+    ],
+)
+def test_a_pod_seen_while_a_hook_runs(first: tuple[str, ...], roles: list[str]) -> None:
+    id, sandbox = hexadecimal("y"), hexadecimal("web")
+    inside = f"/kubepods/{id}"
+    seen = [process(60, 50, *first, cgroup=inside), process(61, 60, "sh", cgroup=inside), process(62, 50, "cat", cgroup=inside)]
+    snapshot = Snapshot(0, {p.pid: p for p in seen}, {}, ())
+    container = PodContainer("main", id, "Created", 0, "busybox", 60)
+    found = pod_processes(sandbox, 0, [container], snapshot, by_container(snapshot))
+    assert [p.role for p in found] == roles
