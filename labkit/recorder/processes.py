@@ -67,6 +67,8 @@ class EventLike(Protocol):
     @property
     def cgroup(self) -> str: ...
     @property
+    def namespaces(self) -> Mapping[str, int]: ...
+    @property
     def exit_code(self) -> int | None: ...
     @property
     def signal(self) -> int | None: ...
@@ -89,6 +91,8 @@ class ProcessLike(Protocol):
     def exe(self) -> str: ...
     @property
     def cgroups(self) -> Mapping[str, str]: ...
+    @property
+    def namespaces(self) -> Mapping[str, int]: ...
 
 
 @dataclass(eq=False)
@@ -129,7 +133,8 @@ class Processes:
     """Follows processes event by event.
 
     before: those that were there when the recording began. runtime: the runtime's pid; None takes every containerd and crio.
-    address: the runtime's socket; a shim that serves another one is left out.
+    address: the runtime's socket; a shim that serves another one is left out, and whatever else is not this node's: what another
+    pid namespace has (another kind node), and what the runtime does for others than CRI (Docker, ctr).
     """
 
     def __init__(self, before: Iterable[ProcessLike] = (), runtime: int | None = None, address: str = "") -> None:
@@ -140,6 +145,8 @@ class Processes:
         self._address = address
         known = {each.pid: each for each in before}
         own = known.get(runtime or 0)
+        self._program = own.comm if own else ""
+        self._pid_namespace = own.namespaces.get("pid") if own else None
         self._outer = frozenset(CONTAINER_ID.findall(" ".join(own.cgroups.values()))) if own else frozenset()
         for pid in sorted(known):
             self._found(pid, known, runtime)
@@ -202,7 +209,7 @@ class Processes:
         id = self._cgroup_id(max(said.cgroups.values(), key=len, default=""))
         if pid == runtime or (runtime is None and said.comm in RUNTIMES):
             process.role, self._runtime_argv = "containerd", argv
-        elif self._is_own_shim(argv):
+        elif self._is_own_shim(argv, said.namespaces):
             process.role, process.id = "shim", _id(argv)
             self.sandboxes.add(process.id)
         elif parent and parent.role in ("shim", "runc"):
@@ -213,9 +220,21 @@ class Processes:
             process.role, process.id = ("" if parent.role == "containerd" else parent.role), parent.id
         return process
 
-    def _is_own_shim(self, argv: tuple[str, ...]) -> bool:
-        """A shim names its runtime's socket; one whose arguments could not be read may be any runtime's. conmon names none."""
-        return is_shim(argv) and (self._address in ("", _option(argv, "-address")) or program_of(argv).startswith("conmon"))
+    def _is_own_shim(self, argv: tuple[str, ...], namespaces: Mapping[str, int]) -> bool:
+        """Whether a process that the runtime is not known to have forked is a shim of its.
+
+        A shim names its runtime's socket; one whose arguments could not be read may be any runtime's. conmon names none, but what
+        podman starts names what to run at its end, and crio's does not.
+        """
+        if not is_shim(argv) or self._is_elsewhere(namespaces):
+            return False
+        if program_of(argv).startswith("conmon"):
+            return self._program in ("", "crio") and "--exit-command" not in argv
+        return self._address in ("", _option(argv, "-address")) and is_for_cri(argv)
+
+    def _is_elsewhere(self, namespaces: Mapping[str, int]) -> bool:
+        """Whether it is known to be in another pid namespace than the runtime."""
+        return self._pid_namespace is not None and namespaces.get("pid", self._pid_namespace) != self._pid_namespace
 
     def _has_first(self, id: str) -> bool:
         """Whether the container of that id has its first process."""
@@ -228,11 +247,13 @@ class Processes:
         program = program_of(argv)
         if before in INSIDE:
             return
-        if not before and not self._is_own_shim(argv):  # a poll may miss who forked the lasting shim
-            if program in RUNTIMES and argv == self._runtime_argv:  # restarted
+        if not before and not self._is_own_shim(argv, event.namespaces):  # a poll may miss who forked the lasting shim
+            if program in RUNTIMES and argv == self._runtime_argv and not self._is_elsewhere(event.namespaces):  # restarted
                 process.role = "containerd"
             return
-        if is_shim(argv):
+        if before == "containerd" and is_shim(argv) and not is_for_cri(argv):
+            process.role = process.id = ""
+        elif is_shim(argv):
             process.role, process.own_id = "shim", _id(argv)
             if not label("shim", argv).endswith((" start", " delete")):
                 self.sandboxes.add(process.own_id)
@@ -268,6 +289,11 @@ class Processes:
 
 def is_shim(argv: tuple[str, ...]) -> bool:
     return program_of(argv).startswith(("containerd-shim", "conmon"))
+
+
+def is_for_cri(argv: tuple[str, ...]) -> bool:
+    """Whether a shim of containerd has a container of CRI's, not one of Docker's or ctr's (containerd's namespaces)."""
+    return _option(argv, "-namespace") in ("", "k8s.io")
 
 
 def is_cni(argv: tuple[str, ...], exe: str = "") -> bool:

@@ -278,6 +278,57 @@ def test_a_shim_of_another_runtime_whose_arguments_were_not_read() -> None:
     assert flight(machine, (*BEFORE, process(77, 1, "containerd-shim"))).processes == ()
 
 
+def test_other_runtimes_of_the_machine_are_left_out() -> None:
+    """podman's conmon, Docker on the node's own containerd, another kind node whose socket has the same path."""
+    machine = Machine()
+    here = {"pid": 1}
+    x, y, z = (hexadecimal(name) for name in "xyz")
+
+    def run(parent: int, *argv: str, pid_namespace: int = 1) -> int:
+        pid = machine.run(parent, *argv)
+        machine.events[-1] = replace(machine.events[-1], namespaces={"pid": pid_namespace})
+        return pid
+
+    podman = run(ELSEWHERE, "/usr/bin/podman", "run", "busybox")
+    conmon = run(podman, "/usr/bin/conmon", "--api-version", "1", "-c", x, "--exit-command", "/usr/bin/podman")
+    lasting = machine.fork(conmon)
+    machine.exit(conmon)
+    machine.exit(run(lasting, "/usr/bin/runc", "create", "--bundle", "/b", x), run(lasting, "/usr/bin/runc", "start", x), lasting)
+    moby = run(CONTAINERD, SHIM, "-namespace", "moby", "-address", SOCKET, "-id", y, "start")
+    shim = run(moby, SHIM, "-namespace", "moby", "-id", y, "-address", SOCKET)
+    machine.exit(moby, run(shim, "runc", "create", "--bundle", "/b", y), run(shim, "runc", "start", y))
+    other = run(ELSEWHERE, SHIM, "-namespace", "k8s.io", "-id", z, "-address", SOCKET, pid_namespace=2)
+    machine.exit(run(other, "runc", "create", "--bundle", "/b", z, pid_namespace=2))
+    run(ELSEWHERE, *BEFORE[2].cmdline, pid_namespace=2)
+    before = (
+        *BEFORE[:2],
+        replace(BEFORE[2], namespaces=here),
+        replace(process(60, 1, "conmon", "/usr/bin/conmon", "-c", x, "--exit-command", "podman"), namespaces=here),
+        replace(process(61, 60, "sh", cgroup=f"/libpod-{x}.scope"), namespaces={"pid": 3}),
+        replace(process(62, 1, "containerd-shim", SHIM, "-namespace", "moby", "-id", y, "-address", SOCKET), namespaces=here),
+        replace(
+            process(63, 1, "containerd-shim", SHIM, "-namespace", "k8s.io", "-id", z, "-address", SOCKET), namespaces={"pid": 2}
+        ),
+        replace(process(64, 1, "crio"), namespaces=here),
+        process(65, 1, "conmon", "/usr/bin/conmon", "-c", z, "--socket-dir-path", "/var/run/crio"),
+    )
+    machine.exit(61, 60, 62, 63, 64, 65)
+    assert flight(machine, before).processes == ()
+
+
+def test_podman_beside_crio() -> None:
+    machine = Machine()
+    x, y = hexadecimal("x"), hexadecimal("y")
+    before = (
+        *BEFORE[:2],
+        process(CONTAINERD, 1, "crio"),
+        process(60, 1, "conmon", "/usr/bin/conmon", "-c", x, "--exit-command", "/usr/bin/podman"),
+        process(61, 1, "conmon", "/usr/bin/conmon", "-c", y, "--socket-dir-path", "/var/run/crio"),
+    )
+    machine.exit(machine.run(60, "crun", "start", x), machine.run(61, "crun", "start", y), 60, 61)
+    assert [(p.role, p.pid) for p in flight(machine, before).processes if p.from_ns is None] == [("shim", 61)]
+
+
 def test_missing_arguments_and_ends() -> None:
     machine = Machine()
     pid = machine.run(CONTAINERD, "/usr/lib/cni/loopback")
