@@ -52,8 +52,18 @@ class Call:
         """Whether it only asks and changes nothing."""
         return asks(self.method)
 
+    @property
+    def by(self) -> str:
+        """Who called, in words."""
+        return by(self.caller)
+
     def __str__(self) -> str:
         return " ".join([self.method, *([self.container] if self.container else [])])
+
+
+def by(caller: str) -> str:
+    """A caller in words."""
+    return "another client" if caller == "?" else caller
 
 
 def asks(method: str) -> bool:

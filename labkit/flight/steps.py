@@ -170,7 +170,7 @@ def steps(flight: Flight) -> Steps:
             continue
         number += 1
         result = "" if call.code == "OK" else call.code or "under way"
-        rows.append(Step(str(number), str(call), call.caller, call.from_ns, call.to_ns, "", call.pod, call.container, result))
+        rows.append(Step(str(number), str(call), call.by, call.from_ns, call.to_ns, "", call.pod, call.container, result))
         rows += _numbered(f"{number}.", caused.pop(index, []))
     for left in caused.values():
         rows += _numbered(UNCAUSED, left)

@@ -222,7 +222,7 @@ class Node:
         cannot be had.
         """
         log = CallLog() if log is None else log
-        others = othercalls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns())
+        others = othercalls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns(), socket=self.socket_path())
         with recorder.record(self.cri, **vars(self.event_source()), log=log, others=others) as flight:
             yield flight
 
@@ -248,10 +248,11 @@ class Node:
     def processes(self) -> tuple[PodProcess, ...]:
         """The node's part of the process tree: init, the runtime, each shim and all below it, as they are now."""
         snapshot, pods = self.settled()
+        runtime = self.kernel.unix_listener(self.socket_path())  # of several containerds of a machine this node's
         in_pods = {p.pid: p for pod in pods for p in pod.processes}
         shown = dict(in_pods)
         for process in snapshot.processes.values():
-            if process.pid not in shown and self.is_runtime(process):
+            if process.pid not in shown and runtime in (None, process.pid) and self.is_runtime(process):
                 shown[process.pid] = joined.as_member(process, "containerd", None)
         for member in list(shown.values()):
             ancestor = snapshot.processes.get(member.ppid)

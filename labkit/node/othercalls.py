@@ -12,12 +12,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from labkit.cri import callfeed
 from labkit.cri.calls import CallLog
 from labkit.cri.containerd_log import LoggedCalls, is_told_by
+from labkit.node import callers
 from labkit.node.errors import NodeError
 
 POLL_S = 0.4
@@ -52,15 +54,20 @@ class Runs(Protocol):
 
 
 @contextlib.contextmanager
-def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0) -> Iterator[list[str]]:
+def listening(
+    node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, socket: str = ""
+) -> Iterator[list[str]]:
     """Other programs' calls go into `log` while the block runs; yields sentences on what they lack, complete when it has ended.
 
     pid: the runtime's. live: as they happen; else those from the runtime's log come at the end of the block.
     ahead_ns: by how much the wall clock with which that log is written is ahead of this machine's.
+    socket: the runtime's, if those calls' caller is to be looked for (`labkit.node.callers`): of a kubelet that tells none.
     """
     notes: list[str] = []
     read = log_reader(node, pid) if node.runtime.startswith("containerd") else None
-    follower = LogFollower(read, log, ahead_ns) if read else None
+    socket = "" if node.call_feeds() else socket
+    caller = callers.caller(node, socket) if read and socket else callers.UNKNOWN
+    follower = LogFollower(read, log, ahead_ns, caller) if read else None
     told = []
     with contextlib.ExitStack() as stack:
         if follower and live:
@@ -72,6 +79,8 @@ def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_n
     if any(each.ended for each in told):
         notes.append("The lab kubelet ended during the recording: its later calls are told by the runtime's log alone.")
     if follower:
+        if caller != callers.UNKNOWN and not live and callers.caller(node, socket) != caller:
+            follower.caller = callers.UNKNOWN
         follower.take(last=True)
         notes += follower.notes
 
@@ -79,8 +88,9 @@ def listening(node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_n
 class LogFollower:
     """Brings what a runtime's log tells into a CallLog, but not what that has from the caller itself."""
 
-    def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0) -> None:
+    def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0, caller: str = callers.UNKNOWN) -> None:
         self.notes: list[str] = []
+        self.caller = caller
         self._read, self._log, self._ahead_ns = read, log, ahead_ns
         self._calls = LoggedCalls()
         self._seen = 0
@@ -108,6 +118,7 @@ class LogFollower:
         for record in self._calls.read((line.rstrip("\n") for line in whole), offset - self._ahead_ns):
             if record.from_ns < self._from_ns:
                 continue
+            record = replace(record, caller=self.caller)
             if record.to_ns is None:
                 own = is_told_by(record, (r for r in self._log.records() if r.number not in self._told))
                 self._numbers[record.number] = None if own else self._log.take(record)

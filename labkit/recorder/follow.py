@@ -149,7 +149,7 @@ def call_words(call: Call, to_ns: int | None) -> str:
     """ "→ RunPodSandbox web (labkit)" at a call's start, "← RunPodSandbox web = OK, 132.1 ms" at its end."""
     what = " ".join([call.method, *(name for name in (call.pod, call.container) if name)])
     if to_ns is None:
-        return f"→ {what} ({call.caller})"
+        return f"→ {what} ({call.by})"
     return f"← {what} = {call.code}, {(to_ns - call.from_ns) / 1e6:.1f} ms"
 
 

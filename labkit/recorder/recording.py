@@ -21,7 +21,10 @@ SETTLE_WITHIN_S = 0.5
 SETTLE_POLL_S = 0.01
 TAKEN_WITHIN_S = 10.0
 """On a machine where events never cease, the end of a recording does not wait longer for those that came before it."""
-FROM_LOG = "Calls whose caller is ? are from the runtime's log: to the millisecond, and only those that change something."
+FROM_LOG = (
+    "Calls from the runtime's log are known to the millisecond, and only those that change something; their caller is the one "
+    "program that was connected to the runtime at the beginning and the end, where there is one."
+)
 Others = contextlib.AbstractContextManager[list[str]]
 
 

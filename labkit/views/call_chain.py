@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labkit.flight import FlightProcess
+from labkit.flight.model import by
 from labkit.flight.programs import brief
 from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
@@ -98,7 +99,7 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
         asking = dict.fromkeys(call.method for call in mine if is_asking(call))
         told = "calls " + words(_counted(doing)) if doing else "only asks"
         shown = told + (f"; asks {words(sorted(asking))}" if asking else "")
-        yield Link(caller, "kubelet", "", told, f"{shown}.", joined=place == 0)
+        yield Link(by(caller), "kubelet", "", told, f"{shown}.", joined=place == 0)
     services = sorted({call.service for call in calls}, reverse=True)
     forked = _forked(flight, family, "containerd")
     if "containerd" in roles or forked or services:

@@ -101,7 +101,7 @@ def test_roles_pods_causes_and_parents(flight: Flight) -> None:
 
 def test_steps(flight: Flight) -> None:
     told = repr(flight.steps()).splitlines()
-    assert told[told.index("  3 StartContainer web, called by ?") + 1 :][:7] == [
+    assert told[told.index("  3 StartContainer web, called by another client") + 1 :][:7] == [
         "    runc create ← shim",
         "    runc init ← runc create",
         "    runc init, then httpd -f -h /var/www (web) ← runc create",
