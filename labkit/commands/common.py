@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from labkit.node import Choice, Home, NodeError, choice, connect, discovery
 from labkit.showable import showable_lines
 
+ANSWER = 10_000_000
+"""So many letters an answer may have."""
+
 
 class AddVerb(Protocol):
     """Adds a command to the parser: its name, what runs it, one line of help, an example. `reports`: it has --json; `node`: it
@@ -51,7 +54,7 @@ def say(text: str) -> None:
 
 
 def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
-    print(json.dumps(data, indent=1) if arguments.json else text())
+    print(json.dumps(data, indent=1) if arguments.json else showable_lines(text(), ANSWER))
 
 
 def state(home: Home) -> dict[str, Any]:

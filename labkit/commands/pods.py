@@ -29,7 +29,7 @@ def ps(arguments: argparse.Namespace) -> int:
 
     from labkit.views.terminal import pod_tree
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_OF_A_FILE
     console.print(pod_tree(node.name, node.runtime, pods))

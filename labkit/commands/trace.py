@@ -75,6 +75,6 @@ def shower() -> Callable[[str, str], None]:
 
     from labkit.views.terminal import COLOURS
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     colours = {"call": "bold cyan", "containerd": "blue", "cni": "blue", **COLOURS}
     return lambda line, role: console.print(line, style=colours.get(role, "default"), markup=False)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import grpc
 
+from labkit.showable import showable_lines
+
 CONNECT_SECONDS = 0.5
 GONE = re.compile(r"could not find (container|pod)\b")
 ANSWERS_LATE = "the endpoint accepts connections but did not answer within the time-out"
@@ -41,7 +43,7 @@ class CriError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback (IPython's protocol)."""
-        return [f"{type(self).__name__}: {line}" if not number else line for number, line in enumerate(str(self).splitlines())]
+        return showable_lines(f"{type(self).__name__}: {self}").split("\n")
 
 
 def from_rpc_error(rpc: str, error: grpc.RpcError, path: str) -> CriError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.cri.rules import rule_problems
 from labkit.cri.schema import type_problems
+from labkit.showable import showable_lines
 
 KINDS = ("initContainers", "containers", "ephemeralContainers")
 STATIC_UIDS = uuid.UUID("6b1f3c52-6f5e-5d55-9d0c-6c61626b6974")
@@ -37,7 +38,7 @@ class ManifestError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback (IPython's protocol)."""
-        return f"{type(self).__name__}: {self}".splitlines()
+        return showable_lines(f"{type(self).__name__}: {self}").split("\n")
 
 
 def with_defaults(pod: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described
 from labkit.pods import ROLES
+from labkit.showable import showable_lines
 
 VERSION = 1
 CLOCK = "CLOCK_MONOTONIC"
@@ -24,7 +25,7 @@ class FlightError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         """Notebooks show the sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [str(self)]
+        return [showable_lines(self)]
 
 
 def write(flight: Flight) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 
 from labkit.flight.model import Call, Flight, FlightProcess
 from labkit.flight.programs import Stage
+from labkit.showable import showable
 
+ARGUMENT = 10_000
+"""So many letters of an argument."""
 CALLS, PROCESSES = 1, 2
 """The two groups of tracks. A track's number is its place, since the kernel may give a pid twice; the pid is in its name."""
 
@@ -44,8 +47,23 @@ def trace(flight: Flight) -> dict[str, Any]:
         # From the call to the first process of what it caused, not to each.
         if process.call is not None and (parent is None or flight.processes[parent].call != process.call):
             events += _arrow(f"cause {index}", "cause", (CALLS, lane[process.call]), (PROCESSES, index), process.from_ns)
+    # For other programs' parsers, some of which refuse half a surrogate pair, and for people: no data to be read back.
+    events = [_shown(each) for each in events]
     about = {"clock": "CLOCK_MONOTONIC", "source": flight.source, "lost": flight.lost, "precision": flight.precision}
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": about}
+
+
+def _shown(event: dict[str, Any]) -> dict[str, Any]:
+    """The same with every text in it showable."""
+    return {key: _text(value) for key, value in event.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _shown(value)
+    if isinstance(value, list):
+        return [_text(each) for each in value]
+    return showable(value, ARGUMENT) if isinstance(value, str) else value
 
 
 def lanes(calls: Sequence[Call]) -> list[int]:

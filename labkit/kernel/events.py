@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 
+from labkit.showable import showable_lines
+
 
 @dataclass(frozen=True)
 class Event:
@@ -60,7 +62,7 @@ class EventsError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Notebooks show the two sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [str(self)]
+        return [showable_lines(self)]
 
 
 def watch() -> EventStream:

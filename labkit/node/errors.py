@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from labkit.showable import showable_lines
+
 
 class NodeError(Exception):
     """A node cannot be used, started, reached or removed. `happened` says what, `todo` says what to do about it."""
@@ -12,4 +14,4 @@ class NodeError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Notebooks show the two sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [str(self)]
+        return [showable_lines(self)]

@@ -16,12 +16,15 @@ from labkit.recorder import names
 from labkit.recorder.causes import Causes
 from labkit.recorder.processes import Tracked
 from labkit.recorder.recording import Kernel, Others, Recorder
+from labkit.showable import showable
 
 FLUSH_S = 0.05
 SETTLED_NS, SETTLED_WITH_OTHERS_NS = 60_000_000, 500_000_000
 """Calls are known at once, events of processes so much later at most, and what the runtime's log tells later still: what is older
 is told in the order of its time."""
 ASK_S = 0.2
+LINE = 2000
+"""So many letters of a line are told."""
 
 
 def follow(
@@ -142,7 +145,7 @@ class Follower:
         return None if call is None else self._known.calls[call].call.pod
 
     def _tell(self, at_ns: int, words: str, role: str) -> None:
-        self._lines.append((at_ns, words, role))
+        self._lines.append((at_ns, showable(words, LINE), role))
 
 
 def call_words(call: Call, to_ns: int | None) -> str:

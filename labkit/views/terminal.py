@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from labkit.kernel import NAMESPACE_TYPES
 from labkit.pods import PodProcess, PodSnapshot
+from labkit.showable import padded, showable
 
 COLOURS = {"shim": "magenta", "pause": "green", "application": "red", "exec": "yellow", "runc": "yellow"}
 
 
 def pod_tree(node: str, runtime: str, pods: Sequence[PodSnapshot]) -> Tree:
     """Node → Pods → processes, each with the namespaces that it shares with others of its Pod and those that it has alone."""
-    tree = Tree(f"[bold]{escape(node)}[/] ({escape(runtime)}), {len(pods)} Pod{'s' * (len(pods) != 1)}")
+    many = f", {len(pods)} Pod{'s' * (len(pods) != 1)}"
+    tree = Tree(Text.assemble((showable(node), "bold"), f" ({showable(runtime)})", many))
     for pod in pods:
-        address = pod.ip or "no address of its own"
-        branch = tree.add(f"[bold]{escape(pod.namespace)}/{escape(pod.name)}[/]  {pod.state}  {address}")
+        name, address = showable(f"{pod.namespace}/{pod.name}"), showable(pod.ip) or "no address of its own"
+        branch = tree.add(Text.assemble((name, "bold"), f"  {pod.state}  {address}"))
         for process in pod.processes:
             branch.add(process_line(process, pod))
         for pin in pod.pinned:
-            branch.add(f"[dim]bind mount[/] holds {pin.type} {pin.inode}  [dim]{escape(pin.path)}[/]")
+            path = (showable(pin.path), "dim")
+            branch.add(Text.assemble(("bind mount", "dim"), f" holds {pin.type} {pin.inode}  ", path))
     return tree
 
 
-def process_line(process: PodProcess, pod: PodSnapshot) -> str:
-    colour = COLOURS.get(process.role, "default")
-    name = process.container or process.role
-    line = f"[{colour}]{escape(name):<12}[/] {process.pid:>8}  {escape(process.comm):<16}"
+def process_line(process: PodProcess, pod: PodSnapshot) -> Text:
+    name = padded(showable(process.container or process.role), 12)
+    line = Text.assemble((name, COLOURS.get(process.role, "default")), f" {process.pid:>8}  {padded(showable(process.comm), 16)}")
     if process.role == "shim":
-        return line + " [dim]the host's namespaces[/]"
+        return line.append(" the host's namespaces", "dim")
     others = [p for p in pod.processes if p.role != "shim" and p.pid != process.pid]
     shared = [
         t
@@ -42,7 +44,7 @@ def process_line(process: PodProcess, pod: PodSnapshot) -> str:
     ]
     alone = [t for t in NAMESPACE_TYPES if t in process.namespaces and not hosts(t, process, pod) and t not in shared]
     words = [f"shares {' '.join(shared)}" if shared else "", f"own {' '.join(alone)}" if alone else ""]
-    return line + " " + "; ".join(w for w in words if w)
+    return line.append(" " + "; ".join(w for w in words if w))
 
 
 def hosts(type: str, process: PodProcess, pod: PodSnapshot) -> bool:

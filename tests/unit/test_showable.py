@@ -1,5 +1,8 @@
 """Text of any kind, shown: nothing raises, nothing is drawn outside of its place, and data keeps the whole."""
 
+import io
+import json
+import re
 import unicodedata
 import warnings
 import xml.etree.ElementTree as ET
@@ -7,10 +10,16 @@ import xml.etree.ElementTree as ET
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from labkit.flight import Call, Exec, Flight, FlightError, FlightProcess
+from labkit.kube import EventLine
+from labkit.node import NodeError
+from labkit.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.showable import columns, escaped, fitted, padded, short_path, showable, showable_lines
-from labkit.views import figure
+from labkit.views import call_chain, event_log, figure, namespace_matrix, process_tree
 from labkit.views.figure import Figure, drawable, fit, text_width, wrap
+from labkit.views.terminal import pod_tree
 
 AWKWARD = [
     "日",
@@ -119,3 +128,71 @@ def test_a_letter_that_no_font_has_is_escaped_and_one_that_another_has_is_drawn(
     assert other is None or (drawable(other) == other and text_width(other, 10) > 0)
     for cached in (figure._other_family, figure.drawable, figure.text_width, figure._advance):
         cached.cache_clear()
+
+
+def flight_of(text: str) -> Flight:
+    """A call about a Pod and a container of any name, and a process of any arguments."""
+    call = Call("RuntimeService", "StartContainer", 10, 90, text, text, text)
+    shim = FlightProcess(7, 1, "shim", None, None, name="shim", pod=text)
+    started = FlightProcess(8, 7, "application", 20, 80, 1, None, 0, (Exec(30, (text, text)),), "", text, text)
+    return Flight.from_json(Flight((call,), (shim, started), "proc-connector", notes=(text,)).to_json())
+
+
+def pod_of(text: str) -> PodSnapshot:
+    shim = PodProcess(7, 1, "shim", text, None, {"net": 1, "pid": 1}, (text,))
+    process = PodProcess(8, 7, "application", text, text, {"net": 2, "pid": 3}, (text, text))
+    container = PodContainer(text, "c" * 64, "Running", 0, text, 8)
+    return PodSnapshot(text, text, "u", "s" * 64, "Ready", text, (shim, process), (), (container,))
+
+
+VIEWS = {
+    "timeline": lambda text: flight_of(text).plot(),
+    "chain": lambda text: call_chain(flight_of(text)),
+    "matrix": lambda text: namespace_matrix([pod_of(text)]),
+    "tree": lambda text: process_tree(pod_of(text).processes, [pod_of(text)]),
+    "events": lambda text: event_log([EventLine(1.0, "Warning", text, text, text, text, 1, text)]),
+}
+
+
+@settings(deadline=None, max_examples=15)
+@pytest.mark.parametrize("view", VIEWS)
+@given(text=anything)
+@example(text="日本\x1b[31m\udcff\u202e$[bold]\n\0")
+def test_every_view_draws_every_text(tmp_path_factory, view, text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = VIEWS[view](text)
+        made.save(path := tmp_path_factory.mktemp("x") / "x.svg")
+    ET.parse(path)
+    assert all(line.isprintable() for line in made.alt.split("\n"))
+
+
+@settings(deadline=None, max_examples=50)
+@given(anything)
+def test_a_recording_keeps_every_text_and_shows_it(text):
+    flight = flight_of(text)
+    assert flight.processes[1].execs[0].argv == (text, text) and flight.calls[0].pod == text
+    assert Flight.from_json(flight.to_json().encode()).processes == flight.processes
+    assert flight.to_json().isascii()
+    assert json.dumps(json.loads(flight.to_trace()), ensure_ascii=False).encode(), "no half of a surrogate pair is in it"
+    for told in (repr(flight.steps()), flight.steps().table(), str(flight.tree())):
+        assert all(line.isprintable() for line in told.split("\n"))
+    assert max(columns(line) for line in flight.steps().table().split("\n")[:-1]) <= 120
+    ET.fromstring(flight.steps()._repr_html_().join(("<html>", "</html>")))
+
+
+@settings(deadline=None, max_examples=50)
+@given(anything)
+@example("[bold red]x[/] :warning: \\")
+@example("[/]")
+def test_a_terminal_shows_a_pod_of_any_name(text):
+    console = Console(file=io.StringIO(), width=4000, emoji=False, color_system="truecolor", force_terminal=True)
+    console.print(pod_tree(text, text, [pod_of(text)]))
+    shown = re.sub("\x1b\\[[0-9;]*m", "", console.file.getvalue())
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert showable(f"{text}/{text}").strip() in shown
+
+
+def test_an_error_shows_what_a_runtime_said():
+    for error in (NodeError("a\x1b[2J\udcff"), FlightError("a\x1b[2J\udcff")):
+        assert error._render_traceback_() == ["a\\x1b[2J\\xff"]
