@@ -23,9 +23,7 @@ def showable(text: object, longest: int = LONGEST) -> str:
 
     What does not print is written as its escape (\\x1b, \\u202e), a byte that is no UTF-8 as \\xff, a newline or tab as a space.
     """
-    words = str(text)
-    if len(words) > longest:
-        words = f"{words[: longest - longest // 2 - 1]}…{words[-(longest // 2) :]}"
+    words = cut(str(text), longest)
     if words.isascii() and words.isprintable():
         return words
     shown: list[str] = []
@@ -40,14 +38,17 @@ def showable(text: object, longest: int = LONGEST) -> str:
             marks = MARKS
         else:
             shown.append(letter)
-    return "".join(shown)
+    return cut("".join(shown), longest)
+
+
+def cut(text: str, longest: int) -> str:
+    """Of a text of more than `longest` letters the middle is left out."""
+    return text if len(text) <= longest else f"{text[: longest - longest // 2 - 1]}…{text[len(text) - longest // 2 :]}"
 
 
 def showable_lines(text: object, longest: int = 20 * LONGEST) -> str:
     """The same of a text of several lines, which stay lines."""
-    words = str(text)
-    if len(words) > longest:
-        words = f"{words[: longest - longest // 2 - 1]}…{words[-(longest // 2) :]}"
+    words = cut(str(text), longest)
     lines = words.replace("\r\n", "\n").expandtabs(4).split("\n")
     return "\n".join(showable(line, longest) for line in lines)
 
@@ -81,11 +82,7 @@ def short_path(path: str, longest: int) -> str:
     name += "/" * path.endswith("/")
     room = longest - len(name) - 2
     if not head or room < 2:
-        return (
-            f"…/{name}"
-            if head and len(name) + 2 <= longest
-            else f"{path[: longest - longest // 2 - 1]}…{path[-(longest // 2) :]}"
-        )
+        return f"…/{name}" if head and len(name) + 2 <= longest else cut(path, longest)
     kept = head[:room].rpartition("/")[0] if "/" in head[1:room] else ""
     return f"{kept}/…/{name}" if kept else f"…/{name}"
 

@@ -50,8 +50,8 @@ def trace(arguments: argparse.Namespace) -> int:
             timer = threading.Timer(arguments.seconds, over.set)
             timer.daemon = True
             timer.start()
-        ahead_ns, socket = node.clock_ahead_ns(), node.socket_path()
-        others = listening(node, node.listener().pid, log, live=True, ahead_ns=ahead_ns, socket=socket)
+        ahead_ns, caller = node.clock_ahead_ns(), node.log_caller
+        others = listening(node, node.listener().pid, log, live=True, ahead_ns=ahead_ns, caller=caller)
         source = vars(node.event_source())
         flight = follow(node.cri, show=show, log=log, others=others, pod=arguments.pod, until=over, begun=begun, **source)
         for note in flight.notes:

@@ -26,7 +26,7 @@ from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
 from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
-from labkit.node import bundles, byhand, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
+from labkit.node import bundles, byhand, callers, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
 from labkit.node.choice import Choice
 from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
@@ -222,7 +222,7 @@ class Node:
         cannot be had.
         """
         log = CallLog() if log is None else log
-        others = othercalls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns(), socket=self.socket_path())
+        others = othercalls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns(), caller=self.log_caller)
         with recorder.record(self.cri, **vars(self.event_source()), log=log, others=others) as flight:
             yield flight
 
@@ -233,6 +233,14 @@ class Node:
     def call_feeds(self) -> Sequence[Path]:
         """Where the lab's own callers on this node tell their calls (`labkit.cri.callfeed`)."""
         return ()
+
+    def log_caller(self) -> str:
+        """Who makes the calls that only the runtime's log has: see `labkit.node.callers`."""
+        return callers.UNKNOWN if self.call_feeds() else callers.caller(self, self.socket_path(), self.own_programs())
+
+    def own_programs(self) -> Mapping[int, str]:
+        """The lab's own programs on this node that call its runtime, by their pids."""
+        return {}
 
     def clock_ahead_ns(self) -> int:
         """By how much the node's wall clock is ahead of this machine's, where it has one of its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labkit.node.errors import NodeError
@@ -26,16 +26,19 @@ class Runs(Protocol):
     def shell(self, argv: Sequence[str], *, timeout: float = ...) -> str: ...
 
 
-def caller(node: Runs, socket: str, own: Iterable[int] = ()) -> str:
-    """The one program that is connected to a runtime's socket, by its comm; "?" where there are several, none, or it cannot be
-    told. Left out: labkit's own, those of the pids `own`, and what has been stopped by a signal and so calls nobody."""
+def caller(node: Runs, socket: str, names: Mapping[int, str] | None = None) -> str:
+    """The one program that is connected to a runtime's socket, by its name in `names` (pid → name), else by its comm.
+
+    "?" where there are several or none, and where it cannot be known. Left out: this process, relays, and what a signal has
+    stopped, which calls nobody.
+    """
     try:
         found = clients(node.shell(SS), socket)
         stopped = stops(node.shell(["sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true"])) if found else set()
     except NodeError:
         return UNKNOWN
-    left_out = {os.getpid(), *own, *stopped}
-    programs = {comm for comm, pid in found if pid not in left_out and comm not in RELAYS}
+    left_out = {os.getpid(), *stopped}
+    programs = {(names or {}).get(pid, comm) for comm, pid in found if pid not in left_out and comm not in RELAYS}
     return programs.pop() if len(programs) == 1 else UNKNOWN
 
 

@@ -64,6 +64,9 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
     def call_feeds(self) -> list[Path]:
         return callfeed.paths_in(self.home.run)
 
+    def own_programs(self) -> dict[int, str]:
+        return {pid: name for name, pid in status.read(self.home).get("processes", {}).items()}
+
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return run_local(argv, timeout)
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from labkit.cri import callfeed
 from labkit.cri.calls import CallLog
 from labkit.cri.containerd_log import LoggedCalls, is_told_by
-from labkit.node import callers
+from labkit.node.callers import UNKNOWN
 from labkit.node.errors import NodeError
 
 POLL_S = 0.4
@@ -55,19 +55,17 @@ class Runs(Protocol):
 
 @contextlib.contextmanager
 def listening(
-    node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, socket: str = ""
+    node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, caller: Callable[[], str] = lambda: "?"
 ) -> Iterator[list[str]]:
     """Other programs' calls go into `log` while the block runs; yields sentences on what they lack, complete when it has ended.
 
     pid: the runtime's. live: as they happen; else those from the runtime's log come at the end of the block.
     ahead_ns: by how much the wall clock with which that log is written is ahead of this machine's.
-    socket: the runtime's, if those calls' caller is to be looked for (`labkit.node.callers`): of a kubelet that tells none.
+    caller: asked at the block's beginning and end for who makes the calls that only that log has (`labkit.node.callers`).
     """
     notes: list[str] = []
     read = log_reader(node, pid) if node.runtime.startswith("containerd") else None
-    socket = "" if node.call_feeds() else socket
-    caller = callers.caller(node, socket) if read and socket else callers.UNKNOWN
-    follower = LogFollower(read, log, ahead_ns, caller) if read else None
+    follower = LogFollower(read, log, ahead_ns, caller()) if read else None
     told = []
     with contextlib.ExitStack() as stack:
         if follower and live:
@@ -79,8 +77,8 @@ def listening(
     if any(each.ended for each in told):
         notes.append("The lab kubelet ended during the recording: its later calls are told by the runtime's log alone.")
     if follower:
-        if caller != callers.UNKNOWN and not live and callers.caller(node, socket) != caller:
-            follower.caller = callers.UNKNOWN
+        if follower.caller != UNKNOWN and not live and caller() != follower.caller:
+            follower.caller = UNKNOWN
         follower.take(last=True)
         notes += follower.notes
 
@@ -88,7 +86,7 @@ def listening(
 class LogFollower:
     """Brings what a runtime's log tells into a CallLog, but not what that has from the caller itself."""
 
-    def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0, caller: str = callers.UNKNOWN) -> None:
+    def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0, caller: str = UNKNOWN) -> None:
         self.notes: list[str] = []
         self.caller = caller
         self._read, self._log, self._ahead_ns = read, log, ahead_ns

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,7 +89,7 @@ class Figure:
         metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
         options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
         background, out = style.colour("background", theme), io.BytesIO()
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(settings), _no_words_on_fonts():
             drawing.savefig(out, format=kind, dpi=PIXELS_PER_INCH * sharpness, facecolor=background, metadata=metadata, **options)
         return _annotated(out.getvalue().decode(), self.alt, theme).encode() if kind == "svg" else out.getvalue()
 
@@ -183,7 +184,7 @@ def title_height(lines: list[str]) -> float:
 @lru_cache(maxsize=4096)
 def drawable(words: str) -> str:
     """`words` as they are drawn: on one line, and what does not print, or is in no font of this machine, as its escape."""
-    return "".join(letter if _has(letter) else escaped(letter) for letter in showable(words))
+    return showable("".join(letter if _has(letter) else escaped(letter) for letter in showable(words)))
 
 
 @lru_cache(maxsize=4096)
@@ -267,14 +268,28 @@ def _letters(family: str) -> frozenset[str]:
 def _families() -> tuple[str, ...]:
     from matplotlib.font_manager import fontManager
 
-    return tuple(sorted({each.name for each in fontManager.ttflist} - {style.FONT}))
+    names = {each.name for each in fontManager.ttflist} - {style.FONT}
+    return tuple(sorted(name for name in names if not name.startswith("Last Resort")))  # has a box for every letter
 
 
 @lru_cache(maxsize=128)
 def _font(bold: bool, family: str = style.FONT) -> Any:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
+    with _no_words_on_fonts():
+        return get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
+
+
+@contextlib.contextmanager
+def _no_words_on_fonts() -> Iterator[None]:
+    """matplotlib logs a line for each family that lacks a weight; the nearest one that it takes will do."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _no_hinting() -> Any:

@@ -57,6 +57,10 @@ def test_where_it_cannot_be_known_nobody_is_named(node: Node) -> None:
     assert caller(node, SOCKET) == "?"
 
 
+def test_a_lab_s_own_program_has_its_name() -> None:
+    assert caller(Node(SS.replace('"kubelet"', '"python"')), SOCKET, {208: "kubelet"}) == "kubelet"
+
+
 def test_a_node_without_ss() -> None:
     node = Node(SS)
     del node.said["ss"]

@@ -104,6 +104,13 @@ def test_every_text_has_a_width_and_is_drawn_without_a_warning(text, bold):
         assert all(text_width(line, 10, bold) <= 80 for line in wrap(text, 80, 10, bold))
 
 
+def test_other_fonts_are_looked_through_without_a_word(caplog):
+    assert drawable("日\U0001d400") in ("\\u65e5\U0001d400", "日\U0001d400")
+    Figure("x", lambda canvas: canvas.text(10, 20, "\U0001d400", bold=True), 300, 40)._repr_mimebundle_()
+    assert caplog.text == ""
+    assert not [family for family in figure._families() if family.startswith("Last Resort")], "it draws a box for every letter"
+
+
 @settings(deadline=None, max_examples=25)
 @given(anything)
 @example("a -- $\\frac{1}{2}$ ]]> <&> 日本")
