@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
+from labkit.showable import showable
 from labkit.views import style
 from labkit.views.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
 from labkit.views.namespace_groups import words
@@ -143,8 +144,8 @@ def _label(process: ProcessLike, role: str) -> str:
     if role == "shim":
         return process.cmdline[0].rsplit("/", 1)[-1] if process.cmdline else process.comm
     if role in ("application", "exec", "pause", "runc", "cni") and process.cmdline:
-        return " ".join([process.cmdline[0].rsplit("/", 1)[-1], *process.cmdline[1:]])
-    return process.comm
+        return showable(" ".join([process.cmdline[0].rsplit("/", 1)[-1], *process.cmdline[1:]]))
+    return showable(process.comm)
 
 
 def _fold(nodes: Sequence[Node]) -> tuple[Node, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from labkit.cri.calls import CallLog
 from labkit.flight import Flight, FlightProcess
 from labkit.kernel.events import watch
 from labkit.node import Node
+from labkit.node.programs import ensure_programs
 from labkit.node.proxy import RecordingProxy
 from labkit.recorder import follow, record
 from tests.conftest import labkit
@@ -65,6 +67,27 @@ def started(node: Node) -> tuple[Flight, lab.PodSnapshot, Node]:
     with recording(node) as flight:
         pod = node.start_pod(POD)
     return flight, pod, node
+
+
+def test_what_others_run_on_the_machine_is_no_part_of_a_recording(node: Node, tmp_path: Path) -> None:
+    """Docker's way with the node's own containerd (a namespace of its own), and podman's conmon."""
+    programs = ensure_programs(node.home.cache, lambda text: None)
+    (tmp_path / "bin").mkdir()
+    shutil.copy(programs.busybox, tmp_path / "bin/busybox")
+    ctr = [programs.ctr, "--address", node.socket_path(), "--namespace", "moby"]
+    run = [*ctr, "run", "--rm", "--rootfs", tmp_path, "outside", "/bin/busybox", "echo", "ran"]
+    conmon = ["/usr/bin/conmon", "-c", f"{programs.runc} --version; true"]
+    try:
+        with recording(node) as flight:
+            ran = subprocess.run(run, capture_output=True, text=True, timeout=60)
+            subprocess.run(conmon, executable="/bin/sh", stdout=subprocess.DEVNULL, check=True, timeout=60)
+            node.start_pod(POD)
+    finally:
+        node.remove_pod("recorded")
+        for rest in (("containers", "rm", "outside"), ("namespaces", "rm", "moby")):
+            subprocess.run([*ctr, *rest], capture_output=True, timeout=60)
+    assert ran.stdout == "ran\n", ran.stderr
+    assert not [p for p in flight.processes if p.from_ns is not None and (p.call is None or p.pod != "recorded")]
 
 
 def test_the_start_of_a_pod(started: tuple[Flight, lab.PodSnapshot, Node]) -> None:
