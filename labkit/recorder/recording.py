@@ -122,7 +122,8 @@ class Recorder:
             precision = f"{precision.removesuffix('.')}. {FROM_LOG}"
         notes = [*self.notes, *self._others_notes]
         if events and events.lost:
-            notes.append(f"The kernel dropped {events.lost} events: processes or their ends may be missing.")
+            dropped = "1 event" if events.lost == 1 else f"{events.lost} events"
+            notes.append(f"The kernel dropped {dropped}: processes or their ends may be missing.")
         return Flight(
             tuple(n.call for n in known.calls), processes, source, events.lost if events else 0, precision, tuple(notes)
         )
