@@ -12,14 +12,35 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from labkit.cri import container_config, sandbox_config
+from labkit.cri.text import to_dict
 from labkit.flight import Call, Exec, Flight, FlightError, FlightProcess
-from labkit.kube import EventLine
+from labkit.kube import CgroupLine, EventLine, Request, Resource, StatusChange
+from labkit.load import Answer, Moment
 from labkit.node import NodeError
+from labkit.node.shims import HeldContainer, ShimHold
 from labkit.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.showable import columns, escaped, fitted, padded, short_path, showable, showable_lines
-from labkit.views import call_chain, event_log, figure, namespace_matrix, process_tree
+from labkit.views import (
+    Layer,
+    availability,
+    bundle,
+    call_chain,
+    capacity,
+    cgroup_tree,
+    event_log,
+    field_map,
+    figure,
+    layers,
+    namespace_matrix,
+    pod_lifecycle,
+    process_tree,
+    shims,
+)
 from labkit.views.figure import Figure, drawable, fit, text_width, wrap
 from labkit.views.terminal import pod_tree
+from tests.unit.test_views_bundle import POD
+from tests.unit.test_views_flight_others import OVERLAY
 
 AWKWARD = [
     "日",
@@ -152,16 +173,34 @@ def pod_of(text: str) -> PodSnapshot:
     return PodSnapshot(text, text, "u", "s" * 64, "Ready", text, (shim, process), (), (container,))
 
 
+def manifest(text: str) -> dict:
+    """A Pod with values of any text."""
+    containers = [{"name": "app", "image": text, "command": [text], "env": [{"name": text, "value": text}]}]
+    return {"metadata": {"name": text, "labels": {text: text}}, "spec": {"hostname": text, "containers": containers}}
+
+
 VIEWS = {
     "timeline": lambda text: flight_of(text).plot(),
     "chain": lambda text: call_chain(flight_of(text)),
     "matrix": lambda text: namespace_matrix([pod_of(text)]),
     "tree": lambda text: process_tree(pod_of(text).processes, [pod_of(text)]),
     "events": lambda text: event_log([EventLine(1.0, "Warning", text, text, text, text, 1, text)]),
+    "capacity": lambda text: capacity([Resource("cpu", 2000, 1800, (Request(text, 250),), (Request(text, 9000),))], node=text),
+    "cgroups": lambda text: cgroup_tree([CgroupLine(0, text, "kubepods"), CgroupLine(1, text, "pod")]),
+    "availability": lambda text: availability([Answer(0, 9, "new", text), Answer(5, 9, "new")], [Moment(0, text, 9, text)]),
+    "lifecycle": lambda text: pod_lifecycle([StatusChange(0, text, text), StatusChange(95, text, text)], flight_of(text)),
+    "layers": lambda text: layers(text, [Layer(text, 9, (text,), text)], OVERLAY, written=[text]),
+    "shims": lambda text: shims([ShimHold(text, text, text, 7, 1, 5, text, text, 0, (HeldContainer(text, text, 8),))]),
+    "fields": lambda text: field_map(manifest(text), to_dict(sandbox_config(POD)), to_dict(container_config(POD, "app"))),
+    "bundle": lambda text: bundle(
+        {"process": {"args": [text], "env": [text]}, "hostname": text, "annotations": {text: text}},
+        {"hostname": text, "metadata": {"name": text}, "labels": {text: text}},
+        {"command": [text], "args": [text], "envs": [{"key": text, "value": text}]},
+    ),
 }
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @pytest.mark.parametrize("view", VIEWS)
 @given(text=anything)
 @example(text="日本\x1b[31m\udcff\u202e$[bold]\n\0")
