@@ -105,7 +105,7 @@ def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster
         node.cluster.wait_status("mine", "Running")
     calls = [(call.method, call.caller) for call in flight.calls if call.pod == "mine" and not call.asks]
     assert [(method, caller) for method, caller in calls if method != "PullImage"] == [
-        ("RunPodSandbox", "?"), ("CreateContainer", "?"), ("StartContainer", "?")
+        ("RunPodSandbox", "kubelet"), ("CreateContainer", "kubelet"), ("StartContainer", "kubelet")
     ]  # fmt: skip
     assert [(line.depth, line.role) for line in node.cgroups() if line.name in ("mine", "main", "pause")] == [
         (2, "pod"), (3, "pause"), (3, "container")
