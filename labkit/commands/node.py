@@ -27,6 +27,7 @@ def add(verb: AddVerb) -> None:
     text = "remove every trace of the lab from all of its nodes, and look whether any is left"
     remove = verb("clean", clean, text, "labkit clean --json", node=False)
     remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
+    remove.add_argument("--forget", action="store_true", help="forget nodes that are gone for good")
     verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
     verb("version", version, "print labkit's version and the runtime's", "labkit version")
 
@@ -133,14 +134,15 @@ def containerd_begun(home: Home) -> bool:
 
 
 def clean(arguments: argparse.Namespace) -> int:
-    report = cleaning.clean(Home.find(), say, cache=arguments.all)
+    report = cleaning.clean(Home.find(), say, cache=arguments.all, forget=arguments.forget)
 
     def text() -> str:
         removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
+        alone = "".join(f"\nLeft alone: {what}." for what in report["alone"])
         if report["left"]:
-            return f"Removed {removed}. Still there:\n  " + "\n  ".join(report["left"])
+            return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone
         kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
-        return f"Removed {removed}. Looked again for {', '.join(traces.KINDS)}: nothing is left.{kept}"
+        return f"Removed {removed}. Looked again for {', '.join(traces.KINDS)}: nothing is left.{kept}{alone}"
 
     answer(arguments, report, text)
     return 1 if report["left"] else 0

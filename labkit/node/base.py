@@ -32,6 +32,7 @@ from labkit.node.cluster import Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold
+from labkit.node.ledger import Ledger, known_pods
 from labkit.node.shims import ShimHold
 from labkit.node.source import Source
 from labkit.pods import PodProcess, PodSnapshot
@@ -74,6 +75,9 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.name}: kind {self.kind}, {self.runtime}, {self.endpoint}>"
 
+    ledger: Ledger | None = None
+    """What this home has changed on the node; None where the node is the home's own."""
+
     # Pods
 
     def manifest(self, pod: Manifest | Any) -> dict[str, Any]:
@@ -86,12 +90,24 @@ class Node:
         filled["spec"].setdefault("serviceAccountName", "default")
         if self.lesson:
             labels.setdefault(LESSON, self.lesson)
+        self.note(filled)
         return filled
+
+    def note(self, pod: Manifest) -> None:
+        """Write down that this Pod may be made by hand: its uid, by which it is known as this lab's."""
+        uid = pod["metadata"].get("uid")
+        if self.ledger and uid and is_ours(pod["metadata"].get("labels")):
+            self.ledger.note("pod", uid=str(uid))
+
+    def is_own(self, sandbox: Any) -> bool:
+        """Whether this lab made a Pod: labkit's label is on it and, on a node that other labs may use too, its uid was noted."""
+        return is_ours(sandbox.labels) and (self.ledger is None or sandbox.metadata.uid in known_pods(self.ledger.home))
 
     def sandbox_config(self, pod: Manifest, **more: Any) -> Any:
         """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.cri.sandbox_config`)."""
         if "dns" not in more:
             more["dns"] = self.dns_of(with_defaults(pod))
+        self.note(pod)
         return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
 
     def dns_of(self, pod: Manifest) -> dns.Dns | None:
@@ -141,9 +157,10 @@ class Node:
         A Pod that is gone already is no error. Refuses a Pod that labkit did not make.
         """
         for sandbox in self.sandboxes(pod):
-            if not is_ours(sandbox.labels):
+            if not self.is_own(sandbox):
+                who = "this lab" if is_ours(sandbox.labels) else "labkit"
                 raise NodeError(
-                    f"The Pod {sandbox.metadata.name} was not made by labkit.", "Remove it with the tool that made it."
+                    f"The Pod {sandbox.metadata.name} was not made by {who}.", "Remove it with the tool that made it."
                 )
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox)
@@ -199,9 +216,11 @@ class Node:
         """
         if not self.lesson:
             return []
-        with contextlib.suppress(NodeError):
-            self.cni.repair()
-        left = list(self.cri.list_pod_sandbox(filter={"label_selector": {LESSON: self.lesson, MANAGED_BY: "labkit"}}).items)
+        if self.ledger is None or self.ledger.noted("network"):
+            with contextlib.suppress(NodeError):
+                self.cni.repair()
+        wanted = {"label_selector": {LESSON: self.lesson, MANAGED_BY: "labkit"}}
+        left = [s for s in self.cri.list_pod_sandbox(filter=wanted).items if self.is_own(s)]
         for sandbox in left:
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox)
@@ -359,7 +378,7 @@ class Node:
         def run(arguments: Sequence[str], stdin: str | None) -> str:
             return kubectl.run([*self.kubectl_options(), *arguments], self.environment(), stdin)
 
-        made = Cluster(self.kube, self.cluster_name(), run, self.lesson, self.host_paths())
+        made = Cluster(self.kube, self.cluster_name(), run, self.lesson, self.host_paths(), self.ledger)
         made.remove_leftovers()
         return made
 
@@ -402,7 +421,7 @@ class Node:
 
     def remove_all_pods(self) -> int:
         """Remove every Pod that labkit made on this node, of any lesson; how many."""
-        own = [s for s in self.cri.list_pod_sandbox().items if is_ours(s.labels)]
+        own = [s for s in self.cri.list_pod_sandbox().items if self.is_own(s)]
         for sandbox in own:
             pods.remove_sandbox(self.cri, sandbox.id)
             self.remove_leavings(sandbox)

@@ -1,4 +1,4 @@
-"""`labkit clean`: every node that was brought up, then this machine, then a look at what is left."""
+"""`labkit clean`: every node that this lab has changed, then this machine, then a look at what is left."""
 
 from __future__ import annotations
 
@@ -8,43 +8,78 @@ import sys
 from typing import Any
 
 from labkit.node import choice as choices
-from labkit.node import endpoint, kind, lifecycle, traces, vm
+from labkit.node import endpoint_clean, kind_clean, lifecycle, strays, traces, vm
+from labkit.node.choice import Choice
+from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.ledger import Ledger, changed_nodes
+from labkit.node.undo import UNSEEN
 
-ELSEWHERE = {"kind": kind.clean, "vm": vm.clean, "cri": endpoint.clean}
-"""Kinds whose nodes are not labkit's own, of which it removes only what it put there; and the machine, which is in the home."""
 
-
-def clean(home: Home, progress: lifecycle.Progress = lifecycle.quiet, *, cache: bool = False) -> dict[str, Any]:
+def clean(
+    home: Home, progress: lifecycle.Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False
+) -> dict[str, Any]:
     """Remove everything of labkit's; with `cache`, the downloaded programs too. Idempotent. Raises NodeError.
 
-    Returns {"removed": {kind: [what]}, "left": [what was looked for again and found], "kept": {"path", "mb"} or None}.
+    Returns {"removed": {kind: [what]}, "left": [what was found again, or could not be looked at], "alone": [what belongs to
+    another lab], "kept": {"path", "mb"} or None}. While something is left on a node, the list of nodes stays for the next clean.
+
+    forget: nodes that could not be looked at are forgotten; what is there stays.
     """
     removed: dict[str, list[str]] = {kind: [] for kind in traces.KINDS}
     left: list[str] = []
-    for known in choices.remembered(home):
-        if known.kind in ELSEWHERE:
-            there, still = ELSEWHERE[known.kind](home, known, progress)
-            removed |= there
-            left += still
+    alone: list[str] = []
+    for known in nodes(home):
+        there, still, others = clean_node(home, known, progress)
+        if forget and any(line.startswith(UNSEEN) for line in still):
+            still, others = [], [*others, f"the node {known}, which is forgotten; what this lab has put there stays"]
+        removed[f"node {known}"] = there
+        left += still
+        alone += others
+        if not still:
+            choices.forget(home, known)
+            Ledger(home, known).forget()
+    keep = bool(left)
     privileged = os.geteuid() == 0 and sys.platform == "linux"
     if home.run.exists() or home.data.exists():
-        removed |= lifecycle.clean(home, progress) if privileged else remove_own_files(home)
+        removed |= lifecycle.clean(home, progress, keep=keep) if privileged else remove_own_files(home, keep)
     if cache and home.cache.exists():
         removed["files"].append(str(home.cache))
         shutil.rmtree(home.cache, ignore_errors=True)
     traces.remove_empty_parents(home)
-    again = traces.find(home) if privileged else {"files": [str(d) for d in (home.run, home.data) if d.exists()]}
+    own = {"files": [str(d) for d in (home.run, home.data) if d.exists()]}
+    again = traces.find(home) if privileged else own
+    if keep:
+        again["files"] = [file for file in again["files"] if file != str(home.data)]
     left += [f"{kind}: {what}" for kind, names in again.items() for what in names]
-    return {"removed": removed, "left": left, "kept": kept(home)}
+    return {"removed": removed, "left": left, "alone": sorted(set(alone)), "kept": kept(home)}
 
 
-def remove_own_files(home: Home) -> traces.Traces:
-    """The directories of a user who is not root: there is nothing else of hers on this machine."""
+def nodes(home: Home) -> list[Choice]:
+    """Every node that was brought up or changed since it was cleaned, but for the private one."""
+    return list(dict.fromkeys([*(c for c in choices.remembered(home) if c.kind != "containerd"), *changed_nodes(home)]))
+
+
+def clean_node(home: Home, choice: Choice, progress: lifecycle.Progress) -> tuple[list[str], list[str], list[str]]:
+    """(what was there, what is still there or could not be looked at, what was left alone since another lab made it)."""
+    if choice.kind == "vm":
+        there, still = vm.clean(home, choice, progress)
+        return [what for names in there.values() for what in names], still, []
+    module = kind_clean if choice.kind == "kind" or choice.endpoint.startswith("docker://") else endpoint_clean
+    try:
+        with lifecycle.only_one(home, progress):
+            return module.clean(home, choice, progress)
+    except NodeError as error:
+        return [], [f"{choice}: {error.happened}"], []
+
+
+def remove_own_files(home: Home, keep: bool) -> traces.Traces:
+    """What a user who is not root has on this machine: processes of hers (a registry on loopback), and her lab's directories."""
+    own = strays.own_processes(home) if sys.platform == "linux" else []
+    strays.end(own)
     found = [str(d) for d in (home.run, home.data) if d.exists()]
-    for directory in found:
-        shutil.rmtree(directory, ignore_errors=True)
-    return {"files": found}
+    traces.remove_trees(home, keep)
+    return {"files": found, "processes": [f"{p.comm} (pid {p.pid})" for p in own]}
 
 
 def kept(home: Home) -> dict[str, Any] | None:

@@ -9,16 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.kube import EventLine, Request, Resource, StatusChange
 from labkit.node.errors import NodeError
+
+if TYPE_CHECKING:
+    from labkit.node.ledger import Ledger
 
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 """What kubectl asks for: the API server then prints the columns itself, STATUS among them."""
 NAMESPACE = "default"
 POLL_S = 0.1
 LESSON = "labkit.lesson"
+HOME = "labkit.home"
+"""The label with the mark of the home that made an object, on a cluster that is not the home's own."""
+MAKING = ("create", "run", "expose")
+"""kubectl's verbs that make an object without its manifest."""
 
 Manifest = Mapping[str, Any]
 
@@ -31,13 +38,27 @@ class Cluster:
     """
 
     def __init__(
-        self, kube: Any, node: str, run_kubectl: Callable[[Sequence[str], str | None], str], lesson: str | None, host_paths: str
+        self,
+        kube: Any,
+        node: str,
+        run_kubectl: Callable[[Sequence[str], str | None], str],
+        lesson: str | None,
+        host_paths: str,
+        ledger: Ledger | None = None,
     ) -> None:
-        self.kube, self.node, self.lesson, self.host_paths = kube, node, lesson, host_paths
+        self.kube, self.node, self.lesson, self.host_paths, self.ledger = kube, node, lesson, host_paths, ledger
+        if ledger:
+            ledger.note("cluster")
         self._run_kubectl = run_kubectl
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl, e.g. `kubectl("describe", "pod", "shop")`; what it prints. Raises NodeError with its error message."""
+        """Run kubectl, e.g. `kubectl("describe", "pod", "shop")`; what it prints. Raises NodeError with its error message.
+
+        On a cluster that is not the home's own, what it makes carries the home's mark.
+        """
+        if self.ledger and stdin is None and arguments[:1] and arguments[0] in MAKING and not says_output(arguments):
+            made = json.loads(self._run_kubectl([*arguments, "--dry-run=client", "-o", "json"], None))
+            return self._run_kubectl(["create", "-f", "-"], json.dumps(self._labelled(made, lesson=False)))
         return self._run_kubectl(arguments, stdin)
 
     def apply(self, *manifests: Manifest) -> str:
@@ -163,15 +184,21 @@ class Cluster:
         if not self.lesson:
             return []
         kinds = "pods,persistentvolumeclaims,persistentvolumes,configmaps,secrets"
-        said = self.kubectl("delete", kinds, "-l", f"{LESSON}={self.lesson}", "--wait=true", "--ignore-not-found")
+        selector = f"{LESSON}={self.lesson}" + (f",{HOME}={self.ledger.mark}" if self.ledger else "")
+        said = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found")
         return [line.split('"')[1] for line in said.splitlines() if '"' in line]
 
     # How
 
-    def _labelled(self, manifest: Manifest) -> dict[str, Any]:
+    def _labelled(self, manifest: Manifest, *, lesson: bool = True) -> dict[str, Any]:
         made = json.loads(json.dumps(manifest))
-        if self.lesson:
-            made.setdefault("metadata", {}).setdefault("labels", {})[LESSON] = self.lesson
+        labels = {LESSON: self.lesson} if self.lesson and lesson else {}
+        if self.ledger:
+            labels[HOME] = self.ledger.mark
+            if kind := made.get("kind"):
+                self.ledger.note("cluster", kind=str(kind).lower())
+        if labels:
+            made.setdefault("metadata", {}).setdefault("labels", {}).update(labels)
         return dict(made)
 
     def _own_pods(self) -> list[Any]:
@@ -217,6 +244,11 @@ class Cluster:
                 f"The API server answered {response.status} for {path}.", "`labkit status` says whether the node is up."
             )
         return response
+
+
+def says_output(arguments: Sequence[str]) -> bool:
+    """Whether a kubectl command says itself what it prints, or only tries."""
+    return any(word.startswith(("-o", "--output", "--dry-run", "-f", "--filename", "-h", "--help")) for word in arguments)
 
 
 def wait_until(done: Callable[[], bool], timeout: float) -> bool:

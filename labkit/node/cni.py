@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.node.cluster import wait_until
@@ -50,15 +50,9 @@ class CniConfiguration:
 
     def repair(self) -> str:
         """Write the files again as they were. Does nothing when nothing was changed."""
-        saved = posixpath.join(self.directory, SAVED)
-        names = self._shell(f"ls -1 {shlex.quote(saved)} 2>/dev/null || true").split("\n")
-        names = [name for name in names if name]
-        for name in names:
-            # Written anew, not moved back: containerd 2.1 does not see a file that comes by rename.
-            self._write(name, self._shell(f"cat {shlex.quote(posixpath.join(saved, name))}"))
+        names = put_back(self.node.shell, self.directory)
         if names:
             self._wait(lambda: self.network_ready() and NO_SUCH_PLUGIN not in json.dumps(self._loaded()), "read the repaired one")
-            self._shell(f"rm -rf {shlex.quote(saved)}")
         return f"The CNI configuration is as it was ({', '.join(names) if names else 'it had not been changed'})."
 
     def network_ready(self) -> bool:
@@ -93,6 +87,8 @@ class CniConfiguration:
     def _save(self) -> None:
         """Keep the files as they are, once: a second experiment must not save what the first has broken."""
         saved = posixpath.join(self.directory, SAVED)
+        if self.node.ledger:
+            self.node.ledger.note("network", directory=self.directory)
         files = " ".join(shlex.quote(posixpath.join(self.directory, name)) for name in self._names())
         if files:
             quoted = shlex.quote(saved)
@@ -108,3 +104,28 @@ class CniConfiguration:
     def _wait(self, noticed: Callable[[], bool], what: str) -> None:
         if not wait_until(noticed, NOTICED_WITHIN_S):
             raise NodeError(f"{self.node.runtime} did not {what} within {NOTICED_WITHIN_S:.0f} s.", "Try `repair()`.")
+
+
+PUT_BACK = f"""
+cd "$1" || exit 1
+rm -rf {SAVED}.new
+[ -d {SAVED} ] || exit 0
+for file in {SAVED}/*; do
+    [ -f "$file" ] || continue
+    name=${{file##*/}}
+    # Somebody else's newer file stays. Ours is written anew, not moved back: containerd 2.1 sees no file that comes by rename.
+    if [ ! -s "$name" ] || grep -q {NO_SUCH_PLUGIN} "$name"; then cp -p "$file" "$name" || exit 1; fi
+    echo "$name"
+done
+rm -rf {SAVED}
+"""
+
+
+def put_back(shell: Callable[[Sequence[str]], str], directory: str) -> list[str]:
+    """Write the files again as they were, which needs no runtime; their names. Nothing is done where nothing was changed."""
+    return shell(["sh", "-c", PUT_BACK, "sh", directory]).splitlines()
+
+
+def is_saved(shell: Callable[[Sequence[str]], str], directory: str) -> bool:
+    """Whether a configuration was changed and not put back."""
+    return bool(shell(["sh", "-c", 'cd "$1" && ls -d .labkit-saved* 2>/dev/null; true', "sh", directory]).strip())

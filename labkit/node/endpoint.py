@@ -21,18 +21,21 @@ from labkit.images import registry
 from labkit.images.build import busybox_image, pause_image
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import inside, kind, private, status
+from labkit.node import kind, leavings, status
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.ledger import Ledger
 from labkit.node.lifecycle import only_one
+from labkit.node.noting import NotingClient
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import ensure_programs
 from labkit.node.verdict import Verdict
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
 """runtime_name of the Version answer → comm of its process."""
+LOGS = "/var/log/pods"
 
 
 class EndpointNode(LocalFiles, Node):
@@ -51,13 +54,21 @@ class EndpointNode(LocalFiles, Node):
             why=why,
             lesson=lesson,
             settings={
-                "sandbox": {"cgroup_driver": driver, "cgroup_root": "/labkit"},
+                "sandbox": {"cgroup_driver": driver, "cgroup_root": home.cgroup_root},
                 "container": {"kubelet_root": str(home.kubelet_root)},
             },
         )
 
+        self.ledger = Ledger(home, Choice("cri", endpoint=endpoint))
+        self.cri.close()
+        self.cri = NotingClient(endpoint, self.ledger)
+
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return run_local(argv, timeout)
+
+    def remove_leavings(self, sandbox: Any) -> None:
+        """The files, logs and cgroups of a Pod that was made by hand, which no kubelet removes. Raises NodeError."""
+        leavings.remove_of_pod(self.shell, places(self.home), sandbox)
 
     def is_runtime(self, process: Process) -> bool:
         return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
@@ -66,6 +77,8 @@ class EndpointNode(LocalFiles, Node):
         """Serve the course's images on loopback; `images` then names them by that address. Raises NodeError where the runtime
         cannot pull from there."""
         host = Loopback(self.home).ensure(progress)
+        if self.ledger:
+            self.ledger.note("registry", host=host)
         self.images = {"busybox": f"{host}/busybox:1", "pause": f"{host}/pause:1"}
         try:
             self.cri.pull_image(image={"image": self.images["busybox"]}, timeout=30)
@@ -91,6 +104,10 @@ def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.
     """Whether a registries.conf on this machine names the registry."""
     files = [directory / "registries.conf", *directory.glob("registries.conf.d/*.conf")]
     return any(f'"{host}"' in file.read_text(errors="replace") for file in files if file.is_file())
+
+
+def places(home: Home) -> leavings.Places:
+    return leavings.Places(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
 
 
 class Loopback:
@@ -192,7 +209,8 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     if endpoint.startswith("docker://"):
         name, _, inner = endpoint.removeprefix("docker://").partition("/")
         engine = kind.need_engine()
-        node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson)
+        choice = Choice("cri", endpoint=endpoint)
+        node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
         node.kind = "cri"
         return node
     path = Path(endpoint.removeprefix("unix://"))
@@ -232,36 +250,9 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
 
 
 def down(home: Home, choice: Choice, progress: Any) -> int:
-    """Remove labkit's Pods from the node, and end what labkit started for it on this machine. How many Pods were removed."""
-    removed = 0
-    with contextlib.suppress(NodeError, CriError), contextlib.closing(open_node(home, choice.endpoint)) as node:
-        removed = node.remove_all_pods()
-    Loopback(home).stop()
-    if choice.endpoint.startswith("docker://"):
-        kind.stop(home, choice.endpoint.removeprefix("docker://").partition("/")[0])
-    return removed
+    """Remove this lab's Pods from the node, and end what it started for it on this machine. How many Pods were removed.
+    Raises NodeError."""
+    from labkit.node import endpoint_clean, kind_clean
 
-
-def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
-    """Remove labkit's Pods and images from the node. ({kind: [what was there]}, [what is still there])."""
-    found: list[str] = []
-    still: list[str] = []
-    with contextlib.suppress(NodeError, CriError), contextlib.closing(open_node(home, choice.endpoint)) as node:
-        if isinstance(node, kind.KindNode):
-            found, still = kind.clean_node(node, progress)
-        else:
-            own = [tag for image in node.cri.list_images().images for tag in image.repo_tags if is_own(tag)]
-            found = [f"image {tag}" for tag in own] + [f"Pod {s.metadata.name}" for s in inside.labelled(node.cri)]
-            down(home, choice, progress)
-            for tag in own:
-                node.cri.remove_image(image={"image": tag})
-            still = [f"Pod {s.metadata.name}" for s in inside.labelled(node.cri)]
-    down(home, choice, progress)
-    choices.forget(home, choice)
-    return {f"node {choice.endpoint}": found}, still
-
-
-def is_own(tag: str) -> bool:
-    """Whether an image's name is one that Loopback serves, or the lab's own."""
-    host, _, name = tag.partition("/")
-    return (host.startswith("localhost:") and name in ("busybox:1", "pause:1")) or host in private.REGISTRIES.values()
+    with only_one(home, progress):
+        return (kind_clean if choice.endpoint.startswith("docker://") else endpoint_clean).down(home, choice, progress)

@@ -75,15 +75,6 @@ true
 """
 
 
-CGROUPS = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do for g in labkit labkit.slice; do [ ! -d $d/$g ] || echo $d/$g; done; done"
-"""Prints the lab's cgroups: `labkit` where the runtime makes cgroups itself, `labkit.slice` where systemd does."""
-
-REMOVE_CGROUPS = f"""
-if command -v systemctl >/dev/null; then systemctl stop labkit.slice; fi
-for g in $({CGROUPS}); do find $g -depth -type d -exec rmdir {{}} ';'; done
-"""
-
-
 def sh(script: str) -> Sequence[str]:
     return ["sh", "-c", script]
 
@@ -232,17 +223,14 @@ def remove(cri: CriClient, run: Run, socket: str) -> None:
     take_back(run, certs.places(cri, run, socket))
     forget(cri, run, is_own)
     run(sh(f"[ -e {DIRECTORY}/{MADE} ] || rm -rf {DIRECTORY}"))
-    run(sh(f"( {REMOVE_CGROUPS} ) >/dev/null 2>&1; true"))
 
 
 def left(cri: CriClient, run: Run, socket: str) -> list[str]:
-    """What of labkit's is on the node: files, images, Pods, cgroups. For the proof of `clean`."""
+    """What labs share on the node: files and images. For the proof of `clean`."""
     found = [f"image {name}" for image in cri.list_images().images for name in names_of(image) if is_own(name)]
-    found += [f"Pod {s.metadata.name}" for s in labelled(cri)]
     paths = [DIRECTORY, *hosts(certs.places(cri, run, socket))]
     said = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
-    found += [f"file {line}" for line in said.decode().splitlines()]
-    return found + [f"cgroup {line}" for line in run(sh(CGROUPS)).decode().splitlines()]
+    return found + [f"file {line}" for line in said.decode().splitlines()]
 
 
 def is_own(name: str) -> bool:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -24,19 +23,21 @@ from labkit.kernel.events import EventStream
 from labkit.kernel.poll import watch_by_polling
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import choice as choices
-from labkit.node import inside, relay
+from labkit.node import inside, relay, share
 from labkit.node.base import Node
 from labkit.node.choice import Choice
+from labkit.node.commands_in import InContainer
 from labkit.node.engine import KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
-from labkit.node.hold import Hold, KubeletHold, let_go
+from labkit.node.hold import Hold, KubeletHold
 from labkit.node.home import Home
+from labkit.node.kind_cluster import CLUSTER, made_here, make
 from labkit.node.kind_daemon import KindDaemon
 from labkit.node.kubernetes import api_client
-from labkit.node.ledger import mark_of
+from labkit.node.ledger import Ledger, mark_of
 from labkit.node.lifecycle import only_one
+from labkit.node.noting import NotingClient
 from labkit.node.programs import ensure_programs
-from labkit.node.remotefiles import RemoteFiles
 from labkit.node.source import Source, on_this_machine
 from labkit.node.verdict import Verdict
 
@@ -46,26 +47,25 @@ SOCKETS = (
     "/run/crio/crio.sock",
     "/run/k3s/containerd/containerd.sock",
 )
-CLUSTER = "labkit"
-"""The one cluster that labkit makes, and so the only one that it deletes."""
-CLUSTER_CONFIG = Path(__file__).with_name("kind-cluster.yaml")
-CREATE_WITHIN_S = 600.0
 KUBELET_CONFIGURATION = "/var/lib/kubelet/config.yaml"
 
 
-class KindNode(RemoteFiles, Node):
+class KindNode(InContainer, Node):
     """One node container of a cluster. Pids are the node's own; where this machine shows the node's processes too,
     `host_pids` maps them."""
 
     def __init__(
-        self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None
-    ) -> None:
-        self.home, self.engine, self.container, self.socket = home, engine, container, socket
+        self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None,
+        choice: Choice | None = None,
+    ) -> None:  # fmt: skip
+        InContainer.__init__(self, engine, container)
+        self.home, self.socket = home, socket
         path = relay.start_relay(home, relay_name(container.name), relay_argv(engine, container, socket))
         with explained(home, container), CriClient(f"unix://{path}") as cri:
             said = cri.version(timeout=10)
             driver = verbose.cgroup_driver(cri)
-        super().__init__(
+        Node.__init__(
+            self,
             kind="kind",
             name=container.name,
             endpoint=f"unix://{path}",
@@ -75,16 +75,10 @@ class KindNode(RemoteFiles, Node):
             settings=settings(driver),
             kernel=RemoteKernel(self.run),
         )
+        self.ledger = Ledger(home, choice or Choice("kind", container.cluster, container.name))
+        self.cri.close()
+        self.cri = NotingClient(self.endpoint, self.ledger)
         self.images_by = inside.Supply("")
-
-    def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
-        """Run a command on the node; its standard output as bytes. Raises NodeError."""
-        flags = ["exec", "--interactive"] if stdin is not None else ["exec"]
-        limited = ["timeout", "-k", "1", f"{timeout:g}", *argv]  # so that nothing goes on there when nobody waits here
-        return self.engine.exec_bytes(*flags, self.container.name, *limited, program=argv[0], stdin=stdin, timeout=timeout)
-
-    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        return self.run(argv, timeout=timeout).decode(errors="replace")
 
     def dns_of(self, pod: Mapping[str, Any]) -> dns.Dns | None:
         """With the cluster's own servers, where its kubelet has such."""
@@ -118,7 +112,11 @@ class KindNode(RemoteFiles, Node):
         return self.engine.run("logs", "--since", f"{since:.3f}", self.container.name, timeout=30.0)
 
     def kubelet_held(self) -> Hold:
-        return KubeletHold(self, asks=self.container.cluster != CLUSTER, mark=mark_of(self.home))
+        return KubeletHold(self, asks=not self.is_made_here(), mark=mark_of(self.home))
+
+    def is_made_here(self) -> bool:
+        """Whether this home made the node's cluster."""
+        return self.container.cluster == CLUSTER and made_here(self.home, self.engine, [self.container])
 
     @property
     def context(self) -> str:
@@ -177,6 +175,9 @@ class KindNode(RemoteFiles, Node):
 
     def provide_images(self, progress: Any) -> None:
         """Make the course's images available on the node (see `labkit.node.inside`)."""
+        assert self.ledger
+        self.ledger.note("registry")
+        share.register(self.run, self.ledger.mark, str(self.home.data))
         programs = ensure_programs(self.home.cache, progress)
         self.images_by = inside.provide(self.cri, self.run, programs, self.home.data, progress, self.socket)
 
@@ -348,7 +349,7 @@ def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
     with only_one(home, progress):
         engine = need_engine()
         if may_make(choice, engine.node_containers()):
-            make_cluster(engine, progress)
+            make(home, engine, progress)
         node = prepared(home, choice, why="", lesson=None, progress=progress)
         choices.remember(home, node.choice, as_last=True)
     node.close()
@@ -382,87 +383,15 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
     }
 
 
-def make_cluster(engine: Engine, progress: Any) -> None:
-    """`kind create cluster --name labkit`: a control plane and a worker called sim-worker, containerd ready for the
-    lab's registry names."""
-    if not shutil.which("kind"):
-        raise NodeError(
-            "There is no kind cluster, and no kind command to make one.",
-            "Install kind (https://kind.sigs.k8s.io), then run this again.",
-        )
-    progress(f"making a kind cluster called {CLUSTER} (a control plane and the node sim-worker); this takes some minutes")
-    provider = {} if engine.command == "docker" else {"KIND_EXPERIMENTAL_PROVIDER": engine.command}
-    done = subprocess.run(
-        ["kind", "create", "cluster", "--name", CLUSTER, "--config", str(CLUSTER_CONFIG), "--wait", "120s"],
-        capture_output=True,
-        encoding="utf-8", errors="replace",
-        timeout=CREATE_WITHIN_S,
-        env={**os.environ, **provider},
-    )
-    if done.returncode:
-        raise NodeError(
-            f"kind could not make the cluster: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
-            f"Run it by hand to see all of it: kind create cluster --name {CLUSTER} --config {CLUSTER_CONFIG}",
-        )
-
-
 def down(home: Home, choice: Choice, progress: Any) -> int:
-    """Remove labkit's Pods from the node and end the relay; delete the cluster if it is the one that labkit made. How
-    many Pods were removed."""
+    """Remove this lab's Pods from the node and end the relay; delete the cluster if this home made it. How many Pods were
+    removed. Raises NodeError."""
+    from labkit.node import kind_clean
+
     with only_one(home, progress):
-        return taken_down(home, choice, progress)
-
-
-def taken_down(home: Home, choice: Choice, progress: Any) -> int:
-    removed = 0
-    with contextlib.suppress(NodeError, CriError):
-        engine = need_engine()
-        container = pick(engine, choice)
-        node = KindNode(home, engine, container, find_socket(engine, container), why="")
-        removed = node.remove_all_pods()
-        let_go(node, f"{mark_of(home)}.")
-        node.run(inside.sh(inside.STOP))
-        node.close()
-    if choice.cluster == CLUSTER and shutil.which("kind"):
-        progress(f"deleting the cluster {CLUSTER}")
-        subprocess.run(["kind", "delete", "cluster", "--name", CLUSTER], capture_output=True, timeout=CREATE_WITHIN_S)
-    stop(home, choice.node_name)
-    return removed
+        return kind_clean.down(home, choice, progress)
 
 
 def stop(home: Home, node_name: str) -> None:
     """End the relay of a node, and with it every `docker exec` that it runs."""
     relay.stop_relay(home, relay_name(node_name))
-
-
-def clean(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
-    """Remove everything of labkit's from the node. ({kind: [what was there]}, [what is still there])."""
-    with only_one(home, progress):
-        return cleaned(home, choice, progress)
-
-
-def cleaned(home: Home, choice: Choice, progress: Any) -> tuple[dict[str, list[str]], list[str]]:
-    found: list[str] = []
-    still: list[str] = []
-    try:
-        engine = need_engine()
-        container = pick(engine, choice)
-        node = KindNode(home, engine, container, find_socket(engine, container), why="")
-    except (NodeError, CriError):
-        pass  # the node is gone or does not run: nothing of labkit's runs there, and a deleted node keeps no file
-    else:
-        found, still = clean_node(node, progress)
-        node.close()
-    taken_down(home, choice, progress)
-    choices.forget(home, choice)
-    return {f"node {choice.node_name}": found}, still
-
-
-def clean_node(node: KindNode, progress: Any) -> tuple[list[str], list[str]]:
-    """Remove labkit's Pods, images and files from a node. (What was there, what is still there)."""
-    progress(f"removing labkit's Pods, images and files from {node.name}")
-    found = inside.left(node.cri, node.run, node.socket)
-    node.remove_all_pods()
-    let_go(node, f"{mark_of(node.home)}.")
-    inside.remove(node.cri, node.run, node.socket)
-    return found, [f"{node.name}: {what}" for what in inside.left(node.cri, node.run, node.socket)]

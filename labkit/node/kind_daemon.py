@@ -72,6 +72,7 @@ class KindDaemon:
             self.node.shell(["kill", "-9", str(before)])
             return self._again("kill", before)
         self._warn()
+        self._note()
         self.node.shell(["systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT])
         # systemd would start it again after RestartSec; stopping the unit takes that back and ends no shim (KillMode=process).
         return self._systemctl("stop", "kill")
@@ -80,6 +81,7 @@ class KindDaemon:
         """SIGTERM, and wait for its end; it stays away until `start`."""
         self._need_systemd("stop")
         self._warn()
+        self._note()
         return self._systemctl("stop", "stop")
 
     def start(self) -> Change:
@@ -119,7 +121,12 @@ class KindDaemon:
 
     def _systemctl(self, verb: str, action: str) -> Change:
         self.node.shell(["systemctl", verb, UNIT], timeout=WITHIN_S)
-        return Change(action, self.version, self.version, self._answering() if verb in ("start", "restart") else None)
+        if verb == "stop":
+            return Change(action, self.version, self.version, None)
+        pid = self._answering()
+        if self.node.ledger:
+            self.node.ledger.drop("runtime")
+        return Change(action, self.version, self.version, pid)
 
     def _again(self, action: str, before: int | None) -> Change:
         deadline = time.monotonic() + WITHIN_S
@@ -136,6 +143,11 @@ class KindDaemon:
         except CriError as error:
             raise NodeError(f"containerd on {self.node.name} does not answer: {error}") from None
         return self.pid
+
+    def _note(self) -> None:
+        """So that `labkit clean` starts it again where this notebook does not."""
+        if self.node.ledger:
+            self.node.ledger.note("runtime", unit=UNIT)
 
     def _warn(self) -> None:
         if in_notebook():

@@ -18,7 +18,6 @@ from labkit.node.choice import Choice
 from labkit.node.home import Home
 
 DIRECTORY = "changes"
-ONE_COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
 def mark_of(home: Home) -> str:
@@ -36,11 +35,6 @@ def mark_of(home: Home) -> str:
         except FileExistsError:
             pass  # another process of this home was quicker
     return file.read_text().strip()
-
-
-def is_component(name: str) -> bool:
-    """Whether a name may be a part of a path or an argument: letters, digits, and `.`, `_`, `-` inside."""
-    return bool(ONE_COMPONENT.fullmatch(name))
 
 
 class Ledger:
@@ -113,6 +107,11 @@ def changed_nodes(home: Home) -> list[Choice]:
     return found
 
 
-def file_names(home: Home) -> list[Path]:
-    """The files that must stay while a node could not be looked at."""
+def known_pods(home: Home) -> set[str]:
+    """The uids of the Pods that this home made by hand, on whatever node."""
+    return {uid for choice in changed_nodes(home) for uid in Ledger(home, choice).values("pod", "uid")}
+
+
+def kept_files(home: Home) -> list[Path]:
+    """The files that stay while a node could not be looked at: which nodes there are, what is changed there, and the mark."""
     return [home.data / DIRECTORY, home.data / "nodes.json"]

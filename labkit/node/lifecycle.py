@@ -166,13 +166,14 @@ def room_mb(home: Home) -> float:
     return room.f_bavail * room.f_frsize / 1e6
 
 
-def clean(home: Home, progress: Progress = quiet) -> traces.Traces:
-    """Stop the node and remove every trace of it from this machine; what there was, by kind. `traces.find` tells what is left."""
+def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> traces.Traces:
+    """Stop the node and remove every trace of it from this machine; what there was, by kind. `traces.find` tells what is left.
+    keep: the list of nodes elsewhere stays (see `labkit.node.cleaning`)."""
     require_root()
     found = traces.find(home)
     own = own_processes(home)
     down(home, progress)
     wait_reaped(own)  # shims end by themselves when their Pods are removed
     progress("removing files")
-    traces.remove_files(home)
+    traces.remove_files(home, keep)
     return found

@@ -16,6 +16,7 @@ from labkit.node import links
 from labkit.node.config import SOCKETS_OF_SHIMS
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.ledger import kept_files
 from labkit.node.private import SYSTEM_DIRECTORIES
 from labkit.node.strays import own_processes
 
@@ -158,7 +159,7 @@ def remove_kernel_objects(home: Home) -> None:
             directory.rmdir()
 
 
-def remove_files(home: Home) -> None:
+def remove_files(home: Home, keep: bool = False) -> None:
     """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not
     empty what is mounted."""
     if mounts(home):
@@ -169,8 +170,22 @@ def remove_files(home: Home) -> None:
     for directory in left_system_directories(home):
         with contextlib.suppress(OSError):
             directory.rmdir()
-    for tree in (home.run, home.data):
-        shutil.rmtree(tree, ignore_errors=True)
+    remove_trees(home, keep)
+
+
+def remove_trees(home: Home, keep: bool) -> None:
+    """Remove the lab's directories; with `keep`, all but the list of the nodes elsewhere and of what was changed there."""
+    shutil.rmtree(home.run, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(home.data, ignore_errors=True)
+        return
+    for entry in home.data.iterdir():
+        if entry in kept_files(home):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def remove_empty_parents(home: Home) -> None:

@@ -224,7 +224,7 @@ def test_the_kubelet_is_held_and_goes_on(docker: Engine, standin: StandIn) -> No
             time.sleep(3)
             assert node.pod(pod).state == "Ready"
         assert "by-hand" not in [p.name for p in node.pods()]
-        node.start_pod(manifest("unheld"))
+        node.cri.run_pod_sandbox(config=node.sandbox_config(node.manifest(manifest("unheld"))))
         gone_within(node, "unheld", 20)
     finally:
         standin.stop_kubelet()

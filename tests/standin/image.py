@@ -46,7 +46,7 @@ class NodeImage:
         base = f"standin/debian:{self.suite}"
         engine.run("import", root_archive(options(self.packages), self.suite), base)
         with tempfile.TemporaryDirectory() as scratch:
-            context = shutil.copytree(self.files, Path(scratch, "context"))
+            context = shutil.copytree(self.files, Path(scratch, "context"), symlinks=True)
             if self.containerd:
                 self.add_containerd(context / "rootfs/usr/local/bin")
             engine.run("build", "--network", "none", "--build-arg", f"BASE={base}", "--tag", self.reference, context)

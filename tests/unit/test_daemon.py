@@ -406,6 +406,7 @@ class Shell:
     """A node that answers commands from a list and notes them."""
 
     systemd: bool
+    ledger: None = None
     name: str = "kind-worker"
     runtime: str = "containerd 2.1.9"
     pids: tuple[str, ...] = ("70",)

@@ -18,7 +18,7 @@ from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.housekeeping import Housekeeping
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.volumes import Volumes, mounts_below
-from labkit.node import containerd, podfiles, remotefiles
+from labkit.node import containerd, leavings, podfiles, remotefiles
 from labkit.safepath import UnsafeName, below, component
 from tests.unit.foreign_names import AWAY, ODD, away, names
 from tests.unit.kubelet_pods import container, pod
@@ -119,13 +119,22 @@ def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: st
     metadata = SimpleNamespace(namespace=namespace, name=name, uid=uid)
     removed: list[Any] = []
     home = SimpleNamespace(kubelet_root=tmp_path / "kubelet", log_root=tmp_path / "logs", socket=tmp_path / "s", cgroup_root="")
-    node: Any = SimpleNamespace(home=home, run=lambda argv: removed.extend(argv[4:6]), kernel=SimpleNamespace(cgroup_mounts=dict))
+    there = ["/kubelet/pods/other", "/log/pods/default_web_other"]
+    if podfiles.has_files(metadata):
+        there += [f"/kubelet/pods/{uid}", f"/log/pods/{podfiles.log_directory(metadata)}"]
+    listing = "".join(f"file /var/lib/labkit{path}\n" for path in there).encode(errors="surrogateescape")
+
+    def run(argv: list[str]) -> bytes:
+        removed.extend(argv[5::2] if argv[2] == leavings.REMOVE else [])
+        return listing if argv[2] == leavings.FIND else b""
+
+    node: Any = SimpleNamespace(home=home, run=run, kernel=SimpleNamespace(cgroup_mounts=dict))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda path, **more: removed.append(path))
         containerd.ContainerdNode.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
-    remotefiles.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata))
+    remotefiles.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
     parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
-    assert len(removed) in (0, 4) and podfiles.has_files(metadata) is bool(removed)
+    assert podfiles.has_files(metadata) is bool(removed) and not [path for path in removed if str(path).endswith("other")]
     for path in map(str, removed):
         parent, _, last = path.rpartition("/")
         assert parent in parents and last not in ("", ".", "..")

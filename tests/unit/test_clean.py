@@ -1,0 +1,299 @@
+"""What `clean` undoes and what it says: ownership by a mark, and no absence that was not seen."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labkit.cri import CriError
+from labkit.node import (
+    Home,
+    NodeError,
+    choice,
+    cleaning,
+    cni,
+    endpoint_clean,
+    inside,
+    kind,
+    kind_clean,
+    kind_cluster,
+    leavings,
+    undo,
+)
+from labkit.node.choice import Choice
+from labkit.node.cluster import Cluster
+from labkit.node.engine import NodeContainer, explain
+from labkit.node.leavings import Places
+from labkit.node.ledger import Ledger, changed_nodes, known_pods, mark_of
+from labkit.node.undo import Part, Place
+
+NODE = Choice("kind", "kind", "kind-control-plane")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache", "abcdef")
+
+
+def local(argv: Sequence[str]) -> str:
+    return subprocess.run(list(argv), check=True, capture_output=True, text=True).stdout
+
+
+# Could not look
+
+
+@pytest.mark.parametrize(
+    ("chosen", "module"), [(NODE, kind_clean), (Choice("cri", endpoint="unix:///run/none.sock"), endpoint_clean)]
+)
+@pytest.mark.parametrize("error", [NodeError("The engine does not run."), CriError("Version", "UNAVAILABLE", "refused", "")])
+def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
+    home: Home, monkeypatch: pytest.MonkeyPatch, chosen: Choice, module: Any, error: Exception
+) -> None:
+    choice.remember(home, chosen)
+    Ledger(home, chosen).note("pod", uid="4711")
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(kind, "need_engine", fails)
+    monkeypatch.setattr("labkit.node.endpoint.open_node", fails)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    report = cleaning.clean(home)
+
+    assert any(line.startswith("could not look at") and "run `labkit clean` again" in line for line in report["left"])
+    assert choice.remembered(home) == [chosen] == changed_nodes(home) and known_pods(home) == {"4711"}
+    with pytest.raises(NodeError, match="could not look at"):
+        module.down(home, chosen, print)
+
+    report = cleaning.clean(home, forget=True)
+
+    assert report["left"] == [] and "is forgotten" in report["alone"][0] and not home.data.exists()
+
+
+def test_a_part_that_fails_keeps_no_other_from_being_undone_and_is_told(home: Home) -> None:
+    there = ["file /a"]
+
+    def fails(place: Place, *_: Any) -> list[str]:
+        raise ConnectionResetError("the API is away")
+
+    def remove(place: Place, found: list[str]) -> None:
+        there.clear()
+
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"))
+    parts = (Part("objects", fails, fails), Part("files", lambda place: list(there), remove))
+    found, left = undo.undo(place, parts)
+    assert found == ["file /a"] and there == []
+    assert left == ["could not look at objects on node, because: the API is away. Start it and run `labkit clean` again"]
+
+
+def test_what_needs_the_runtime_is_not_called_absent_while_it_is_away(home: Home) -> None:
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), None, "containerd does not answer")
+    found, left = undo.undo(place, (undo.PODS,))
+    assert found == [] and "because: containerd does not answer" in left[0]
+
+
+# Whose the cluster is
+
+
+class Engine:
+    """An engine with one cluster, whose nodes have the files of `marks`."""
+
+    command = "docker"
+
+    def __init__(self, **marks: str) -> None:
+        self.marks = marks
+        self.created = "2026-11-30T02:00:00.5Z"
+
+    def node_containers(self) -> list[NodeContainer]:
+        return [NodeContainer(name, kind_cluster.CLUSTER, "worker", "running") for name in self.marks]
+
+    def inspect(self, *names: str) -> list[dict[str, Any]]:
+        return [{"Created": self.created} for _ in names]
+
+    def run(self, *argv: str, stdin: bytes = b"", timeout: float = 5.0) -> str:
+        self.marks[argv[2]] = stdin.decode()
+        return ""
+
+    def run_bytes(self, *argv: str, timeout: float = 5.0, stdin: bytes | None = None) -> bytes:
+        if argv[0] == "exec":
+            return b""
+        text = self.marks[argv[1].partition(":")[0]]
+        if not text:
+            raise explain("docker", f"Error: No such container:path: {argv[1]}", 1)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            member = tarfile.TarInfo("labkit-home.json")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+        return packed.getvalue()
+
+
+@pytest.fixture
+def deleted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The calls of kind's command line; a deleted cluster is gone."""
+    calls: list[tuple[str, ...]] = []
+
+    def kind_command(engine: Any, *arguments: str) -> Any:
+        calls.append(arguments)
+        if arguments[0] == "delete":
+            engine.marks.clear()
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(kind_cluster, "kind", kind_command)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    return calls
+
+
+def with_engine(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Engine:
+    monkeypatch.setattr(kind_cluster.Engine, "find", lambda: engine)
+    return engine
+
+
+def mark_text(home: Home) -> str:
+    return json.dumps({"mark": mark_of(home), "home": str(home.data)})
+
+
+def test_only_the_home_that_made_the_cluster_deletes_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]]
+) -> None:
+    hers = Home(tmp_path / "hers/run", tmp_path / "hers/data", tmp_path / "cache", "fedcba")
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": mark_text(hers), "labkit-control-plane": mark_text(hers)}))
+
+    assert kind_cluster.delete(home, print) == ([], [f"the cluster labkit was made by another lab ({hers.data})"])
+    assert deleted == [] and len(engine.marks) == 2
+
+    assert kind_cluster.delete(hers, print) == ([], [])
+    assert deleted == [("delete", "cluster", "--name", "labkit")]
+
+
+def test_a_cluster_without_a_mark_is_nobodys_but_that_which_was_being_made(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]]
+) -> None:
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
+    assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
+    kind_cluster.ledger(home).note("cluster", begun="2026-11-30T02:00:01+00:00")  # after it was there: somebody else's
+    assert kind_cluster.delete(home, print)[1] and deleted == []
+    engine.created = "2026-11-30T02:00:09.1Z"
+    assert kind_cluster.delete(home, print) == ([], []) and len(deleted) == 1
+
+
+def test_a_cluster_that_was_made_carries_the_mark_and_one_that_was_interrupted_is_deleted(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]]
+) -> None:
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
+    kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
+    assert json.loads(engine.marks["labkit-worker"])["mark"] == mark_of(home)
+    engine.marks["labkit-worker"] = ""
+    engine.created = "2199-01-01T00:00:00.5Z"
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind_cluster, "put_mark", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
+    assert deleted[-1][0] == "delete"
+
+
+# What is undone
+
+
+def test_the_network_comes_back_without_a_runtime_and_a_newer_file_stays(tmp_path: Path, home: Home) -> None:
+    saved = tmp_path / ".labkit-saved"
+    saved.mkdir()
+    for name, now in (("10-gone", None), ("20-broken", f'{{"type": "{cni.NO_SUCH_PLUGIN}"}}'), ("30-newer", "newer")):
+        (saved / name).write_text("before")
+        if now:
+            (tmp_path / name).write_text(now)
+    (tmp_path / ".labkit-saved.new").mkdir()
+    ledger = Ledger(home, NODE)
+    ledger.note("network", directory=str(tmp_path))
+    place = Place("node", ledger, local, Places("/none", "/none"))
+
+    found, left = undo.undo(place, (undo.NETWORK,))
+
+    assert len(found) == 1 and left == [] and sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+    assert [(tmp_path / n).read_text() for n in ("10-gone", "20-broken", "30-newer")] == ["before", "before", "newer"]
+    assert undo.undo(place, (undo.NETWORK,)) == ([], [])
+
+
+def test_leavings_are_known_by_the_pods_uid_in_either_form_of_cgroups() -> None:
+    places = Places("/logs", "/pods")
+    mine, theirs = "1c8df74f-0836-4d30-a91b-9254b7ec6452", "5f85ada7-92af-4f0e-b1ed-c68c87e43db9"
+    top = "cgroup /sys/fs/cgroup/memory/labkit"
+    lines = [f"file /logs/default_shop_{mine}", f"file /logs/default_shop_{theirs}", f"file /pods/{mine}",
+             f"{top}/kubepods/besteffort/pod{mine}/{64 * 'a'}", f"{top}/kubepods/besteffort/pod{mine}", f"{top}/kubepods", top,
+             f"unit labkit-kubepods-besteffort-pod{mine.replace('-', '_')}.slice", "unit labkit.slice"]  # fmt: skip
+    own = [line for line in lines if leavings.owner(line, places) == mine]
+    assert len(own) == 5
+
+    def shell(argv: Sequence[str]) -> str:
+        return "\n".join(lines)
+
+    assert leavings.find(shell, places, [mine]) == [*own, f"{top}/kubepods", top, "unit labkit.slice"]
+    lines.append(f"{top}/kubepods/pod{theirs}")
+    assert leavings.find(shell, places, [mine]) == own
+    assert leavings.find(shell, places, ["", "..", "/etc", "a/b"]) == []
+
+
+def test_leavings_are_removed_and_a_path_stays_one_argument(tmp_path: Path) -> None:
+    logs, pods = tmp_path / "logs", tmp_path / "pods"
+    for directory in (logs / "default_a pod_uid-1", logs / "default_b_uid-2", pods / "uid-1/volumes"):
+        directory.mkdir(parents=True)
+    places = Places(str(logs), str(pods), "no-such-cgroup-of-labkit")
+    leavings.remove(local, leavings.find(local, places, ["uid-1"]))
+    assert [p.name for p in logs.iterdir()] == ["default_b_uid-2"] and not list(pods.iterdir())
+
+
+def test_a_ledger_is_written_once_and_survives_a_line_cut_off(home: Home) -> None:
+    ledger = Ledger(home, NODE)
+    for _ in range(3):
+        ledger.note("pod", uid="1")
+    Ledger(home, NODE).note("pod", uid="1")
+    with ledger.path.open("a") as file:
+        file.write('{"change": "pod", "ui')
+    assert Ledger(home, NODE).values("pod", "uid") == {"1"} and len(ledger.path.read_text().splitlines()) == 3
+    assert changed_nodes(home) == [NODE] and mark_of(home) == mark_of(home)
+    ledger.forget()
+    assert changed_nodes(home) == []
+
+
+def test_objects_carry_the_mark_of_the_home_also_those_that_kubectl_makes(home: Home) -> None:
+    called: list[tuple[list[str], Any]] = []
+
+    def run(arguments: Sequence[str], stdin: str | None) -> str:
+        called.append((list(arguments), stdin))
+        return '{"kind": "Secret", "metadata": {"name": "login"}}' if "--dry-run=client" in arguments else "done\n"
+
+    cluster = Cluster(None, "node", run, "05", "/tmp", Ledger(home, NODE))
+    cluster.apply({"kind": "Pod", "metadata": {"name": "a", "labels": {"mine": "1"}}})
+    labels = json.loads(called[-1][1])["items"][0]["metadata"]["labels"]
+    assert labels == {"mine": "1", "labkit.lesson": "05", "labkit.home": mark_of(home)}
+    cluster.kubectl("create", "secret", "generic", "login")
+    assert called[-1][0] == ["create", "-f", "-"]
+    assert json.loads(called[-1][1])["metadata"]["labels"] == {"labkit.home": mark_of(home)}
+    cluster.remove_leftovers()
+    assert f"labkit.lesson=05,labkit.home={mark_of(home)}" in called[-1][0]
+
+
+def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
+    def image(*tags: str) -> Any:
+        repository = tags[0].rpartition(":")[0]
+        return SimpleNamespace(id=repository.rpartition("/")[2], repo_tags=tags, repo_digests=[f"{repository}@sha256:1"])
+
+    removed: list[Any] = []
+    listed = [image("localhost:15055/pause:1", "localhost:5000/pause:1"), image("localhost:15055/busybox:1"), image("x:1")]
+    cri: Any = SimpleNamespace(
+        list_images=lambda: SimpleNamespace(images=listed), remove_image=lambda image: removed.append(image["image"])
+    )
+    inside.forget(cri, lambda argv, **_: removed.append(argv[5:]) or b"", lambda name: name.startswith("localhost:15055/"))
+    assert removed == [["--sync", "localhost:15055/pause:1", "localhost:15055/pause@sha256:1"], "busybox"]
