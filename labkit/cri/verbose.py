@@ -51,7 +51,7 @@ def cgroup_driver(cri: CriClient) -> str:
     the verbose Status; else the runtime's default. Raises CriError."""
     try:
         config = cri.runtime_config()
-        if config.HasField("linux"):
+        if config.HasField("linux") and config.linux.cgroup_driver in DRIVERS:
             return DRIVERS[config.linux.cgroup_driver]
     except CriError as error:
         if error.code != "UNIMPLEMENTED":
