@@ -23,6 +23,8 @@ PLUGINS = {
     "local": "local-volume",
     "nfs": "nfs",
 }
+OWN_PODS = "own"
+"""Below the lab kubelet's directory, next to pods/: an empty file for each Pod that it has made, named by the uid."""
 ALWAYS_READ_ONLY = ("configMap", "secret", "downwardAPI", "projected", "image")
 PROPAGATION = {
     "None": pb.PROPAGATION_PRIVATE,

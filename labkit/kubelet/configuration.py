@@ -18,6 +18,7 @@ from typing import Any
 from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
 from labkit.cri.environment import expand
 from labkit.cri.hosts import hosts_file as managed_hosts_file
+from labkit.cri.mounts import OWN_PODS
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import CLAIMS
@@ -27,8 +28,6 @@ from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
 from labkit.safepath import below, is_component
 
 HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
-MARKS = "own"
-"""Below the kubelet's directory: an empty file for each of its Pods, named by the uid."""
 OLD_MARK = "labkit-kubelet"
 """What earlier kubelets left in a Pod's directory instead."""
 ALIASES = "\n# Entries added by HostAliases.\n"
@@ -105,7 +104,7 @@ class Configuration:
     def mark(self, uid: str) -> None:
         """Note on the disk that the Pod is this kubelet's, before anything of it is made: what has no such mark was made by
         somebody else, and stays. Raises OSError."""
-        mark = below(self.root / MARKS, uid, what="uid")
+        mark = below(self.root / OWN_PODS, uid, what="uid")
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         mark.touch()
 
@@ -113,16 +112,16 @@ class Configuration:
         """Whether this kubelet, or one before it with the same directory, has made the Pod."""
         if not is_component(uid):
             return False
-        return (self.root / MARKS / uid).exists() or (self.root / "pods" / uid / OLD_MARK).exists()
+        return (self.root / OWN_PODS / uid).exists() or (self.root / "pods" / uid / OLD_MARK).exists()
 
     def marks(self) -> Iterator[tuple[str, float]]:
         """The uid of each Pod that is marked, and for how many seconds it has been."""
         with contextlib.suppress(OSError):
-            for entry in os.scandir(self.root / MARKS):
+            for entry in os.scandir(self.root / OWN_PODS):
                 yield entry.name, time.time() - entry.stat().st_mtime
 
     def forget_mark(self, uid: str) -> None:
-        below(self.root / MARKS, uid, what="uid").unlink(missing_ok=True)
+        below(self.root / OWN_PODS, uid, what="uid").unlink(missing_ok=True)
 
     def remove_logs(self, pod: Mapping[str, Any]) -> None:
         shutil.rmtree(self.log_directory(pod), ignore_errors=True)

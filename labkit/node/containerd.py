@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import callfeed
+from labkit.cri.mounts import OWN_PODS
 from labkit.kernel import Process
 from labkit.node import choice as choices
 from labkit.node import lifecycle, podfiles, releases, status, traces
@@ -72,13 +73,14 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
 
     def remove_leavings(self, sandbox: Any) -> None:
         """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
-        was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files.
+        was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files. Those of a
+        Pod of the lab's kubelet are that one's business: it may be about to start the Pod again, on the same volumes.
 
         Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
         """
         metadata = sandbox.metadata
         traces.unlink_shim_socket(self.home, sandbox.id)
-        if not podfiles.has_files(metadata):
+        if not podfiles.has_files(metadata) or (self.home.kubelet_root / OWN_PODS / metadata.uid).exists():
             return
         directory = below(self.home.kubelet_root / "pods", metadata.uid)
         traces.unmount_below(directory)

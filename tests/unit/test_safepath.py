@@ -205,3 +205,17 @@ def test_a_manifest_takes_no_name_that_leads_away(name: str) -> None:
         named = [read["metadata"], *read["spec"]["containers"], *read["spec"]["volumes"]]
         for one in (read["metadata"]["uid"], read["metadata"]["namespace"], *(thing["name"] for thing in named)):
             assert component(one) == one
+
+
+def test_a_node_leaves_the_files_of_a_pod_of_the_kubelets_to_the_kubelet(lab: Any) -> None:
+    """Also where the Pod has the label of those made by hand, as those that `cluster.apply` makes have."""
+    configuration = lab.configuration
+    home = SimpleNamespace(kubelet_root=configuration.root, log_root=configuration.logs, socket=Path("s"), cgroup_root="")
+    node: Any = SimpleNamespace(home=home, kernel=SimpleNamespace(cgroup_mounts=dict))
+    sandbox = SimpleNamespace(metadata=SimpleNamespace(namespace="default", name="web", uid="mine"), id="0" * 64)
+    configuration.mark("mine")
+    containerd.ContainerdNode.remove_leavings(node, sandbox)
+    assert (configuration.root / "pods/mine/kept").exists() and (configuration.logs / "default_web_mine/kept").exists()
+    configuration.forget_mark("mine")
+    containerd.ContainerdNode.remove_leavings(node, sandbox)
+    assert not (configuration.root / "pods/mine").exists() and not (configuration.logs / "default_web_mine").exists()

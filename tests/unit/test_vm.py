@@ -25,7 +25,7 @@ from labkit.node.errors import NodeError
 from labkit.node.vm_clock import Offset, shifted
 from labkit.node.vm_enter import enter, quoted
 from labkit.node.vm_home import Places
-from labkit.vm import build, files, guest, machine, packages, parcel
+from labkit.vm import build, files, guest, machine, packages, parcel, python
 from labkit.vm.packages import Tools
 
 WORDS = [
@@ -333,3 +333,13 @@ def test_libraries_are_found_below_a_home_with_spaces_and_letters_of_any_kind(tm
     home.mkdir()
     shutil.copy(libc, home / "libc.so.6")
     assert files.libraries([Path(shutil.which("env") or "")], LINKER, str(home))["lib/libc.so.6"] == home / "libc.so.6"
+
+
+def test_the_kubelet_needs_no_more_of_labkit_than_the_machine_gets(tmp_path: Path) -> None:
+    for path in python.sources():
+        target = tmp_path / "labkit" / path.relative_to(Path(python.__file__).parent.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import labkit.kubelet.__main__ as found; print(found.__file__)"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
