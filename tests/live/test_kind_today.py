@@ -12,7 +12,7 @@ import labkit as lab
 from labkit.cri import CriClient
 from labkit.images.build import BUSYBOX
 from labkit.node import Home, certs
-from labkit.node.kind import CLUSTER_CONFIG
+from labkit.node.kind_cluster import CONFIG as CLUSTER_CONFIG
 from tests.conftest import ROOT, labkit
 from tests.live.test_pods import SLEEP, manifest
 from tests.live.test_standin import client, remove_pod, run_pod
