@@ -16,12 +16,14 @@ and the response as protobuf bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,7 @@ LENGTH = struct.Struct("!I")
 WAITING = 10_000
 """So many messages may wait for a listener that does not read; then it is left, and learns it from the end of the feed."""
 ANSWERS_WITHIN_S = 3.0
+PAUSE_S = 0.05
 HELLO, MARK = b"hello", b"mark"
 
 
@@ -118,8 +121,11 @@ class Feed:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    return  # closed
+                time.sleep(PAUSE_S)  # who waits is told when a file is free
+                continue
             listener = _Listener(connection, self._left)
             with self._lock:
                 if not self._listeners:

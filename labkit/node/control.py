@@ -11,11 +11,13 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.node.relay_process import OUT_OF_FILES, PAUSE_S
 
 SENT_WITHIN_S = 2.0
 Progress = Callable[[str], None]
@@ -76,17 +78,25 @@ class Control:
             request.refused("The node is being stopped.", "Bring it up with `labkit up`.")
 
     def _listen(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
+        while True:
+            try:
                 connection, _ = self.listener.accept()
-                connection.settimeout(SENT_WITHIN_S)
-                words: Any = None
-                with contextlib.suppress(OSError, ValueError, RecursionError):
-                    words = json.loads(connection.makefile().readline())
-                if isinstance(words, dict) and isinstance(words.get("do"), str):
-                    self._take(connection, words)
-                else:
-                    connection.close()
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    return  # closed
+                time.sleep(PAUSE_S)
+                continue
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()  # who says nothing keeps nobody waiting
+
+    def _read(self, connection: socket.socket) -> None:
+        connection.settimeout(SENT_WITHIN_S)
+        words: Any = None
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            words = json.loads(connection.makefile().readline())
+        if isinstance(words, dict) and isinstance(words.get("do"), str):
+            self._take(connection, words)
+        else:
+            connection.close()
 
     def _take(self, connection: socket.socket, words: dict[str, Any]) -> None:
         request = Request(connection, words, self._over)

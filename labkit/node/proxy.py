@@ -18,6 +18,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,16 +31,23 @@ from labkit.cri import Rpc, lenient, services
 from labkit.cri.calls import CallLog
 from labkit.cri.client import CHANNEL_OPTIONS, socket_path
 from labkit.node.errors import NodeError
+from labkit.node.relay_process import OUT_OF_FILES, raise_open_files
 
-THREADS = 256
-"""Calls at a time; a watching stream takes one for as long as it lasts."""
+THREADS = 4096
+"""Calls at a time; a watching stream takes one for as long as it lasts. One more is refused (RESOURCE_EXHAUSTED), and not kept
+waiting. Threads are made when they are needed."""
+QUEUE = 4096
+FILES_EACH = 3
+"""Of a connection: the client's, and the two ends of the one to the gRPC server."""
+PAUSE_S = 0.05
 NO_DEADLINE_S = 1e9
 NEAR_S = 0.1
 """A client whose deadline has come cancels the call; that it was the deadline is told by how near that is."""
 PEER_NAME = "labkit-caller"
 OWN_METADATA = re.compile(r":.*|grpc-(?!status-details-bin).*|user-agent|te|content-type")
 """Metadata that belongs to one connection, not to the call."""
-MAX_BYTES = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+UNLIMITED = {"grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1}
+"""How long a message may be is for the two ends to say. Of an option that is given twice, gRPC takes the first."""
 CHUNK = 256 * 1024
 
 
@@ -51,11 +59,18 @@ class RecordingProxy:
     """
 
     def __init__(self, runtime: str, log: CallLog, path: str | Path | None = None) -> None:
+        raise_open_files(FILES_EACH * THREADS)
         self._directory = tempfile.TemporaryDirectory(prefix="labkit-")
         self.path = Path(path or f"{self._directory.name}/cri.sock")
         self.endpoint = f"unix://{self.path}"
-        self._channel = grpc.insecure_channel(f"unix:{socket_path(runtime)}", options=[*CHANNEL_OPTIONS, *MAX_BYTES])
-        self._server = grpc.server(ThreadPoolExecutor(THREADS), [_Forward(self._channel, log)], options=MAX_BYTES)
+        options = [*(dict(CHANNEL_OPTIONS) | UNLIMITED).items()]
+        self._channel = grpc.insecure_channel(f"unix:{socket_path(runtime)}", options=options)
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS),
+            [_Forward(self._channel, log)],
+            options=[*UNLIMITED.items()],
+            maximum_concurrent_rpcs=THREADS,
+        )
         inner = f"{self._directory.name}/grpc.sock"
         self._server.add_insecure_port(f"unix:{inner}")
         try:
@@ -173,7 +188,7 @@ class _Front:
         try:
             self._listener.bind(str(path))
             os.chmod(path, 0o600)
-            self._listener.listen(128)
+            self._listener.listen(QUEUE)
         except OSError:
             self._listener.close()
             raise
@@ -192,12 +207,15 @@ class _Front:
         for number in itertools.count():
             try:
                 outside, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    return
+                time.sleep(PAUSE_S)  # who waits is served when another connection has ended
+                continue
             threading.Thread(target=self._serve, args=(outside, number), daemon=True, name="labkit-proxy-copy").start()
 
     def _serve(self, outside: socket.socket, number: int) -> None:
-        with outside, socket.socket(socket.AF_UNIX) as inside, contextlib.suppress(OSError):
+        with outside, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as inside:
             inside.bind(f"\0{PEER_NAME}/{_comm_of(outside).encode().hex()}/{os.getpid()}-{id(self)}-{number}")
             inside.connect(self._inner)
             self._open.update((outside, inside))

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import json
 import logging
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -36,10 +38,15 @@ GRACE_S = 2.0
 SETTLED_S = 2.0
 """A command that runs this long is taken for connected: an earlier one's failure is then out of date."""
 LOOK_EVERY_S = 5.0
-MAX_CONNECTIONS = 100
-"""More wait in the queue: two files each must stay below the least usual limit of open ones (256, macOS)."""
-QUEUE = 1024
-"""A client that connects without blocking, as gRPC does, is refused when the queue is full (man 2 connect, EAGAIN)."""
+MAX_CONNECTIONS = 4000
+"""More wait in the queue, and so do those for which this process may open no more files: two each, and OWN_FILES."""
+OWN_FILES = 32
+QUEUE = 4096
+"""A client that connects without blocking, as gRPC does, is refused when the queue is full (man 2 connect, EAGAIN). The kernel
+makes it no longer than net.core.somaxconn."""
+AT_ONCE = 64
+PAUSE_S = 0.05
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LAST_WORDS_BYTES = 4096
 CHUNK_BYTES = 64 * 1024
 PR_SET_PDEATHSIG = 1
@@ -131,6 +138,30 @@ def answers(path: Path) -> bool:
         return True
 
 
+def most_connections() -> int:
+    """How many connections can be served at a time."""
+    files = raise_open_files(2 * MAX_CONNECTIONS + OWN_FILES)
+    return max(1, min(MAX_CONNECTIONS, (files - OWN_FILES) // 2))
+
+
+def raise_open_files(wanted: int) -> int:
+    """Raise this process's limit of open files to `wanted`, as far as it may be; what it is then."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    with contextlib.suppress(OSError, ValueError):  # some systems allow fewer than the hard limit says
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), limits[1]))
+            soft = min(wanted, hard)
+    return soft
+
+
+def is_gone(client: socket.socket) -> bool:
+    """Whether the other end is closed, both halves of it: nobody would read an answer."""
+    poll = select.poll()
+    poll.register(client, 0)
+    return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+
+
 @dataclass(eq=False)
 class Connection:
     """A client and the command that serves it. `left`: when the client was seen gone, monotonic seconds."""
@@ -150,11 +181,12 @@ class Relay:
     def __init__(self, path: Path, listener: socket.socket, argv: list[str]) -> None:
         self.path, self.listener, self.argv = path, listener, argv
         self.inode = path.stat().st_ino
-        self.connections: list[Connection] = []
+        self.most = most_connections()
+        self.connections: dict[int, Connection] = {}  # by the command's pid
         self.actions: dict[int, Callable[[], None]] = {}
         self.poll = select.poll()
         self.failed_at = 0.0
-        self.stopping = False
+        self.stopping = self.full = False
         self.tell(None)
         self.wake, wakened = socket.socketpair()
         for end in (self.wake, wakened):
@@ -176,7 +208,7 @@ class Relay:
             self.path.unlink()
             state_file(self.path).unlink(missing_ok=True)
         self.listener.close()
-        for connection in self.connections:
+        for connection in self.connections.values():
             self.leave(connection)
         while self.connections:
             self.turn()
@@ -197,25 +229,62 @@ class Relay:
             return False
 
     def turn(self) -> None:
-        hurried = self.connections and (self.error or any(c.left for c in self.connections))
+        hurried = self.connections and (self.error or any(c.left for c in self.connections.values()))
         for fd, _ in self.poll.poll(100 if hurried else LOOK_EVERY_S * 1000):
             if fd in self.actions:
                 self.actions[fd]()
+        self.reap()
         now = time.monotonic()
-        for connection in list(self.connections):
-            if connection.child.poll() is not None:
-                self.finish(connection)
-            elif connection.left is not None and now - connection.left > GRACE_S:
+        for connection in self.connections.values():
+            if connection.left is not None and now - connection.left > GRACE_S:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(connection.child.pid, signal.SIGKILL)
-        if self.error and any(self.failed_at < c.started < now - SETTLED_S for c in self.connections):
+        if self.error and any(self.failed_at < c.started < now - SETTLED_S for c in self.connections.values()):
             self.tell(None)
+        if self.full and not self.stopping and len(self.connections) < self.most:
+            self.set_full(False)
+
+    def reap(self) -> None:
+        """Finish the connections whose commands have ended: only those are looked at, however many there are."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if connection := self.connections.pop(ended[0], None):
+                    connection.child.returncode = os.waitstatus_to_exitcode(ended[1])
+                    self.finish(connection)
 
     def accept(self) -> None:
-        try:
-            client, _ = self.listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
+        """Take clients that wait, but not so many that others are kept waiting. One that has gone meanwhile gets no command."""
+        for _ in range(AT_ONCE):
+            if self.full:
+                return
+            try:
+                client, _ = self.listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    raise
+                self.most = max(1, len(self.connections))
+                time.sleep(PAUSE_S)  # should it be the whole machine that has no more
+                return self.set_full(True)
+            if is_gone(client):
+                client.close()
+            else:
+                self.serve(client)
+            if len(self.connections) >= self.most:
+                self.set_full(True)
+
+    def set_full(self, full: bool) -> None:
+        """Stop or go on taking clients; while it is full, the state says so."""
+        self.full = full
+        if full:
+            self.unwatch(self.listener.fileno())
+            log.warning("full: %d connections", len(self.connections))
+        else:
+            self.watch(self.listener.fileno(), select.POLLIN, self.accept)
+        self.tell(self.error)
+
+    def serve(self, client: socket.socket) -> None:
         try:
             child = subprocess.Popen(
                 self.argv,
@@ -233,12 +302,10 @@ class Relay:
         assert child.stderr is not None
         os.set_blocking(child.stderr.fileno(), False)
         connection = Connection(client, child, child.stderr.fileno())
-        self.connections.append(connection)
+        self.connections[child.pid] = connection
         # No event asked for: POLLHUP comes unasked, and only when the client has closed, not when it has shut down one half.
         self.watch(client.fileno(), 0, lambda: self.leave(connection))
         self.watch(connection.stderr, select.POLLIN, lambda: self.hear(connection))
-        if len(self.connections) >= MAX_CONNECTIONS:
-            self.unwatch(self.listener.fileno())
 
     def hear(self, connection: Connection) -> None:
         """Read what the command writes to stderr, so that it never waits, and keep the end of it."""
@@ -265,9 +332,6 @@ class Relay:
         connection.client.close()
         if connection.child.stderr:
             connection.child.stderr.close()
-        self.connections.remove(connection)
-        if not self.stopping and self.listener.fileno() not in self.actions:
-            self.watch(self.listener.fileno(), select.POLLIN, self.accept)
 
     def fail(self, why: str) -> None:
         self.failed_at = time.monotonic()
@@ -278,6 +342,8 @@ class Relay:
     def tell(self, error: str | None) -> None:
         """Write the state that `labkit.node.relay` reads, atomically."""
         self.error: str | None = error
+        if self.full:
+            error = f"The relay serves {len(self.connections)} connections, as many as it can, and others wait for one to end."
         new = state_file(self.path).with_suffix(".new")
         new.write_text(json.dumps({"argv": self.argv, "error": error}))
         os.replace(new, state_file(self.path))

@@ -21,10 +21,11 @@ from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
+from labkit.node import relay_process
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
-from labkit.node.relay import direct, inside, relay_error, start_relay, stop_relay
-from labkit.node.relay_process import CHUNK_BYTES, MAX_CONNECTIONS
+from labkit.node.relay import PYTHON, direct, inside, relay_error, start_relay, stop_relay
+from labkit.node.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
 
 LARGE = 16 * 1024 * 1024
 ECHO = ["cat"]
@@ -411,21 +412,56 @@ def test_a_command_that_talks_a_lot_on_stderr_does_not_stand_still(home):
         assert client.recv(10) == b"through"
 
 
-def test_connections_beyond_the_limit_wait_and_are_served(home):
-    path = start_relay(home, "node", ECHO)
+def test_connections_beyond_the_limit_wait_and_are_served_and_the_state_says_so(home):
+    home.run.mkdir(parents=True)
+    home.data.mkdir(parents=True)
+    few = 20
+    limited = ["sh", "-c", f'ulimit -n {2 * few + OWN_FILES}; exec "$@"', "sh"]
+    argv = [*limited, *PYTHON, relay_process.__file__, str(home.run / "node.sock"), str(home.data / "log"), *ECHO]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    path = start_relay(home, "node", ECHO)  # finds it
     pid = relay_pid(home)
     files = open_files(pid)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(client_of(path)) for _ in range(MAX_CONNECTIONS + 5)]
+        clients = [stack.enter_context(client_of(path)) for _ in range(few + 5)]
         for number, client in enumerate(clients):
             client.sendall(b"%d\n" % number)
-        assert [int(client.recv(10)) for client in clients[:MAX_CONNECTIONS]] == list(range(MAX_CONNECTIONS))
-        assert len(children(pid)) == MAX_CONNECTIONS
+        assert [int(client.recv(10)) for client in clients[:few]] == list(range(few))
+        assert len(children(pid)) == few
+        eventually(lambda: f"serves {few} connections, as many as it can" in (relay_error(home, "node") or ""))
         for client in clients[:5]:
             client.close()
-        assert [int(client.recv(10)) for client in clients[MAX_CONNECTIONS:]] == list(range(MAX_CONNECTIONS, MAX_CONNECTIONS + 5))
+        assert [int(client.recv(10)) for client in clients[few:]] == list(range(few, few + 5))
     eventually(lambda: children(pid) == [])
     eventually(lambda: open_files(pid) == files)
+    eventually(lambda: relay_error(home, "node") is None)
+
+
+def test_idle_connections_keep_nobody_from_being_served(home):
+    path = start_relay(home, "node", ECHO)
+    assert MAX_CONNECTIONS >= 2000
+    with contextlib.ExitStack() as stack:
+        for _ in range(500):
+            stack.enter_context(client_of(path))
+        last = stack.enter_context(client_of(path))
+        last.sendall(b"served")
+        assert last.recv(10) == b"served"
+        assert relay_error(home, "node") is None
+    eventually(lambda: children(relay_pid(home)) == [])
+
+
+def test_clients_that_have_gone_get_no_command(home, tmp_path):
+    path = start_relay(home, "node", ["sh", "-c", f"echo begun >>{tmp_path}/begun; exec cat"])
+    os.kill(relay_pid(home), signal.SIGSTOP)
+    for number in range(200):
+        with client_of(path) as client:
+            if number % 2:
+                client.sendall(b"a question whose asker dies")
+    with client_of(path) as alive:
+        alive.sendall(b"alive")
+        os.kill(relay_pid(home), signal.SIGCONT)
+        assert alive.recv(10) == b"alive"
+    assert (tmp_path / "begun").read_text() == "begun\n"
 
 
 # Start and stop
