@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tornado import httpserver, netutil, web
@@ -21,6 +22,8 @@ from labkit.kubelet.stats import Stats
 from labkit.kubelet.streaming import Attach, Exec, PortForward
 
 SOCKET = "kubelet.sock"
+THREADS = 256
+"""Calls of the runtime at a time. asyncio by itself takes few more than there are processors, and keeps the others waiting."""
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/healthz", Healthz),
@@ -48,6 +51,7 @@ class Server(threading.Thread):
         asyncio.run(self.serve())
 
     async def serve(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "server"))
         served = {"served": self.served}
         routes = [(path, handler, served) for path, handler in ROUTES]
         application = web.Application(routes, log_function=lambda handler: None, default_handler_class=Elsewhere,
