@@ -568,7 +568,7 @@ def test_socat_carries_calls_and_half_closed_connections_and_ends_with_its_clien
         (command,) = children(relay_pid(home))
         os.kill(command, signal.SIGKILL)
         eventually(lambda: children(relay_pid(home)) == [])
-        assert cri.wait_until_ready(timeout=5).runtime_name == "double"  # a call may meet the end of the connection before gRPC does
+        assert cri.wait_until_ready(timeout=5).runtime_name == "double"  # gRPC may not know yet
     eventually(lambda: children(relay_pid(home)) == [])
 
     def answer(connection):
