@@ -155,6 +155,18 @@ def raise_open_files(wanted: int) -> int:
     return soft
 
 
+def ended_child() -> tuple[int, int] | None:
+    """A child that has ended, and its exit code (-N for signal N). It stays until it is waited for, so that whoever sees it gone
+    finds its connection finished; where the system cannot leave it, it is gone at once."""
+    if not hasattr(os, "waitid"):
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_pid, ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
 def is_gone(client: socket.socket) -> bool:
     """Whether the other end is closed, both halves of it: nobody would read an answer."""
     poll = select.poll()
@@ -247,10 +259,13 @@ class Relay:
     def reap(self) -> None:
         """Finish the connections whose commands have ended: only those are looked at, however many there are."""
         with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if connection := self.connections.pop(ended[0], None):
-                    connection.child.returncode = os.waitstatus_to_exitcode(ended[1])
+            while ended := ended_child():
+                pid, code = ended
+                if connection := self.connections.pop(pid, None):
+                    connection.child.returncode = code
                     self.finish(connection)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
     def accept(self) -> None:
         """Take clients that wait, but not so many that others are kept waiting. One that has gone meanwhile gets no command."""
