@@ -95,6 +95,8 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report.get("lost"):
             runs += f" Lost with the machine before it: {', '.join(report['lost'])}."
         runs += "".join(f" {words}." for words in report.get("unexpected", ()))
+        if report.get("kubelet_held"):
+            runs += " Its kubelet is held still: the cluster's `kubectl logs` and `exec` wait meanwhile, release() lets it go on."
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 

@@ -28,7 +28,7 @@ from labkit.kernel.remote import RemoteKernel
 from labkit.kube import CgroupLine
 from labkit.node import bundles, byhand, callers, cgroups, kubectl, othercalls, podfiles, pods, shims, ttrpc
 from labkit.node.choice import Choice
-from labkit.node.cluster import Cluster
+from labkit.node.cluster import NAMESPACE, Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold
@@ -363,10 +363,7 @@ class Node:
     @property
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api` of the cluster that the node is of. Raises NodeError where it is of none."""
-        raise NodeError(
-            f"The node {self.name} is of no cluster, so there is no Kubernetes API.",
-            "Use node.cri, or a node of kind `containerd`, `vm` or `kind`: `labkit doctor` says which can work here.",
-        )
+        raise self.of_no_cluster()
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -376,7 +373,8 @@ class Node:
         """
 
         def run(arguments: Sequence[str], stdin: str | None) -> str:
-            return kubectl.run([*self.kubectl_options(), *arguments], self.environment(), stdin)
+            options = [*self.kubectl_options(), "--namespace", NAMESPACE]  # the context may name another by default
+            return kubectl.run([*options, *arguments], self.environment(), stdin)
 
         made = Cluster(self.kube, self.cluster_name(), run, self.lesson, self.host_paths(), self.ledger)
         made.remove_leftovers()
@@ -416,8 +414,15 @@ class Node:
         return {}
 
     def kubectl_options(self) -> Sequence[str]:
-        """What kubectl needs before all other arguments to speak with the node's cluster."""
-        return ()
+        """What kubectl needs before all other arguments to speak with the node's cluster. Raises NodeError where it is of none:
+        kubectl by itself would speak with the user's own."""
+        raise self.of_no_cluster()
+
+    def of_no_cluster(self) -> NodeError:
+        return NodeError(
+            f"The node {self.name} is of no cluster, so there is no Kubernetes API.",
+            "Use node.cri, or a node of kind `containerd`, `vm` or `kind`: `labkit doctor` says which can work here.",
+        )
 
     def remove_all_pods(self) -> int:
         """Remove every Pod that labkit made on this node, of any lesson; how many."""

@@ -237,8 +237,10 @@ class Cluster:
         headers = {"Accept": AS_TABLE}
         for setting in configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
-        pool = self.kube.api_client.rest_client.pool_manager
-        response = pool.request("GET", configuration.host + path, fields=query, headers=headers, preload_content=False)
+        from labkit.node.kubernetes import explained
+
+        request = explained(self.kube.api_client.rest_client.pool_manager.request, configuration.host)
+        response = request("GET", configuration.host + path, fields=query, headers=headers, preload_content=False)
         if response.status != 200:
             raise NodeError(
                 f"The API server answered {response.status} for {path}.", "`labkit status` says whether the node is up."

@@ -120,7 +120,10 @@ class KindNode(InContainer, Node):
 
     @property
     def context(self) -> str:
-        """The context that kind or minikube wrote into the kubeconfig."""
+        """The context that kind or minikube wrote into the kubeconfig. Raises NodeError for a container of no cluster: without
+        a name a client takes the user's current context."""
+        if not self.container.cluster:
+            raise self.of_no_cluster()
         return f"kind-{self.container.cluster}" if KIND_CLUSTER in self.container.labels else self.container.cluster
 
     def kubectl_options(self) -> Sequence[str]:
@@ -380,7 +383,23 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         "since": started,
         "cluster": container.cluster,
         "name": container.name,
+        "kubelet_held": kubelet_is_held(engine, container),
     }
+
+
+KUBELET_STOPPED = """
+for stat in /proc/[0-9]*/stat; do
+    read -r pid comm state rest <"$stat" 2>/dev/null && [ "$comm $state" = "(kubelet) T" ] && echo held
+done
+true
+"""
+
+
+def kubelet_is_held(engine: Engine, container: NodeContainer) -> bool:
+    """Whether a kubelet on the node is stopped, as the node's kernel says."""
+    with contextlib.suppress(NodeError):
+        return "held" in engine.run("exec", container.name, "sh", "-c", KUBELET_STOPPED)
+    return False
 
 
 def down(home: Home, choice: Choice, progress: Any) -> int:

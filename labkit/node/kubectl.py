@@ -12,6 +12,10 @@ from pathlib import Path
 from labkit.node.errors import NodeError
 
 
+PLAIN = {"KUBERC": "off", "KUBECTL_KUBERC": "false"}
+"""Without the user's own defaults and aliases (~/.kube/kuberc)."""
+
+
 def program(own_first: bool = False) -> str:
     """kubectl's path; `own_first`: the wheel's where it is there, so that what it prints is the same everywhere. Raises NodeError
     where there is none."""
@@ -25,9 +29,8 @@ def program(own_first: bool = False) -> str:
 def run(arguments: Sequence[str], environment: Mapping[str, str], stdin: str | None = None) -> str:
     """Run kubectl; what it prints. Raises NodeError with what it says when it fails."""
     argv = [program(own_first=True), *arguments]
-    done = subprocess.run(
-        argv, input=stdin or "", capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, **environment}
-    )
+    environment = {**os.environ, **environment, **PLAIN}
+    done = subprocess.run(argv, input=stdin or "", capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode:
         raise NodeError(done.stderr.strip() or f"kubectl exited with code {done.returncode}.", "")
     return done.stdout

@@ -8,6 +8,7 @@ a machine does that was switched off and on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -118,7 +119,28 @@ def api_client(kubeconfig: str | None, context: str | None = None) -> Any:
     config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     configuration.no_proxy = ""
-    return client.ApiClient(configuration)
+    made = client.ApiClient(configuration)
+    made.rest_client.request = explained(  # type: ignore[method-assign]  # of this one client only
+        made.rest_client.request, configuration.host
+    )
+    return made
+
+
+def explained(request: Callable[..., Any], host: str) -> Callable[..., Any]:
+    """A request of the client's whose failure to reach the API is a NodeError. What the API itself refuses stays ApiException."""
+    from urllib3.exceptions import HTTPError
+
+    @functools.wraps(request)
+    def asked(*arguments: Any, **more: Any) -> Any:
+        try:
+            return request(*arguments, **more)
+        except HTTPError as error:
+            why = getattr(error, "reason", None) or error
+            words = str(getattr(why, "args", [why])[-1]).rpartition(": ")[2]
+            happened = f"The Kubernetes API at {host} does not answer ({words})."
+            raise NodeError(happened, "`labkit status` says how the node is.") from None
+
+    return asked
 
 
 class LabKubernetes:
@@ -132,6 +154,9 @@ class LabKubernetes:
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
         return core_v1(self.kubeconfig)
+
+    def kubectl_options(self) -> tuple[str, ...]:
+        return ()  # `environment` leads there
 
     def environment(self) -> dict[str, str]:
         """What other programs need in theirs to find the node's Kubernetes API."""

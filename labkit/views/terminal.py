@@ -16,7 +16,8 @@ COLOURS = {"shim": "magenta", "pause": "green", "application": "red", "exec": "y
 
 def pod_tree(node: str, runtime: str, pods: Sequence[PodSnapshot]) -> Tree:
     """Node → Pods → processes, each with the namespaces that it shares with others of its Pod and those that it has alone."""
-    many = f", {len(pods)} Pod{'s' * (len(pods) != 1)}"
+    count = len({(pod.namespace, pod.name, pod.uid) for pod in pods})  # a Pod has a dead sandbox beside the one that runs
+    many = f", {count} Pod{'s' * (count != 1)}"
     tree = Tree(Text.assemble((showable(node), "bold"), f" ({showable(runtime)})", many))
     for pod in pods:
         name, address = showable(f"{pod.namespace}/{pod.name}"), showable(pod.ip) or "no address of its own"

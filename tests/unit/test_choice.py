@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 
 from labkit import cli
 from labkit.commands import common
-from labkit.node import Choice, Home, NodeError, choice, discovery, endpoint, kind
+from labkit.node import Choice, Home, NodeError, base, choice, discovery, endpoint, kind, kubernetes
+from labkit.node.cluster import Cluster
 from labkit.node.engine import Engine, NodeContainer
 from tests.conftest import ROOT
 
@@ -267,3 +269,33 @@ def test_course_start_takes_the_options_that_choose_a_node() -> None:
     assert said("--node", "vm", LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("vm")
     assert said(LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("kind", "a")
     assert course("start", "--cluster").returncode == 2
+
+
+# Defaults that are somebody else's
+
+
+def test_a_node_of_no_cluster_has_no_kubectl_and_no_context() -> None:
+    alone = base.Node(kind="cri", name="here", endpoint="/run/x.sock", runtime="r 1", why="")
+    with pytest.raises(NodeError, match="is of no cluster"):
+        alone.kubectl_options()
+    inside = object.__new__(kind.KindNode)
+    inside.name, inside.container = "box", NodeContainer("box", "", "", "running")
+    for ask in (lambda: inside.context, inside.kubectl_options, lambda: inside.kube):
+        with pytest.raises(NodeError, match="is of no cluster"):
+            ask()
+
+
+def test_an_api_that_is_away_is_a_sentence(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+                  "clusters": [{"name": "k", "cluster": {"server": server}}],
+                  "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]}  # fmt: skip
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        kube = kubernetes.core_v1(tmp_path / "kubeconfig")
+        kube.api_client.configuration.retries = False
+        cluster = Cluster(kube, "n", lambda arguments, stdin: " ".join(arguments), None, "/tmp")
+        for ask in (kube.list_node, cluster.events, cluster.capacity, lambda: cluster.status("p")):
+            with pytest.raises(NodeError, match=r"API at http://127.0.0.1:\d+ does not answer \(.*refused"):
+                ask()
