@@ -11,7 +11,6 @@ from pathlib import Path
 
 from labkit.node.errors import NodeError
 
-
 PLAIN = {"KUBERC": "off", "KUBECTL_KUBERC": "false"}
 """Without the user's own defaults and aliases (~/.kube/kuberc)."""
 
