@@ -14,6 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
+from labkit.node import trust
 from labkit.node.errors import NodeError
 
 ODD = ":,\"'\\$`#%"
@@ -22,6 +23,8 @@ ODD = ":,\"'\\$`#%"
 SOCKET_PATH_MAX = 107
 """Bytes in sun_path less the closing zero (man 7 unix)."""
 
+REFUSED = "Remove it, or set LABKIT_HOME to a directory that only you can write to, and that is in one."
+"""What to do about a directory of the lab's that another user may have prepared."""
 
 VM = "vm"
 """Below both of a home's directories: what a virtual machine has there, which is a home of its own (`labkit.node.vm_home`)."""
@@ -38,10 +41,13 @@ class Home:
 
     @classmethod
     def find(cls, environ: Mapping[str, str] | None = None) -> Home:
-        """The home that the environment names (LABKIT_HOME), else the user's own. Creates nothing."""
+        """The home that the environment names (LABKIT_HOME), else the user's own. Creates nothing. Raises NodeError where another
+        user could have prepared it, or could change it."""
         environ = os.environ if environ is None else environ
         if environ.get("LABKIT_HOME"):
-            base = Path(environ["LABKIT_HOME"]).expanduser().resolve()
+            named = Path(environ["LABKIT_HOME"]).expanduser()
+            trust.require(named, REFUSED)
+            base = named.resolve()
             if odd := sorted({c for c in str(base) if not c.isascii() or not c.isprintable() or c in ODD}):
                 raise NodeError(f"LABKIT_HOME is {base}, and the node's programs cannot read {' '.join(odd)} in a path.",
                                 "Choose a directory with plain letters.")  # fmt: skip
@@ -58,6 +64,8 @@ class Home:
                 f"The path {home.socket} is longer than a Unix socket's may be ({SOCKET_PATH_MAX} bytes).",
                 "Set LABKIT_HOME to a shorter directory.",
             )
+        for place in home.places:
+            trust.require(place, REFUSED)
         return home
 
     @property
