@@ -19,6 +19,11 @@ GROUP = "root:x:0:\nnobody:x:65534:\n"
 INDEX_HTML = "<!doctype html>\n<title>busybox</title>\n<p>It works: this page comes from a container.</p>\n"
 
 
+def course_images(*, catatonit: Path, busybox: Path) -> tuple[Image, Image]:
+    """All that the course's Pods run. Raises as the two below."""
+    return pause_image(catatonit), busybox_image(busybox)
+
+
 def pause_image(catatonit: Path, reference: str = PAUSE) -> Image:
     """The image that every sandbox starts first. `catatonit`: a static program. Raises OSError if it cannot be read."""
     return image(reference, [layer([Entry("pause", catatonit.read_bytes())])], {"Entrypoint": ["/pause", "-P"]})

@@ -1,18 +1,20 @@
-"""The course's registries: the real docker-registry on loopback, one open, one behind a password.
+"""The course's registries: the real docker-registry on loopback, one open, one behind a password; nobody can write to either.
 
-This module writes their files, says how to start them, waits for them and pushes images; who starts and watches the
-processes is the caller. Knowledge: docker-registry's configuration.md, HTTP API v2 (spec/api.md), containerd's hosts.md.
+This module writes their files, the images among them, says how to start them and waits for them; who starts and watches the
+processes is the caller. Knowledge: docker-registry's configuration.md, its storage layout (registry/storage/paths.go),
+HTTP API v2 (spec/api.md), containerd's hosts.md.
 """
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import os
+import shutil
 import socket
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,15 +24,15 @@ from labkit.images.oci import Image
 Login = tuple[str, str]
 """User name and password."""
 
-Headers = Mapping[str, str]
-NO_HEADERS: Headers = {}
+PROGRAM = "docker-registry"
+STORAGE = "storage"
 
 PASSWORD_COST = 4
 """bcrypt's least (log2 of rounds): the password is printed in the course and guards nothing, and each request checks it."""
 
 
 class RegistryError(Exception):
-    """A registry does not answer, or refuses. `happened` and `todo` are a sentence each."""
+    """A registry does not answer. `happened` and `todo` are a sentence each."""
 
     def __init__(self, happened: str, todo: str) -> None:
         self.happened, self.todo = happened, todo
@@ -38,33 +40,83 @@ class RegistryError(Exception):
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Files of a registry that proves who it is, relative to its working directory: certificate and private key (PEM)."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Registry:
-    """One registry to be started: run `argv`; it then listens at `url`."""
+    """One registry to be started: run `executable` as `argv` in the working directory `directory`; it then listens at `url`."""
 
     argv: tuple[str, ...]
+    executable: str
+    directory: Path
     url: str
 
 
 def configure(
-    docker_registry: Path, directory: Path, storage: Path, port: int, *, login: Login | None = None, read_only: bool = False
+    docker_registry: Path,
+    directory: Path,
+    name: str,
+    images: Iterable[Image],
+    port: int,
+    *,
+    login: Login | None = None,
+    tls: Tls | None = None,
+    group: int | None = None,
 ) -> Registry:
-    """Write the files of a registry into `directory` (made if absent, 0700): config.yml, and htpasswd when `login` is given.
+    """Write the files of the registry `name` into `directory`: its program, and in a directory of its own its configuration, its
+    storage with the `images`, and htpasswd when `login` is given. Raises OSError.
 
-    `storage` is where blobs lie; a second registry may share it if it is `read_only`. Raises OSError.
+    Every path is relative to `directory`, so that a user who can reach it by no path can run it there: all is readable, and
+    nothing writable, for `group`.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    storage.mkdir(parents=True, exist_ok=True, mode=0o700)
-    htpasswd = directory / "htpasswd" if login else None
+    own = directory / name
+    shutil.rmtree(own / STORAGE, ignore_errors=True)
+    for path, data in stored(images).items():
+        write(own / STORAGE / path, data, group=group)
+    htpasswd = f"{name}/htpasswd" if login else None
     if htpasswd and login:
-        write_private(htpasswd, htpasswd_line(*login))
-    config = directory / "config.yml"
-    write_private(config, config_yml(storage, port, htpasswd, read_only))
-    return Registry((str(docker_registry), "serve", str(config)), f"http://127.0.0.1:{port}")
+        write(directory / htpasswd, htpasswd_line(*login).encode(), group=group)
+    write(own / "config.yml", config_yml(f"{name}/{STORAGE}", port, htpasswd, tls).encode(), group=group)
+    program = directory / PROGRAM
+    write(program, docker_registry.read_bytes(), 0o750, group=group)
+    for place in (directory, own, own / STORAGE, *(own / STORAGE).rglob("*")):
+        if place.is_dir():
+            give(place, 0o750, group)
+    scheme = "https" if tls else "http"
+    return Registry((str(program), "serve", f"{name}/config.yml"), f"./{PROGRAM}", directory, f"{scheme}://127.0.0.1:{port}")
 
 
-def config_yml(storage: Path, port: int, htpasswd: Path | None = None, read_only: bool = False) -> str:
-    """docker-registry's configuration: files in `storage`, loopback only, no deleting, no debug port, no report to anybody."""
-    auth = f"auth:\n  htpasswd:\n    realm: labkit\n    path: {json.dumps(str(htpasswd))}\n" if htpasswd else ""
+def stored(images: Iterable[Image]) -> dict[str, bytes]:
+    """What docker-registry has in its storage after a push of `images`: path below its root directory → content."""
+    root = "docker/registry/v2"
+    files: dict[str, bytes] = {}
+    for image in images:
+        repository = f"{root}/repositories/{image.repository}"
+        for blob in (*image.layers, image.config, image.manifest):
+            hexadecimal = blob.digest.partition(":")[2]
+            files[f"{root}/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"] = blob.data
+            if blob is not image.manifest:
+                files[f"{repository}/_layers/sha256/{hexadecimal}/link"] = blob.digest.encode()
+        link, hexadecimal = image.digest.encode(), image.digest.partition(":")[2]
+        manifests = f"{repository}/_manifests"
+        for path in (
+            f"revisions/sha256/{hexadecimal}/link",
+            f"tags/{image.tag}/current/link",
+            f"tags/{image.tag}/index/sha256/{hexadecimal}/link",
+        ):
+            files[f"{manifests}/{path}"] = link
+    return files
+
+
+def config_yml(storage: str, port: int, htpasswd: str | None = None, tls: Tls | None = None) -> str:
+    """docker-registry's configuration: files in `storage`, loopback only, read-only, no debug port, no report to anybody."""
+    auth = f"auth:\n  htpasswd:\n    realm: labkit\n    path: {json.dumps(htpasswd)}\n" if htpasswd else ""
+    proof = f"  tls:\n    certificate: {json.dumps(tls.certificate)}\n    key: {json.dumps(tls.key)}\n" if tls else ""
     return f"""version: 0.1
 log:
   level: warn
@@ -72,19 +124,19 @@ log:
     disabled: true
 storage:
   filesystem:
-    rootdirectory: {json.dumps(str(storage))}
+    rootdirectory: {json.dumps(storage)}
   delete:
     enabled: false
   maintenance:
     uploadpurging:
       enabled: false
     readonly:
-      enabled: {str(read_only).lower()}
+      enabled: true
 http:
   addr: 127.0.0.1:{port}
-  secret: {json.dumps(base64.b16encode(os.urandom(16)).decode())}
+  secret: read-only
   relativeurls: true
-{auth}"""
+{proof}{auth}"""
 
 
 def htpasswd_line(user: str, password: str) -> str:
@@ -95,26 +147,23 @@ def htpasswd_line(user: str, password: str) -> str:
     return f"{user}:{hashed}\n"
 
 
-def hosts_toml(url: str) -> str:
-    """containerd's hosts.toml for a registry that answers at `url`, and nowhere else.
+def hosts_toml(url: str, ca: Path | None = None) -> str:
+    """containerd's hosts.toml for a registry that answers at `url`, and nowhere else, and proves itself to the certificate `ca`.
 
     Hosts in the [host] table alone would leave https://NAME as the last resort: a DNS query for a name that no one has.
     The table is empty, so that a refusal is asked for once; it is there, since containerd 1.6 rejects a file without it.
     """
-    return f'server = "{url}"\ncapabilities = ["pull", "resolve"]\n\n[host]\n'
+    trust = f"ca = {json.dumps(str(ca))}\n" if ca else ""
+    return f'server = "{url}"\n{trust}capabilities = ["pull", "resolve"]\n\n[host]\n'
 
 
-def write_hosts(certs_dir: Path, registries: Mapping[str, str]) -> None:
+def write_hosts(certs_dir: Path, registries: Mapping[str, str], ca: Path | None = None) -> None:
     """Tell containerd, whose registry config_path is `certs_dir`, where each name is: {"registry.lab": "http://127.0.0.1:5000"}.
 
     containerd reads the files at each pull, so they may be written while it runs. Raises OSError.
     """
     for name, url in registries.items():
-        directory = certs_dir / name
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / ".hosts.toml"
-        partial.write_text(hosts_toml(url))
-        partial.replace(directory / "hosts.toml")
+        write(certs_dir / name / "hosts.toml", hosts_toml(url, ca).encode(), 0o644)
 
 
 def free_port() -> int:
@@ -135,10 +184,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: True) -> None:
+def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: True, ca: Path | None = None) -> None:
     """Wait up to `timeout` s until a registry answers at `url`, while `alive()`. Raises RegistryError."""
     deadline = time.monotonic() + timeout
-    while not answers(url):
+    while not answers(url, ca):
         if not alive():
             raise RegistryError(f"The registry for {url} ended before it answered.", "Its output says why, often a port in use.")
         if time.monotonic() > deadline:
@@ -146,64 +195,41 @@ def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: Tru
         time.sleep(0.02)
 
 
-def answers(url: str) -> bool:
-    """Whether a registry, and no other HTTP server, answers at `url` (its header says so, with or without a password)."""
+def answers(url: str, ca: Path | None = None) -> bool:
+    """Whether a registry, and no other HTTP server, answers at `url` (its header says so, with or without a password); with `ca`,
+    whether it is the one that has the certificate's key."""
+    where = urlsplit(url).netloc
+    connection = http.client.HTTPConnection(where, timeout=30)
+    if ca:
+        connection = http.client.HTTPSConnection(where, timeout=30, context=ssl.create_default_context(cafile=str(ca)))
     try:
-        response, _ = _request(url, "GET", "/v2/")
-    except RegistryError:
+        connection.request("GET", "/v2/")
+        response = connection.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
     return response.status in (200, 401) and response.getheader("Docker-Distribution-Api-Version") == "registry/2.0"
 
 
-def push(url: str, image: Image, login: Login | None = None) -> None:
-    """Push `image` to the registry at `url`: blobs that it lacks, then the manifest under the tag. Raises RegistryError."""
-    for blob in (*image.layers, image.config):
-        _push_blob(url, image.repository, blob.digest, blob.data, login)
-    headers = {"Content-Type": image.manifest.media_type}
-    _expect(201, url, "PUT", f"/v2/{image.repository}/manifests/{image.tag}", login, image.manifest.data, headers)
+def write(file: Path, data: bytes, mode: int = 0o640, group: int | None = None) -> None:
+    """Write `file` whole or not at all, with this mode and group whatever was there before; makes its directories."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
+        output.write(data)
+    give(draft, mode, group)
+    draft.replace(file)
 
 
-def _push_blob(url: str, repository: str, digest: str, data: bytes, login: Login | None) -> None:
-    response, _ = _request(url, "HEAD", f"/v2/{repository}/blobs/{digest}", login)
-    if response.status == 200:
-        return
-    started = _expect(202, url, "POST", f"/v2/{repository}/blobs/uploads/", login)
-    where = urlsplit(started.getheader("Location") or "")
-    query = f"{where.query}&digest={digest}" if where.query else f"digest={digest}"
-    _expect(201, url, "PUT", f"{where.path}?{query}", login, data, {"Content-Type": "application/octet-stream"})
-
-
-def _expect(
-    status: int, url: str, method: str, path: str, login: Login | None, body: bytes = b"", headers: Headers = NO_HEADERS
-) -> http.client.HTTPResponse:
-    response, content = _request(url, method, path, login, body, headers)
-    if response.status == 401:
-        raise RegistryError(f"The registry at {url} wants another name and password.", "Give the login it was configured with.")
-    if response.status != status:
-        said = content.decode(errors="replace").strip()[:200]
-        raise RegistryError(f"The registry at {url} answered {method} {path} with {response.status}: {said}", "Its log says why.")
-    return response
-
-
-def _request(
-    url: str, method: str, path: str, login: Login | None = None, body: bytes = b"", headers: Headers = NO_HEADERS
-) -> tuple[http.client.HTTPResponse, bytes]:
-    sent = dict(headers)
-    if login:
-        sent["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    try:
-        connection.request(method, path, body, sent)
-        response = connection.getresponse()
-        return response, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise RegistryError(f"The registry at {url} does not answer ({error}).", "Start the node with `labkit up`.") from None
-    finally:
-        connection.close()
+def give(path: Path, mode: int, group: int | None) -> None:
+    if group is not None:
+        os.chown(path, -1, group)
+    path.chmod(mode)
 
 
 def write_private(file: Path, text: str) -> None:
     """Write `file` so that only its owner can read it, also if it was there before."""
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(text)
+    write(file, text.encode(), 0o600)

@@ -24,14 +24,19 @@ NAMES = ("localhost", "kubernetes.default.svc")
 
 
 def tls(data: Path) -> ssl.SSLContext:
-    """The serving side's TLS settings; the certificate is made when there is none or it soon ends."""
-    if not _lasts(data):
-        # A process of its own makes it: what signs certificates takes 20 MB that serving them does not need.
-        subprocess.run([sys.executable, "-m", "labkit.kubeapi.access", str(data)], check=True, stdin=subprocess.DEVNULL)
+    """The serving side's TLS settings."""
+    certificates(data)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(data / "server.crt", data / "server.key")
     return context
+
+
+def certificates(data: Path) -> None:
+    """FILES in `data`: made when there are none or they soon end."""
+    if not _lasts(data):
+        # A process of its own makes it: what signs certificates takes 20 MB that serving them does not need.
+        subprocess.run([sys.executable, "-m", "labkit.kubeapi.access", str(data)], check=True, stdin=subprocess.DEVNULL)
 
 
 def token(data: Path) -> str:

@@ -18,10 +18,10 @@ from typing import Any
 from labkit import environment
 from labkit.cri import CriClient, CriError, verbose
 from labkit.images import registry
-from labkit.images.build import busybox_image, pause_image
+from labkit.images.build import course_images
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import kind, leavings, status
+from labkit.node import confined, kind, leavings, status
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -31,6 +31,7 @@ from labkit.node.lifecycle import only_one
 from labkit.node.noting import NotingClient
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import ensure_programs
+from labkit.node.services import owners_alone
 from labkit.node.verdict import Verdict
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
@@ -149,20 +150,17 @@ class Loopback:
             return str(said["host"])
         programs = ensure_programs(self.home.cache, progress)
         progress("starting the course's registry on loopback")
+        directory, account = self.home.data / "loopback", confined.account(str(self.home.data))
+        images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
         made = registry.configure(
-            programs.docker_registry,
-            self.home.data / "loopback-registry",
-            self.home.data / "registry-images",
-            self.choose_port(progress),
-        )
-        with (self.home.data / "loopback-registry.log").open("ab") as log:
+            programs.docker_registry, directory, "registry", images, self.choose_port(progress), group=account
+        )  # fmt: skip
+        with open(self.home.data / "loopback-registry.log", "ab", opener=owners_alone) as log:
             process = subprocess.Popen(
-                environment.launched(made.argv), env=environment.daemon(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, cwd="/",
-            )
+                made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),
+            )  # fmt: skip
         registry.wait_ready(made.url, 10, lambda: process.poll() is None)
-        for image in (pause_image(programs.catatonit), busybox_image(programs.busybox)):
-            registry.push(made.url, image)
         host = made.url.replace("http://127.0.0.1", "localhost")
         self.note.write_text(json.dumps({"pid": process.pid, "started": status.start_time(process.pid), "host": host}))
         return host

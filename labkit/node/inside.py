@@ -19,8 +19,8 @@ from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.images import registry
-from labkit.images.build import busybox_image, pause_image
-from labkit.images.oci import write_archive
+from labkit.images.build import course_images
+from labkit.images.oci import Image, write_archive
 from labkit.node import certs
 from labkit.node.errors import NodeError
 from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
@@ -30,11 +30,12 @@ DIRECTORY = "/var/lib/labkit"
 ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
 OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
-NAMESPACE = "labkit-images"
-"""containerd's namespace (its own word for a tenant, not the kernel's) into which images are put before they are pushed."""
 
 Run = Callable[..., bytes]
 """run(argv, stdin=None, timeout=…): a command on the node; its standard output. Raises NodeError."""
+
+ACCOUNT = 64180
+"""A user id of no account (systemd.exec(5), DynamicUser=), as which the registries run."""
 
 ALIVE = f"""
 for name in {" ".join(REGISTRIES)}; do
@@ -44,10 +45,29 @@ done
 
 START = f"""
 cd {DIRECTORY}
+confined=
+if command -v setpriv >/dev/null; then
+    confined="setpriv --reuid {ACCOUNT} --regid {ACCOUNT} --clear-groups --no-new-privs"
+fi
 for name in {" ".join(REGISTRIES)}; do
-    ./docker-registry serve $name/config.yml >$name/log 2>&1 </dev/null & echo $! > $name/pid
+    $confined ./docker-registry serve $name/config.yml >$name/log 2>&1 </dev/null & echo $! > $name/pid
 done
 """
+
+READY = f"""
+set -e
+cd {DIRECTORY}
+for name in {" ".join(REGISTRIES)}; do
+    port=$(printf %04X $(sed -n 's/.*addr: 127.0.0.1://p' $name/config.yml))
+    tries=0
+    until grep -q "^ *[0-9]*: 0100007F:$port 00000000:0000 0A" /proc/net/tcp; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || {{ tail -n 1 $name/log >&2; exit 1; }}
+        sleep 0.1
+    done
+done
+"""
+"""Waits until both listen (proc_net(5)): a node need have no HTTP client."""
 
 NEW_DIRECTORIES = f"""
 cat {DIRECTORY}/{MADE} 2>/dev/null
@@ -103,7 +123,7 @@ def provide(
     if (name := cri.version().runtime_name) != "containerd":
         raise NodeError(f"The runtime of this node is {name}; labkit brings its images to a containerd only.", OTHER_RUNTIME)
     places = certs.directories(cri, run, socket)
-    why = NO_PATH if not places else refused_before(run, places) or serve(cri, run, programs, scratch, places, progress)
+    why = NO_PATH if not places else refused_before(run, places) or serve(cri, run, programs, places, progress)
     if not why:
         return Supply("pull")
     if not all(cri.image_status(image={"image": name}).image.id for name in image_names()):
@@ -124,16 +144,16 @@ def refused_before(run: Run, places: Sequence[str]) -> str:
 
 
 def serve(
-    cri: CriClient, run: Run, programs: Programs, scratch: Path, places: Sequence[str], progress: Callable[[str], None]
+    cri: CriClient, run: Run, programs: Programs, places: Sequence[str], progress: Callable[[str], None]
 ) -> str:
     """Start the registries, tell containerd of them in each of `places`, and pull from them: "" if that works, else the reason,
     and all of it is taken back. Raises NodeError."""
     progress("starting the course's registry inside of the node")
     ports = [registry.free_port() for _ in REGISTRIES]
     made = run(sh(NEW_DIRECTORIES), stdin="".join(f"{path}\n" for path in hosts(places)).encode())
-    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, scratch, places, ports, made), timeout=60)
+    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, places, ports, made), timeout=60)
     run(sh(START))
-    push(run, ports[0])
+    run(sh(READY), timeout=30)
     try:
         cri.pull_image(image={"image": TRIED}, timeout=PULL_WITHIN_S)
     except CriError as error:
@@ -160,21 +180,20 @@ def hosts(places: Sequence[str]) -> list[str]:
     return [f"{place}/{host}" for place in places for host in REGISTRIES.values()]
 
 
-def parcel(programs: Programs, scratch: Path, places: Sequence[str], ports: Sequence[int], made: bytes) -> bytes:
+def parcel(programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes) -> bytes:
     """A tar of everything that goes into the node: the registry's program, its files, the images, hosts.toml for containerd, and
     a note of the directories that are `made` for it."""
     files: dict[str, tuple[bytes, int]] = {
-        f"{DIRECTORY}/docker-registry": (programs.docker_registry.read_bytes(), 0o755),
-        f"{DIRECTORY}/{ARCHIVE}": (archive(programs, scratch), 0o600),
+        f"{DIRECTORY}/{registry.PROGRAM}": (programs.docker_registry.read_bytes(), 0o755),
         f"{DIRECTORY}/{MADE}": (made, 0o600),
     }
     for (name, host), port in zip(REGISTRIES.items(), ports, strict=True):
-        private = name != OPEN_REGISTRY
-        htpasswd = f"{DIRECTORY}/{name}/htpasswd" if private else None
-        config = registry.config_yml(Path(DIRECTORY, "storage"), port, Path(htpasswd) if htpasswd else None, private)
-        files[f"{DIRECTORY}/{name}/config.yml"] = (config.encode(), 0o600)
+        storage, htpasswd = f"{name}/{registry.STORAGE}", f"{name}/htpasswd" if name != OPEN_REGISTRY else None
+        for path, data in registry.stored(images(programs)).items():
+            files[f"{DIRECTORY}/{storage}/{path}"] = (data, 0o644)
+        files[f"{DIRECTORY}/{name}/config.yml"] = (registry.config_yml(storage, port, htpasswd).encode(), 0o644)
         if htpasswd:
-            files[htpasswd] = (registry.htpasswd_line(*LOGIN).encode(), 0o600)
+            files[f"{DIRECTORY}/{htpasswd}"] = (registry.htpasswd_line(*LOGIN).encode(), 0o644)
         for place in places:
             files[f"{place}/{host}/hosts.toml"] = (registry.hosts_toml(f"http://127.0.0.1:{port}").encode(), 0o644)
     packed = io.BytesIO()
@@ -186,28 +205,18 @@ def parcel(programs: Programs, scratch: Path, places: Sequence[str], ports: Sequ
     return packed.getvalue()
 
 
+def images(programs: Programs) -> tuple[Image, ...]:
+    return course_images(catatonit=programs.catatonit, busybox=programs.busybox)
+
+
 def archive(programs: Programs, scratch: Path) -> bytes:
     """Both images as an OCI archive."""
     scratch.mkdir(parents=True, exist_ok=True)
     path = scratch / ARCHIVE
-    write_archive(path, [pause_image(programs.catatonit), busybox_image(programs.busybox)])
+    write_archive(path, images(programs))
     data = path.read_bytes()
     path.unlink()
     return data
-
-
-def push(run: Run, port: int) -> None:
-    """From inside of the node: import the archive into a namespace of its own, push to the registry, forget the
-    namespace again."""
-    ctr = f"ctr --namespace {NAMESPACE}"
-    lines = [f"{ctr} images import --no-unpack {DIRECTORY}/{ARCHIVE} >/dev/null", "tries=0"]
-    for name in image_names():
-        target = shlex.quote(f"127.0.0.1:{port}/{name.partition('/')[2]}")
-        lines.append(f"until {ctr} images push --plain-http {target} {name} >/dev/null")
-        lines.append("do tries=$((tries + 1)); [ $tries -lt 20 ]; sleep 0.2; done")
-    lines.append(f"{ctr} images rm --sync {' '.join(image_names())} >/dev/null; ctr namespaces rm {NAMESPACE} >/dev/null")
-    lines.append(f"rm {DIRECTORY}/{ARCHIVE}")
-    run(sh("set -e\n" + "\n".join(lines)), timeout=60)
 
 
 def take_back(run: Run, places: Sequence[str]) -> None:
@@ -215,7 +224,7 @@ def take_back(run: Run, places: Sequence[str]) -> None:
     run(sh(STOP))
     run(["rm", "-rf", *hosts(places)])
     run(sh(REMOVE_MADE))
-    run(["rm", "-rf", *(f"{DIRECTORY}/{name}" for name in (*REGISTRIES, "docker-registry", "storage", ARCHIVE))])
+    run(["rm", "-rf", *(f"{DIRECTORY}/{name}" for name in (*REGISTRIES, registry.PROGRAM))])
 
 
 def remove(cri: CriClient, run: Run, socket: str) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from labkit.cri import CriClient
 from labkit.environment import search_path
 from labkit.images import registry
-from labkit.images.build import busybox_image, pause_image
-from labkit.node import config, links, releases
+from labkit.images.build import course_images
+from labkit.kubeapi import access
+from labkit.node import config, confined, links, releases
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.programs import Programs, find_programs
@@ -29,6 +30,9 @@ OPEN_REGISTRY = "registry"
 REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
 LOGIN = ("learner", "container")
 NODE_NAME = "sim-worker"
+
+REGISTRY_TLS = registry.Tls("server.crt", "server.key")
+"""As `labkit.kubeapi.access` names them."""
 
 CHOICE = "containerd-version"
 """The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
@@ -196,33 +200,50 @@ def runtime_version(socket: Path, timeout: float = 5.0) -> dict[str, str]:
 
 
 def registry_service(home: Home, programs: Programs, name: str) -> Service:
-    """One of the two registries, on a loopback port that is free each time it starts. They serve the same images; only
-    the open one may be written to."""
-    private = name != OPEN_REGISTRY
+    """One of the two registries, on a loopback port that is free each time it starts. Both serve the course's images, and neither
+    can be written to: it has them before it listens, runs as a user of no account, and owns nothing.
+
+    Who takes its port while it does not run gets nothing served: containerd asks for the certificate."""
+    directory, account = registries(home), confined.account(str(home.data))
 
     def prepare() -> tuple[str, ...]:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        access.certificates(directory)
+        for file in (REGISTRY_TLS.certificate, REGISTRY_TLS.key):
+            registry.give(directory / file, 0o640, account)
         made = registry.configure(
             programs.docker_registry,
-            home.data / name,
-            home.data / "registry-images",
+            directory,
+            name,
+            course_images(catatonit=programs.catatonit, busybox=programs.busybox),
             registry.free_port(),
-            login=LOGIN if private else None,
-            read_only=private,
+            login=LOGIN if name != OPEN_REGISTRY else None,
+            tls=REGISTRY_TLS,
+            group=account,
         )
-        registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url})
-        (home.data / name / "url").write_text(made.url)
+        registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url}, authority(home))
+        registry.write_private(directory / name / "url", made.url)
         return made.argv
 
-    return Service(name, prepare, home.data / f"{name}.log", lambda: registry.wait_ready(registry_url(home, name), 0.2))
+    return Service(
+        name,
+        prepare,
+        home.data / f"{name}.log",
+        lambda: registry.wait_ready(registry_url(home, name), 0.2, ca=authority(home)),
+        popen={"cwd": directory, "executable": f"./{registry.PROGRAM}", **confined.popen(account)},
+    )
+
+
+def registries(home: Home) -> Path:
+    """The registries' files."""
+    return home.data / "registries"
+
+
+def authority(home: Home) -> Path:
+    """The certificate by which a client knows the registries."""
+    return registries(home) / "ca.crt"
 
 
 def registry_url(home: Home, name: str = OPEN_REGISTRY) -> str:
-    """Where a registry answers now, e.g. "http://127.0.0.1:40123"."""
-    return (home.data / name / "url").read_text()
-
-
-def publish_images(home: Home) -> None:
-    """Make the course's images of this machine's programs and push what the registry lacks."""
-    programs = find_programs(home.cache)
-    for image in (pause_image(programs.catatonit), busybox_image(programs.busybox)):
-        registry.push(registry_url(home), image)
+    """Where a registry answers now, e.g. "https://127.0.0.1:40123"."""
+    return (registries(home) / name / "url").read_text()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from labkit import environment
 from labkit.node.errors import NodeError
@@ -31,13 +32,14 @@ LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
 class Service:
     """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
     when it does not, and whether it has since its last start stands in `answered`; `output` is the file its words go to; while
-    it is `held` nobody starts it again."""
+    it is `held` nobody starts it again; `popen` has more arguments of subprocess.Popen."""
 
     name: str
     prepare: Callable[[], Sequence[str]]
     output: Path
     ready: Callable[[], object]
     env: Mapping[str, str] = field(default_factory=dict)
+    popen: Mapping[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     quick_deaths: int = 0
@@ -51,7 +53,7 @@ class Service:
         Its environment is `labkit.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
         """
         limit_size(self.output)
-        with self.output.open("ab") as output:
+        with open(self.output, "ab", opener=owners_alone) as output:
             self.process = subprocess.Popen(
                 self.prepare(),
                 stdin=subprocess.DEVNULL,
@@ -60,6 +62,7 @@ class Service:
                 env=environment.daemon(self.env),
                 umask=environment.UMASK,
                 start_new_session=True,
+                **self.popen,
             )
         self.started = time.monotonic()
         self.held = self.answered = False
@@ -144,6 +147,13 @@ def limit_size(log_file: Path) -> None:
         if log_file.stat().st_size > OUTPUT_MOST:
             shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
             os.truncate(log_file, 0)
+
+
+def owners_alone(path: str, flags: int) -> int:
+    """For open(): a file that only its owner can read, in place of no link (man 2 open)."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def last_words(output: Path) -> str:

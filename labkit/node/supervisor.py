@@ -121,7 +121,6 @@ def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
         service.start()
     for service in services:
         service.wait_ready(asked.heed)
-    private.publish_images(home)
     kubernetes.wait_node_ready(home)
     version = private.runtime_version(home.socket)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})

@@ -29,8 +29,8 @@ def trusted(environ: Mapping[str, str] | None = None) -> frozenset[int]:
 
 
 def require(path: Path, todo: str, users: frozenset[int] | None = None) -> None:
-    """Raise NodeError, with `todo` as what to do, where another user could write to `path` or exchange it. What is not there yet is
-    judged by the directory in which it would be made."""
+    """Raise NodeError, with `todo` as what to do, where another user could write to `path` or exchange it. What is not there yet
+    is judged by the directory in which it would be made."""
     if reason := unsafe(path, trusted() if users is None else users):
         raise NodeError(reason, todo)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from labkit import environment
 from labkit.images import registry
-from labkit.images.build import applets, busybox_image, pause_image
+from labkit.images.build import applets, course_images
 from labkit.images.oci import canonical_json
 from labkit.node import vm_warm
 from labkit.node.apt import ProgramsError, Progress
@@ -114,8 +114,6 @@ def build(cache: Path, tools: Tools, progress: Progress) -> Image:
     except OSError as error:
         why = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         raise ProgramsError(f"The machine could not be built in {images(cache)} ({why}).", "See that there is room.") from None
-    except registry.RegistryError as error:
-        raise ProgramsError(error.happened, error.todo) from None
     found = find(cache)
     if found is None:
         raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
@@ -129,7 +127,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
         with tempfile.TemporaryDirectory(prefix=".build-", dir=images(cache)) as scratch:
             progress("putting the machine's files together")
             root = Path(scratch, "root")
-            lay_out(root, parts, interpreter, Path(scratch))
+            lay_out(root, parts, interpreter)
             initramfs = ramdisk(parts, tools)
             key = hashlib.sha256(
                 canonical_json([recipe(), hashed(root), sha256(initramfs), digest(parts.kernel)])
@@ -185,7 +183,7 @@ def described(accelerator: str) -> str:
     return "KVM" if accelerator == "kvm" else "without KVM: qemu's emulation in software (TCG)"
 
 
-def lay_out(root: Path, parts: Parts, interpreter: python.Python, scratch: Path) -> None:
+def lay_out(root: Path, parts: Parts, interpreter: python.Python) -> None:
     """The machine's root file system in a directory. Raises ProgramsError or OSError."""
     programs = parts.programs
     binaries = {
@@ -210,44 +208,25 @@ def lay_out(root: Path, parts: Parts, interpreter: python.Python, scratch: Path)
     for where in UNIT_DIRECTORIES:
         if (unit := programs.containerd.parents[2] / where / guest.UNIT.name).is_file():
             put(root / str(guest.UNIT).lstrip("/"), unit.read_bytes(), 0o644)
-    fill_registry(root, parts, scratch)
+    fill_registry(root, parts)
     put(root / "etc/os-release", OS_RELEASE.read_bytes(), 0o644)
     for path in (root, *root.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             path.chmod(0o755)
 
 
-def fill_registry(root: Path, parts: Parts, scratch: Path) -> None:
-    """The course's images as the registry itself stores them, and both registries' files. The registry runs here for it."""
-    storage = root / str(guest.STORAGE).lstrip("/")
-    made = registry.configure(parts.programs.docker_registry, scratch / "registry", storage, registry.free_port())
-    libraries = {"LD_LIBRARY_PATH": parts.programs.library_path} if parts.programs.library_path else {}
-    process = subprocess.Popen(
-        made.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=environment.daemon(libraries), umask=environment.UMASK, cwd="/",
-    )  # fmt: skip
-    try:
-        registry.wait_ready(made.url, 30.0, lambda: process.poll() is None)
-        for image in (pause_image(parts.programs.catatonit), busybox_image(parts.programs.busybox)):
-            registry.push(made.url, image)
-    finally:
-        process.terminate()
-        process.wait()
-    for uploads in list(storage.rglob("_uploads")):
-        shutil.rmtree(uploads)
-    for path in storage.rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)
+def fill_registry(root: Path, parts: Parts) -> None:
+    """The course's images as a registry stores them, and both registries' files."""
+    for path, data in registry.stored(course_images(catatonit=parts.programs.catatonit, busybox=parts.programs.busybox)).items():
+        put(root / str(guest.STORAGE).lstrip("/") / path, data, 0o644)
     for name, host in REGISTRIES.items():
-        password = Path(f"/etc/labkit/{name}.htpasswd") if name != OPEN_REGISTRY else None
-        config = registry.config_yml(guest.STORAGE, guest.PORTS[name], password, read_only=True)
-        # A random secret would make each build another; it signs uploads, which a read-only registry refuses.
-        config = re.sub(r"secret: .*", "secret: read-only", config)
+        password = f"/etc/labkit/{name}.htpasswd" if name != OPEN_REGISTRY else None
+        config = registry.config_yml(str(guest.STORAGE), guest.PORTS[name], password)
         put(root / f"etc/labkit/{name}.yml", config.encode(), 0o600)
         put(root / str(guest.CERTS / host / "hosts.toml").lstrip("/"),
             registry.hosts_toml(f"http://127.0.0.1:{guest.PORTS[name]}").encode(), 0o644)  # fmt: skip
         if password:
-            put(root / str(password).lstrip("/"), htpasswd(*LOGIN).encode(), 0o600)
+            put(root / password.lstrip("/"), htpasswd(*LOGIN).encode(), 0o600)
 
 
 def htpasswd(user: str, password: str) -> str:

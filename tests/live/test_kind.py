@@ -20,7 +20,7 @@ import pytest
 import labkit as lab
 from labkit.cri import CriClient
 from labkit.load import exchange
-from labkit.node import Home, relay
+from labkit.node import Home, inside, relay
 from tests.conftest import ROOT, labkit
 from tests.live.test_pods import SLEEP, WEB, manifest
 from tests.standin.engine import Engine, User
@@ -113,7 +113,8 @@ def test_pulls_are_real_and_the_password_is_wanted(docker: Engine, standin: Stan
     with pytest.raises(lab.CriError, match=r"401|authoriz|credentials"):
         node.start_pod(private)
     assert node.start_pod(private, auth={"username": "learner", "password": "container"}).state == "Ready"
-    assert "docker-registry" in standin.exec("ps", "-eo", "comm=")
+    registries = [line.split() for line in standin.exec("ps", "-eo", "uid=,comm=").splitlines() if "docker-registry" in line]
+    assert {uid for uid, _ in registries} == {str(inside.ACCOUNT)}, "it owns nothing of the node"
 
 
 def test_clean_leaves_docker_and_the_node_as_they_were(docker: Engine, standin: StandIn) -> None:

@@ -1,0 +1,57 @@
+"""A program that needs nothing of root's runs as a user of no account, who owns nothing, and can gain nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+FIRST, LAST = 61184, 65519
+"""systemd's range for users that exist only while their service runs (systemd.exec(5), DynamicUser=)."""
+PR_SET_NO_NEW_PRIVS = 38
+_prctl = ctypes.CDLL(None).prctl if os.name == "posix" else None
+
+
+def account(seed: str) -> int | None:
+    """A user id that no account has, the same for the same `seed`; None where this process may not become another user."""
+    if os.geteuid() != 0:
+        return None
+    first = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) % (LAST - FIRST + 1)
+    for number in range(LAST - FIRST + 1):
+        uid = FIRST + (first + number) % (LAST - FIRST + 1)
+        if not _known(uid):
+            return uid if _mapped(uid) else None
+    return None
+
+
+def popen(uid: int | None) -> dict[str, Any]:
+    """Arguments of subprocess.Popen for a process of the user and the group `uid` without any capability; None: of this user."""
+    other = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+    return {**other, "preexec_fn": no_new_privileges}
+
+
+def no_new_privileges() -> None:
+    """From now on no set-uid program gives this process anything (man 2 prctl). It runs between fork and exec."""
+    if _prctl:
+        _prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _mapped(uid: int) -> bool:
+    """Whether this user namespace has the id (man 7 user_namespaces)."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:
+        return True
+    ranges = [(int(start), int(size)) for start, _, size in map(str.split, lines)]
+    return any(start <= uid < start + size for start, size in ranges)

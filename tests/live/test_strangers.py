@@ -1,0 +1,161 @@
+"""Another user of the same machine tries the doors of a running lab: its registries, sockets, ports and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.cri import CriClient, CriError
+from labkit.kubeapi import access
+from labkit.node import Home, endpoint, private, status
+from tests.conftest import labkit
+from tests.standin.system import wait_for
+
+pytestmark = pytest.mark.live
+
+STRANGER = 65534
+DROP = """
+import base64, encodings.idna, errno, hashlib, http.client, json, os, socket, ssl, sys, urllib.parse
+os.setgroups([]), os.setresgid(STRANGER, STRANGER, STRANGER), os.setresuid(STRANGER, STRANGER, STRANGER), os.umask(0)
+""".replace("STRANGER", str(STRANGER))
+"""What Python needs is read before: the interpreter may lie where a stranger cannot read."""
+
+
+def as_stranger(script: str, *arguments: str) -> Any:
+    """What a Python script prints as JSON when a user with no rights runs it."""
+    command = [sys.executable, "-I", "-c", DROP + script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def home(lab_of_its_own: Home) -> Home:
+    labkit("up", "--node", "containerd")
+    return lab_of_its_own
+
+
+WRITE = """
+url, user, password = sys.argv[1:]
+login = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+def ask(method, path, body=b"", **headers):
+    where = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(where.netloc, timeout=10)
+    if where.scheme == "https":
+        connection = http.client.HTTPSConnection(where.netloc, timeout=10, context=ssl._create_unverified_context())
+    connection.request(method, path, body, {**login, **headers})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.getheader("Location") or ""
+
+mime = "application/vnd.oci.image.manifest.v1+json"
+blob = b"x" * 1000
+digest = "sha256:" + hashlib.sha256(blob).hexdigest()
+statuses = {}
+statuses["upload"], place = ask("POST", "/v2/busybox/blobs/uploads/")
+if place:
+    place = urllib.parse.urlsplit(place)
+    where = f"{place.path}?{place.query}&digest={digest}"
+    statuses["blob"], _ = ask("PUT", where, blob, **{"Content-Type": "application/octet-stream"})
+    part = {"mediaType": mime.replace("manifest", "config"), "digest": digest, "size": len(blob)}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": mime, "config": part, "layers": []}).encode()
+else:
+    manifest = b"{}"
+statuses["mount"], _ = ask("POST", f"/v2/other/blobs/uploads/?mount={digest}&from=busybox")
+statuses["manifest"], _ = ask("PUT", "/v2/busybox/manifests/1", manifest, **{"Content-Type": mime})
+statuses["delete"], _ = ask("DELETE", f"/v2/busybox/manifests/{digest}")
+statuses["delete blob"], _ = ask("DELETE", f"/v2/busybox/blobs/{digest}")
+print(json.dumps(statuses))
+"""
+
+
+@pytest.mark.parametrize("name", private.REGISTRIES)
+def test_nobody_writes_to_a_registry(home: Home, name: str) -> None:
+    before = stored(home)
+    answers = as_stranger(WRITE, private.registry_url(home, name), *private.LOGIN)
+    assert set(answers.values()) == {405}, answers
+    assert stored(home) == before
+
+
+def test_nobody_writes_to_the_registry_for_runtimes_of_others(home: Home) -> None:
+    loopback = endpoint.Loopback(home)
+    try:
+        url = f"http://{loopback.ensure(lambda text: None)}"
+        before = stored(home)
+        assert set(as_stranger(WRITE, url, *private.LOGIN).values()) == {405}
+        assert stored(home) == before
+    finally:
+        loopback.stop()
+
+
+def stored(home: Home) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in home.data.glob("*/regist*/**/*") if path.is_file()}
+
+
+IMPOSTOR = """
+import ssl, sys
+port, directory = int(sys.argv[1]), sys.argv[2]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(f"{directory}/server.crt", f"{directory}/server.key")
+""" + DROP + """
+listener = socket.create_server(("127.0.0.1", port))
+print("listening", flush=True)
+while True:
+    connection, _ = listener.accept()
+    try:
+        if connection.recv(1, socket.MSG_PEEK) == bytes([22]):
+            connection = context.wrap_socket(connection, server_side=True)
+        asked = connection.recv(1000).decode()
+        if asked:
+            print(asked.splitlines()[0], flush=True)
+        connection.close()
+    except OSError:
+        pass
+"""
+
+
+def test_who_takes_a_registrys_port_while_it_is_down_serves_nothing(home: Home, tmp_path: Path) -> None:
+    """Another process answers at its port, in plain HTTP or with a certificate of its own: containerd asks it for no image."""
+    access.make_certificates(tmp_path)
+    said = status.read(home)
+    port, old = private.registry_url(home).rpartition(":")[2], said["processes"]["registry"]
+    os.kill(said["pid"], signal.SIGSTOP)  # else a new registry is there at once, on another port
+    try:
+        os.kill(old, signal.SIGKILL)
+        command = [sys.executable, "-I", "-c", IMPOSTOR, port, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as impostor, CriClient(f"unix://{home.socket}") as cri:
+            assert impostor.stdout and impostor.stdout.readline() == "listening\n"
+            with pytest.raises(CriError, match="certificate"):
+                cri.pull_image(image={"image": "registry.lab/busybox:1"}, timeout=20)
+            impostor.terminate()
+            assert impostor.stdout.read() == ""
+    finally:
+        os.kill(said["pid"], signal.SIGCONT)
+        wait_for(lambda: status.read(home)["state"] == "ready" and registry_pid(home, "registry") != old, "a new registry")
+
+
+def test_the_registries_run_as_nobody_who_has_anything(home: Home) -> None:
+    for name in private.REGISTRIES:
+        process = Path(f"/proc/{registry_pid(home, name)}")
+        fields = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+        uid = int(fields["Uid"].split()[0])
+        with pytest.raises(KeyError):
+            pwd.getpwuid(uid)
+        assert {*fields["Uid"].split(), *fields["Gid"].split()} == {str(uid)} and fields["Groups"].strip() == ""
+        assert int(fields["CapPrm"], 16) == int(fields["CapEff"], 16) == 0 and fields["NoNewPrivs"] == "1"
+        owned = [p for p in home.run.parent.rglob("*") if p.lstat().st_uid == uid]
+        writable = [p for p in private.registries(home).rglob("*") if p.lstat().st_mode & 0o022]
+        assert owned == writable == []
+
+
+def registry_pid(home: Home, name: str) -> int:
+    return int(status.read(home)["processes"][name])
