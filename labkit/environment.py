@@ -22,8 +22,8 @@ KEPT = frozenset((
     "SSL_CERT_FILE", "SUDO_UID", "TZ", "USER",
     "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy",
 ))  # fmt: skip
-"""SUDO_UID: whose files root may believe (`labkit.node.trust`). LD_LIBRARY_PATH: some Pythons start only with it. Proxies: containerd pulls through them, and apt fetches; neither uses them to
-reach this machine."""
+"""SUDO_UID: whose files root may believe (`labkit.node.trust`). LD_LIBRARY_PATH: some Pythons start only with it. Proxies:
+containerd pulls through them, and apt fetches; neither uses them to reach this machine."""
 KEPT_PREFIXES = ("LABKIT_", "XDG_")
 """The lab's own, and those that say where the user's directories are."""
 ENGINE = ("CONTAINER", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_", "NERDCTL_", "PODMAN_", "SSH_AUTH_SOCK")
@@ -69,6 +69,7 @@ def prepare_client(environ: MutableMapping[str, str] | None = None) -> None:
     environ = os.environ if environ is None else environ
     environ["PATH"] = search_path(environ)
     open_standard_files()
+    os.umask(os.umask(0o077) | UMASK)  # nobody else writes to what a command makes, whatever the shell allows
     with contextlib.suppress(ValueError):  # signals are the main thread's
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # The kernel then reaps children by itself, and every command seems to have ended well (man 2 wait, ECHILD).

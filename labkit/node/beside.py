@@ -61,8 +61,7 @@ def claim(home: Home) -> Home:
             second = Second(home.run / f"b{number}", home.data / f"b{number}", home.cache, home.tag)
             if status.read(second)["state"] == "down":
                 forget(second)
-                second.run.mkdir(mode=0o700)
-                second.data.mkdir(mode=0o711)
+                second.make()
                 status.write(second, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
                 break
     if len(os.fsencode(f"{second.socket}.ttrpc")) > SOCKET_PATH_MAX:

@@ -99,7 +99,7 @@ def remember(home: Home, choice: Choice, *, as_last: bool = False) -> None:
     """
     known = remembered(home)
     if choice not in known or as_last:
-        home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+        home.make()
         write(home, [*(c for c in known if c != choice), choice])
 
 

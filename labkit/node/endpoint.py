@@ -21,7 +21,7 @@ from labkit.images import registry
 from labkit.images.build import course_images
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import confined, kind, leavings, status
+from labkit.node import confined, kind, leavings, status, trust
 from labkit.node.base import Node, run_local
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -31,7 +31,6 @@ from labkit.node.lifecycle import only_one
 from labkit.node.noting import NotingClient
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import ensure_programs
-from labkit.node.services import owners_alone
 from labkit.node.verdict import Verdict
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
@@ -155,7 +154,7 @@ class Loopback:
         made = registry.configure(
             programs.docker_registry, directory, "registry", images, self.choose_port(progress), group=account
         )  # fmt: skip
-        with open(self.home.data / "loopback-registry.log", "ab", opener=owners_alone) as log:
+        with trust.append(self.home.data / "loopback-registry.log") as log:
             process = subprocess.Popen(
                 made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),

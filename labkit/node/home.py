@@ -68,6 +68,13 @@ class Home:
             trust.require(place, REFUSED)
         return home
 
+    def make(self) -> None:
+        """Make `run` and `data`, which nobody else may enter, whatever was there. Raises OSError; NodeError as `find`."""
+        for directory in (self.run, self.data):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            trust.require(directory, REFUSED)
+            directory.chmod(0o700)
+
     @property
     def places(self) -> tuple[Path, ...]:
         """Everything of the lab lies below one of these."""

@@ -1,8 +1,8 @@
 """The course's images on a node that labkit reaches only by commands: a registry inside of the node, or an import.
 
-The registry runs in the node's own network namespace on its loopback, so nobody but the node can reach it. Its program
-is the one that
-labkit brings (one file); its images are pushed from inside. All of it lies in one directory of the node, which `remove` removes.
+The registry runs in the node's own network namespace on its loopback, so nobody but the node can reach it, and it is read-only.
+Its program is the one that labkit brings (one file); it has its images before it starts. All of it lies in one directory of the
+node, which `remove` removes.
 """
 
 from __future__ import annotations

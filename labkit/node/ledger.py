@@ -28,7 +28,8 @@ def mark_of(home: Home) -> str:
             if mark := file.read_text().strip():
                 return mark
         except FileNotFoundError:
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            home.make()
+            file.parent.mkdir(exist_ok=True, mode=0o700)
         try:
             with file.open("x") as new:
                 new.write(secrets.token_hex(6))
@@ -56,7 +57,8 @@ class Ledger:
         if line in self._noted:
             return
         known = set(self._lines())
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self.home.make()
+        self.path.parent.mkdir(exist_ok=True, mode=0o700)
         with self.path.open("a") as file:
             if not known:
                 file.write(json.dumps({"change": "node", **vars(self.choice)}) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit import environment
 from labkit.cri import CriClient, CriError
-from labkit.node import control, kubernetes, links, pods, status, traces
+from labkit.node import control, kubernetes, links, pods, status, traces, trust
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.programs import ensure_programs
@@ -58,7 +58,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
 
 def start_owner(home: Home) -> None:
     """Start the background process; it is nobody's child, so that it stays when notebooks and terminals go. Raises NodeError."""
-    with home.log_file.open("a") as log:
+    with trust.append(home.log_file) as log:
         started = subprocess.run(
             environment.launched([sys.executable, "-m", "labkit.node.supervisor", str(home.run)]),
             stdin=subprocess.DEVNULL,
@@ -140,9 +140,8 @@ def remove_pods(home: Home, progress: Progress) -> int:
 @contextlib.contextmanager
 def only_one(home: Home, progress: Progress) -> Iterator[None]:
     """One `up`, `down` or `clean` at a time; a second one waits, and says that it does."""
-    home.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
-    with (home.run / "up.lock").open("w") as lock:
+    home.make()
+    with trust.append(home.run / "up.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

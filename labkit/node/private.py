@@ -60,14 +60,9 @@ def end_strays(home: Home) -> None:
 def prepare(home: Home) -> None:
     """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while
     they are free."""
-    below_run, below_data = (
-        [home.run / "tmp"],
-        [home.data / "cni" / "net.d", home.data / "certs.d", home.kubelet_root, home.log_root],
-    )
-    for directory in (home.run, *below_run, home.data, *below_data):
+    home.make()
+    for directory in (home.run / "tmp", home.data / "cni" / "net.d", home.data / "certs.d", home.kubelet_root, home.log_root):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for directory in (home.run, home.data):
-        directory.chmod(0o711 if directory == home.data else 0o700)
     remember_system_directories(home)
     programs = find_programs(home.cache)
     subnet = make_bridge(home)
@@ -138,7 +133,7 @@ def services(home: Home) -> list[Service]:
     programs = find_programs(home.cache)
     if programs.missing:
         raise NodeError(f"Programs are missing: {', '.join(programs.missing)}.", "Run `labkit up`, which brings them.")
-    home.data.mkdir(parents=True, exist_ok=True, mode=0o711)
+    home.make()
     made = [registry_service(home, programs, name) for name in REGISTRIES]
     argv, env = command(home, chosen(home).programs(programs))
     made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home.socket), env))

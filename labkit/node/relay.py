@@ -56,8 +56,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
     `home.data/NAME-relay.log`. Raises NodeError.
     """
     path = socket_of(home, name)
-    for directory, mode in ((home.run, 0o700), (home.data, 0o711)):
-        directory.mkdir(parents=True, exist_ok=True, mode=mode)
+    home.make()
     with one_at_a_time(home):
         if running(path):
             if state(path).get("argv") == list(argv) and path.is_socket():

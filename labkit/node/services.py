@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import environment
+from labkit.node import trust
 from labkit.node.errors import NodeError
 
 log = logging.getLogger("labkit")
@@ -53,7 +54,7 @@ class Service:
         Its environment is `labkit.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
         """
         limit_size(self.output)
-        with open(self.output, "ab", opener=owners_alone) as output:
+        with trust.append(self.output) as output:
             self.process = subprocess.Popen(
                 self.prepare(),
                 stdin=subprocess.DEVNULL,
@@ -147,13 +148,6 @@ def limit_size(log_file: Path) -> None:
         if log_file.stat().st_size > OUTPUT_MOST:
             shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
             os.truncate(log_file, 0)
-
-
-def owners_alone(path: str, flags: int) -> int:
-    """For open(): a file that only its owner can read, in place of no link (man 2 open)."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return descriptor
 
 
 def last_words(output: Path) -> str:

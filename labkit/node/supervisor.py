@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-from labkit.node import kubernetes, links, private, status
+from labkit.node import kubernetes, links, private, status, trust
 from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
@@ -58,8 +58,10 @@ def main() -> int:
     """
     home = Home.find()
     call_oneself("labkit")
-    logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    lock = (home.run / "supervisor.lock").open("w")
+    os.umask(0o077)
+    log_file = trust.append(home.log_file)
+    logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    lock = trust.append(home.run / "supervisor.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,6 +13,7 @@ import pwd
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from labkit.node.errors import NodeError
 
@@ -91,6 +92,17 @@ def members(gid: int) -> frozenset[int]:
         except KeyError:
             continue
     return frozenset(uids)
+
+
+def append(file: Path) -> TextIO:
+    """The file opened to append to, made where it is not there, its owner's alone. A link is an OSError, not followed."""
+    return open(file, "a", encoding="utf-8", opener=_owners_alone)
+
+
+def _owners_alone(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def name(uid: int) -> str:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.node import trust
 from labkit.node.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
 
 RECORD = "unpacked.json"
@@ -203,7 +204,7 @@ def one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
     """Hold the directory's lock; a second labkit waits and says so. Makes the directory. Raises ProgramsError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("w")
+        lock = trust.append(directory / "lock")
     except OSError as error:
         raise _cannot_write(directory, error) from None
     with lock:

@@ -23,7 +23,7 @@ from labkit.kernel.events import EventsError, EventStream
 from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.tracefs import watch_tracefs
 from labkit.node import choice as choices
-from labkit.node import control, inside, lifecycle, relay, status, strays, vm_clock, vm_cluster, vm_enter, vm_run
+from labkit.node import control, inside, lifecycle, relay, status, strays, trust, vm_clock, vm_cluster, vm_enter, vm_run
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -213,7 +213,7 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
 
 
 def start_owner(places: Places) -> None:
-    with places.home.log_file.open("a") as log:
+    with trust.append(places.home.log_file) as log:
         started = subprocess.run(
             environment.launched([sys.executable, "-m", "labkit.node.vm_owner", str(places.home.run)]),
             stdin=subprocess.DEVNULL,

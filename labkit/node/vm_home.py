@@ -49,8 +49,8 @@ class Places:
         return relay.start_relay(self.home, RELAY, relay.inside(self.enter_argv(), guest.SOCKET))
 
     def make(self) -> None:
-        for directory, mode in ((self.lab.run, 0o700), (self.lab.data, 0o711), (self.home.run, 0o700), (self.home.data, 0o700)):
-            directory.mkdir(parents=True, exist_ok=True, mode=mode)
+        self.lab.make()
+        self.home.make()
 
     def write_door(self, port: int, word: str) -> None:
         new = self.door.with_suffix(".new")

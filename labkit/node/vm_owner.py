@@ -18,7 +18,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit.node import kubernetes, private, status, strays, vm_clock, vm_cluster, vm_pods
+from labkit.node import kubernetes, private, status, strays, trust, vm_clock, vm_cluster, vm_pods
 from labkit.node.control import Control
 from labkit.node.home import Home
 from labkit.node.services import Service, limit_size
@@ -43,8 +43,9 @@ def main() -> int:
     places = Places(home)
     call_oneself("labkit-vm")
     os.umask(0o077)
-    logging.basicConfig(filename=places.home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    lock = (places.home.run / "owner.lock").open("w")
+    log_file = trust.append(places.home.log_file)
+    logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    lock = trust.append(places.home.run / "owner.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

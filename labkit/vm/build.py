@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit import environment
 from labkit.images import registry
 from labkit.images.build import applets, course_images
 from labkit.images.oci import canonical_json
-from labkit.node import vm_warm
+from labkit.node import trust, vm_warm
 from labkit.node.apt import ProgramsError, Progress
 from labkit.node.daemon import UNIT_DIRECTORIES
 from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
@@ -328,7 +327,7 @@ def only_one(cache: Path, progress: Progress) -> Iterator[None]:
     """One build at a time; a second one waits, and says that it does. Raises ProgramsError."""
     try:
         images(cache).mkdir(parents=True, exist_ok=True)
-        lock = (images(cache) / "lock").open("w")
+        lock = trust.append(images(cache) / "lock")
     except OSError as error:
         raise ProgramsError(
             f"labkit cannot write its cache {images(cache)} ({error.strerror}).", "Set LABKIT_HOME to a directory of yours."

@@ -104,7 +104,7 @@ def download(wanted: Sequence[str], version: str, directory: Path) -> None:
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(glibc, OLDEST_GLIBC - 1, -1)]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", version,
+        [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", version,
          *(f"--platform={name}" for name in platforms), "--dest", directory, *wanted],
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 from labkit.cri import CriClient, CriError
 from labkit.kubeapi import access
 from labkit.node import Home, endpoint, private, status
-from tests.conftest import labkit
+from tests.conftest import ROOT, labkit
+from tests.live import exposed
 from tests.standin.system import wait_for
 
 pytestmark = pytest.mark.live
@@ -29,18 +31,85 @@ os.setgroups([]), os.setresgid(STRANGER, STRANGER, STRANGER), os.setresuid(STRAN
 """What Python needs is read before: the interpreter may lie where a stranger cannot read."""
 
 
-def as_stranger(script: str, *arguments: str) -> Any:
+def as_stranger(script: str, *arguments: str, input: str = "") -> Any:
     """What a Python script prints as JSON when a user with no rights runs it."""
     command = [sys.executable, "-I", "-c", DROP + script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    done = subprocess.run(command, input=input, capture_output=True, text=True, timeout=60, cwd="/")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
 def home(lab_of_its_own: Home) -> Home:
-    labkit("up", "--node", "containerd")
+    before = os.umask(0)
+    try:
+        labkit("up", "--node", "containerd")
+    finally:
+        os.umask(before)
     return lab_of_its_own
+
+
+OPEN = """
+opened = []
+for path in sys.stdin.read().split("\\0"):
+    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_DIRECTORY):
+        try:
+            os.close(os.open(path, flags | os.O_NONBLOCK))
+        except OSError:
+            continue
+        opened.append(path)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+        opened.append(path)
+    except OSError:
+        pass
+print(json.dumps(sorted(set(opened))))
+"""
+
+
+def test_nothing_of_the_lab_can_be_opened_by_who_guesses_its_names(home: Home) -> None:
+    """Whatever the umask of who started it: files, directories and sockets, logs too."""
+    names = [str(path) for path in exposed.places(home)]
+    assert len(names) > 100 and str(home.log_file) in names and str(home.socket) in names
+    assert as_stranger(OPEN, input="\0".join(names)) == []
+    for directory in (home.run, home.data):
+        assert exposed.mode(directory) == "drwx------ 0"
+    assert {exposed.mode(path) for path in home.data.glob("*.log")} == {"-rw------- 0"}
+
+
+GREET = """
+answers = {}
+for port in sys.argv[1:]:
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as client:
+        context = ssl._create_unverified_context()
+        try:
+            client = context.wrap_socket(client)
+        except OSError:
+            client = socket.create_connection(("127.0.0.1", int(port)), timeout=10)
+        client.sendall(b"GET /pods HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+        answers[port] = client.recv(1000).split(b" ")[1].decode()
+print(json.dumps(answers))
+"""
+
+
+def test_who_has_no_token_hears_so_at_every_port(home: Home) -> None:
+    ports = {one.address.rpartition(":")[2]: one for one in exposed.listeners(home) if not one.address.startswith(("/", "@"))}
+    assert {one.address.rpartition(":")[0] for one in ports.values()} == {"127.0.0.1"}
+    assert {ports[port].program: answer for port, answer in as_stranger(GREET, *ports).items()} == {
+        "kubeapi": "401", "kubelet": "401", "containerd": "404", "docker-registry": "404",
+    }  # fmt: skip
+
+
+def test_what_listens_is_what_the_documentation_lists(home: Home) -> None:
+    rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
+    found = {(one.program, shown(one.address, home)) for one in exposed.listeners(home)}
+    assert found == set(rows)
+
+
+def shown(address: str, home: Home) -> str:
+    """As the documentation writes it: the home and what differs from lab to lab by a word in capitals."""
+    return re.sub(r":\d+$", ":PORT", re.sub(r"[0-9a-f]{64}", "HASH", address.replace(str(home.run), "RUN")))
 
 
 WRITE = """

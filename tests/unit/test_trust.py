@@ -103,3 +103,32 @@ def test_a_place_that_everybody_may_write_to_is_refused(base: Path, variable: st
         monkeypatch.setattr(trust, "trusted", lambda: ME)
     with pytest.raises(NodeError, match=rf"^{base} can be written by everybody\. "):
         Home.find()
+
+
+def test_a_home_is_its_owners_whatever_the_umask_and_whatever_was_there(base: Path) -> None:
+    home = Home.find({"LABKIT_HOME": str(base / "new" / "home")})
+    before = os.umask(0)
+    try:
+        home.data.mkdir(parents=True)
+        home.data.chmod(0o755)
+        os.chmod(base / "new", 0o755)
+        os.chmod(base / "new/home", 0o755)
+        home.make()
+    finally:
+        os.umask(before)
+    assert {directory.stat().st_mode & 0o777 for directory in (home.run, home.data)} == {0o700}
+
+
+def test_a_lock_or_log_that_is_a_link_is_not_followed(base: Path) -> None:
+    victim, log = base / "victim", base / "labkit.log"
+    victim.write_text("precious")
+    log.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        trust.append(log)
+    assert victim.read_text() == "precious"
+    log.unlink()
+    log.write_text("kept\n")
+    log.chmod(0o666)
+    with trust.append(log) as file:
+        file.write("new\n")
+    assert log.read_text() == "kept\nnew\n" and log.stat().st_mode & 0o777 == 0o600
