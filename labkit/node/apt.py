@@ -35,6 +35,10 @@ class ProgramsError(NodeError):
     """The node's programs cannot be had; `happened` and `todo` are a sentence each."""
 
 
+class ListsError(ProgramsError):
+    """apt could not do with its package lists what was wanted: they may be damaged, or another's work."""
+
+
 def apt_usable() -> bool:
     """Whether this machine has apt-get and dpkg and a dpkg database (some other distributions ship an apt-get alone)."""
     return bool(shutil.which("apt-get") and shutil.which("dpkg-deb")) and DPKG_STATUS.exists()
@@ -71,8 +75,13 @@ class Apt:
         self.sources = sources.absolute() if sources else None
         self._update_output = ""
 
+    @property
+    def lists(self) -> Path:
+        return self.state / "lists"
+
     def update(self, progress: Progress) -> None:
-        """Fetch the package lists. A source that fails is no error yet: another one may have all that is wanted."""
+        """Fetch the package lists; of those that are here only what has changed. A source that fails is no error yet: another one
+        may have all that is wanted."""
         self._write_configuration()
         progress("reading the package lists (apt-get update, in labkit's own cache)")
         _, self._update_output = self._run(["apt-get", "update"], on_line=lambda line: _report(line, progress, "fetching list"))
@@ -205,7 +214,7 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
             "Repair the key or the source (see man apt-secure) until `apt-get update` is content, then try again.",
         )
     if re.search(r"Hash Sum mismatch|unexpected size", output):
-        return ProgramsError(
+        return ListsError(
             f"A downloaded file is not the one that was signed: {_first(output, 'Hash Sum mismatch|unexpected size')}.",
             "A mirror in the middle of an update does that: try again in a few minutes.",
         )
@@ -216,12 +225,12 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
         )
     if missing := re.findall(r"Unable to locate package (\S+)|has no installation candidate|find a source to download", output):
         names = ", ".join(sorted(set(filter(None, missing)))) or action.removeprefix("find ")
-        return ProgramsError(
+        return ListsError(
             f"The package sources of this machine have no package {names}.",
             "Enable the component that has it (Debian: main, Ubuntu: universe) in /etc/apt/sources.list.d and try again.",
         )
     reason = _first(output, "^E:") or output.strip()[-300:] or "it said nothing"
-    return ProgramsError(f"apt could not {action}: {reason}.", "Run `apt-get update` by hand to see what apt says then.")
+    return ListsError(f"apt could not {action}: {reason}.", "Run `apt-get update` by hand to see what apt says then.")
 
 
 def disk_full(place: Path, needed: int = 0) -> ProgramsError:

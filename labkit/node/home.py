@@ -46,7 +46,7 @@ class Home:
         environ = os.environ if environ is None else environ
         if environ.get("LABKIT_HOME"):
             named = Path(environ["LABKIT_HOME"]).expanduser()
-            trust.require(named, REFUSED)
+            trust.require(named / "data", REFUSED)  # a link on the way is gone from what is resolved
             base = named.resolve()
             if odd := sorted({c for c in str(base) if not c.isascii() or not c.isprintable() or c in ODD}):
                 raise NodeError(f"LABKIT_HOME is {base}, and the node's programs cannot read {' '.join(odd)} in a path.",

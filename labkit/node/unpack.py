@@ -1,7 +1,7 @@
 """Debian packages unpacked into one directory of their own: complete or not there at all.
 
-A directory is trusted only if it carries a record of what it holds and every file still has the size written there. It
-is filled under another name and renamed when complete, under a lock, so neither a crash nor a second run at the same
+A directory is trusted only if it carries a record of what it holds and holds that and nothing else, by the SHA-256 of each file.
+It is filled under another name and renamed when complete, under a lock, so neither a crash nor a second run at the same
 time leaves anything half-made behind that a later run would use.
 """
 
@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labkit.node import trust
-from labkit.node.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
+from labkit.node.apt import Apt, ListsError, Package, ProgramsError, Progress, disk_full, explain, run
 
-RECORD = "unpacked.json"
+RECORD = "contents.json"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,17 @@ def fetch(
             return found
         with filled(dest) as partial:
             apt = Apt(state or dest.parent / ("apt" if sources is None else f"apt-{dest.name}"), sources)
-            _fill(partial, apt, packages, dependencies, progress)
+            known = apt.lists.exists()
+            try:
+                _fill(partial, apt, packages, dependencies, progress)
+            except ListsError:
+                if not known:
+                    raise
+                progress("the package lists that are here do not fit: fetching them anew")
+                shutil.rmtree(apt.lists)
+                shutil.rmtree(partial)
+                partial.mkdir(mode=0o700)
+                _fill(partial, apt, packages, dependencies, progress)
     if not (complete := load(dest, packages, dependencies=dependencies)):
         raise ProgramsError(f"{dest} was changed while labkit filled it.", "End whatever else writes there and try again.")
     return complete
@@ -90,13 +102,13 @@ def filled(dest: Path) -> Iterator[Path]:
 
 
 def load(dest: Path, packages: Sequence[str], *, dependencies: bool = False) -> Unpacked | None:
-    """What an earlier fetch left in `dest`, if it holds all `packages` and every file is there in its full size."""
+    """What an earlier fetch left in `dest`, if it holds all `packages` and every file is as it was."""
     try:
         record = json.loads((dest / RECORD).read_text())
         root = dest / "root"
         if not set(packages) <= set(record["packages"]) or (dependencies and not record["dependencies"]):
             return None
-        if any(os.lstat(root / name).st_size != size for name, size in record["files"].items()):
+        if _links(root) != record["links"] or not _unchanged(dest, root, record):
             return None
         return Unpacked(root, dict(record["versions"]), tuple(root / name for name in record["library_path"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -127,14 +139,59 @@ def _fill(partial: Path, apt: Apt, packages: Sequence[str], dependencies: bool, 
 def write_record(target: Path, packages: Sequence[str], versions: dict[str, str], *, dependencies: bool = False) -> None:
     """Write down what lies in `target`/root, so that `load` trusts it."""
     root = target / "root"
-    record = {
+    record: dict[str, Any] = {
         "packages": sorted(packages),
         "dependencies": dependencies,
         "versions": versions,
         "library_path": [str(directory.relative_to(root)) for directory in library_path(root)],
-        "files": {str(path.relative_to(root)): path.lstat().st_size for path in _regular_files(root)},
+        "files": {},
+        "links": _links(root),
     }
-    (target / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
+    for path in _regular_files(root):
+        record["files"][str(path.relative_to(root))] = {"sha256": digest(path), "stamp": _stamp(path)}
+    _write(target / RECORD, record)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unchanged(dest: Path, root: Path, record: dict[str, Any]) -> bool:
+    """Whether `root` has the recorded files and no others. Only those are read that were touched since they were read last: no
+    user can set a file's change time (man 7 inode)."""
+    here = {str(path.relative_to(root)): path for path in _regular_files(root)}
+    if here.keys() != record["files"].keys():
+        return False
+    touched = {name: _stamp(path) for name, path in here.items() if _stamp(path) != record["files"][name]["stamp"]}
+    if any(digest(here[name]) != record["files"][name]["sha256"] for name in touched):
+        return False
+    if touched:
+        for name, stamp in touched.items():
+            record["files"][name]["stamp"] = stamp
+        with suppress(OSError):
+            _write(dest / RECORD, record)
+    return True
+
+
+def _stamp(path: Path) -> list[int]:
+    found = path.lstat()
+    return [found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns]
+
+
+def _links(root: Path) -> dict[str, str]:
+    found = (Path(base, name) for base, directories, names in os.walk(root) for name in (*directories, *names))
+    return {str(path.relative_to(root)): os.readlink(path) for path in found if path.is_symlink()}
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(record, indent=1, sort_keys=True))
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _bring(plan: Sequence[Package], apt: Apt, partial: Path, root: Path, progress: Progress) -> None:
@@ -204,6 +261,7 @@ def one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
     """Hold the directory's lock; a second labkit waits and says so. Makes the directory. Raises ProgramsError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        trust.require(directory, "Remove it, or set LABKIT_HOME to a directory that only you can write to.")
         lock = trust.append(directory / "lock")
     except OSError as error:
         raise _cannot_write(directory, error) from None

@@ -28,6 +28,7 @@ from labkit.node import trust, vm_warm
 from labkit.node.apt import ProgramsError, Progress
 from labkit.node.daemon import UNIT_DIRECTORIES
 from labkit.node.private import LOGIN, OPEN_REGISTRY, REGISTRIES
+from labkit.node.unpack import digest
 from labkit.vm import files, guest, python
 from labkit.vm.machine import BOOT_WITHIN_S, Disks, Machine, fits
 from labkit.vm.packages import GUEST, GUEST_PROGRAMS, Parts, Tools, ensure_parts, titled
@@ -283,12 +284,6 @@ def hashed(root: Path) -> str:
             what = f"directory {path.stat().st_mode & 0o777:o}"
         lines.append(f"{path.relative_to(root)} {what}")
     return sha256("\n".join(lines).encode())
-
-
-def digest(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal digits. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256(data: bytes) -> str:

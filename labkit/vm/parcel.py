@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from labkit.node.apt import ProgramsError, Progress
-from labkit.vm.build import RECORD, Image, digest, find, images, only_one, point
+from labkit.node.unpack import digest
+from labkit.vm.build import RECORD, Image, find, images, only_one, point
 
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"vmlinuz|initramfs|root\.squashfs|machine\.json|state-\w+-\w+\.zst|SHA256SUMS")

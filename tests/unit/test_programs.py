@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import threading
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from labkit.node import apt, programs, unpack
+from labkit.node import NodeError, apt, programs, unpack
 from labkit.node.apt import Apt, ProgramsError, apt_usable
 from labkit.node.programs import ensure_programs, find_programs, install_command, is_static
 from labkit.node.unpack import fetch, load
@@ -96,6 +97,57 @@ def test_a_damaged_cache_is_fetched_anew(source: Source, tmp_path: Path, damage:
     dest = tmp_path / "cache" / "one"
     first = fetch(["labkit-test"], dest=dest, sources=source.list())
     (dest / damage).write_bytes(b"half")
+    assert_fetched_anew(dest, source, first)
+
+
+def exchange(file: Path) -> None:
+    """Other content of the same size, and the same times, as whoever may write there can make it."""
+    found = file.stat()
+    file.write_bytes(file.read_bytes().swapcase())
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def plant(file: Path) -> None:
+    (file.parent / "planted").write_text("#!/bin/sh\n")
+
+
+def lead_elsewhere(file: Path) -> None:
+    content = file.read_bytes()
+    file.unlink()
+    (file.parent.parent / "elsewhere").write_bytes(content)
+    file.symlink_to("../elsewhere")
+
+
+@needs_apt
+@pytest.mark.parametrize("change", [exchange, plant, lead_elsewhere])
+def test_a_program_that_was_exchanged_is_fetched_anew(source: Source, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    dest = tmp_path / "cache" / "one"
+    first = fetch(["labkit-test"], dest=dest, sources=source.list())
+    change(dest / "root/usr/bin/tool")
+    assert_fetched_anew(dest, source, first)
+    assert not (dest / "root/usr/bin/planted").exists()
+
+
+@needs_apt
+def test_a_cache_that_was_copied_is_as_good(source: Source, tmp_path: Path) -> None:
+    """Its files have other inodes and change times: they are read once, and then no more."""
+    first = fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=source.list())
+    copied = tmp_path / "other"
+    shutil.copytree(tmp_path / "cache" / "one", copied, symlinks=True)
+    before = (copied / unpack.RECORD).read_text()
+    found = load(copied, ["labkit-test"])
+    assert found and found.versions == first.versions and (copied / unpack.RECORD).read_text() != before
+
+
+@needs_apt
+def test_a_cache_into_which_another_user_may_write_is_refused(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    with pytest.raises(NodeError, match=r"cache can be written by everybody\. Remove it, or set LABKIT_HOME"):
+        fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=source.list())
+
+
+def assert_fetched_anew(dest: Path, source: Source, first: unpack.Unpacked) -> None:
     assert load(dest, ["labkit-test"]) is None
     assert fetch(["labkit-test"], dest=dest, sources=source.list()) == first
     assert left_in(dest.parent) == {"one"}
@@ -208,6 +260,18 @@ def test_an_archive_that_is_not_the_listed_one(source: Source, tmp_path: Path) -
     with pytest.raises(ProgramsError, match=r"^A downloaded file is not the one that was signed: .*try again"):
         fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=source.list())
     assert left_in(tmp_path / "cache") == set()
+
+
+@needs_apt
+@pytest.mark.parametrize("old", [b"SHA256: ", b"Package: ", b"Filename: "])
+def test_a_package_list_that_was_altered_is_fetched_anew(source: Source, tmp_path: Path, old: bytes) -> None:
+    first = fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=source.list())
+    state = tmp_path / "cache" / "apt-one"
+    (altered,) = [path for path in (state / "lists").iterdir() if "Packages" in path.name]
+    data, place = altered.read_bytes(), altered.read_bytes().index(old) + len(old) + 3
+    altered.write_bytes(data[:place] + (b"0" if data[place : place + 1] != b"0" else b"1") + data[place + 1 :])
+    again = fetch(["labkit-test"], dest=tmp_path / "cache" / "two", sources=source.list(), state=state)
+    assert again.versions == first.versions
 
 
 @needs_apt
