@@ -30,6 +30,7 @@ def add(verb: AddVerb) -> None:
     make.add_argument("--json", action="store_true", help="print JSON for programs")
     use = actions.add_parser("use", help="take a machine that `labkit vm build --output FILE` wrote")
     use.add_argument("file", type=Path)
+    use.add_argument("--sha256", metavar="SUM", default="", help="its checksum (default: that in FILE.sha256)")
     use.add_argument("--json", action="store_true", help="print JSON for programs")
     actions.add_parser("console", help="be at the machine's console; Ctrl-] leaves it")
 
@@ -75,7 +76,7 @@ def told(image: build.Image, report: dict[str, object]) -> str:
 
 
 def use_image(arguments: argparse.Namespace) -> int:
-    image = parcel.unpack(arguments.file, Home.find().cache, say)
+    image = parcel.unpack(arguments.file, Home.find().cache, say, arguments.sha256)
     text = f"The virtual machine is here: {image}. Start it with `labkit up --node vm`."
     answer(arguments, build.as_record(image), lambda: text)
     return 0

@@ -14,10 +14,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
 from labkit.node.errors import NodeError
 
+Done = TypeVar("Done")
 Progress = Callable[[str], None]
 """Called with one line of text for each step that takes more than a moment."""
 
@@ -87,6 +89,21 @@ class Apt:
         _, self._update_output = self._run(["apt-get", "update"], on_line=lambda line: _report(line, progress, "fetching list"))
         if _says_disk_full(self._update_output):
             raise explain(self._update_output, "fetch the package lists", self.state)
+
+    def with_lists(self, work: Callable[[], Done], progress: Progress) -> Done:
+        """What `work` returns, done with the package lists of now. Where those that were here do not fit, it is done again with lists
+        that are all fetched anew: who damaged or altered one must not have the last word."""
+        known = self.lists.exists()
+        self.update(progress)
+        try:
+            return work()
+        except ListsError:
+            if not known:
+                raise
+        progress("the package lists that are here do not fit: fetching them anew")
+        shutil.rmtree(self.lists)
+        self.update(progress)
+        return work()
 
     def plan(self, packages: Sequence[str], *, dependencies: bool = False) -> tuple[Package, ...]:
         """What would be downloaded for `packages`: they alone, or with every dependency that is not installed here."""

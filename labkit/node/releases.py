@@ -20,7 +20,7 @@ from pathlib import Path
 from labkit.node import suites
 from labkit.node.apt import Apt, ProgramsError, Progress, apt_usable
 from labkit.node.programs import BINARY_DIRECTORIES, Programs, find_programs, read_os_release
-from labkit.node.unpack import Unpacked, fetch, filled, load, one_at_a_time, quiet, write_record
+from labkit.node.unpack import Unpacked, fetch, filled, load, one_at_a_time, quiet, require_checksum, write_record
 
 PACKAGE = "containerd"
 FILES = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -115,16 +115,16 @@ def from_file(cache: Path, file: Path, sha256: str = "", progress: Progress = qu
 
     Its SHA-256 is required: `sha256`, else from FILE.sha256sum beside it. Raises ProgramsError, and nothing is changed then.
     """
-    expected = sha256 or _checksum_beside(file)
+    expected = require_checksum(file, sha256, ".sha256sum", f"Download it from the same page, {WHERE}.")
     progress(f"checking {file.name}")
     try:
         with file.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
         raise ProgramsError(f"{file} cannot be read ({error.strerror}).", f"Bring a release from {WHERE}.") from None
-    if found != expected.lower():
+    if found != expected:
         raise ProgramsError(
-            f"{file.name} is not what its checksum says: {found[:12]}… in place of {expected[:12].lower()}….",
+            f"{file.name} is not what its checksum says: {found[:12]}… in place of {expected[:12]}….",
             "It was cut short or changed on its way: download it again.",
         )
     dest = _place(cache) / f"file-{found[:12]}"
@@ -191,8 +191,8 @@ def _candidate(cache: Path, suite: str, progress: Progress) -> str:
     sources = _sources_file(cache, suite)
     with one_at_a_time(_place(cache), progress):
         apt = Apt(sources.with_suffix(".apt"), sources)
-        apt.update(lambda text: progress(f"{suite}: {text}"))
-        return next(p.version for p in apt.plan([PACKAGE]) if p.name == PACKAGE)
+        plan = apt.with_lists(lambda: apt.plan([PACKAGE]), lambda text: progress(f"{suite}: {text}"))
+        return next(p.version for p in plan if p.name == PACKAGE)
 
 
 def _sources_file(cache: Path, suite: str) -> Path:
@@ -228,20 +228,6 @@ def _release(unpacked: Unpacked) -> Release | None:
     containerd, shim, ctr = (path for path in paths if path)
     package = unpacked.versions[PACKAGE]
     return Release(upstream(package), package, containerd, shim, ctr, os.pathsep.join(map(str, unpacked.library_path)))
-
-
-def _checksum_beside(file: Path) -> str:
-    beside = file.with_name(f"{file.name}.sha256sum")
-    try:
-        match = re.search(r"\b[0-9a-fA-F]{64}\b", beside.read_text(errors="replace"))
-    except OSError:
-        match = None
-    if not match:
-        raise ProgramsError(
-            f"There is no checksum for {file.name}: no {beside.name} lies beside it, and --sha256 was not given.",
-            f"Download it from the same page, {WHERE}.",
-        )
-    return match[0]
 
 
 def _extract(file: Path, root: Path) -> None:

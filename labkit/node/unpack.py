@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.node import trust
-from labkit.node.apt import Apt, ListsError, Package, ProgramsError, Progress, disk_full, explain, run
+from labkit.node.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
 
 RECORD = "contents.json"
 
@@ -67,17 +67,7 @@ def fetch(
             return found
         with filled(dest) as partial:
             apt = Apt(state or dest.parent / ("apt" if sources is None else f"apt-{dest.name}"), sources)
-            known = apt.lists.exists()
-            try:
-                _fill(partial, apt, packages, dependencies, progress)
-            except ListsError:
-                if not known:
-                    raise
-                progress("the package lists that are here do not fit: fetching them anew")
-                shutil.rmtree(apt.lists)
-                shutil.rmtree(partial)
-                partial.mkdir(mode=0o700)
-                _fill(partial, apt, packages, dependencies, progress)
+            apt.with_lists(lambda: _fill(partial, apt, packages, dependencies, progress), progress)
     if not (complete := load(dest, packages, dependencies=dependencies)):
         raise ProgramsError(f"{dest} was changed while labkit filled it.", "End whatever else writes there and try again.")
     return complete
@@ -116,8 +106,9 @@ def load(dest: Path, packages: Sequence[str], *, dependencies: bool = False) -> 
 
 
 def _fill(partial: Path, apt: Apt, packages: Sequence[str], dependencies: bool, progress: Progress) -> None:
-    apt.update(progress)
-    target = partial / "unpacked"
+    target, archives = partial / "unpacked", partial / "archives"
+    for of_an_earlier_try in (target, archives):
+        shutil.rmtree(of_an_earlier_try, ignore_errors=True)
     root = target / "root"
     root.mkdir(parents=True)
     plan = list(apt.plan(packages, dependencies=dependencies))
@@ -156,6 +147,21 @@ def digest(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_checksum(file: Path, given: str, beside: str, todo: str) -> str:
+    """The SHA-256 that `file` must have: the `given` one, else that in its neighbour with the suffix `beside`, as sha256sum(1)
+    writes it. Raises ProgramsError where there is neither."""
+    neighbour = file.with_name(f"{file.name}{beside}")
+    text = given
+    if not given:
+        with suppress(OSError):
+            text = neighbour.read_text(errors="replace")
+    match = re.search(r"\b[0-9a-fA-F]{64}\b", text)
+    if not match:
+        lacks = f"{given} is no SHA-256" if given else f"no {neighbour.name} lies beside it, and --sha256 was not given"
+        raise ProgramsError(f"There is no checksum for {file.name}: {lacks}.", todo)
+    return match[0].lower()
 
 
 def _unchanged(dest: Path, root: Path, record: dict[str, Any]) -> bool:

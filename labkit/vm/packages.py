@@ -130,8 +130,8 @@ def ensure_parts(cache: Path, progress: Progress) -> Parts:
 def _bring_kernel(wanted: str, cache: Path, progress: Progress) -> Unpacked:
     progress("bringing the kernel for virtual machines")
     apt = Apt(place(cache, "kernel").parent / "apt")
-    apt.update(progress)
-    return fetch(kernel_packages(apt, wanted), dest=place(cache, "kernel"), progress=progress)
+    names = apt.with_lists(lambda: kernel_packages(apt, wanted), progress)
+    return fetch(names, dest=place(cache, "kernel"), progress=progress)
 
 
 def kernel_packages(apt: Apt, wanted: str) -> list[str]:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from labkit.node.apt import ProgramsError, Progress
-from labkit.node.unpack import digest
+from labkit.node.unpack import digest, require_checksum
 from labkit.vm.build import RECORD, Image, find, images, only_one, point
 
 SUMS = "SHA256SUMS"
@@ -44,12 +44,19 @@ def refuse_unwritable(target: Path) -> None:
         raise ProgramsError(f"{target} cannot be written.", "Name a file in a directory that is there and that you may write to.")
 
 
-def unpack(source: Path, cache: Path, progress: Progress) -> Image:
-    """Put a machine from a file into the cache, as if it had been built here. Raises ProgramsError where a checksum is wrong."""
-    beside = source.with_name(f"{source.name}.sha256")
+def unpack(source: Path, cache: Path, progress: Progress, sha256: str = "") -> Image:
+    """Put a machine from a file into the cache, as if it had been built here.
+
+    Its SHA-256 is required: `sha256`, else from FILE.sha256 beside it. Raises ProgramsError where it, or that of a file in it, is
+    not the right one.
+    """
     progress(f"verifying {source.name}")
-    if beside.exists() and beside.read_text().split()[:1] != [digest(source)]:
-        raise ProgramsError(f"{source} is not what {beside.name} says (its checksum differs).", "Fetch both files again.")
+    try:
+        found = digest(source)
+    except OSError as error:
+        raise ProgramsError(f"{source} cannot be read ({error.strerror}).", "Give the path of the machine's file.") from None
+    if found != require_checksum(source, sha256, ".sha256", "Fetch it from where the machine's file is, or give --sha256 SUM."):
+        raise ProgramsError(f"{source} is not the file that its checksum is of.", "Fetch both files again.")
     with only_one(cache, progress), tempfile.TemporaryDirectory(prefix=".use-", dir=images(cache)) as scratch:
         new = Path(scratch, "new")
         new.mkdir(mode=0o755)

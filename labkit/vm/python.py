@@ -67,8 +67,8 @@ def ensure_python(cache: Path, progress: Progress) -> Python:
     if unpacked is None:
         progress("bringing the distribution's Python beside the system")
         apt = Apt(where.parent / "apt")
-        apt.update(progress)
-        unpacked = fetch((PACKAGE, *packages(apt)), dest=where, progress=progress)
+        names = apt.with_lists(lambda: packages(apt), progress)
+        unpacked = fetch((PACKAGE, *names), dest=where, progress=progress)
     version = next(name for name in unpacked.versions if name.startswith("libpython3") and name.endswith("-stdlib"))
     version = version.removeprefix("libpython").removesuffix("-stdlib")
     files = wheels(where.with_name(f"{where.name}-wheels"), version, progress)

@@ -47,8 +47,14 @@ class Source:
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()
         self.packages += f"{fields}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\nDescription: {name}\n\n"
 
-    def list(self, options: str = "[trusted=yes] ") -> Path:
+    def list(self, options: str = "[trusted=yes] ", release: bool = False) -> Path:
+        """With a `release`, apt fetches a list again only when it has changed there."""
         (self.directory / "Packages.gz").write_bytes(gzip.compress(self.packages.encode()))
+        if release:
+            packages = (self.directory / "Packages.gz").read_bytes()
+            sums = f" {hashlib.sha256(packages).hexdigest()} {len(packages)} Packages.gz\n"
+            plain = f" {hashlib.sha256(self.packages.encode()).hexdigest()} {len(self.packages)} Packages\n"
+            (self.directory / "Release").write_text(f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{sums}{plain}")
         file = self.directory / "sources.list"
         file.write_text(f"deb {options}copy:{self.directory} ./\n")
         return file
@@ -265,12 +271,13 @@ def test_an_archive_that_is_not_the_listed_one(source: Source, tmp_path: Path) -
 @needs_apt
 @pytest.mark.parametrize("old", [b"SHA256: ", b"Package: ", b"Filename: "])
 def test_a_package_list_that_was_altered_is_fetched_anew(source: Source, tmp_path: Path, old: bytes) -> None:
-    first = fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=source.list())
+    sources = source.list(release=True)
+    first = fetch(["labkit-test"], dest=tmp_path / "cache" / "one", sources=sources)
     state = tmp_path / "cache" / "apt-one"
     (altered,) = [path for path in (state / "lists").iterdir() if "Packages" in path.name]
     data, place = altered.read_bytes(), altered.read_bytes().index(old) + len(old) + 3
     altered.write_bytes(data[:place] + (b"0" if data[place : place + 1] != b"0" else b"1") + data[place + 1 :])
-    again = fetch(["labkit-test"], dest=tmp_path / "cache" / "two", sources=source.list(), state=state)
+    again = fetch(["labkit-test"], dest=tmp_path / "cache" / "two", sources=sources, state=state)
     assert again.versions == first.versions
 
 

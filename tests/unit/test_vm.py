@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import lzma
@@ -157,12 +158,22 @@ def test_a_damaged_parcel_is_refused(tmp_path: Path, how: str) -> None:
             tar.addfile(tarfile.TarInfo("0123456789abcdef/../../evil"), io.BytesIO())
         data = packed.getvalue()
     whole.write_bytes(data)
-    if how != "altered":
-        (tmp_path / "a.tar.sha256").unlink()
+    sum = "" if how == "altered" else hashlib.sha256(data).hexdigest()
     with pytest.raises(ProgramsError):
-        parcel.unpack(whole, tmp_path / "there", lambda text: None)
+        parcel.unpack(whole, tmp_path / "there", lambda text: None, sum)
     assert build.find(tmp_path / "there") is None
     assert {path.name for path in (tmp_path / "there").rglob("*")} <= {"vm", "lock"}
+
+
+def test_a_parcel_needs_its_checksum(tmp_path: Path) -> None:
+    whole = tmp_path / "a.tar"
+    sum = parcel.pack(image_in(tmp_path / "here"), whole)
+    (tmp_path / "a.tar.sha256").unlink()
+    for given, words in (("", "no a.tar.sha256 lies beside it"), ("abc", "abc is no SHA-256"), ("0" * 64, "is not the file")):
+        with pytest.raises(ProgramsError, match=words):
+            parcel.unpack(whole, tmp_path / "there", lambda text: None, given)
+    assert build.find(tmp_path / "there") is None
+    assert parcel.unpack(whole, tmp_path / "there", lambda text: None, sum.upper()).key
 
 
 def test_an_image_is_not_taken_for_whole_when_a_file_is_short(tmp_path: Path) -> None:
