@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 from labkit.cri import CriClient, CriError, Machine, dns
 from labkit.kubelet import machine as node_machine
@@ -133,9 +132,11 @@ def wait_for(kubeconfig: Path) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def runtime_lock(endpoint: str) -> str:
-    """An abstract socket's name (man 7 unix), which one process alone can have: one kubelet for a runtime."""
-    return f"\0labkit-kubelet-{hashlib.sha256(endpoint.encode()).hexdigest()}"
+def runtime_lock(endpoint: str) -> TextIO:
+    """A file beside the runtime's socket, where only who may reach the runtime can lock it: one kubelet for a runtime."""
+    place = Path(endpoint.removeprefix("unix://"))
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    return place.with_name(f"{place.name}.kubelet").open("a", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
@@ -146,15 +147,15 @@ def main(arguments: list[str]) -> int:
         return 2
     os.umask(0o022)  # what containers see of its files does not depend on who started it
     options.root.mkdir(parents=True, exist_ok=True)
-    locks = [(options.root / "kubelet.lock").open("w"), socket.socket(socket.AF_UNIX)]  # held until this process ends
+    locks = [(options.root / "kubelet.lock").open("w"), runtime_lock(options.endpoint)]  # held until this process ends
     try:
         fcntl.flock(locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"Another kubelet runs with --root {options.root}.\nStop it first, or give this one another root.", file=sys.stderr)
         return 1
     try:
-        locks[1].bind(runtime_lock(options.endpoint))
-    except OSError:
+        fcntl.flock(locks[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         words = "each would remove the other's Pods.\nStop it first, or give this one another runtime."
         print(f"Another kubelet runs Pods at {options.endpoint}: {words}", file=sys.stderr)
         return 1

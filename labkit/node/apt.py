@@ -91,8 +91,8 @@ class Apt:
             raise explain(self._update_output, "fetch the package lists", self.state)
 
     def with_lists(self, work: Callable[[], Done], progress: Progress) -> Done:
-        """What `work` returns, done with the package lists of now. Where those that were here do not fit, it is done again with lists
-        that are all fetched anew: who damaged or altered one must not have the last word."""
+        """What `work` returns, done with the package lists of now. Where those that were here do not fit, it is done again with
+        lists that are all fetched anew: who damaged or altered one must not have the last word."""
         known = self.lists.exists()
         self.update(progress)
         try:
