@@ -31,6 +31,9 @@ ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
 OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
 
+NAMESPACE = "labkit-images"
+"""containerd's namespace in which labs of an earlier version left images, when they were killed while they pushed them."""
+
 Run = Callable[..., bytes]
 """run(argv, stdin=None, timeout=…): a command on the node; its standard output. Raises NodeError."""
 
@@ -45,6 +48,7 @@ done
 
 START = f"""
 cd {DIRECTORY}
+chmod go+x .
 confined=
 if command -v setpriv >/dev/null; then
     confined="setpriv --reuid {ACCOUNT} --regid {ACCOUNT} --clear-groups --no-new-privs"
