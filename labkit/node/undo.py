@@ -22,7 +22,7 @@ from labkit.node.leavings import Places, Shell
 from labkit.node.ledger import Ledger, known_pods, mark_of
 from labkit.node.shims import is_shim
 
-KINDS = ("pods", "persistentvolumeclaims", "persistentvolumes", "configmaps", "secrets", "services")
+KINDS = ("pods", "persistentvolumeclaims", "persistentvolumes", "configmaps", "secrets")
 DELETE_WITHIN_S = 90
 UNSEEN = "could not look at"
 """How a sentence begins that tells of something that may be there still."""
@@ -154,12 +154,17 @@ def kinds(place: Place) -> str:
     return ",".join(dict.fromkeys([*KINDS, *sorted(place.ledger.values("cluster", "kind"))]))
 
 
+def marked_objects(place: Place) -> list[dict[str, Any]]:
+    """The cluster's objects that carry the home's mark."""
+    selector = f"{HOME}={mark_of(place.ledger.home)}"
+    said = kubectl(place, "get", kinds(place), "--all-namespaces", "-l", selector, "-o", "json", "--request-timeout=20s")
+    return list(json.loads(said)["items"])
+
+
 def find_objects(place: Place) -> list[str]:
     if not place.ledger.noted("cluster"):
         return []
-    selector = f"{HOME}={mark_of(place.ledger.home)}"
-    said = kubectl(place, "get", kinds(place), "--all-namespaces", "-l", selector, "-o", "json", "--request-timeout=20s")
-    found = [f"{item['kind']} {item['metadata']['name']}" for item in json.loads(said)["items"]]
+    found = [f"{item['kind']} {item['metadata']['name']}" for item in marked_objects(place)]
     for entry in place.ledger.noted("object"):
         name = kubectl(place, "get", entry["kind"], entry["name"], "-o", "name", "--ignore-not-found", "--request-timeout=20s")
         found += [f"{entry['kind']} {entry['name']}"] if name.strip() else []
@@ -170,9 +175,13 @@ def find_objects(place: Place) -> list[str]:
 
 
 def delete_objects(place: Place, found: list[str]) -> None:
-    selector = f"{HOME}={mark_of(place.ledger.home)}"
     wait = (f"--timeout={DELETE_WITHIN_S}s", "--ignore-not-found")
-    kubectl(place, "delete", kinds(place), "--all-namespaces", "-l", selector, *wait)
+    names: dict[str, list[str]] = {}
+    for item in marked_objects(place):
+        metadata = item["metadata"]
+        names.setdefault(metadata.get("namespace", ""), []).append(f"{item['kind'].lower()}/{metadata['name']}")
+    for namespace, those in sorted(names.items(), reverse=True):  # claims before their volumes, which have no namespace
+        kubectl(place, "delete", *those, *(["--namespace", namespace] if namespace else []), *wait)
     for entry in place.ledger.noted("object"):
         kubectl(place, "delete", entry["kind"], entry["name"], *wait)
     for label in sorted(place.ledger.values("node label", "name")):
