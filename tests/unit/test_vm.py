@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import threading
 from pathlib import Path
@@ -351,6 +352,9 @@ def test_the_kubelet_needs_no_more_of_labkit_than_the_machine_gets(tmp_path: Pat
         target = tmp_path / "labkit" / path.relative_to(Path(python.__file__).parent.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import labkit.kubelet.__main__ as found; print(found.__file__)"
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    # -S: with site-packages' hooks an editable installation would fill in what is missing.
+    script = "import sys; sys.path += sys.argv[1:]; import labkit.kubelet.__main__ as found; print(found.__file__)"
+    libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    argv = [sys.executable, "-I", "-S", "-c", script, str(tmp_path), *libraries]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.startswith(str(tmp_path)), done.stderr
