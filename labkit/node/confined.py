@@ -12,7 +12,7 @@ from typing import Any
 FIRST, LAST = 61184, 65519
 """systemd's range for users that exist only while their service runs (systemd.exec(5), DynamicUser=)."""
 PR_SET_NO_NEW_PRIVS = 38
-_prctl = ctypes.CDLL(None).prctl if os.name == "posix" else None
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it
 
 
 def account(seed: str) -> int | None:
