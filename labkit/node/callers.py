@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from labkit.node.certs import plain
 from labkit.node.errors import NodeError
 
 UNKNOWN = "?"
@@ -45,15 +46,10 @@ def caller(node: Runs, socket: str, names: Mapping[int, str] | None = None) -> s
 def clients(text: str, socket: str) -> set[tuple[str, int]]:
     """(comm, pid) of the processes at the other ends of the connections to `socket`, from what `ss` prints (man 8 ss)."""
     rows = [fields for line in text.splitlines() if len(fields := line.split(maxsplit=8)) >= 8 and fields[1] == "ESTAB"]
-    ends = {peer for _, _, _, _, path, _, _, peer, *_ in rows if _same(path, socket)}
+    ends = {peer for _, _, _, _, path, _, _, peer, *_ in rows if plain(path) == plain(socket)}
     return {(comm, int(pid)) for row in rows if row[5] in ends for comm, pid in _USERS.findall(row[8] if len(row) > 8 else "")}
 
 
 def stops(stats: str) -> set[int]:
     """The pids that a signal has stopped, from the text of their /proc/PID/stat."""
     return {int(pid) for pid in re.findall(r"^(\d+) \(.*\) [Tt] ", stats, re.MULTILINE)}
-
-
-def _same(path: str, socket: str) -> bool:
-    """Whether two paths name one socket: /var/run is a link to /run."""
-    return path.replace("/var/run/", "/run/", 1) == socket.replace("/var/run/", "/run/", 1)

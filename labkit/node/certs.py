@@ -23,15 +23,17 @@ IFS='
 '
 for process in /proc/[0-9]*; do
     read -r name <"$process/comm" && [ "$name" = containerd ] || continue
+    [ "$(readlink "$process/ns/pid")" = "$(readlink /proc/self/ns/pid)" ] || continue # a Pod's, which may be any program
     set -f
     set -- $(tr '\0' '\n' <"$process/cmdline")
     set +f
+    [ $# -gt 0 ] || continue # a zombie
     shift
     "$process/exe" "$@" config dump && printf '\0'
 done 2>/dev/null
 true
 """
-"""Prints the configuration of each containerd that runs, by the file that it was started with; a NUL after each."""
+"""Prints the configuration of each containerd of the node itself, by the file that it was started with; a NUL after each."""
 
 
 def directories(cri: CriClient, run: Callable[..., bytes], socket: str) -> list[str]:
@@ -82,6 +84,5 @@ def registry_paths(configuration: dict[str, Any]) -> Iterable[str]:
 
 
 def plain(path: str) -> str:
+    """A socket's path without the link /var/run, which leads to /run."""
     return path.replace("/var/run/", "/run/", 1)
-
-

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,20 @@ def test_where_nothing_is_told_the_usual_place_is_tried() -> None:
     kind: Any = of("containerd 2.1.9 of kind")
     assert certs.directories(kind, dumped(), SOCKET) == ["/etc/containerd/certs.d"]
     assert certs.directories(kind, dumped("no TOML = = ", "version = 3"), SOCKET) == ["/etc/containerd/certs.d"]
+
+
+def test_every_containerd_that_runs_is_asked_for_its_configuration_with_its_own_arguments(tmp_path: Path) -> None:
+    """The programs are this machine's sh and true by another name: what they run is asked again, with "config dump"."""
+    for name, program in (("runs", "sh"), ("ended", "true")):
+        (tmp_path / name).mkdir()
+        shutil.copy(str(shutil.which(program)), tmp_path / name / "containerd")
+    answers = '[ "$1" = dump ] || { read -r line; exit; }; echo "marked = true"'
+    zombie = subprocess.Popen([tmp_path / "ended" / "containerd"])
+    runs = subprocess.Popen([tmp_path / "runs" / "containerd", "-c", answers], stdin=subprocess.PIPE)
+    try:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        done = subprocess.run(["sh", "-c", certs.DUMP], capture_output=True, check=True)
+        assert b"marked = true\n\0" in done.stdout
+    finally:
+        runs.communicate()
+        zombie.wait()
