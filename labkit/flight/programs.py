@@ -73,7 +73,7 @@ class Stage:
 
 
 def parents(processes: Sequence[ProcessLike]) -> list[int | None]:
-    """For each process the index of the its parent, which had the pid `ppid`, and lived, when it began; None: not there."""
+    """For each process the index of its parent, which had the pid `ppid` and lived when it began; None: not there."""
     by_pid: dict[int, list[int]] = {}
     for index, process in enumerate(processes):
         by_pid.setdefault(process.pid, []).append(index)

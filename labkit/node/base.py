@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import posixpath
 import signal
 import socket
@@ -18,7 +17,7 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, CriError, container_config, dns, sandbox_config, with_defaults
+from labkit.cri import CriClient, CriError, container_config, dns, sandbox_config, verbose, with_defaults
 from labkit.cri.calls import CallLog
 from labkit.cri.configs import POD_UID
 from labkit.flight import Flight
@@ -321,8 +320,8 @@ class Node:
 
     def bundle_directory(self, container_id: str) -> str:
         """Where on the node a running container's OCI bundle is (see `labkit.node.bundles`). Raises NodeError and CriError."""
-        info = self.cri.container_status(container_id=container_id, verbose=True).info
-        sandbox = json.loads(info.get("info", "{}")).get("sandboxID", "")
+        info = verbose.info(self.cri.container_status(container_id=container_id, verbose=True))
+        sandbox = str(verbose.at(info, "sandboxID") or "")
         found = bundles.find(self.kernel.snapshot(fds=False).processes.values(), container_id, sandbox)
         if found is None:
             words = f"The bundle of the container {container_id[:13]} was not found: no shim or conmon of it runs."
