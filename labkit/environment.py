@@ -1,4 +1,4 @@
-"""What the processes that labkit starts get from the learner's shell, and what they do not.
+"""Which settings of the learner's shell the processes that labkit starts get.
 
 A daemon gets the variables of `daemon` and no others, and is started by `launched`: this file, run as a program, sets umask,
 signals and limits as a service manager would (systemd.exec(5)), and becomes the daemon. So a Pod is the same whatever shell
@@ -59,7 +59,7 @@ def search_path(environ: Mapping[str, str] | None = None) -> str:
 
 
 def launched(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The command that settles itself (see `settle`) and becomes `argv`, in the same process."""
+    """The command that resets its process (see `settle`) and becomes `argv`, in the same process."""
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *(os.fspath(word) for word in argv)]
 
 
@@ -69,7 +69,7 @@ def prepare_client(environ: MutableMapping[str, str] | None = None) -> None:
     environ = os.environ if environ is None else environ
     environ["PATH"] = search_path(environ)
     open_standard_files()
-    os.umask(os.umask(0o077) | UMASK)  # nobody else writes to what a command makes, whatever the shell allows
+    os.umask(os.umask(0o077) | UMASK)  # no other user can write to what a command makes
     with contextlib.suppress(ValueError):  # signals are the main thread's
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             # The kernel then reaps children by itself, and every command seems to have ended well (man 2 wait, ECHILD).
@@ -84,8 +84,8 @@ def speak_utf8() -> None:
 
 
 def settle() -> None:
-    """Take back what a shell hands on beside variables: umask, closed standard files, ignored and blocked signals, soft limits, a
-    high OOM score."""
+    """Reset what a process inherits from a shell besides variables: umask, closed standard files, ignored and blocked signals,
+    soft limits, a high OOM score."""
     os.umask(UMASK)
     open_standard_files()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:

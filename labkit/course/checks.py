@@ -53,7 +53,7 @@ def told_runtime(node: Node) -> Check:
         return Check(False, "the Pod told has no running container.")
     spec = verbose.at(verbose.info(node.cri.container_status(container_id=running[0].id, verbose=True)), "runtimeSpec")
     if spec is None:
-        return Check(False, f"{node.runtime} does not tell the configuration that it wrote for told.")
+        return Check(False, f"{node.runtime} does not report the OCI configuration of the Pod told.")
     memory = (spec["linux"].get("resources", {}).get("memory") or {}).get("limit")
     reached = {
         "runs as user 1000": spec["process"]["user"]["uid"] == 1000,

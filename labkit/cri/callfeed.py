@@ -124,7 +124,7 @@ class Feed:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     return  # closed
-                time.sleep(PAUSE_S)  # who waits is told when a file is free
+                time.sleep(PAUSE_S)  # clients wait in the queue until a descriptor is free
                 continue
             listener = _Listener(connection, self._left)
             with self._lock:

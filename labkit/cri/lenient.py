@@ -1,6 +1,6 @@
-"""CRI messages whose text is not UTF-8: read with U+FFFD in place of what is no text, and variables sent as the bytes they are.
+"""CRI messages with strings that are not UTF-8: invalid bytes are read as U+FFFD, environment variables are sent as they are.
 
-Runtimes written in Go take and give any bytes where api.proto says `string`; Python's protobuf refuses them. On the wire string
+Runtimes written in Go accept and send any bytes in a `string` of api.proto; Python's protobuf refuses them. On the wire string
 and bytes are the same, and Kubernetes has made KeyValue.value `bytes` for that reason (1.37, and back to 1.34).
 """
 

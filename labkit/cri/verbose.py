@@ -1,5 +1,5 @@
-"""What verbose answers hold: JSON for debugging, whose shape is each runtime's and each version's own. What is not in it is not
-known, which is never the same as no.
+"""Reads the verbose answers of runtimes: JSON for debugging, whose shape differs by runtime and version. A missing field is
+unknown, never "no".
 
 Recorded of containerd 1.6, 1.7 and 2.1, on their own and in a kind cluster, and of CRI-O 1.37: tests/unit/data.
 """
@@ -15,7 +15,7 @@ from labkit.cri.errors import CriError
 DRIVERS = {0: "systemd", 1: "cgroupfs"}
 """RuntimeConfig's CgroupDriver (api.proto)."""
 DEFAULT_DRIVERS = {"cri-o": "systemd"}
-"""Where a runtime tells nothing: CRI-O's own default (crio.conf(5), cgroup_manager); containerd's is cgroupfs."""
+"""Where a runtime reports none: CRI-O's own default (crio.conf(5), cgroup_manager); containerd's is cgroupfs."""
 
 
 def info(answer: Any, key: str = "info") -> dict[str, Any]:
@@ -35,7 +35,7 @@ def at(found: Any, *path: str) -> Any:
 
 
 def pid(found: dict[str, Any]) -> int:
-    """Of the container's or the sandbox's first process; 0 where none is told."""
+    """The pid of the container's or the sandbox's first process; 0 where it is unknown."""
     told = at(found, "pid")
     return told if isinstance(told, int) else 0
 
@@ -64,7 +64,7 @@ def cgroup_driver(cri: CriClient) -> str:
 
 
 def registry_path(cri: CriClient) -> str | None:
-    """`config_path` of containerd's registries: "" where it says that there is none; None where it does not say, as from 2.0 on.
+    """`config_path` of containerd's registries: "" where it has none; None where the answer does not have it, as from 2.0 on.
     Raises CriError."""
     told = at(info(cri.status(verbose=True), "config"), "registry", "configPath")
     return told if isinstance(told, str) else None

@@ -1,8 +1,8 @@
 """The course's registries: the real docker-registry on loopback, one open, one behind a password; nobody can write to either.
 
-This module writes their files, the images among them, says how to start them and waits for them; who starts and watches the
-processes is the caller. Knowledge: docker-registry's configuration.md, its storage layout (registry/storage/paths.go),
-HTTP API v2 (spec/api.md), containerd's hosts.md.
+This module writes their files, with the images, has the command that starts them, and waits for them. The caller starts and
+watches the processes. Knowledge: docker-registry's configuration.md, its storage layout (registry/storage/paths.go), HTTP API v2
+(spec/api.md), containerd's hosts.md.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def configure(
     """Write the files of the registry `name` into `directory`: its program, and in a directory of its own its configuration, its
     storage with the `images`, and htpasswd when `login` is given. Raises OSError.
 
-    Every path is relative to `directory`, so that a user who can reach it by no path can run it there: all is readable, and
-    nothing writable, for `group`.
+    Every path is relative to `directory`, so that a user who cannot enter its parents can run it there. `group` can read
+    everything and write nothing.
     """
     own = directory / name
     shutil.rmtree(own / STORAGE, ignore_errors=True)
@@ -148,7 +148,7 @@ def htpasswd_line(user: str, password: str) -> str:
 
 
 def hosts_toml(url: str, ca: Path | None = None) -> str:
-    """containerd's hosts.toml for a registry that answers at `url`, and nowhere else, and proves itself to the certificate `ca`.
+    """containerd's hosts.toml for a registry that answers at `url`, and nowhere else; `ca` is the authority of its certificate.
 
     Hosts in the [host] table alone would leave https://NAME as the last resort: a DNS query for a name that no one has.
     The table is empty, so that a refusal is asked for once; it is there, since containerd 1.6 rejects a file without it.

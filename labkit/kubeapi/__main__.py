@@ -155,7 +155,7 @@ def background(api: Api) -> list[Coroutine[Any, Any, None]]:
 
 
 async def _guarded(loop: Any, api: Api) -> None:
-    """A controller that fails says so in the log, which `labkit status` tells, and starts again: each time later."""
+    """Run a controller for ever: after a failure, which `labkit status` reports, it starts again, later each time."""
     wait = 0.5
     while True:
         try:

@@ -1,7 +1,7 @@
-"""Connections that nobody has vouched for yet: how many there may be, for how long, and what happens when there is no room.
+"""Limits on connections whose client has not shown the token yet: their number, their time, and what happens without descriptors.
 
 A client is proven by a request that carries the token. Until then it may take UNPROVEN_WITHIN_S for TLS' handshake and its first
-request, and of such clients UNPROVEN_MOST are kept: the oldest one makes room. So a stranger on this machine can neither keep
+request, and of such clients UNPROVEN_MOST are kept: the oldest one is closed. So another user of this machine can use up neither
 the API's descriptors nor its memory. kube-apiserver has such limits too (http.Server's ReadHeaderTimeout, IdleTimeout).
 """
 
@@ -38,7 +38,7 @@ class Closable(Protocol):
 
 
 class Connections:
-    """Takes connections for a server: TLS is served, a client that speaks anything else is told so."""
+    """Accepts connections for a server: serves TLS, and answers anything else with an error."""
 
     def __init__(self, server: HTTPServer, context: ssl.SSLContext) -> None:
         self.server, self.context = server, context
@@ -79,7 +79,7 @@ class Connections:
         return end
 
     def take(self, connection: socket.socket, address: Any) -> None:
-        """Look at a client's first byte, then serve it or tell it what is wrong."""
+        """Look at a client's first byte, then serve it or answer with an error."""
         connection.setblocking(False)
         with contextlib.suppress(OSError):  # handed over from elsewhere it may be no TCP connection
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -128,7 +128,7 @@ class Connections:
         client.close()
 
     def make_room(self, error: OSError) -> None:
-        """Where no descriptor is left, those go that nobody vouches for. It is logged once a minute, not each time."""
+        """Close every client that is not proven, since no descriptor is left; log it once a minute at most."""
         clients = list(self.unproven)
         for client in clients:
             self.drop(client)
@@ -138,7 +138,7 @@ class Connections:
 
 
 class Silent:
-    """A client that has not said a byte."""
+    """A client that has not sent a byte."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         self.loop, self.connection = loop, connection

@@ -38,8 +38,8 @@ class Watcher:
     def look(self, now: float) -> None:
         """Judge every node; `now` in seconds of a clock that never goes back.
 
-        While this process stood still (stopped, or on a machine that was paused) no kubelet could be heard: that time counts
-        for nobody.
+        Time in which this process did not run (it was stopped, or the machine was paused) does not count as a kubelet's
+        silence.
         """
         slept = now - self.looked - LOOK_EVERY_S if self.looked is not None else 0.0
         self.looked = now
@@ -85,7 +85,7 @@ async def run(api: Api) -> None:
         except ApiError as error:
             log.warning("the node controller could not write: %s", error)
         except Exception:  # what it has heard of the nodes must not be forgotten
-            log.exception("the nodes could not be judged; the next look follows")
+            log.exception("the nodes could not be checked; the next check follows")
         await asyncio.sleep(LOOK_EVERY_S)
 
 

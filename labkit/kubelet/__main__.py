@@ -133,7 +133,7 @@ def wait_for(kubeconfig: Path) -> None:
 
 
 def runtime_lock(endpoint: str) -> TextIO:
-    """A file beside the runtime's socket, where only who may reach the runtime can lock it: one kubelet for a runtime."""
+    """The lock file of a runtime's one kubelet, next to the socket: only users who can reach the runtime can lock it."""
     place = Path(endpoint.removeprefix("unix://"))
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     return place.with_name(f"{place.name}.kubelet").open("a", encoding="utf-8")

@@ -102,8 +102,8 @@ class Configuration:
         return below(self.root / "pods", pod["metadata"]["uid"], what="uid")
 
     def mark(self, uid: str) -> None:
-        """Note on the disk that the Pod is this kubelet's, before anything of it is made: what has no such mark was made by
-        somebody else, and stays. Raises OSError."""
+        """Record on disk that the Pod is this kubelet's, before anything is made for it: a Pod without this mark is somebody
+        else's, and stays. Raises OSError."""
         mark = below(self.root / OWN_PODS, uid, what="uid")
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         mark.touch()

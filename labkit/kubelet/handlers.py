@@ -37,7 +37,7 @@ class Served:
 
 
 class Handler(web.RequestHandler):
-    """What every answer has in common: failures are told as a Status."""
+    """Base of all handlers: a failure is answered with a Status."""
 
     def initialize(self, served: Served) -> None:
         self.served, self.cri = served, served.cri

@@ -1,7 +1,8 @@
-"""What a kubelet tidies up: its own Pods that the API has no more, containers that ended long ago, logs that grow too long.
+"""Garbage collection: the kubelet's own Pods that the API no longer has, containers that ended long ago, logs that grow too long.
 
 Only Pods that this kubelet has marked as its own (`Configuration.mark`) are touched. A real one removes every sandbox whose uid
-it does not know; on a lab's node sandboxes made by hand are part of the lesson. No path is made of what the runtime alone says.
+it does not know; on a lab's node sandboxes made by hand are part of the lesson. No path is built
+from the runtime's answers alone.
 
 Knowledge: kubelet_pods.go (HandlePodCleanups), kuberuntime_gc.go, kubelet's logs/container_log_manager.go.
 """
@@ -47,7 +48,7 @@ class Housekeeping:
         return [uid for uid in listed.uids - set(known) if self.configuration.marked(uid)]
 
     def remove_orphan(self, listed: Listed, uid: str) -> None:
-        """Stop and remove all of a Pod that the API has no more; its containers get one second. Raises CriError."""
+        """Stop and remove all of a Pod that the API no longer has; its containers get one second. Raises CriError."""
         log.info("removing the orphaned Pod %s", uid)
         for container in listed.containers.get(uid, ()):
             if container.state != pb.CONTAINER_EXITED:  # one that was not started yet may be by now

@@ -42,7 +42,7 @@ FAILED_RETRY_S, FAILED_RETRY_LONGEST_S = 10.0, 300.0
 PASSING = ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND")
 """Codes of calls that fail while the runtime is restarted, or because of what happened meanwhile: the next look knows more."""
 PASSES_WITHIN = 15
-"""So many calls in a row may fail otherwise, and are made again soon: a container may be starting, or another client at work."""
+"""So many syncs in a row may fail with another code and are soon tried again: a container may be starting, for example."""
 ENDED = ("Succeeded", "Failed")
 
 
@@ -133,11 +133,11 @@ class Kubelet:
             self.known(pod)
 
     def known(self, raw: dict[str, Any]) -> None:
-        """A Pod as the API has it now: new, changed, or as before. Never raises: one Pod keeps no other from being heard."""
+        """A Pod as the API has it now: new, changed, or as before. Never raises, so that one Pod cannot stop the others."""
         try:
             self._known(raw)
         except Exception as error:
-            log.exception("Pod %s cannot be taken", raw["metadata"]["name"])
+            log.exception("Pod %s cannot be accepted", raw["metadata"]["name"])
             words = f"{type(error).__name__}: {error}"
             if raw["metadata"]["uid"] in self.workers:
                 self.pods_sync.recorder.pod_event(raw, "Warning", FAILED_SYNC, f"error syncing pod, skipping: {words}")
@@ -343,7 +343,7 @@ class Kubelet:
             self._sweeping.release()
 
     def _chores(self, listed: Listed, now: float) -> Iterator[Callable[[], object]]:
-        """What is to be tidied up now, each apart: one that fails keeps no other from being done."""
+        """What is to be tidied up now, one call each, so that one that fails does not stop the others."""
         keep = self.housekeeping
         if self._listed:
             for uid in keep.orphans(listed, set(self.workers)):

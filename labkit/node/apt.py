@@ -38,7 +38,7 @@ class ProgramsError(NodeError):
 
 
 class ListsError(ProgramsError):
-    """apt could not do with its package lists what was wanted: they may be damaged, or another's work."""
+    """apt failed on its package lists, which may be damaged or altered."""
 
 
 def apt_usable() -> bool:
@@ -91,8 +91,8 @@ class Apt:
             raise explain(self._update_output, "fetch the package lists", self.state)
 
     def with_lists(self, work: Callable[[], Done], progress: Progress) -> Done:
-        """What `work` returns, done with the package lists of now. Where those that were here do not fit, it is done again with
-        lists that are all fetched anew: who damaged or altered one must not have the last word."""
+        """Update the package lists, then return what `work` returns. If it fails on lists of an earlier time, which may be
+        damaged or altered, all of them are fetched again, and it is done once more."""
         known = self.lists.exists()
         self.update(progress)
         try:
@@ -100,7 +100,7 @@ class Apt:
         except ListsError:
             if not known:
                 raise
-        progress("the package lists that are here do not fit: fetching them anew")
+        progress("the package lists of an earlier time cannot be used: fetching all of them again")
         shutil.rmtree(self.lists)
         self.update(progress)
         return work()

@@ -48,8 +48,8 @@ class Node:
 
     `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts
     carry the label
-    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` is by what it
-    is chosen again.
+    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` chooses the
+    same node again.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Node:
         return config
 
     def pod_ip(self, pod: Manifest) -> str:
-        """The address of a manifest's Pod, as the runtime tells it; "" where it tells none, as before the sandbox is there."""
+        """The address of a manifest's Pod, as the runtime reports it; "" while it has none."""
         wanted = {"label_selector": {POD_UID: with_defaults(pod)["metadata"]["uid"]}, "state": {"state": api_pb2.SANDBOX_READY}}
         with contextlib.suppress(CriError):
             for sandbox in self.cri.list_pod_sandbox(filter=wanted).items:
@@ -253,7 +253,7 @@ class Node:
         return ()
 
     def log_caller(self) -> str:
-        """Who makes the calls that only the runtime's log has: see `labkit.node.callers`."""
+        """The caller of the calls that only the runtime's log has: see `labkit.node.callers`."""
         return callers.UNKNOWN if self.call_feeds() else callers.caller(self, self.socket_path(), self.own_programs())
 
     def own_programs(self) -> Mapping[int, str]:

@@ -1,7 +1,7 @@
 """Where on the node a container's OCI bundle is: the directory that the runtime hands to runc.
 
-CRI does not say it. containerd's shim works in its sandbox's bundle, and the others lie beside that (containerd, runtime/v2);
-CRI-O gives the path to conmon, on its command line (man 8 conmon: --bundle).
+CRI does not report it. The working directory of containerd's shim is its sandbox's bundle, and the others are next to that one
+(containerd, runtime/v2). CRI-O gives the path to conmon, on its command line (man 8 conmon: --bundle).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which program calls a runtime, found by who holds a connection to its socket.
+"""Finds the program that calls a runtime by its connection to the runtime's socket.
 
-A runtime's log has calls without their callers. A kubelet holds its connections for its whole life: where it alone is connected
-when a recording begins and when it ends, the calls are its. One that only comes for a call, as crictl does, is not seen.
+A runtime's log does not name callers. A kubelet stays connected for its whole life: if it is the only client when a recording
+begins and when it ends, it is taken for the caller. A client that connects for one call only, as crictl does, is not seen.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Runs(Protocol):
 def caller(node: Runs, socket: str, names: Mapping[int, str] | None = None) -> str:
     """The one program that is connected to a runtime's socket, by its name in `names` (pid → name), else by its comm.
 
-    "?" where there are several or none, and where it cannot be known. Left out: this process, relays, and what a signal has
-    stopped, which calls nobody.
+    "?" where there are several or none, and where it cannot be known. Left out: this process, relays, and processes that a
+    signal has stopped, which make no calls.
     """
     try:
         found = clients(node.shell(SS), socket)

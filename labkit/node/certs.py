@@ -2,7 +2,7 @@
 
 The verbose Status names it until containerd 1.7. From 2.0 on only the configuration has it, below another plugin, and its default
 from 2.2 on is two directories joined by a colon. A containerd that pulls by its transfer service takes such a list for the name
-of one directory (containerd issue 12808; tried with 2.1.9), so all three can be meant. Which are read, only a pull tells.
+of one directory (containerd issue 12808; tried with 2.1.9), so any of the three may be read; only a pull shows which.
 Knowledge: containerd's docs/hosts.md, docs/cri/registry.md, docs/cri/config.md.
 """
 

@@ -1,4 +1,4 @@
-"""Commands in a node that is a container, by the engine's command line: all that is to be had while its runtime is away."""
+"""Runs commands in a node that is a container, by the engine's command line. That works while the node's runtime does not run."""
 
 from __future__ import annotations
 

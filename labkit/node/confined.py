@@ -1,4 +1,4 @@
-"""A program that needs nothing of root's runs as a user of no account, who owns nothing, and can gain nothing."""
+"""Runs a program that needs no privileges as a user id without an account, files or capabilities."""
 
 from __future__ import annotations
 

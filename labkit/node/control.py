@@ -86,7 +86,7 @@ class Control:
                     return  # closed
                 time.sleep(PAUSE_S)
                 continue
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()  # who says nothing keeps nobody waiting
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()  # a silent client blocks nobody
 
     def _read(self, connection: socket.socket) -> None:
         connection.settimeout(SENT_WITHIN_S)

@@ -111,8 +111,8 @@ def places(home: Home) -> leavings.Places:
 
 
 class Loopback:
-    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It goes
-    on until `stop`, and always has the same port: a runtime may have to be told of it."""
+    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It runs
+    until `stop` and keeps its port, which may be in a runtime's configuration."""
 
     PORT = 15055
 

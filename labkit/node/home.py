@@ -23,7 +23,7 @@ ODD = ":,\"'\\$`#%"
 SOCKET_PATH_MAX = 107
 """Bytes in sun_path less the closing zero (man 7 unix)."""
 
-REFUSED = "Remove it, or set LABKIT_HOME to a directory that only you can write to, and that is in one."
+REFUSED = "Remove it, or set LABKIT_HOME to a directory that only you can write to or replace."
 """What to do about a directory of the lab's that another user may have prepared."""
 
 VM = "vm"

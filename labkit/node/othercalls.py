@@ -105,7 +105,7 @@ class LogFollower:
             self.notes.append(f"The runtime's log could not be read, so other programs' calls are missing. {error}")
             return
         if len(lines) < self._seen:
-            self.notes.append("The runtime's log was begun anew during the recording: some calls of other programs are missing.")
+            self.notes.append("The runtime's log was emptied during the recording: some calls of other programs are missing.")
             self._seen = 0
         whole = [line for line in lines[self._seen :] if last or line.endswith("\n")]
         self._seen += len(whole)

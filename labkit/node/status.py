@@ -66,8 +66,7 @@ def start_time(pid: int) -> int | None:
 
 
 def unexpected(directory: Path, since: str) -> list[str]:
-    """What the node's programs in Python did not expect: for each of their logs, how many exceptions since a time (RFC 3339), and
-    the last one."""
+    """Unexpected exceptions of the node's Python programs: for each log the number since a time (RFC 3339), and the last."""
     found, began = [], datetime.datetime.fromisoformat(since).timestamp()
     for log in (directory / f"{name}.log" for name in ("labkit", "kubeapi", "kubelet")):
         with contextlib.suppress(OSError), log.open("rb") as file:

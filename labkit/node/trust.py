@@ -2,7 +2,7 @@
 
 A path is safe where each directory on the way, and what the path names, belongs to root or to this user, and nobody else may
 write there; in a sticky directory such as /tmp only an owner may rename what is there (as systemd-tmpfiles(8) judges, and sshd(8)
-with StrictModes). Who called sudo is this user, too: without trust in them there would be no sudo (git's safe.directory).
+with StrictModes). The caller of sudo counts as this user, as in git's safe.directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LINKS_MOST = 40
 
 
 def trusted(environ: Mapping[str, str] | None = None) -> frozenset[int]:
-    """The users whose files this process may believe: root, its own, and for root who called sudo."""
+    """The users whose files this process trusts: root, its own, and under sudo the caller."""
     environ = os.environ if environ is None else environ
     uid = os.geteuid()
     caller = environ.get("SUDO_UID", "") if uid == 0 else ""
