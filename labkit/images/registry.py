@@ -228,8 +228,3 @@ def give(path: Path, mode: int, group: int | None) -> None:
     if group is not None:
         os.chown(path, -1, group)
     path.chmod(mode)
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write `file` so that only its owner can read it, also if it was there before."""
-    write(file, text.encode(), 0o600)

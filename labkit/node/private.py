@@ -217,7 +217,7 @@ def registry_service(home: Home, programs: Programs, name: str) -> Service:
             group=account,
         )
         registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url}, authority(home))
-        registry.write_private(directory / name / "url", made.url)
+        access.write_private(directory / name / "url", made.url)
         return made.argv
 
     return Service(
