@@ -102,11 +102,6 @@ class Kubelet:
         """Every Pod of this node as the kubelet knows it: manifest with defaults, and the newest status."""
         return [{**worker.pod, "status": dict(worker.status)} for worker in list(self.workers.values())]
 
-    def worker_of(self, namespace: str, name: str, uid: str = "") -> Worker | None:
-        """The Pod of that name; of two, the one that does not end."""
-        found = [w for w in list(self.workers.values()) if w.name == f"{namespace}/{name}" and uid in ("", w.uid)]
-        return min(found, key=lambda w: w.ending, default=None)
-
     def probing(self, uid: str) -> Probing | None:
         """What the prober must know of a Pod."""
         worker = self.workers.get(uid)

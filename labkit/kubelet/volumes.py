@@ -124,12 +124,6 @@ class Volumes:
         except (ApiError, OSError, ValueError) as error:
             raise MountError(name, str(error)) from None
 
-    def refresh(self, pod: Mapping[str, Any]) -> None:
-        """Bring the volumes that are made of API objects up to date. Raises MountError for the first that cannot be."""
-        for volume in pod["spec"].get("volumes", ()):
-            if kind_of(volume) in FILLED:
-                self.set_up(pod, volume)
-
     def remove(self, uid: str, *, everything: bool = True) -> None:
         """Unmount a Pod's volumes and remove its directory, or, while its containers may still be looked at, its volumes alone.
 
