@@ -1,16 +1,26 @@
-"""`labkit clean` after a lesson that was killed in its middle, on a node of today: nothing is left there, nor in the API."""
+"""`labkit clean` after a lesson that was killed in its middle: nothing is left on the node, in the engine, or in the API.
+
+With --soak each notebook is such a lesson. Half of its cells run; LABKIT_SEED=… draws another number for each.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from labkit.node import Home
-from tests.conftest import labkit
+from labkit.node.cluster import wait_until
+from tests.conftest import ROOT, labkit
+from tests.live import machine
 from tests.standin.cluster import KindCluster
 
 pytestmark = pytest.mark.live
@@ -51,14 +61,28 @@ LOOKS = {
     " | grep -v '^/var/lib/labkit\\(/hostpath\\)\\?$'; ls /run/netns",
     "cni": "cat /etc/cni/net.d/*",
     "stopped": "cat /proc/[0-9]*/stat 2>/dev/null | grep ') T '",
+    "watchers": "grep -l 'labkit-[h]old' /proc/[0-9]*/cmdline 2>/dev/null",
+    "registries": "pgrep docker-registry",
 }
+ENGINE_LISTS = (("ps", "--all", "--format", "{{.Names}}"), ("images", "--quiet"), ("volume", "ls", "--quiet"),
+                ("network", "ls", "--quiet"))  # fmt: skip
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+SETTLES_WITHIN_S = 30.0
+"""The kubelet removes by itself what there was of Pods that were deleted from the API."""
 
 
 def looked(cluster: KindCluster) -> dict[str, set[str]]:
     found = {what: set(cluster.node.exec("sh", "-c", f"{script}; true").splitlines()) for what, script in LOOKS.items()}
     kinds = "pods,configmaps,secrets,persistentvolumes,persistentvolumeclaims"
     found["objects"] = set(cluster.kubectl("get", kinds, "--all-namespaces", "-o", "name").splitlines())
+    found["labels"] = set(cluster.kubectl("get", "nodes", "--no-headers", "--show-labels").split()[-1].split(","))
+    found["engine"] = {line for command in ENGINE_LISTS for line in cluster.node.engine.run(*command).splitlines()}
     return found
+
+
+def changed(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
+    return {what: after[what] ^ before[what] for what in after if after[what] != before[what]}
 
 
 @pytest.fixture
@@ -75,7 +99,58 @@ def test_nothing_is_left_of_a_lesson_that_was_killed_in_its_middle(cluster: Kind
     before = looked(cluster)
     done = subprocess.run([sys.executable, "-c", LESSON], capture_output=True, text=True, timeout=240)
     assert done.returncode == -9, done.stderr
+    assert_clean()
+    assert changed(before, looked(cluster)) == {}
+
+
+@pytest.mark.soak
+@each_notebook
+def test_nothing_is_left_of_a_notebook_that_was_killed_in_its_middle(cluster: KindCluster, notebook: Path) -> None:
+    before = looked(cluster)
+    run_and_kill(first_cells(notebook))
+    assert_clean()
+    wait_until(lambda: changed(before, looked(cluster)) == {}, SETTLES_WITHIN_S)
+    assert changed(before, looked(cluster)) == {}
+    assert_clean()  # once more changes nothing, and finds nothing
+
+
+@pytest.mark.soak
+@each_notebook
+def test_nothing_is_left_of_one_on_a_private_node(own_home: Home, monkeypatch: pytest.MonkeyPatch, notebook: Path) -> None:
+    """It compares the whole machine: nothing else may change that meanwhile."""
+    monkeypatch.setenv("LABKIT_NODE", "containerd")
+    ours = own_home.cache, own_home.run.parent
+    before = machine.at_rest(*ours)
+    labkit("up")
+    run_and_kill(first_cells(notebook))
+    assert_clean()
+    assert machine.changed(before, machine.look(*ours)) == {}
+
+
+def assert_clean() -> None:
     report = json.loads(labkit("clean", "--json").stdout)
     assert report["left"] == [] and report["alone"] == []
-    after = looked(cluster)
-    assert {what: after[what] ^ before[what] for what in after if after[what] != before[what]} == {}
+
+
+def first_cells(notebook: Path) -> list[str]:
+    """The sources of a notebook's first code cells."""
+    cells = json.loads(notebook.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    seed = os.environ.get("LABKIT_SEED")
+    number = random.Random(f"{seed} {notebook.stem}").randint(1, len(sources)) if seed else len(sources) // 2
+    print(f"LABKIT_SEED={seed or ''}: {number} of the {len(sources)} cells of {notebook.stem}")
+    return sources[:number]
+
+
+def run_and_kill(sources: list[str]) -> None:
+    """Run cells in a kernel of their own, and end it by SIGKILL: it alone, not what it has started."""
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT / "notebooks"))
+    try:
+        for source in sources:
+            done = client.execute_interactive(source, timeout=300, allow_stdin=False, output_hook=lambda message: None)
+            assert done["content"]["status"] == "ok", f"{source}\n{done['content'].get('evalue')}"
+    finally:
+        client.stop_channels()
+        os.kill(manager.provisioner.pid, signal.SIGKILL)
+        manager.provisioner.process.wait()
+        manager.cleanup_resources()
