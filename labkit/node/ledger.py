@@ -7,6 +7,9 @@ once. What carries no mark of this home, and is in no list of its, is not remove
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import re
 import secrets
@@ -14,38 +17,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labkit.node import trust
 from labkit.node.choice import Choice
 from labkit.node.home import Home
 
 DIRECTORY = "changes"
 
 
+@contextlib.contextmanager
+def locked(home: Home) -> Iterator[Path]:
+    """The directory of the changes, for one process of this home at a time."""
+    home.make()
+    directory = home.data / DIRECTORY
+    directory.mkdir(exist_ok=True, mode=0o700)
+    with trust.append(directory / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+
+
 def mark_of(home: Home) -> str:
     """The home's mark: twelve hexadecimal digits, made at the first call."""
-    file = home.data / DIRECTORY / "mark"
-    for _ in range(2):
-        try:
-            if mark := file.read_text().strip():
-                return mark
-        except FileNotFoundError:
-            home.make()
-            file.parent.mkdir(exist_ok=True, mode=0o700)
-        try:
-            with file.open("x") as new:
-                new.write(secrets.token_hex(6))
-        except FileExistsError:
-            pass  # another process of this home was quicker
-    return file.read_text().strip()
+    with locked(home) as directory:
+        file = directory / "mark"
+        mark = contents(file).strip()
+        if not mark:  # an empty file is of a process that was killed before it wrote
+            mark = secrets.token_hex(6)
+            file.write_text(mark)
+        return mark
 
 
 class Ledger:
-    """The changes of one home on one node, a line of JSON each. `choice` is the node as `labkit clean` finds it."""
+    """The changes of one home on one node, a line of JSON each. `choice` is the node as `labkit clean` finds it.
+
+    Nothing is kept in memory: another process of the home may clean the node while this one lives.
+    """
 
     def __init__(self, home: Home, choice: Choice) -> None:
         self.home, self.choice = home, choice
-        name = choice.endpoint or choice.node_name or choice.cluster
-        self.path = home.data / DIRECTORY / f"{choice.kind}-{re.sub('[^A-Za-z0-9.-]', '_', name)[:150]}.jsonl"
-        self._noted: set[str] = set()
+        name = re.sub("[^A-Za-z0-9.-]", "_", choice.endpoint or choice.node_name or choice.cluster)[:100]
+        which = hashlib.sha256(json.dumps(vars(choice), sort_keys=True).encode()).hexdigest()[:8]
+        self.path = home.data / DIRECTORY / f"{choice.kind}-{name}-{which}.jsonl"
 
     @property
     def mark(self) -> str:
@@ -53,60 +64,62 @@ class Ledger:
 
     def note(self, change: str, **details: str) -> None:
         """Write a change down, once, before it is made."""
-        line = json.dumps({"change": change, **details}, sort_keys=True)
-        if line in self._noted:
-            return
-        known = set(self._lines())
-        self.home.make()
-        self.path.parent.mkdir(exist_ok=True, mode=0o700)
-        with self.path.open("a") as file:
-            if not known:
-                file.write(json.dumps({"change": "node", **vars(self.choice)}) + "\n")
-            if line not in known:
-                file.write(line + "\n")
-        self._noted = known | {line}
+        entry = {"change": change, **details}
+        with locked(self.home):
+            known = read(self.path)
+            if entry in known:
+                return
+            header = {"change": "node", **vars(self.choice)}
+            # What was cut off by a full disk, or when a process was killed, stays a line of its own.
+            begin = "" if (contents(self.path) or "\n").endswith("\n") else "\n"
+            with self.path.open("a") as file:
+                file.write(begin + text_of([entry] if header in known else [header, entry]))
 
     def noted(self, change: str) -> list[dict[str, Any]]:
         """The changes of one sort, oldest first."""
-        return [entry for entry in self.entries() if entry.get("change") == change]
+        return [entry for entry in read(self.path) if entry["change"] == change]
 
     def values(self, change: str, key: str) -> set[str]:
         return {str(entry[key]) for entry in self.noted(change) if key in entry}
 
     def drop(self, change: str) -> None:
         """Forget the changes of one sort: they are undone."""
-        rest = [line for line in self._lines() if json.loads(line).get("change") != change]
-        new = self.path.with_suffix(".new")
-        if self.path.exists():
-            new.write_text("".join(f"{line}\n" for line in rest))
-            new.replace(self.path)
-        self._noted = set()
+        with locked(self.home):
+            if self.path.exists():
+                new = self.path.with_suffix(".new")
+                new.write_text(text_of([entry for entry in read(self.path) if entry["change"] != change]))
+                new.replace(self.path)
 
     def forget(self) -> None:
-        """Everything is undone, and was looked for."""
+        """Forget all of them: everything is undone, and was looked for."""
         self.path.unlink(missing_ok=True)
-        self._noted = set()
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        for line in self._lines():
-            yield dict(json.loads(line))
 
-    def _lines(self) -> list[str]:
-        try:
-            lines = self.path.read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [line for line in lines if line.startswith("{") and line.endswith("}")]  # the last may be cut off by a full disk
+def read(path: Path) -> list[dict[str, Any]]:
+    """The entries of a ledger's file, but for lines that were cut off. None where there is no file."""
+    entries = []
+    for line in contents(path).splitlines():
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    return [entry for entry in entries if isinstance(entry, dict) and "change" in entry]
+
+
+def contents(path: Path) -> str:
+    """"" where there is no file."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text()
+    return ""
+
+
+def text_of(entries: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
 
 
 def changed_nodes(home: Home) -> list[Choice]:
     """Every node on which this home has changed something since its last `clean`."""
-    found = []
-    for path in sorted((home.data / DIRECTORY).glob("*.jsonl")):
-        first = json.loads((path.read_text().splitlines() or ["{}"])[0])
-        if first.pop("change", "") == "node":
-            found.append(Choice(**first))
-    return found
+    headers = [entry for path in sorted((home.data / DIRECTORY).glob("*.jsonl")) for entry in read(path)]
+    named = [{key: value for key, value in entry.items() if key != "change"} for entry in headers if entry["change"] == "node"]
+    return list(dict.fromkeys(Choice(**fields) for fields in named))
 
 
 def known_pods(home: Home) -> set[str]:

@@ -262,9 +262,39 @@ def test_a_ledger_is_written_once_and_survives_a_line_cut_off(home: Home) -> Non
     with ledger.path.open("a") as file:
         file.write('{"change": "pod", "ui')
     assert Ledger(home, NODE).values("pod", "uid") == {"1"} and len(ledger.path.read_text().splitlines()) == 3
+    ledger.note("pod", uid="2")  # the line that was cut off does not take this one with it
+    assert known_pods(home) == {"1", "2"}
+    ledger.drop("pod")
+    assert known_pods(home) == set()
     assert changed_nodes(home) == [NODE] and mark_of(home) == mark_of(home)
     ledger.forget()
     assert changed_nodes(home) == []
+
+
+def test_a_change_is_written_down_again_after_another_process_has_cleaned(home: Home) -> None:
+    ledger = Ledger(home, NODE)
+    ledger.note("network", directory="/etc/cni/net.d")
+    Ledger(home, NODE).forget()
+    ledger.note("network", directory="/etc/cni/net.d")
+    assert changed_nodes(home) == [NODE] and ledger.values("network", "directory") == {"/etc/cni/net.d"}
+
+
+def test_each_node_has_a_ledger_of_its_own_whatever_it_is_called(home: Home) -> None:
+    nodes = [Choice("cri", endpoint=f"unix:///run/{name}.sock") for name in ("a/b", "a_b", 200 * "x", 200 * "x" + "y")]
+    nodes += [Choice("kind", "labkit"), Choice("kind", "minikube", "labkit")]
+    for node in nodes:
+        Ledger(home, node).note("pod", uid=str(node))
+    assert len({Ledger(home, node).path for node in nodes}) == len(nodes) and set(changed_nodes(home)) == set(nodes)
+
+
+def test_a_mark_and_a_header_that_were_cut_off_are_written_anew(home: Home) -> None:
+    (home.data / "changes").mkdir(parents=True)
+    (home.data / "changes/mark").touch()
+    assert len(mark_of(home)) == 12 and mark_of(home) == mark_of(home)
+    Ledger(home, NODE).path.write_text('{"change": "node", "clu')
+    assert changed_nodes(home) == []
+    Ledger(home, NODE).note("pod", uid="1")
+    assert changed_nodes(home) == [NODE] and known_pods(home) == {"1"}
 
 
 def test_objects_carry_the_mark_of_the_home_also_those_that_kubectl_makes(home: Home) -> None:
