@@ -5,6 +5,7 @@ Who made it is told by a mark on each of its nodes, never by its name: other lab
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -28,6 +29,8 @@ CONFIG = Path(__file__).with_name("kind-cluster.yaml")
 CREATE_WITHIN_S = 600.0
 MARK = "/etc/labkit-home.json"
 """On each node of the cluster: {"mark": of the home that made it, "home": its directory}."""
+EXISTS = "already exist for a cluster with the name"
+"""In what `kind create cluster` writes where nodes of that name are there (kind: pkg/cluster/internal/create)."""
 NO_SUCH_FILE = ("no such container:path", "could not find the file", "no such file")
 
 
@@ -46,14 +49,18 @@ def make(home: Home, engine: Engine, progress: Any) -> None:
     try:
         done = kind(engine, "create", "cluster", "--name", CLUSTER, "--config", str(CONFIG), "--wait", "120s")
         if done.returncode:
+            if EXISTS in done.stderr:  # another lab began to make it just before
+                ledger(home).drop("cluster")
             raise NodeError(
                 f"kind could not make the cluster: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
                 f"Run it by hand to see all of it: kind create cluster --name {CLUSTER} --config {CONFIG}",
             )
         put_mark(home, engine)
+        ledger(home).drop("cluster")  # from now on the mark alone tells: somebody may make another one of this name by hand
     except BaseException:
         if made_here(home, engine, nodes(engine)):
             kind(engine, "delete", "cluster", "--name", CLUSTER)
+        if not nodes(engine):
             ledger(home).forget()
         raise
 
@@ -74,24 +81,32 @@ def put_mark(home: Home, engine: Engine) -> None:
 
 
 def read_mark(engine: Engine, node: NodeContainer) -> dict[str, str]:
-    """The mark on a node, running or not; {} where it has none. Raises NodeError where it cannot be read."""
+    """The mark on a node, running or not; {} where it has none, or half of one. Raises NodeError where it cannot be read."""
+    for text in files(engine, node, MARK).values():
+        with contextlib.suppress(ValueError):  # labkit was killed while it wrote
+            return dict(json.loads(text))
+    return {}
+
+
+def files(engine: Engine, node: NodeContainer, path: str) -> dict[str, str]:
+    """The file, or the files of the directory, at a path of a node, running or not: name -> text. {} where there is none. Raises
+    NodeError."""
     try:
-        packed = engine.run_bytes("cp", f"{node.name}:{MARK}", "-", timeout=30)
+        packed = engine.run_bytes("cp", f"{node.name}:{path}", "-", timeout=30)
     except EngineError as error:
         if any(words in error.words.lower() for words in NO_SUCH_FILE):
             return {}
         raise
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        file = tar.extractfile(tar.getmembers()[0])
-        return dict(json.loads(file.read())) if file else {}
+        found = [(Path(member.name).name, tar.extractfile(member)) for member in tar.getmembers() if member.isfile()]
+        return {name: file.read().decode(errors="replace") for name, file in found if file}
 
 
 def made_here(home: Home, engine: Engine, found: Sequence[NodeContainer]) -> bool:
-    """Whether this home made the cluster of these nodes: each carries its mark, or none carries one and all were made after this
-    home began to make a cluster (it was killed before it could mark them). Raises NodeError."""
-    marks = [read_mark(engine, node).get("mark") for node in found]
-    if any(marks):
-        return all(mark == mark_of(home) for mark in marks)
+    """Whether this home made the cluster of these nodes: they carry its mark and no other, or none carries one and all were made
+    after this home began to make a cluster (it was killed before it could mark them). Raises NodeError."""
+    if marks := {mark for node in found if (mark := read_mark(engine, node).get("mark"))}:
+        return marks == {mark_of(home)}
     begun = ledger(home).values("cluster", "begun")
     made = [datetime.datetime.fromisoformat(inspected["Created"][:19] + "+00:00") for inspected in engine.inspect(*names(found))]
     return bool(found and begun) and min(made) >= datetime.datetime.fromisoformat(max(begun)).replace(microsecond=0)
@@ -117,7 +132,7 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
         maker = next((mark.get("home", "?") for n in found if (mark := read_mark(engine, n))), "")
         who = f"made by another lab ({maker})" if maker else "not made by this lab"
         return [], [f"the cluster {CLUSTER} was {who}"]
-    if users := [user for node in found if node.state == "running" for user in other_users(home, engine, node)]:
+    if users := [user for node in found for user in other_users(home, engine, node)]:
         return [], [f"the cluster {CLUSTER} is used by another lab ({users[0]}): let that one clean first"]
     if not shutil.which("kind"):
         return [f"the cluster {CLUSTER}: there is no kind command to delete it with. Bring it, and run this again"], []
@@ -131,12 +146,9 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
 
 
 def other_users(home: Home, engine: Engine, node: NodeContainer) -> list[str]:
-    """The homes of other labs that use a node."""
-
-    def run(argv: Sequence[str]) -> bytes:
-        return engine.run_bytes("exec", node.name, *argv, timeout=30)
-
-    return share.others(run, mark_of(home))
+    """The homes of other labs that use a node, running or not; the mark of one that did not finish writing. Raises NodeError."""
+    marks = files(engine, node, share.HOMES)
+    return [text.strip() or mark for mark, text in marks.items() if mark != mark_of(home)]
 
 
 def kind(engine: Engine, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -83,7 +83,7 @@ class Ledger:
         return {str(entry[key]) for entry in self.noted(change) if key in entry}
 
     def drop(self, change: str) -> None:
-        """Forget the changes of one sort: they are undone."""
+        """Forget the changes of one sort: they have been undone."""
         with locked(self.home):
             if self.path.exists():
                 new = self.path.with_suffix(".new")
@@ -105,7 +105,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def contents(path: Path) -> str:
-    """"" where there is no file."""
+    """The text of a file, "" where there is none."""
     with contextlib.suppress(FileNotFoundError):
         return path.read_text()
     return ""

@@ -17,7 +17,13 @@ REGISTER = f"""
 mkdir -p {HOMES}
 printf '%s\\n' "$2" >"{HOMES}/$1"
 """
-OTHERS = f"""for file in {HOMES}/*; do [ ! -f "$file" ] || [ "${{file##*/}}" = "$1" ] || cat "$file"; done; true"""
+OTHERS = f"""
+for file in {HOMES}/*; do
+    name=${{file##*/}}
+    if [ -f "$file" ] && [ "$name" != "$1" ]; then [ -s "$file" ] && cat "$file" || echo "$name"; fi
+done
+"""
+"""Prints each other home's directory, or its mark where the lab was killed before it wrote that."""
 LEAVE = f"""rm -f "{HOMES}/$1"; rmdir {HOMES} 2>/dev/null; true"""
 
 

@@ -26,6 +26,7 @@ from labkit.node import (
     kind_clean,
     kind_cluster,
     leavings,
+    share,
     undo,
 )
 from labkit.node.choice import Choice
@@ -112,9 +113,11 @@ class Engine:
     def __init__(self, **marks: str) -> None:
         self.marks = marks
         self.created = "2026-11-30T02:00:00.5Z"
+        self.state = "running"
+        self.users: dict[str, str] = {}
 
     def node_containers(self) -> list[NodeContainer]:
-        return [NodeContainer(name, kind_cluster.CLUSTER, "worker", "running") for name in self.marks]
+        return [NodeContainer(name, kind_cluster.CLUSTER, "worker", self.state) for name in self.marks]
 
     def inspect(self, *names: str) -> list[dict[str, Any]]:
         return [{"Created": self.created} for _ in names]
@@ -124,16 +127,18 @@ class Engine:
         return ""
 
     def run_bytes(self, *argv: str, timeout: float = 5.0, stdin: bytes | None = None) -> bytes:
-        if argv[0] == "exec":
-            return b""
-        text = self.marks[argv[1].partition(":")[0]]
-        if not text:
+        name, _, path = argv[1].partition(":")
+        files = {f"homes/{mark}": text for mark, text in self.users.items()}
+        if path == kind_cluster.MARK:
+            files = {"labkit-home.json": self.marks[name]} if self.marks[name] else {}
+        if not files:
             raise explain("docker", f"Error: No such container:path: {argv[1]}", 1)
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            member = tarfile.TarInfo("labkit-home.json")
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text.encode()))
+            for file, text in files.items():
+                member = tarfile.TarInfo(file)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
         return packed.getvalue()
 
 
@@ -184,6 +189,65 @@ def test_a_cluster_without_a_mark_is_nobodys_but_that_which_was_being_made(
     assert kind_cluster.delete(home, print)[1] and deleted == []
     engine.created = "2026-11-30T02:00:09.1Z"
     assert kind_cluster.delete(home, print) == ([], []) and len(deleted) == 1
+
+
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_a_cluster_that_another_lab_uses_stays_whether_it_runs_or_not(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]], state: str
+) -> None:
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": mark_text(home)}))
+    engine.state, engine.users = state, {mark_of(home): "/home/me\n", "hers": "/home/her\n"}
+    alone = ["the cluster labkit is used by another lab (/home/her): let that one clean first"]
+    assert kind_cluster.delete(home, print) == ([], alone) and deleted == []
+    engine.users = {mark_of(home): "/home/me\n"}
+    assert kind_cluster.delete(home, print) == ([], []) and len(deleted) == 1
+
+
+@pytest.mark.parametrize("half", ["", '{"mark": "ab'])
+def test_a_cluster_of_which_one_node_was_marked_when_labkit_was_killed_is_its_own(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]], half: str
+) -> None:
+    with_engine(monkeypatch, Engine(**{"labkit-control-plane": mark_text(home), "labkit-worker": half}))
+    assert kind_cluster.delete(home, print) == ([], []) and len(deleted) == 1
+
+
+def test_a_cluster_made_by_hand_after_the_labs_own_was_deleted_is_left_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]]
+) -> None:
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
+    kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
+    assert changed_nodes(home) == [Choice("kind", "labkit")]  # for `clean`, also where this lab was killed just now
+    engine.marks, engine.created = {"labkit-worker": ""}, "2199-01-01T00:00:00.5Z"
+
+    assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
+    assert [arguments[0] for arguments in deleted] == ["create"]
+
+
+def test_a_cluster_that_another_lab_is_making_just_now_is_left_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch, deleted: list[tuple[str, ...]]
+) -> None:
+    engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
+    engine.created = "2199-01-01T00:00:00.5Z"
+    words = 'ERROR: failed to create cluster: node(s) already exist for a cluster with the name "labkit"'
+
+    def kind_command(engine: Any, *arguments: str) -> Any:
+        deleted.append(arguments)
+        return SimpleNamespace(returncode=1, stderr=words)
+
+    monkeypatch.setattr(kind_cluster, "kind", kind_command)
+    with pytest.raises(NodeError, match="already exist"):
+        kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
+    assert kind_cluster.delete(home, print)[1] and [arguments[0] for arguments in deleted] == ["create"]
+
+
+def test_another_lab_that_was_killed_while_it_left_its_mark_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share, "OTHERS", share.OTHERS.replace(share.HOMES, str(tmp_path)))
+    for mark, directory in (("mine", "/home/me\n"), ("hers", "/home/her\n"), ("his", "")):
+        (tmp_path / mark).write_text(directory)
+    assert share.others(lambda argv: local(argv).encode(), "mine") == ["/home/her", "his"]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(share, "OTHERS", share.OTHERS.replace(str(tmp_path), f"{tmp_path}/empty"))
+    assert share.others(lambda argv: local(argv).encode(), "mine") == []
 
 
 def test_a_cluster_that_was_made_carries_the_mark_and_one_that_was_interrupted_is_deleted(
