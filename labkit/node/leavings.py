@@ -18,19 +18,24 @@ Shell = Callable[[Sequence[str]], str]
 
 FIND = r"""
 logs=$1 pods=$2 root=$3 slices=$4
-for entry in "$logs"/* "$pods"/*; do [ ! -e "$entry" ] || echo "file $entry"; done
+for entry in "$logs"/* "$pods"/*; do [ ! -e "$entry" ] || printf 'file %s\n' "$entry"; done
 for top in /sys/fs/cgroup /sys/fs/cgroup/*; do
     for base in "$top/$root" "$top/$slices.slice"; do [ ! -d "$base" ] || find "$base" -depth -type d; done
 done | sed 's/^/cgroup /'
 if [ -d /run/systemd/system ]; then
-    systemctl list-units --all --plain --no-legend --type=slice "$slices.slice" "$slices-*.slice" |
-        while read -r name rest; do echo "unit $name"; done
+    units=$(systemctl list-units --all --plain --no-legend --type=slice "$slices.slice" "$slices-*.slice") || exit 1
+    echo "$units" | while read -r name rest; do echo "unit $name"; done
 fi
 true
 """
 
 REMOVE = r"""
-points() { cut -d' ' -f2 /proc/mounts | while read -r p; do case "$p" in "$1"/*) echo "$p";; esac; done | sort -r; }
+# /proc/mounts has blanks and backslashes as octal numbers (proc(5)).
+octal() { printf '%s' "$1" | sed 's/\\/\\134/g; s/ /\\040/g'; }
+points() {
+    below=$(octal "$1")
+    cut -d' ' -f2 /proc/mounts | while read -r p; do case "$p" in "$below"/*) printf '%s\n' "$p";; esac; done | sort -r
+}
 failed=
 while [ $# -gt 0 ]; do
     case $1 in

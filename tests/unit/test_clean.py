@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -316,6 +317,32 @@ def test_leavings_are_removed_and_a_path_stays_one_argument(tmp_path: Path) -> N
     places = Places(str(logs), str(pods), "no-such-cgroup-of-labkit")
     leavings.remove(local, leavings.find(local, places, ["uid-1"]))
     assert [p.name for p in logs.iterdir()] == ["default_b_uid-2"] and not list(pods.iterdir())
+
+
+@pytest.mark.parametrize("uid", ["uid-1", "a b", "a\\\\b"])
+def test_nothing_is_removed_where_something_is_mounted_whatever_the_pod_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: str
+) -> None:
+    mounted = tmp_path / "pods" / uid / "mounted"
+    mounted.mkdir(parents=True)
+    mounts = tmp_path / "mounts"
+    mounts.write_text("none " + str(mounted).replace("\\", "\\134").replace(" ", "\\040") + " tmpfs rw 0 0\n")
+    monkeypatch.setattr(leavings, "REMOVE", leavings.REMOVE.replace("/proc/mounts", str(mounts)))
+    places = Places(str(tmp_path / "logs"), str(tmp_path / "pods"), "no-such-cgroup-of-labkit")
+    found = leavings.find(local, places, [uid])
+    assert found == [f"file {tmp_path}/pods/{uid}"]
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        leavings.remove(local, found)
+    assert "is still mounted" in error.value.stderr and mounted.exists()
+
+
+def test_systemd_that_does_not_answer_is_not_taken_for_one_without_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho Failed to connect to bus >&2\nexit 1\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(leavings, "FIND", leavings.FIND.replace("/run/systemd/system", str(tmp_path)))
+    with pytest.raises(subprocess.CalledProcessError):
+        leavings.find(local, Places("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
 
 
 def test_a_ledger_is_written_once_and_survives_a_line_cut_off(home: Home) -> None:
