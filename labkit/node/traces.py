@@ -25,6 +25,9 @@ Traces = dict[str, list[str]]
 CNI_NOTES = Path("/var/lib/cni")
 """Where CNI's library notes what it made (libcni, CacheDir)."""
 
+NOT_IN_KERNEL = ("not supported", "invalid argument", "does not exist")
+"""What these programs say where the kernel has no netfilter of their sort, and so no rule."""
+
 
 def find(home: Home) -> Traces:
     """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is."""
@@ -69,12 +72,21 @@ def cgroups(home: Home) -> list[Path]:
 
 
 def rules(home: Home) -> list[str]:
-    """iptables and nftables rules that name the lab's bridge. labkit makes none: this is the proof."""
+    """iptables and nftables rules that name the lab's bridge: labkit makes none, and this is the proof. Also a sentence for each
+    program that is here and could not look."""
     found = []
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # root by su(1) has no sbin in its PATH
     for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
-        if shutil.which(command[0]):
-            said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace").stdout
-            found += [f"{command[0]}: {line.strip()}" for line in said.splitlines() if home.bridge in line]
+        if program := shutil.which(command[0], path=path):
+            try:
+                done = subprocess.run([program, *command[1:]], capture_output=True, encoding="utf-8", errors="replace")
+            except OSError as error:
+                found.append(f"{command[0]} could not look: {error.strerror}")
+                continue
+            if done.returncode and not any(words in done.stderr.lower() for words in NOT_IN_KERNEL):
+                said = (done.stderr.strip().splitlines() or [f"it exited with code {done.returncode}"])[-1]
+                found.append(f"{command[0]} could not look: {said}")
+            found += [f"{command[0]}: {line.strip()}" for line in done.stdout.splitlines() if home.bridge in line]
     return found
 
 

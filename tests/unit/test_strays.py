@@ -38,3 +38,32 @@ def test_another_labs_network_may_begin_with_this_ones_name(tmp_path: Path, monk
         (results / name).write_text("{}")
     monkeypatch.setattr(traces, "CNI_NOTES", tmp_path / "cni")
     assert [f.name for f in traces.cni_results(home)] == noted[:1]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo '-A POSTROUTING -o BRIDGE -j MASQUERADE'", ["iptables-save: -A POSTROUTING -o BRIDGE -j MASQUERADE"]),
+        ("echo '-A POSTROUTING -o eth0 -j MASQUERADE'", []),
+        ("echo 'Could not fetch rule set generation id: Permission denied' >&2; exit 4",
+         ["iptables-save could not look: Could not fetch rule set generation id: Permission denied"]),
+        ("exit 3", ["iptables-save could not look: it exited with code 3"]),
+        ("echo 'Failed to initialize nft: Protocol not supported' >&2; exit 1", []),
+    ],
+)  # fmt: skip
+def test_a_program_that_could_not_list_the_rules_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: list[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    home = Home.find()
+    program = tmp_path / "iptables-save"
+    program.write_text(f"#!/bin/sh\n{script.replace('BRIDGE', home.bridge)}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda name, path: str(program) if name == program.name else None)
+    assert traces.rules(home) == [line.replace("BRIDGE", home.bridge) for line in told]
+
+
+def test_a_program_that_cannot_be_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setattr("shutil.which", lambda name, path: str(tmp_path / "gone") if name == "nft" else None)
+    assert traces.rules(Home.find()) == ["nft could not look: No such file or directory"]
