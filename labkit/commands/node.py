@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from labkit.commands.common import AddVerb, answer, describe, running_node, say, state
-from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, kubernetes, releases, traces
+from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, kubernetes, releases
 
 
 def add(verb: AddVerb) -> None:
@@ -144,7 +144,7 @@ def clean(arguments: argparse.Namespace) -> int:
         if report["left"]:
             return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone
         kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
-        return f"Removed {removed}. Looked again for {', '.join(traces.KINDS)}: nothing is left.{kept}{alone}"
+        return f"Removed {removed}. Looked again for {', '.join(report['looked'])}: nothing is left.{kept}{alone}"
 
     answer(arguments, report, text)
     return 1 if report["left"] else 0

@@ -22,7 +22,8 @@ def clean(
     """Remove everything of labkit's; with `cache`, the downloaded programs too. Idempotent. Raises NodeError.
 
     Returns {"removed": {kind: [what]}, "left": [what was found again, or could not be looked at], "alone": [what belongs to
-    another lab], "kept": {"path", "mb"} or None}. While something is left on a node, the list of nodes stays for the next clean.
+    another lab], "looked": [the kinds that it looked for again], "kept": {"path", "mb"} or None}. While something is left on a
+    node, the list of nodes stays for the next clean.
 
     forget: nodes that could not be looked at are forgotten; what is there stays.
     """
@@ -47,12 +48,13 @@ def clean(
         removed["files"].append(str(home.cache))
         shutil.rmtree(home.cache, ignore_errors=True)
     traces.remove_empty_parents(home)
-    own = {"files": [str(d) for d in (home.run, home.data) if d.exists()]}
-    again = traces.find(home) if privileged else own
+    again = traces.find(home) if privileged else own_traces(home)
+    for kind in again.keys() & {"files", "cgroups"}:
+        again[kind] = list(dict.fromkeys([*again[kind], *traces.still_there(removed.get(kind, []))]))
     if keep:
         again["files"] = [file for file in again["files"] if file != str(home.data)]
     left += [f"{kind}: {what}" for kind, names in again.items() for what in names]
-    return {"removed": removed, "left": left, "alone": sorted(set(alone)), "kept": kept(home)}
+    return {"removed": removed, "left": left, "alone": sorted(set(alone)), "looked": [*again], "kept": kept(home)}
 
 
 def nodes(home: Home) -> list[Choice]:
@@ -74,12 +76,20 @@ def clean_node(home: Home, choice: Choice, progress: lifecycle.Progress) -> tupl
 
 
 def remove_own_files(home: Home, keep: bool) -> traces.Traces:
-    """What a user who is not root has on this machine: processes of hers (a registry on loopback), and her lab's directories."""
-    own = strays.own_processes(home) if sys.platform == "linux" else []
-    strays.end(own)
-    found = [str(d) for d in (home.run, home.data) if d.exists()]
+    """Remove what a user who is not root has on this machine; what there was."""
+    found = own_traces(home)
+    strays.end(strays.own_processes(home) if sys.platform == "linux" else [])
     traces.remove_trees(home, keep)
-    return {"files": found, "processes": [f"{p.comm} (pid {p.pid})" for p in own]}
+    return found
+
+
+def own_traces(home: Home) -> traces.Traces:
+    """The same as `traces.find`, for a user who is not root: processes of hers (a registry on loopback), and her directories."""
+    own = strays.own_processes(home) if sys.platform == "linux" else []
+    return {
+        "processes": [f"{p.comm} (pid {p.pid})" for p in own],
+        "files": [str(d) for d in (home.run, home.data) if d.exists()],
+    }
 
 
 def kept(home: Home) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from labkit.kernel import LocalKernel
@@ -41,6 +42,13 @@ def find(home: Home) -> Traces:
         "rules": rules(home),
         "files": [str(f) for f in files(home)],
     }
+
+
+def still_there(paths: Iterable[str]) -> list[str]:
+    """Which of the files and cgroups that were found are there still, also where what told whose they are is gone by now. Not
+    directories that labs share: another one may have put something there meanwhile."""
+    shared = {*SYSTEM_DIRECTORIES, "k8s.io"}
+    return [path for path in paths if os.path.lexists(path) and path not in shared and os.path.basename(path) not in shared]
 
 
 def is_network_namespace(mount_point: str) -> bool:

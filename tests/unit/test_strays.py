@@ -67,3 +67,10 @@ def test_a_program_that_cannot_be_run_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda name, path: str(tmp_path / "gone") if name == "nft" else None)
     assert traces.rules(Home.find()) == ["nft could not look: No such file or directory"]
+
+
+def test_what_was_found_is_looked_for_again_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "address").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    found = [str(tmp_path / name) for name in ("address", "link", "gone")]
+    assert traces.still_there([*found, "/sys", "/var/lib/cni", "/sys/fs/cgroup/memory/k8s.io"]) == [*found[:2], "/sys"]
