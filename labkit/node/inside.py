@@ -31,9 +31,6 @@ ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
 OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
 
-NAMESPACE = "labkit-images"
-"""containerd's namespace in which labs of an earlier version left images, when they were killed while they pushed them."""
-
 Run = Callable[..., bytes]
 """run(argv, stdin=None, timeout=…): a command on the node; its standard output. Raises NodeError."""
 
@@ -262,13 +259,3 @@ def forget(cri: CriClient, run: Run, named: Callable[[str], bool]) -> None:
             cri.remove_image(image={"image": image.id})
         elif own:
             run(["ctr", "--namespace", "k8s.io", "images", "rm", "--sync", *own])
-
-
-def labelled(cri: CriClient) -> list[Any]:
-    """Every Pod that labkit made, of any lesson."""
-    try:
-        return list(cri.list_pod_sandbox(filter={"label_selector": {"app.kubernetes.io/managed-by": "labkit"}}).items)
-    except CriError as error:
-        if error.code == "NOT_FOUND":
-            return []
-        raise

@@ -21,11 +21,6 @@ from labkit.node.remotefiles import PLACES
 from labkit.node.undo import Part, Place
 
 ANSWERS_WITHIN_S = 30.0
-TENANT = f"! command -v ctr >/dev/null || ctr namespaces ls -q | grep -x {inside.NAMESPACE}; true"
-REMOVE_TENANT = f"""
-images=$(ctr -n {inside.NAMESPACE} images ls -q); [ -z "$images" ] || ctr -n {inside.NAMESPACE} images rm --sync $images
-ctr namespaces rm {inside.NAMESPACE}
-"""
 
 
 def down(home: Home, choice: Choice, progress: Any) -> int:
@@ -151,10 +146,9 @@ def find_shared(place: Place) -> list[str]:
     if others := share.others(runner(place), mark):
         place.alone[:] = sorted({*place.alone, f"the course's registry on {place.name}: the lab of {others[0]} uses it"})
         return [f"mark {share.HOMES}/{mark}"] if share.is_there(runner(place), mark) else []
-    tenants = place.shell(["sh", "-c", TENANT]).split()
     node = place.running()
     assert isinstance(node, kind.KindNode)
-    return [*inside.left(node.cri, node.run, node.socket), *(f"containerd's namespace {name}" for name in tenants)]
+    return inside.left(node.cri, node.run, node.socket)
 
 
 def remove_shared(place: Place, found: list[str]) -> None:
@@ -163,8 +157,6 @@ def remove_shared(place: Place, found: list[str]) -> None:
         return share.leave(runner(place), mark)
     node = place.running()
     assert isinstance(node, kind.KindNode)
-    if place.shell(["sh", "-c", TENANT]).strip():
-        place.shell(["sh", "-c", REMOVE_TENANT])
     inside.remove(node.cri, node.run, node.socket)
 
 

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.cri import CriError
+from labkit.cri import CriClient, CriError
 from labkit.kernel import Process
 from labkit.node import cni, hold, leavings, pods
-from labkit.node.base import Node
+from labkit.node.base import Node, is_ours
 from labkit.node.cluster import HOME, wait_until
 from labkit.node.errors import NodeError
-from labkit.node.inside import labelled
 from labkit.node.leavings import Places, Shell
 from labkit.node.ledger import Ledger, known_pods, mark_of
 from labkit.node.shims import is_shim
@@ -108,11 +107,26 @@ def put_network_back(place: Place, found: list[str]) -> None:
 
 
 def own_sandboxes(place: Place) -> list[Any]:
-    known = known_pods(place.ledger.home)
-    listed = labelled(place.running().cri)
-    others = [f"the Pod {s.metadata.name} on {place.name}: another lab made it" for s in listed if s.metadata.uid not in known]
-    place.alone[:] = sorted({*place.alone, *others})
-    return [s for s in listed if s.metadata.uid in known]
+    """The sandboxes that this home made: by `node.start_pod` or like it, which leaves its label and notes the uid, or by a call
+    of CRI with a configuration of the learner's own, whose answer was noted."""
+    known, made = known_pods(place.ledger.home), place.ledger.values("sandbox", "id")
+    listed = sandboxes(place.running().cri)
+    own = [s for s in listed if s.id in made or (is_ours(s.labels) and s.metadata.uid in known)]
+    others = [s.metadata.name for s in listed if is_ours(s.labels) and s not in own]
+    told = [f"the Pod {name} on {place.name}: another lab made it" for name in others]
+    place.alone[:] = sorted({*place.alone, *told})
+    return own
+
+
+def sandboxes(cri: CriClient) -> list[Any]:
+    """All of the runtime's. One that goes while they are listed is no reason to call the list empty. Raises CriError."""
+    for _ in range(TRIES - 1):
+        try:
+            return list(cri.list_pod_sandbox().items)
+        except CriError as error:
+            if not error.gone:
+                raise
+    return list(cri.list_pod_sandbox().items)
 
 
 def find_pods(place: Place) -> list[str]:
@@ -199,7 +213,7 @@ def orphans(place: Place) -> list[Process]:
     node = place.running()
     processes = node.kernel.snapshot(fds=False).processes.values()
     mine = [p for p in processes if is_shim(p, "") and argument(p, "-id") in made]
-    known = {s.id for s in node.cri.list_pod_sandbox().items} if mine else set()
+    known = {s.id for s in sandboxes(node.cri)} if mine else set()
     return [p for p in mine if argument(p, "-id") not in known]
 
 

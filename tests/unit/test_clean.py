@@ -345,6 +345,42 @@ def test_systemd_that_does_not_answer_is_not_taken_for_one_without_units(tmp_pat
         leavings.find(local, Places("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
 
 
+def listing(*answers: Any) -> Any:
+    """A node whose runtime answers ListPodSandbox so, the last answer for ever: sandboxes, or an error."""
+    coming = list(answers)
+
+    def list_pod_sandbox(**_: Any) -> Any:
+        answer = coming.pop(0) if len(coming) > 1 else coming[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(items=answer)
+
+    return SimpleNamespace(cri=SimpleNamespace(list_pod_sandbox=list_pod_sandbox))
+
+
+def sandbox(id: str, uid: str, **labels: str) -> Any:
+    return SimpleNamespace(id=id, metadata=SimpleNamespace(name=f"pod-{id}", uid=uid), labels=labels)
+
+
+def test_a_sandbox_of_a_configuration_of_the_learners_own_is_the_labs_too(home: Home) -> None:
+    ours = {"app.kubernetes.io/managed-by": "labkit"}
+    listed = [sandbox("a", "1", **ours), sandbox("b", "2", **ours), sandbox("c", ""), sandbox("d", "1")]
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), listing(listed))
+    place.ledger.note("pod", uid="1")
+    place.ledger.note("sandbox", id="c")
+    assert undo.find_pods(place) == ["Pod pod-a", "Pod pod-c"]
+    assert place.alone == ["the Pod pod-b on node: another lab made it"]
+
+
+def test_a_sandbox_that_goes_while_they_are_listed_does_not_make_the_list_empty(home: Home) -> None:
+    gone, stays = CriError("ListPodSandbox", "NOT_FOUND", "sandbox x", ""), [sandbox("a", "1")]
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), listing(gone, stays))
+    place.ledger.note("sandbox", id="a")
+    assert undo.find_pods(place) == ["Pod pod-a"]
+    place.node = listing(gone)
+    assert "could not look at Pods" in undo.undo(place, (undo.PODS,))[1][0]
+
+
 def test_a_ledger_is_written_once_and_survives_a_line_cut_off(home: Home) -> None:
     ledger = Ledger(home, NODE)
     for _ in range(3):
