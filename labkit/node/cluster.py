@@ -57,15 +57,14 @@ class Cluster:
         On a cluster that is not the home's own, what it makes carries the home's mark.
         """
         if self.ledger and stdin is None and arguments[:1] and arguments[0] in MAKING and not says_output(arguments):
-            made = json.loads(self._run_kubectl([*arguments, "--dry-run=client", "-o", "json"], None))
-            return self._run_kubectl(["create", "-f", "-"], json.dumps(self._labelled(made, lesson=False)))
+            own, rest = cut(arguments)
+            made = documents(self._run_kubectl([*own, "--dry-run=client", "-o", "json", *rest], None))
+            return self._send("create", *(self._labelled(manifest, lesson=False) for manifest in made))
         return self._run_kubectl(arguments, stdin)
 
     def apply(self, *manifests: Manifest) -> str:
         """`kubectl apply` of manifests; kubectl's words, "pod/shop created". Raises NodeError."""
-        items = [self._labelled(manifest) for manifest in manifests]
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        return self.kubectl("apply", "-f", "-", stdin=text).strip()
+        return self._send("apply", *(self._labelled(manifest) for manifest in manifests)).strip()
 
     def delete(self, *names: str, kind: str = "pod") -> str:
         """`kubectl delete`, and wait until they are gone; what is gone already is no error."""
@@ -190,6 +189,18 @@ class Cluster:
 
     # How
 
+    def _send(self, verb: str, *manifests: Manifest) -> str:
+        """`kubectl VERB -f -` of manifests, one namespace at a time: kubectl refuses a manifest that names another namespace than
+        the option --namespace does."""
+        groups: dict[str, list[Manifest]] = {}
+        for manifest in manifests:
+            groups.setdefault((manifest.get("metadata") or {}).get("namespace") or NAMESPACE, []).append(manifest)
+        said = ""
+        for namespace, items in groups.items():
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+            said += self._run_kubectl([verb, "-f", "-", "--namespace", namespace], text)
+        return said
+
     def _labelled(self, manifest: Manifest, *, lesson: bool = True) -> dict[str, Any]:
         made = json.loads(json.dumps(manifest))
         labels = {LESSON: self.lesson} if self.lesson and lesson else {}
@@ -249,8 +260,23 @@ class Cluster:
 
 
 def says_output(arguments: Sequence[str]) -> bool:
-    """Whether a kubectl command says itself what it prints, or only tries."""
-    return any(word.startswith(("-o", "--output", "--dry-run", "-f", "--filename", "-h", "--help")) for word in arguments)
+    """Whether a kubectl command says itself what it prints, or only tries, or makes what a file says."""
+    options = ("-o", "--output", "--dry-run", "-f", "--filename", "-h", "--help")
+    return any(word.startswith(options) for word in cut(arguments)[0])
+
+
+def cut(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """kubectl's own arguments, and those of the container's command, from "--" on."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end:]
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects that kubectl prints one after another (`kubectl run --expose` makes two)."""
+    while text := text.lstrip():
+        document, end = json.JSONDecoder().raw_decode(text)
+        yield document
+        text = text[end:]
 
 
 def wait_until(done: Callable[[], bool], timeout: float) -> bool:

@@ -436,10 +436,42 @@ def test_objects_carry_the_mark_of_the_home_also_those_that_kubectl_makes(home: 
     labels = json.loads(called[-1][1])["items"][0]["metadata"]["labels"]
     assert labels == {"mine": "1", "labkit.lesson": "05", "labkit.home": mark_of(home)}
     cluster.kubectl("create", "secret", "generic", "login")
-    assert called[-1][0] == ["create", "-f", "-"]
-    assert json.loads(called[-1][1])["metadata"]["labels"] == {"labkit.home": mark_of(home)}
+    assert called[-1][0] == ["create", "-f", "-", "--namespace", "default"]
+    assert json.loads(called[-1][1])["items"][0]["metadata"]["labels"] == {"labkit.home": mark_of(home)}
     cluster.remove_leftovers()
     assert f"labkit.lesson=05,labkit.home={mark_of(home)}" in called[-1][0]
+
+
+def test_what_a_container_runs_is_no_option_of_kubectls(home: Home) -> None:
+    called: list[list[str]] = []
+
+    def run(arguments: Sequence[str], stdin: str | None) -> str:
+        called.append(list(arguments))
+        if stdin:
+            called[-1].append(stdin)
+        return '{"kind": "Service", "metadata": {"name": "a"}}\n{"kind": "Pod", "metadata": {"name": "a"}}\n'
+
+    cluster = Cluster(None, "node", run, "05", "/tmp", Ledger(home, NODE))
+    cluster.kubectl("run", "a", "--image=i", "--expose", "--port=80", "--", "httpd", "-f", "-o")
+    assert called[0][4:] == ["--port=80", "--dry-run=client", "-o", "json", "--", "httpd", "-f", "-o"]
+    assert [i["metadata"]["labels"] for i in json.loads(called[1][-1])["items"]] == 2 * [{"labkit.home": mark_of(home)}]
+    cluster.kubectl("run", "a", "--image=i", "-o", "yaml", "--dry-run=client")
+    assert len(called) == 3 and called[-1][-1] == "--dry-run=client"
+
+
+def test_objects_of_several_namespaces_are_sent_each_with_its_own() -> None:
+    """`kubectl --namespace default apply` refuses a manifest of another one."""
+    called: list[tuple[str, list[str]]] = []
+
+    def run(arguments: Sequence[str], stdin: str | None) -> str:
+        called.append((arguments[-1], [item["metadata"]["name"] for item in json.loads(stdin or "")["items"]]))
+        return f"configmap/{arguments[-1]} created\n"
+
+    of = [("a", {}), ("b", {"namespace": "other"}), ("c", {"namespace": "default"})]
+    cluster = Cluster(None, "node", run, None, "/tmp")
+    said = cluster.apply(*({"kind": "ConfigMap", "metadata": {"name": name, **more}} for name, more in of))
+    assert called == [("default", ["a", "c"]), ("other", ["b"])]
+    assert said == "configmap/default created\nconfigmap/other created"
 
 
 def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
