@@ -28,6 +28,8 @@ from labkit.node.programs import Programs
 
 DIRECTORY = "/var/lib/labkit"
 ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
+PLACES = "places"
+"""Names the directories into which hosts.toml was written: the configuration may name others by the time of `clean`."""
 TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
 OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
 
@@ -150,7 +152,8 @@ def serve(
     progress("starting the course's registry inside of the node")
     ports = [registry.free_port() for _ in REGISTRIES]
     made = run(sh(NEW_DIRECTORIES), stdin="".join(f"{path}\n" for path in hosts(places)).encode())
-    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, places, ports, made), timeout=60)
+    noted = list(dict.fromkeys([*noted_places(run), *places]))
+    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, places, ports, made, noted), timeout=60)
     run(sh(START))
     run(sh(READY), timeout=30)
     try:
@@ -179,12 +182,15 @@ def hosts(places: Sequence[str]) -> list[str]:
     return [f"{place}/{host}" for place in places for host in REGISTRIES.values()]
 
 
-def parcel(programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes) -> bytes:
+def parcel(
+    programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes, noted: Sequence[str]
+) -> bytes:
     """A tar of everything that goes into the node: the registry's program, its files, the images, hosts.toml for containerd, and
-    a note of the directories that are `made` for it."""
+    notes of the directories that are `made` for it, and of all places where a hosts.toml may lie."""
     files: dict[str, tuple[bytes, int]] = {
         f"{DIRECTORY}/{registry.PROGRAM}": (programs.docker_registry.read_bytes(), 0o755),
         f"{DIRECTORY}/{MADE}": (made, 0o600),
+        f"{DIRECTORY}/{PLACES}": ("".join(f"{place}\n" for place in noted).encode(), 0o600),
     }
     for (name, host), port in zip(REGISTRIES.items(), ports, strict=True):
         storage, htpasswd = f"{name}/{registry.STORAGE}", f"{name}/htpasswd" if name != OPEN_REGISTRY else None
@@ -228,15 +234,24 @@ def take_back(run: Run, places: Sequence[str]) -> None:
 
 def remove(cri: CriClient, run: Run, socket: str) -> None:
     """End the registries, and remove the course's images and files from the node. A node without them is no error."""
-    take_back(run, certs.places(cri, run, socket))
+    take_back(run, all_places(cri, run, socket))
     forget(cri, run, is_own)
     run(sh(f"[ -e {DIRECTORY}/{MADE} ] || rm -rf {DIRECTORY}"))
+
+
+def noted_places(run: Run) -> list[str]:
+    return run(sh(f"cat {DIRECTORY}/{PLACES} 2>/dev/null; true")).decode().splitlines()
+
+
+def all_places(cri: CriClient, run: Run, socket: str) -> list[str]:
+    """Where a hosts.toml of labkit's may lie. Raises NodeError and CriError."""
+    return list(dict.fromkeys([*noted_places(run), *certs.places(cri, run, socket)]))
 
 
 def left(cri: CriClient, run: Run, socket: str) -> list[str]:
     """What labs share on the node: files and images. For the proof of `clean`."""
     found = [f"image {name}" for image in cri.list_images().images for name in names_of(image) if is_own(name)]
-    paths = [DIRECTORY, *hosts(certs.places(cri, run, socket))]
+    paths = [DIRECTORY, *hosts(all_places(cri, run, socket))]
     said = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
     return found + [f"file {line}" for line in said.decode().splitlines()]
 

@@ -474,6 +474,28 @@ def test_objects_of_several_namespaces_are_sent_each_with_its_own() -> None:
     assert said == "configmap/default created\nconfigmap/other created"
 
 
+def test_an_address_in_a_directory_that_the_configuration_no_longer_names_is_found_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labkit").mkdir()
+    monkeypatch.setattr(inside, "DIRECTORY", str(tmp_path / "labkit"))
+    monkeypatch.setattr(inside, "STOP", "true")
+    monkeypatch.setattr(inside, "REMOVE_MADE", "true")
+    monkeypatch.setattr(inside.certs, "places", lambda *_: [str(tmp_path / "now")])
+    (tmp_path / "labkit/places").write_text(f"{tmp_path}/before\n")
+    for place in ("before", "now"):
+        (tmp_path / place / "registry.lab").mkdir(parents=True)
+    cri: Any = SimpleNamespace(list_images=lambda: SimpleNamespace(images=[]))
+
+    def run(argv: Sequence[str], **_: Any) -> bytes:
+        return local(argv).encode()
+
+    left = inside.left(cri, run, "/run/x.sock")
+    assert left == [f"file {tmp_path}/{name}" for name in ("labkit", "before/registry.lab", "now/registry.lab")]
+    inside.remove(cri, run, "/run/x.sock")
+    assert inside.left(cri, run, "/run/x.sock") == []
+
+
 def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
     def image(*tags: str) -> Any:
         repository = tags[0].rpartition(":")[0]
