@@ -110,11 +110,15 @@ PUT_BACK = f"""
 cd "$1" || exit 1
 rm -rf {SAVED}.new
 [ -d {SAVED} ] || exit 0
+half=$(cat {SAVED}/.writing 2>/dev/null)
 for file in {SAVED}/*; do
     [ -f "$file" ] || continue
     name=${{file##*/}}
-    # Somebody else's newer file stays. Ours is written anew, not moved back: containerd 2.1 sees no file that comes by rename.
-    if [ ! -s "$name" ] || grep -q {NO_SUCH_PLUGIN} "$name"; then cp -p "$file" "$name" || exit 1; fi
+    # Somebody else's newer file stays, but none of which half was written when this was killed. Ours is written anew, not moved
+    # back: containerd 2.1 sees no file that comes by rename.
+    if [ "$name" = "$half" ] || [ ! -s "$name" ] || grep -q {NO_SUCH_PLUGIN} "$name"; then
+        echo "$name" >{SAVED}/.writing && cp -p "$file" "$name" || exit 1
+    fi
     echo "$name"
 done
 rm -rf {SAVED}

@@ -21,7 +21,8 @@ from labkit.node.leavings import Places, Shell
 from labkit.node.ledger import Ledger, known_pods, mark_of
 from labkit.node.shims import is_shim
 
-KINDS = ("pods", "persistentvolumeclaims", "persistentvolumes", "configmaps", "secrets")
+KINDS = ("pod", "persistentvolumeclaim", "persistentvolume", "configmap", "secret")
+"""As the ledger notes those that a lesson made besides."""
 DELETE_WITHIN_S = 90
 UNSEEN = "could not look at"
 """How a sentence begins that tells of something that may be there still."""
@@ -164,15 +165,18 @@ def kubectl(place: Place, *arguments: str) -> str:
     return place.running().cluster.kubectl(*arguments)
 
 
-def kinds(place: Place) -> str:
-    return ",".join(dict.fromkeys([*KINDS, *sorted(place.ledger.values("cluster", "kind"))]))
-
-
 def marked_objects(place: Place) -> list[dict[str, Any]]:
     """The cluster's objects that carry the home's mark."""
-    selector = f"{HOME}={mark_of(place.ledger.home)}"
-    said = kubectl(place, "get", kinds(place), "--all-namespaces", "-l", selector, "-o", "json", "--request-timeout=20s")
-    return list(json.loads(said)["items"])
+    kinds = [*dict.fromkeys([*KINDS, *sorted(place.ledger.values("cluster", "kind"))])]
+    options = ("--all-namespaces", "-l", f"{HOME}={mark_of(place.ledger.home)}", "-o", "json", "--request-timeout=20s")
+    while True:
+        try:
+            return list(json.loads(kubectl(place, "get", ",".join(kinds), *options))["items"])
+        except NodeError as error:
+            known = [kind for kind in kinds if f'have a resource type "{kind}"' not in error.happened]
+            if known == kinds:
+                raise
+            kinds = known  # its CustomResourceDefinition is deleted, and with it all that was of that kind
 
 
 def find_objects(place: Place) -> list[str]:

@@ -291,6 +291,35 @@ def test_the_network_comes_back_without_a_runtime_and_a_newer_file_stays(tmp_pat
     assert undo.undo(place, (undo.NETWORK,)) == ([], [])
 
 
+def test_a_network_of_which_half_was_written_when_labkit_was_killed_is_written_again(tmp_path: Path) -> None:
+    saved = tmp_path / ".labkit-saved"
+    saved.mkdir()
+    for name in ("10-a.conflist", "20-b.conflist"):
+        (saved / name).write_text("before")
+        (tmp_path / name).write_text("bef")
+    (saved / ".writing").write_text("10-a.conflist\n")
+    assert cni.put_back(local, str(tmp_path)) == ["10-a.conflist", "20-b.conflist"]
+    assert [(tmp_path / name).read_text() for name in ("10-a.conflist", "20-b.conflist")] == ["before", "bef"]
+    assert not cni.is_saved(local, str(tmp_path))
+
+
+def test_a_kind_of_object_that_the_cluster_no_longer_knows_hides_no_other(home: Home) -> None:
+    asked: list[str] = []
+
+    def kubectl(verb: str, kinds: str, *options: str) -> str:
+        asked.append(kinds)
+        if "widget" in kinds:
+            raise NodeError('error: the server doesn\'t have a resource type "widget"')
+        return '{"items": [{"kind": "Pod", "metadata": {"name": "a"}}]}'
+
+    node: Any = SimpleNamespace(cluster=SimpleNamespace(kubectl=kubectl))
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), node)
+    for noted in ("pod", "widget", "job"):
+        place.ledger.note("cluster", kind=noted)
+    assert undo.find_objects(place) == ["Pod a"]
+    assert asked[-1] == "pod,persistentvolumeclaim,persistentvolume,configmap,secret,job" and len(asked) == 2
+
+
 def test_leavings_are_known_by_the_pods_uid_in_either_form_of_cgroups() -> None:
     places = Places("/logs", "/pods")
     mine, theirs = "1c8df74f-0836-4d30-a91b-9254b7ec6452", "5f85ada7-92af-4f0e-b1ed-c68c87e43db9"
