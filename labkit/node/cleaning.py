@@ -10,10 +10,9 @@ from typing import Any
 from labkit.node import choice as choices
 from labkit.node import endpoint_clean, kind_clean, lifecycle, strays, traces, vm
 from labkit.node.choice import Choice
-from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.ledger import Ledger, changed_nodes
-from labkit.node.undo import UNSEEN
+from labkit.node.undo import UNSEEN, first_line, unseen
 
 
 def clean(
@@ -64,15 +63,15 @@ def nodes(home: Home) -> list[Choice]:
 
 def clean_node(home: Home, choice: Choice, progress: lifecycle.Progress) -> tuple[list[str], list[str], list[str]]:
     """(what was there, what is still there or could not be looked at, what was left alone since another lab made it)."""
-    if choice.kind == "vm":
-        there, still = vm.clean(home, choice, progress)
-        return [what for names in there.values() for what in names], still, []
-    module = kind_clean if choice.kind == "kind" or choice.endpoint.startswith("docker://") else endpoint_clean
     try:
+        if choice.kind == "vm":
+            there, still = vm.clean(home, choice, progress)
+            return [what for names in there.values() for what in names], still, []
+        module = kind_clean if choice.kind == "kind" or choice.endpoint.startswith("docker://") else endpoint_clean
         with lifecycle.only_one(home, progress):
             return module.clean(home, choice, progress)
-    except NodeError as error:
-        return [], [f"{choice}: {error.happened}"], []
+    except Exception as error:  # whatever it is: the other nodes and this machine are cleaned all the same
+        return [], [unseen(f"the node {choice}", first_line(error))], []
 
 
 def remove_own_files(home: Home, keep: bool) -> traces.Traces:

@@ -81,6 +81,25 @@ def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
     assert report["left"] == [] and "is forgotten" in report["alone"][0] and not home.data.exists()
 
 
+def test_a_node_that_fails_in_any_way_keeps_no_other_from_being_cleaned(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned: list[Choice] = []
+
+    def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:
+        cleaned.append(choice)
+        if choice.node_name == "broken":
+            raise ValueError("no JSON")
+        return ["Pod a"], [], []
+
+    monkeypatch.setattr(kind_clean, "clean", clean)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    nodes = [Choice("kind", "kind", name) for name in ("broken", "well")]
+    for node in nodes:
+        choice.remember(home, node)
+    report = cleaning.clean(home)
+    assert cleaned == nodes and report["removed"]["node well"] == ["Pod a"] and choice.remembered(home) == nodes[:1]
+    assert report["left"] == ["could not look at the node broken, because: no JSON. Start it and run `labkit clean` again"]
+
+
 def test_a_part_that_fails_keeps_no_other_from_being_undone_and_is_told(home: Home) -> None:
     there = ["file /a"]
 
