@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from labkit.node import Home
+from labkit.node import Home, kind, kind_cluster, share
 from labkit.node.cluster import wait_until
+from labkit.node.ledger import mark_of
 from tests.conftest import ROOT, labkit
 from tests.live import machine
 from tests.standin.cluster import KindCluster
@@ -95,10 +96,13 @@ def cluster(systemd_cluster: KindCluster, own_home: Home, monkeypatch: pytest.Mo
     labkit("clean", check=False)
 
 
-def test_nothing_is_left_of_a_lesson_that_was_killed_in_its_middle(cluster: KindCluster) -> None:
+def test_nothing_is_left_of_a_lesson_that_was_killed_in_its_middle(cluster: KindCluster, own_home: Home) -> None:
     before = looked(cluster)
     done = subprocess.run([sys.executable, "-c", LESSON], capture_output=True, text=True, timeout=240)
     assert done.returncode == -9, done.stderr
+    engine = kind.need_engine()
+    used_by = kind_cluster.files(engine, engine.node_container(cluster.node.name), share.HOMES)
+    assert used_by == {mark_of(own_home): f"{own_home.data}\n"}
     assert_clean()
     assert changed(before, looked(cluster)) == {}
 
