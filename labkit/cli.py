@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
 import os
 import signal
 import sys
@@ -26,8 +28,8 @@ EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all fi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do), 2
-    for wrong usage."""
+    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do; with
+    --json also as {"error": …} on standard output), 2 for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if argv is None:
         environment.speak_utf8()
@@ -40,25 +42,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         common.choose_node(arguments)
         return int(arguments.run(arguments) or 0)
     except (NodeError, CriError, EventsError, FlightError) as error:
-        print(f"labkit: {showable_lines(error)}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"labkit: {showable_lines(happened(error))}", file=sys.stderr)
-            return 1
+        return failed(arguments, str(error))
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("\nlabkit: stopped; what this command had begun is undone.", file=sys.stderr)
-        return 130
+    except OSError as error:
+        return failed(arguments, happened(error))
+    except KeyboardInterrupt as interrupt:
+        print(file=sys.stderr)
+        return failed(arguments, str(interrupt) or "stopped; what this command had begun is undone.", 130)
+
+
+def failed(arguments: argparse.Namespace, why: str, code: int = 1) -> int:
+    """Say why a command failed: to people, and to a program that asked for JSON. The exit code."""
+    print(f"labkit: {showable_lines(why)}", file=sys.stderr)
+    if getattr(arguments, "json", None) is True:  # `record --json FILE` has a name there
+        print(json.dumps({"error": why}, indent=1))
+    return code
 
 
 def happened(error: OSError) -> str:
     """What the system said and of which file; what to do about it where that is one of the lab's own."""
     said = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
     file = Path(str(error.filename))
-    if any(file.is_relative_to(place) or place.is_relative_to(file) for place in Home.find().places):
-        said += " The lab keeps its files there: see that you may write to it, or set LABKIT_HOME to a directory of your own."
+    with contextlib.suppress(NodeError):  # of a home that cannot be used there is nothing to say here
+        places = Home.find().places
+        if any(file.is_relative_to(place) or place.is_relative_to(file) for place in places):
+            said += " The lab keeps its files there: see that you may write to it, or set LABKIT_HOME to a directory of your own."
     return said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from labkit.commands.common import AddVerb, add_node_options, answer, need_up
@@ -57,9 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             done = daemon.downgrade(arguments.version, force=arguments.force)
         else:
             done = getattr(daemon, action)()
-    except KeyboardInterrupt as interrupt:
-        print(f"\nlabkit: {interrupt or 'stopped'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:  # nothing is undone here
+        raise KeyboardInterrupt(str(interrupt) or "stopped") from None
     report = {"version": daemon.version, "state": daemon.state, "pid": daemon.pid, **changed(done)}
     answer(arguments, report, lambda: sentence(report, done))
     return 0

@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 from labkit.commands.common import AddVerb, answer, describe, running_node, say, state
+from labkit.cri import CriError
 from labkit.node import Choice, Home, NodeError, choice, cleaning, discovery, examine, kubernetes, releases
 
 
@@ -118,7 +119,16 @@ def down(arguments: argparse.Namespace) -> int:
         raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
     if not brought and containerd_begun(home):
         meant = [Choice("containerd")]
-    removed = sum(discovery.KINDS[c.kind].down(home, c, say) for c in meant)
+    removed, failures = 0, []
+    for node in meant:  # one that fails keeps no other up
+        try:
+            removed += discovery.KINDS[node.kind].down(home, node, say)
+        except (NodeError, CriError) as error:
+            failures.append(error)
+    for failure in failures[:-1]:
+        say(str(failure))
+    if failures:
+        raise failures[-1]
     others = [c for c in brought if c not in meant and discovery.KINDS[c.kind].report(home, c)["state"] != "down"]
     report = {"state": "down", "pods_removed": removed, "still_up": [c.environ() for c in others]}
 
@@ -158,7 +168,7 @@ def env(arguments: argparse.Namespace) -> int:
         **node.choice.environ(),
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
-        **node.environment(),
+        **node.shell_environment(say),
         **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
     }
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}

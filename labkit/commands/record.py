@@ -113,7 +113,8 @@ def proxied(node: Any) -> Iterator[tuple[CallLog, dict[str, str]]]:
     """A recording proxy for a command: the log that its calls go to, and the environment by which it finds it."""
     log = CallLog()
     with RecordingProxy(node.endpoint, log) as proxy:
-        yield log, {**node.environment(), "CONTAINER_RUNTIME_ENDPOINT": proxy.endpoint, "IMAGE_SERVICE_ENDPOINT": proxy.endpoint}
+        ours = {"CONTAINER_RUNTIME_ENDPOINT": proxy.endpoint, "IMAGE_SERVICE_ENDPOINT": proxy.endpoint}
+        yield log, {**node.shell_environment(say), **ours}
 
 
 def run_for(command: Sequence[str], seconds: float | None, environment: Mapping[str, str]) -> int:

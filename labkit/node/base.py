@@ -31,6 +31,7 @@ from labkit.node.cluster import NAMESPACE, Cluster
 from labkit.node.cni import CniConfiguration
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold
+from labkit.node.home import Home
 from labkit.node.ledger import Ledger, known_pods
 from labkit.node.shims import ShimHold
 from labkit.node.source import Source
@@ -411,6 +412,12 @@ class Node:
     def environment(self) -> dict[str, str]:
         """What other programs need in their environment to find the node's Kubernetes API; empty where the user's own do."""
         return {}
+
+    def shell_environment(self, warn: Callable[[str], None]) -> dict[str, str]:
+        """What a shell needs in its environment so that its commands, kubectl among them, find the node and its cluster. Calls
+        `warn` with what cannot be had."""
+        found = self.environment()
+        return {kubectl.USERS_OWN: kubectl.users_own(Home.find()), **found} if kubectl.CONFIG in found else found
 
     def kubectl_options(self) -> Sequence[str]:
         """What kubectl needs before all other arguments to speak with the node's cluster. Raises NodeError where it is of none:

@@ -8,6 +8,7 @@ repeated here.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,11 @@ from labkit.node.errors import NodeError
 
 COMMANDS = ("docker", "podman", "nerdctl")
 ANSWERS_WITHIN_S = 5.0
+DECIDE = (
+    "CONTAINERD_ADDRESS", "CONTAINERD_NAMESPACE", "CONTAINERS_CONF", "CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY",
+    "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "NERDCTL_TOML",
+)  # fmt: skip
+"""The variables by which the commands choose the engine that they ask."""
 
 KIND_CLUSTER, KIND_ROLE = "io.x-k8s.kind.cluster", "io.x-k8s.kind.role"
 """Labels that kind puts on each node's container (kind: pkg/cluster/constants, internal/providers/docker)."""
@@ -50,6 +56,10 @@ class Engine:
     def find(cls) -> Engine | None:
         """The first of COMMANDS on PATH, None where there is none. Whether its engine runs is not asked yet."""
         return next((cls(command) for command in COMMANDS if shutil.which(command)), None)
+
+    def environment(self) -> dict[str, str]:
+        """What another process needs in its environment to ask the same engine; an empty variable means none to the commands."""
+        return {name: value for name in DECIDE if (value := os.environ.get(name))}
 
     def argv(self, *arguments: str) -> list[str]:
         return [self.command, *arguments]

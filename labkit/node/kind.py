@@ -8,11 +8,12 @@ the node's own kernel, the socket is reached directly below /proc/PID/root.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from labkit.kernel.events import EventStream
 from labkit.kernel.poll import watch_by_polling
 from labkit.kernel.remote import RemoteKernel
 from labkit.node import choice as choices
-from labkit.node import inside, relay, share
+from labkit.node import inside, kubectl, relay, share
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.commands_in import InContainer
-from labkit.node.engine import KIND_CLUSTER, Engine, NodeContainer
+from labkit.node.engine import COMMANDS, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
 from labkit.node.hold import Hold, KubeletHold
 from labkit.node.home import Home
@@ -60,8 +61,8 @@ class KindNode(InContainer, Node):
     ) -> None:  # fmt: skip
         InContainer.__init__(self, engine, container)
         self.home, self.socket = home, socket
-        path = relay.start_relay(home, relay_name(container.name), relay_argv(engine, container, socket))
-        with explained(home, container), CriClient(f"unix://{path}") as cri:
+        path = start_relay(home, engine, container, socket)
+        with explained(home, engine, container), CriClient(f"unix://{path}") as cri:
             said = cri.version(timeout=10)
             driver = verbose.cgroup_driver(cri)
         Node.__init__(
@@ -129,15 +130,33 @@ class KindNode(InContainer, Node):
     def kubectl_options(self) -> Sequence[str]:
         return ("--context", self.context)
 
+    def environment(self) -> dict[str, str]:
+        return kubectl.users_environment(self.home)
+
+    def shell_environment(self, warn: Callable[[str], None]) -> dict[str, str]:
+        """The engine, and a kubeconfig in which the node's cluster is the only one: no variable names a context to kubectl."""
+        found = self.engine.environment()
+        if self.container.cluster:
+            path = kubeconfig(self.home, self.engine, self.container.name)
+            try:
+                kubectl.write_config_of(self.home, self.context, path)
+            except (NodeError, OSError) as error:
+                fix = f"kind export kubeconfig --name {self.container.cluster}"
+                warn(f"kubectl of this shell does not reach the cluster {self.container.cluster} ({error}). Try: {fix}")
+            else:
+                found |= {kubectl.USERS_OWN: kubectl.users_own(self.home), kubectl.CONFIG: str(path)}
+        return found
+
     @property
     def kube(self) -> Any:
         """`kubernetes.client.CoreV1Api`, by the context that kind or minikube wrote into the kubeconfig. Raises NodeError."""
         from kubernetes import client, config
 
+        context = self.context
         try:
             # As it is now: the client would take the one that was set when it was imported.
-            named = os.environ.get("KUBECONFIG")
-            return client.CoreV1Api(api_client(named, self.context))
+            named = kubectl.users_own(self.home) or "~/.kube/config"
+            return client.CoreV1Api(api_client(named, context))
         except (config.ConfigException, OSError) as error:
             fix = f"kind export kubeconfig --name {self.container.cluster}"
             raise NodeError(
@@ -192,24 +211,45 @@ def settings(driver: str) -> dict[str, Any]:
     }
 
 
-def relay_name(node_name: str) -> str:
-    return f"kind-{node_name}"[:40]
+NAME_LETTERS = 40
+"""A relay's name is part of a socket's path, which may not be long."""
+
+
+def relay_name(engine: Engine, node_name: str) -> str:
+    """Another one for each node, also where several engines have nodes of the same name: whoever uses one stays with it."""
+    decides = [*sorted(engine.environment().items()), *([engine.command] if engine.command != "docker" else [])]
+    name = f"kind-{node_name}"
+    if not decides and len(name) <= NAME_LETTERS:
+        return name
+    digest = hashlib.sha256(repr((node_name, decides)).encode()).hexdigest()[:8]
+    return f"{name[: NAME_LETTERS - len(digest) - 1]}-{digest}"
+
+
+def start_relay(home: Home, engine: Engine, container: NodeContainer, socket: str) -> Path:
+    """The relay's socket. The relay keeps the environment of its start, by which it asks the engine that `relay_name` means."""
+    return relay.start_relay(home, relay_name(engine, container.name), relay_argv(engine, container, socket))
+
+
+def kubeconfig(home: Home, engine: Engine, node_name: str) -> Path:
+    """Of the lab's own, for shells: `KindNode.shell_environment` writes it."""
+    return home.run / f"{relay_name(engine, node_name)}.kubeconfig"
 
 
 def relay_argv(engine: Engine, container: NodeContainer, socket: str) -> list[str]:
     """Directly where this user may enter the node's root, else through the engine."""
+    engine = Engine(shutil.which(engine.command) or engine.command)  # the relay has the PATH of the shell that started it
     if os.geteuid() == 0 and container.pid and Path(f"/proc/{container.pid}/root{socket}").exists():
         return relay.direct(socket, engine.argv("inspect", "--format", "{{.State.Pid}}", container.name))
     return relay.inside(engine.argv("exec", "--interactive", container.name), socket)
 
 
 @contextlib.contextmanager
-def explained(home: Home, container: NodeContainer) -> Any:
+def explained(home: Home, engine: Engine, container: NodeContainer) -> Any:
     """A CRI call that fails because of the relay says what the relay heard."""
     try:
         yield
     except CriError as error:
-        if heard := relay.relay_error(home, relay_name(container.name)):
+        if heard := relay.relay_error(home, relay_name(engine, container.name)):
             raise NodeError(
                 f"The node {container.name} cannot be reached: {heard}", "See `labkit doctor`, then run `labkit up` again."
             ) from None
@@ -365,10 +405,10 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
     try:
         engine = need_engine()
         container = pick(engine, choice)
-        path = relay.socket_of(home, relay_name(container.name))
+        path = relay.socket_of(home, relay_name(engine, container.name))
         if not path.exists():
             return {**down, "cluster": container.cluster, "name": container.name}
-        with explained(home, container), CriClient(f"unix://{path}", timeout=10) as cri:
+        with explained(home, engine, container), CriClient(f"unix://{path}", timeout=10) as cri:
             said = cri.version()
     except (NodeError, CriError) as error:
         return {**down, "error": str(error)}
@@ -412,5 +452,7 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
 
 
 def stop(home: Home, node_name: str) -> None:
-    """End the relay of a node, and with it every `docker exec` that it runs."""
-    relay.stop_relay(home, relay_name(node_name))
+    """End the relay of a node, and with it every `docker exec` that it runs; remove the kubeconfig that `labkit env` wrote."""
+    engine = Engine.find() or Engine(COMMANDS[0])
+    relay.stop_relay(home, relay_name(engine, node_name))
+    kubeconfig(home, engine, node_name).unlink(missing_ok=True)

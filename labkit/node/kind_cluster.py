@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.node import share
+from labkit.node import kubectl, share
 from labkit.node.choice import Choice
 from labkit.node.engine import Engine, EngineError, NodeContainer
 from labkit.node.errors import NodeError
@@ -157,7 +157,7 @@ def kind(engine: Engine, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             ["kind", *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=CREATE_WITHIN_S,
-            env={**os.environ, **provider},
+            env={**os.environ, **kubectl.users_environment(Home.find()), **provider},  # kind writes the context into it
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise NodeError(f"kind {arguments[0]} did not end within {CREATE_WITHIN_S:.0f} s.", "Run it by hand.") from None

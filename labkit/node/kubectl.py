@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit.node.errors import NodeError
+from labkit.node.home import Home
+from labkit.outputs import write_whole
 
 PLAIN = {"KUBERC": "off", "KUBECTL_KUBERC": "false"}
 """Without the user's own defaults and aliases (~/.kube/kuberc)."""
+CONFIG = "KUBECONFIG"
+USERS_OWN = "LABKIT_USER_KUBECONFIG"
+"""What KUBECONFIG was before `labkit env` set it to a file of the lab's; empty for the default, ~/.kube/config."""
 
 
 def program(own_first: bool = False) -> str:
@@ -33,3 +38,27 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], stdin: str | N
     if done.returncode:
         raise NodeError(done.stderr.strip() or f"kubectl exited with code {done.returncode}.", "")
     return done.stdout
+
+
+def users_own(home: Home) -> str:
+    """KUBECONFIG as the user has it: not the file of the lab's that `labkit env` gave to this shell. "" for the default file."""
+    named = os.environ.get(CONFIG, "")
+    is_labs = any(Path(file).is_relative_to(home.run) for file in named.split(os.pathsep) if file)
+    return os.environ.get(USERS_OWN, "") if is_labs else named
+
+
+def users_environment(home: Home) -> dict[str, str]:
+    """What a program needs in its environment to use the user's own kubeconfig; empty where it does already."""
+    named = users_own(home)
+    return {} if named == os.environ.get(CONFIG, "") else {CONFIG: named}
+
+
+def write_config_of(home: Home, context: str, path: Path) -> None:
+    """Write a kubeconfig, mode 0600, with one of the user's contexts and nothing else. Raises NodeError where it is not there."""
+    options = ["--minify", "--flatten", "--context", context]
+    text = run(["config", "view", *options], users_environment(home))
+    before = os.umask(0o077)
+    try:
+        write_whole(path, text.encode())
+    finally:
+        os.umask(before)

@@ -52,8 +52,8 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
     """Serve `home.run/NAME.sock` (mode 0600) in the background, each connection by a process `argv` of its own; returns the path.
 
     Idempotent: a relay that runs with the same `argv` stays, one with another is replaced, the socket that a killed one left is
-    taken over. The command sees the environment of the first start: name a DOCKER_HOST or context in `argv`. Its output goes to
-    `home.data/NAME-relay.log`. Raises NodeError.
+    taken over. The command sees the environment of the first start: where that decides whom it asks, give each its own `name`.
+    Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
     """
     path = socket_of(home, name)
     home.make()
