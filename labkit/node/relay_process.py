@@ -145,7 +145,10 @@ def most_connections() -> int:
 
 
 def raise_open_files(wanted: int) -> int:
-    """Raise this process's limit of open files to `wanted`, as far as it may be; what it is then."""
+    """Raise this process's limit of open files to `wanted`, as far as it may be; what it is then.
+
+    Not `labkit.environment.raise_limit`: this program is run by its path, and finds no labkit.
+    """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in limits)
     with contextlib.suppress(OSError, ValueError):  # some systems allow fewer than the hard limit says
@@ -193,12 +196,14 @@ class Relay:
     def __init__(self, path: Path, listener: socket.socket, argv: list[str]) -> None:
         self.path, self.listener, self.argv = path, listener, argv
         self.inode = path.stat().st_ino
-        self.most = most_connections()
+        self.most = self.limit = most_connections()
         self.connections: dict[int, Connection] = {}  # by the command's pid
         self.actions: dict[int, Callable[[], None]] = {}
         self.poll = select.poll()
         self.failed_at = 0.0
         self.stopping = self.full = False
+        self.waiting: socket.socket | None = None  # a client that was accepted and has no command yet
+        self.spare = open(os.devnull)  # noqa: SIM115  # so that there is a file for the state when there is no other
         self.tell(None)
         self.wake, wakened = socket.socketpair()
         for end in (self.wake, wakened):
@@ -241,7 +246,7 @@ class Relay:
             return False
 
     def turn(self) -> None:
-        hurried = self.connections and (self.error or any(c.left for c in self.connections.values()))
+        hurried = self.waiting or (self.connections and (self.error or any(c.left for c in self.connections.values())))
         for fd, _ in self.poll.poll(100 if hurried else LOOK_EVERY_S * 1000):
             if fd in self.actions:
                 self.actions[fd]()
@@ -273,7 +278,12 @@ class Relay:
             if self.full:
                 return
             try:
-                client, _ = self.listener.accept()
+                self.waiting = self.waiting or self.listener.accept()[0]
+                if is_gone(self.waiting):
+                    self.waiting.close()
+                else:
+                    self.serve(self.waiting)
+                self.waiting = None
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -282,10 +292,6 @@ class Relay:
                 self.most = max(1, len(self.connections))
                 time.sleep(PAUSE_S)  # should it be the whole machine that has no more
                 return self.set_full(True)
-            if is_gone(client):
-                client.close()
-            else:
-                self.serve(client)
             if len(self.connections) >= self.most:
                 self.set_full(True)
 
@@ -296,10 +302,14 @@ class Relay:
             self.unwatch(self.listener.fileno())
             log.warning("full: %d connections", len(self.connections))
         else:
+            self.most = self.limit  # a shortage of files may be over
             self.watch(self.listener.fileno(), select.POLLIN, self.accept)
+            if self.waiting:
+                self.accept()
         self.tell(self.error)
 
     def serve(self, client: socket.socket) -> None:
+        """Start a client's command. Raises OSError where there are no files for it."""
         try:
             child = subprocess.Popen(
                 self.argv,
@@ -311,6 +321,8 @@ class Relay:
                 preexec_fn=functools.partial(die_with, os.getpid()),
             )
         except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
             self.fail(f"{self.argv[0]} cannot be run: {error.strerror}.")
             client.close()
             return
@@ -360,8 +372,15 @@ class Relay:
         if self.full:
             error = f"The relay serves {len(self.connections)} connections, as many as it can, and others wait for one to end."
         new = state_file(self.path).with_suffix(".new")
-        new.write_text(json.dumps({"argv": self.argv, "error": error}))
-        os.replace(new, state_file(self.path))
+        self.spare.close()
+        try:
+            new.write_text(json.dumps({"argv": self.argv, "error": error}))
+            os.replace(new, state_file(self.path))
+            self.spare = open(os.devnull)  # noqa: SIM115
+        except OSError as problem:
+            if problem.errno not in OUT_OF_FILES:
+                raise
+            log.warning("the state cannot be written: %s", problem)
 
     def watch(self, fd: int, events: int, action: Callable[[], None]) -> None:
         self.actions[fd] = action

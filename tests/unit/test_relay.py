@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import random
+import resource
 import shlex
 import signal
 import socket
@@ -434,6 +435,28 @@ def test_connections_beyond_the_limit_wait_and_are_served_and_the_state_says_so(
         assert [int(client.recv(10)) for client in clients[few:]] == list(range(few, few + 5))
     eventually(lambda: children(pid) == [])
     eventually(lambda: open_files(pid) == files)
+    eventually(lambda: relay_error(home, "node") is None)
+
+
+@pytest.mark.parametrize("free", range(7))
+def test_a_shortage_of_files_costs_nobody_the_connection_and_limits_nobody_afterwards(home, free):
+    path = start_relay(home, "node", ECHO)
+    pid = relay_pid(home)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(client_of(path))]
+        clients[0].sendall(b"first")
+        assert clients[0].recv(10) == b"first"
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        lowest = sorted(set(range(200)) - {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")})
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest[free], hard))
+        clients += [stack.enter_context(client_of(path)) for _ in range(4)]
+        eventually(lambda: "as many as it can" in (relay_error(home, "node") or ""))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        clients.pop(0).close()
+        for client in clients:
+            client.sendall(b"served")
+            assert client.recv(10) == b"served"
+    eventually(lambda: children(pid) == [])
     eventually(lambda: relay_error(home, "node") is None)
 
 
