@@ -302,14 +302,14 @@ def test_after_kill_9_of_the_command_and_of_the_server_the_next_call_works(home,
         os.kill(command, signal.SIGKILL)
         eventually(lambda: children(relay_pid(home)) == [])
         assert relay_error(home, "node").endswith("was ended by SIGKILL.")
-        assert cri.version().runtime_name == "double"
+        assert cri.wait_until_ready(timeout=20).runtime_name == "double"  # gRPC may not know yet
         server.stop(0).wait()
         for _ in range(3):
             with pytest.raises(CriError):
                 cri.version(timeout=5)
         assert relay_error(home, "node") == f"{far}: No such file or directory."
         server = serve(far, Runtime())
-        assert cri.wait_until_ready(timeout=5).runtime_name == "double"
+        assert cri.wait_until_ready(timeout=20).runtime_name == "double"
     server.stop(0).wait()
 
 
@@ -324,7 +324,7 @@ def test_after_kill_9_of_the_relay_its_commands_end_and_a_new_one_takes_over(hom
         with pytest.raises(CriError):
             cri.version()
         start_relay(home, "node", direct(far))
-        assert cri.wait_until_ready(timeout=5).runtime_name == "double"
+        assert cri.wait_until_ready(timeout=20).runtime_name == "double"
     assert relay_error(home, "node") is None
 
 
@@ -592,7 +592,7 @@ def test_socat_carries_calls_and_half_closed_connections_and_ends_with_its_clien
         (command,) = children(relay_pid(home))
         os.kill(command, signal.SIGKILL)
         eventually(lambda: children(relay_pid(home)) == [])
-        assert cri.wait_until_ready(timeout=5).runtime_name == "double"  # gRPC may not know yet
+        assert cri.wait_until_ready(timeout=20).runtime_name == "double"  # gRPC may not know yet
     eventually(lambda: children(relay_pid(home)) == [])
 
     def answer(connection):
