@@ -18,13 +18,13 @@ from typing import Any
 from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
 from labkit.cri.environment import expand
 from labkit.cri.hosts import hosts_file as managed_hosts_file
-from labkit.cri.mounts import OWN_PODS
-from labkit.kubelet import subpaths
+from labkit.cri.mounts import OWN_PODS, PROPAGATION
+from labkit.kubelet import inside, subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import CLAIMS
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import READ_ONLY_HOST_PATHS, Volumes, kind_of
+from labkit.kubelet.volumes import Volumes, kind_of
 from labkit.safepath import below, is_component
 
 HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
@@ -86,7 +86,7 @@ class Configuration:
                 secrets=named["secrets"],
                 volume_paths=self._claimed(pod),
             )
-            self._sub_paths(pod, container, config)
+            self._volume_mounts(pod, container, config)
             self._files(pod, container, config, ips)
             (self.log_directory(pod) / config.log_path).parent.mkdir(parents=True, exist_ok=True)
         except (ApiError, OSError) as error:
@@ -141,41 +141,42 @@ class Configuration:
                 Path(mount.host_path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 Path(mount.host_path).touch(mode=0o666)
                 Path(mount.host_path).chmod(0o666)
-        for mount, wanted in zip(config.mounts, container.get("volumeMounts", ()), strict=False):
-            if self._is_read_only(pod, wanted["name"]):
-                mount.readonly = True
-
-    def _is_read_only(self, pod: Mapping[str, Any], name: str) -> bool:
-        """Whether a volume is claimed for reading, or one of the machine's own files, which a Pod of a lab may only read."""
-        found = self.volumes.source(pod, next(v for v in pod["spec"]["volumes"] if v["name"] == name))
-        if found.read_only or kind_of(found.volume) != "hostPath":
-            return found.read_only
-        real = Path(os.path.realpath(found.volume["hostPath"]["path"]))
-        return any(real == base or base in real.parents for base in map(Path, READ_ONLY_HOST_PATHS))
 
     def _claimed(self, pod: Mapping[str, Any]) -> dict[str, str]:
         """Volume name → place on the node, for the Pod's claims."""
         claims = (volume for volume in pod["spec"].get("volumes", ()) if kind_of(volume) in CLAIMS)
         return {volume["name"]: str(place) for volume in claims if (place := self.volumes.place(pod, volume)) is not None}
 
-    def _sub_paths(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
-        """Put what is safely mounted in the place of volume/subPath, for each mount that has one."""
+    def _volume_mounts(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
+        """Open each host path and sub-path, mount it in the Pod's directory, and have the runtime mount that: the runtime takes a
+        path, which a Pod could redirect by a link after it was checked. Done at each start of a container."""
         variables = lenient.variables_of(config)
         named = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
-        targets = self.pod_directory(pod) / "volume-subpaths"
         for index, mount in enumerate(container.get("volumeMounts", ())):
-            wanted = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
-            place = self.volumes.place(pod, named[mount["name"]])
-            if not wanted or place is None:
+            volume, asked = named[mount["name"]], config.mounts[index]
+            source, place = self.volumes.source(pod, volume), self.volumes.place(pod, volume)
+            asked.readonly = asked.readonly or source.read_only
+            sub_path = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
+            if place is None or not (sub_path or kind_of(source.volume) == "hostPath"):
                 continue
-            target = below(targets, mount["name"], container["name"], str(index))
-            failed = "prepare subPath" if os.path.lexists(place / wanted) else "create subPath directory"
-            try:
-                config.mounts[index].host_path = str(subpaths.prepare(place, wanted, target))
-            except (OSError, ValueError):
-                raise CreateContainerConfigError(
-                    f'failed to {failed} for volumeMount "{mount["name"]}" of container "{container["name"]}"'
-                ) from None
+            with contextlib.ExitStack() as stack:
+                try:
+                    found, read_only = stack.enter_context(self.volumes.opened(pod, volume))
+                except (OSError, ValueError) as error:
+                    raise CreateContainerConfigError(str(error)) from None
+                failed = "prepare subPath" if os.path.lexists(place / sub_path) else "create subPath directory"
+                directory = self.pod_directory(pod) / ("volume-subpaths" if sub_path else "host-paths")
+                target = below(directory, mount["name"], container["name"], str(index))
+                try:
+                    if sub_path:
+                        found = subpaths.open_inside(found, sub_path, make=not read_only)
+                        stack.callback(os.close, found)
+                    shared = asked.propagation == PROPAGATION["Bidirectional"]
+                    inside.mount(found, target, read_only=read_only, shared=shared)
+                except (OSError, ValueError) as error:
+                    words = f'failed to {failed} for volumeMount "{mount["name"]}" of container "{container["name"]}"'
+                    raise CreateContainerConfigError(words if sub_path else str(error)) from None
+                asked.host_path, asked.readonly = str(target), asked.readonly or read_only
 
 
 def expanded(expression: str, variables: Mapping[str, str]) -> str:

@@ -6,6 +6,8 @@ kubelet's kuberuntime_container.go and labels.go.
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -203,9 +205,9 @@ def last_words(status: Any) -> str:
 def tail(path: Path, size: int) -> str:
     """The last `size` bytes of a regular file; "" where there is none."""
     try:
-        if path.is_symlink() or not path.is_file():
-            return ""
-        with path.open("rb") as file:
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
             file.seek(0, 2)
             file.seek(max(file.tell() - size, 0))
             return file.read(size).decode(errors="replace")

@@ -6,11 +6,11 @@ git_repo}.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,26 +21,15 @@ from labkit.cri.manifest import find_container
 from labkit.cri.mounts import PLUGINS
 from labkit.cri.quantity import whole
 from labkit.kernel.parse import parse_mountinfo
+from labkit.kubelet import inside
 from labkit.kubelet.api import Api, ApiError, segment
 from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
+from labkit.kubelet.hostpaths import Fence
 from labkit.kubelet.objects import Objects
 from labkit.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
-READ_ONLY_HOST_PATHS = ("/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/os-release", "/etc/timezone",
-                        "/usr/share/zoneinfo", "/dev/null", "/dev/zero", "/dev/urandom")  # fmt: skip
-CREATES = {"DirectoryOrCreate": 0o755, "FileOrCreate": 0o644}
-CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
-    "Directory": (stat.S_ISDIR, "is not a directory"),
-    "DirectoryOrCreate": (stat.S_ISDIR, "is not a directory"),
-    "File": (stat.S_ISREG, "is not a file"),
-    "FileOrCreate": (stat.S_ISREG, "is not a file"),
-    "Socket": (stat.S_ISSOCK, "is not a socket file"),
-    "CharDevice": (stat.S_ISCHR, "is not a character device"),
-    "BlockDevice": (stat.S_ISBLK, "is not a block device"),
-}
-
 
 NO_GIT = (
     "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate "
@@ -69,7 +58,7 @@ class MountError(Exception):
 @dataclass(frozen=True)
 class Volumes:
     """Sets up Pods' volumes below `root`/pods/UID/volumes. `host_paths`: the directories that a hostPath may lie in and be
-    written to; besides them only READ_ONLY_HOST_PATHS are allowed, and a lab touches nothing else of its machine."""
+    written to (see `Fence`)."""
 
     root: Path
     objects: Objects
@@ -93,6 +82,25 @@ class Volumes:
         plugin = f"kubernetes.io~{PLUGINS[kind]}"
         return below(self.root / "pods", pod["metadata"]["uid"], "volumes", plugin, volume["name"], what="uid or volume name")
 
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.host_paths)
+
+    @contextlib.contextmanager
+    def opened(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Iterator[tuple[int, bool]]:
+        """A descriptor of a volume that has a place, and whether a Pod can only read it. Raises OSError and ValueError."""
+        source, place = self.source(pod, volume).volume, self.place(pod, volume)
+        assert place is not None
+        if kind_of(source) == "hostPath":
+            with self.fence.host_path(source["hostPath"]) as opened:
+                yield opened
+            return
+        found = os.open(place, inside.FOUND)
+        try:
+            yield found, False
+        finally:
+            os.close(found)
+
     def set_up(self, pod: Mapping[str, Any], volume: Mapping[str, Any], pod_ips: Sequence[str] = ()) -> None:
         """Make one volume and what is in it; what is there already is brought up to date. Raises MountError."""
         kind, name = kind_of(volume), volume["name"]
@@ -104,7 +112,8 @@ class Volumes:
             if kind == "emptyDir":
                 self._empty_dir(pod, volume)
             elif kind == "hostPath":
-                self._host_path(volume["hostPath"])
+                with self.fence.host_path(volume["hostPath"]):
+                    pass
             elif kind == "local":
                 self._local(pod, volume)
             elif kind in FILLED:
@@ -135,7 +144,8 @@ class Volumes:
         if not directory.is_dir():
             return
         for mount in mounts_below(directory):
-            subprocess.run(["umount", mount], capture_output=True)
+            with contextlib.suppress(OSError):
+                inside.unmount(Path(mount))
         if not mounts_below(directory):
             shutil.rmtree(directory if everything else directory / "volumes", ignore_errors=True)
 
@@ -154,39 +164,15 @@ class Volumes:
             os.chown(place, -1, group)
             place.chmod(0o2777)
 
-    def _host_path(self, source: Mapping[str, Any]) -> None:
-        path, wanted = Path(source["path"]), source.get("type") or ""
-        check_type(path, wanted)
-        self._inside_fence("hostPath", path)
-        if wanted in CREATES and not path.exists():
-            if wanted == "DirectoryOrCreate":
-                path.mkdir(parents=True, mode=CREATES[wanted])
-            else:
-                path.touch(mode=CREATES[wanted])
-
     def _local(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
         """A directory of the node, mounted in the Pod's own."""
         path, place = Path(volume["local"]["path"]), self.place(pod, volume)
         if not path.exists():
             raise MountError(volume["name"], f'path "{path}" does not exist', step="NewMounter initialization failed")
-        self._inside_fence("local volume", path)
         assert place is not None
-        if str(place) not in mounts_below(place):
-            place.mkdir(parents=True, exist_ok=True, mode=0o750)
-            done = subprocess.run(["mount", "--bind", str(path), str(place)], capture_output=True, text=True)
-            if done.returncode:
-                raise OSError(f"mount failed: {done.stderr.strip()}")
-
-    def _inside_fence(self, kind: str, path: Path) -> None:
-        """Raises ValueError for a path of the machine that is none of a lab's business."""
-        real = Path(os.path.realpath(path))
-        bases = (*self.host_paths, *(Path(base) for base in READ_ONLY_HOST_PATHS))
-        if not any(real == base or base in real.parents for base in bases):
-            allowed = ", ".join(map(str, self.host_paths))
-            raise ValueError(
-                f"this lab forbids {kind} {path}: a Pod here may use paths below {allowed}, and read /proc, /sys and a few "
-                "files of /etc; use emptyDir, or a path there"
-            )
+        with self.fence.opened(path, kind="local volume") as (found, read_only):
+            if str(place) not in mounts_below(place):
+                inside.mount(found, place, read_only=read_only)
 
     def _files(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any]) -> Iterator[tuple[str, File]]:
         """Relative path and file, for each file of a volume that is made of API objects."""
@@ -264,15 +250,6 @@ class Volumes:
             return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
         except (ApiError, KeyError) as error:
             raise ValueError(f"failed to fetch token: {error}") from None
-
-
-def check_type(path: Path, wanted: str) -> None:
-    """See that a hostPath is of the type that it says, if it is there or must be. Raises ValueError."""
-    if wanted not in CHECKS or (wanted in CREATES and not path.exists()):
-        return
-    fits, words = CHECKS[wanted]
-    if not path.exists() or not fits(path.stat().st_mode):
-        raise ValueError(f"hostPath type check failed: {path} {words}")
 
 
 def kind_of(volume: Mapping[str, Any]) -> str:

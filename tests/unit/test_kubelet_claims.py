@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from labkit.cri import Machine
+from labkit.kubelet import inside
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import NotBound, resolve
 from labkit.kubelet.configuration import Configuration
@@ -41,25 +43,36 @@ def volumes_of(tmp_path, api):
     return Volumes(tmp_path / "root", Objects(api), api, Machine(1 << 30, 2), (tmp_path / "allowed",))
 
 
-def mounted(tmp_path, manifest, volumes):
-    """The mount of the container's first volume, as the runtime is asked for it."""
+def mounted(tmp_path, manifest, volumes, monkeypatch):
+    """What the container's first volume is mounted from, and as the runtime is asked for it."""
+    mounts = {}
+    keep = lambda found, place, **more: mounts.update({str(place): (os.readlink(f"/proc/self/fd/{found}"), more)})  # noqa: E731
+    monkeypatch.setattr(inside, "mount", keep)
     volumes.set_up(manifest, manifest["spec"]["volumes"][0])
     here = Machine(1 << 30, 2)
     configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
     configuration.make_directories(manifest)
     made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, Image("sha256:1", 0), ["10.88.0.5"])
-    return next(mount for mount in made.mounts if mount.container_path == "/d")
+    mount = next(mount for mount in made.mounts if mount.container_path == "/d")
+    return mounts[mount.host_path], mount
 
 
-def test_a_bound_claim_is_its_volume(tmp_path):
+def test_a_bound_claim_is_its_volume(tmp_path, monkeypatch):
     place = str(tmp_path / "allowed")
-    mount = mounted(tmp_path, claiming(), volumes_of(tmp_path, Api(CLAIM, {"hostPath": {"path": place}})))
-    assert (mount.host_path, mount.readonly) == (place, False)
+    source, mount = mounted(tmp_path, claiming(), volumes_of(tmp_path, Api(CLAIM, {"hostPath": {"path": place}})), monkeypatch)
+    assert source == (place, {"read_only": False, "shared": False}) and not mount.readonly
 
 
-def test_a_claim_for_reading_is_mounted_for_reading(tmp_path):
+def test_a_claim_for_reading_is_mounted_for_reading(tmp_path, monkeypatch):
     api = Api(CLAIM, {"hostPath": {"path": str(tmp_path / "allowed")}})
-    assert mounted(tmp_path, claiming(readOnly=True), volumes_of(tmp_path, api)).readonly
+    assert mounted(tmp_path, claiming(readOnly=True), volumes_of(tmp_path, api), monkeypatch)[1].readonly
+
+
+@pytest.mark.parametrize("kind", ["hostPath", "local"])
+def test_the_machines_own_files_are_mounted_for_reading_with_all_that_is_mounted_there(tmp_path, monkeypatch, kind):
+    volumes = volumes_of(tmp_path, Api(CLAIM, {kind: {"path": "/sys"}}))
+    (source, how), _ = mounted(tmp_path, claiming(), volumes, monkeypatch)
+    assert source == "/sys" and how["read_only"]
 
 
 def test_the_fence_is_around_claimed_volumes_too(tmp_path):

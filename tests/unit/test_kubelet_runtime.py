@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.kubelet.runtime import CREATED, EXITED, Runtime, container
+from labkit.kubelet.runtime import CREATED, EXITED, Runtime, container, tail
 
 CREATE = "failed to create containerd task: "
 START = 'failed to start containerd task "app": '
@@ -78,3 +79,12 @@ def test_only_what_changed_is_asked_for_and_what_is_gone_is_forgotten():
     assert len(runtime._known["u1"].containers) == 2
     runtime.forget("u1")
     assert runtime._known == {}
+
+
+def test_last_words_are_read_from_a_regular_file_alone(tmp_path):
+    """A link is not followed, and nobody waits for the writer of a pipe."""
+    (tmp_path / "log").write_text("because")
+    (tmp_path / "link").symlink_to("log")
+    os.mkfifo(tmp_path / "pipe")
+    read = {name: tail(tmp_path / name, 4) for name in ("log", "link", "pipe", "absent", ".")}
+    assert read == {"log": "ause", "link": "", "pipe": "", "absent": "", ".": ""}

@@ -134,6 +134,20 @@ def test_host_paths_are_fenced_in(volumes, tmp_path):
     for path in ("/", "/etc/shadow", "/root", str(allowed / "out")):
         assert "this lab forbids hostPath" in refused(volumes, {"hostPath": {"path": path}}), path
     set_up(volumes, {"hostPath": {"path": "/proc", "type": "Directory"}})
+    set_up(volumes, {"hostPath": {"path": "/etc/os-release", "type": "File"}})
+
+
+def test_host_paths_are_made_only_where_they_may_be_written_to(volumes, tmp_path):
+    set_up(volumes, {"hostPath": {"path": str(tmp_path / "allowed/file"), "type": "FileOrCreate"}})
+    set_up(volumes, {"hostPath": {"path": str(tmp_path / "allowed/a/b"), "type": ""}})
+    assert (tmp_path / "allowed/file").is_file() and (tmp_path / "allowed/a/b").stat().st_mode & 0o777 == 0o755
+    for type in ("", "DirectoryOrCreate", "FileOrCreate"):
+        assert "No such file" in refused(volumes, {"hostPath": {"path": "/proc/labkit", "type": type}})
+
+
+@pytest.mark.parametrize("path", ["/proc/self/root", "/proc/self/cwd", "/proc/self/exe", "/proc/self/root/etc/shadow"])
+def test_a_link_of_proc_leads_nowhere(volumes, path):
+    assert "this lab forbids hostPath" in refused(volumes, {"hostPath": {"path": path}})
 
 
 @pytest.mark.parametrize(
@@ -167,21 +181,27 @@ def test_a_sub_path_stays_in_its_volume(tmp_path):
     (volume / "a").mkdir(parents=True)
     (volume / "inside").symlink_to("a")
     (volume / "outside").symlink_to("/etc")
-    for parts, wanted in ((["a"], "a"), (["inside"], "a"), (["new", "deep"], "new/deep")):
-        found = subpaths.open_inside(volume, parts)
+    opened = os.open(volume, os.O_PATH)
+    for path, wanted in (("a", "a"), ("inside", "a"), ("new//deep/", "new/deep")):
+        found = subpaths.open_inside(opened, path)
         assert os.readlink(f"/proc/self/fd/{found}") == str(volume / wanted)
         os.close(found)
-    for parts in (["outside"], ["outside", "passwd"]):
+    for path in ("outside", "outside/passwd"):
         with pytest.raises(ValueError, match="leads out of the volume"):
-            subpaths.open_inside(volume, parts)
+            subpaths.open_inside(opened, path)
     for path in ("../x", "/etc", "a/../../x"):
         with pytest.raises(ValueError, match="must be relative"):
-            subpaths.prepare(volume, path, tmp_path / "target")
+            subpaths.open_inside(opened, path)
+    with pytest.raises(FileNotFoundError):
+        subpaths.open_inside(opened, "absent", make=False)
+    os.close(opened)
 
 
 def test_a_sub_path_is_made_with_its_volumes_mode(tmp_path):
     tmp_path.chmod(0o777)
-    os.close(subpaths.open_inside(tmp_path, ["new", "deep"]))
+    opened = os.open(tmp_path, os.O_PATH)
+    os.close(subpaths.open_inside(opened, "new/deep"))
+    os.close(opened)
     assert all((tmp_path / made).stat().st_mode & 0o777 == 0o777 for made in ("new", "new/deep"))
 
 
