@@ -22,8 +22,7 @@ def make(
     """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
     refuse_volumes(pod)
     spec = pod["spec"]
-    everyone = [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
-    mounted = next(c for c in everyone if c["name"] == config.metadata.name).get("volumeMounts") or []
+    mounted = next(c for c in containers(spec) if c["name"] == config.metadata.name).get("volumeMounts") or []
     host_paths = {volume["name"] for volume in spec.get("volumes") or [] if volume.get("hostPath")}
     for mount, volume in zip(config.mounts, mounted, strict=False):
         if volume["name"] not in host_paths:
@@ -44,11 +43,25 @@ def has_files(metadata: Any) -> bool:
 
 
 def refuse_volumes(pod: Mapping[str, Any]) -> None:
-    """Raises NodeError for a volume of another kind than emptyDir and hostPath: filling it is a kubelet's work."""
+    """Raises NodeError for a volume of another kind than emptyDir and hostPath, since filling it is a kubelet's work, and for a
+    sub-path of an emptyDir: a container may have made a link of it, which the runtime would follow out of the volume."""
     spec = pod["spec"]
     unknown = sorted({kind for v in spec.get("volumes") or [] for kind in v if kind not in ("name", "emptyDir", "hostPath")})
     if unknown:
         raise NodeError(f"start_pod cannot fill a volume of kind {', '.join(unknown)}.", "Use emptyDir or hostPath.")
+    own = {volume["name"] for volume in spec.get("volumes") or [] if not volume.get("hostPath")}
+    for container in containers(spec):
+        for mount in container.get("volumeMounts") or []:
+            if mount["name"] in own and (mount.get("subPath") or mount.get("subPathExpr")):
+                raise NodeError(
+                    f"start_pod cannot mount a subPath of the emptyDir {mount['name']} safely.",
+                    "Mount the whole volume, or let the kubelet run the Pod (node.cluster.apply).",
+                )
+
+
+def containers(spec: Mapping[str, Any]) -> list[Any]:
+    """All containers of a Pod's spec, of every kind."""
+    return [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
 
 
 class LocalFiles:

@@ -19,6 +19,7 @@ from labkit.kubelet.housekeeping import Housekeeping
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.volumes import Volumes, mounts_below
 from labkit.node import containerd, leavings, podfiles, remotefiles
+from labkit.node.errors import NodeError
 from labkit.safepath import UnsafeName, below, component
 from tests.unit.foreign_names import AWAY, ODD, away, names
 from tests.unit.kubelet_pods import container, pod
@@ -154,7 +155,7 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     mounts = [
         {"name": "host", "mountPath": "/etc/hosts"},
         {"name": "host", "mountPath": "/dev/termination-log", "subPath": "containers/app"},
-        {"name": "data", "mountPath": "/d", "subPath": "a"},
+        {"name": "data", "mountPath": "/d"},
     ]
     volumes = [{"name": "host", "hostPath": {"path": "/home/a/etc-hosts"}}, {"name": "data", "emptyDir": {}}]
     manifest = pod(container(volumeMounts=mounts), volumes=volumes)
@@ -162,8 +163,19 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     written: list[str] = []
     podfiles.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), pod_ip="")
     uid = manifest["metadata"]["uid"]
-    assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data/a"
+    assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data"
     assert [path.rpartition("/")[0] for path in written[1:]] == [f"/lab/pods/{uid}/containers/app"]
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+@pytest.mark.parametrize("how", ["subPath", "subPathExpr"])
+def test_a_pod_made_by_hand_has_no_sub_path_that_one_of_its_containers_can_make_a_link_of(kind: str, how: str) -> None:
+    """The runtime goes by paths, and follows links: a kubelet mounts what it has opened itself."""
+    mounting = container("mounts", volumeMounts=[{"name": "data", "mountPath": "/d", how: "link"}])
+    manifest = pod(container(), volumes=[{"name": "data", "emptyDir": {}}])
+    manifest["spec"][kind] = [*manifest["spec"].get(kind, ()), mounting]
+    with pytest.raises(NodeError, match="cannot mount a subPath of the emptyDir data safely"):
+        podfiles.refuse_volumes(manifest)
 
 
 @pytest.mark.parametrize("value", ["..", "../../victim", "/etc", "a/../../b"])
