@@ -311,7 +311,7 @@ def test_a_recorder_that_is_killed_leaves_no_reader(lab: None) -> None:
 
 def test_what_cannot_be_written_is_said_before_it_is_recorded(lab: None, tmp_path: Path) -> None:
     done = labkit("record", "--json", f"{tmp_path}/none/flight.json", "--", "touch", f"{tmp_path}/ran", check=False)
-    assert done.returncode == 1 and "No such file or directory" in done.stderr and not (tmp_path / "ran").exists()
+    assert done.returncode == 1 and "cannot be written: There is no directory" in done.stderr and not (tmp_path / "ran").exists()
     assert labkit("record", "--", "no-such-command", check=False).returncode == 1
 
 

@@ -116,7 +116,7 @@ def test_a_full_disk(programs: Programs, tmp_path: Path) -> None:
     """A file system of 30 MB holds the package lists, and then not the programs."""
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m,mode=700", "tmpfs", small], check=True)
     try:
         with pytest.raises(ProgramsError, match=rf"The disk that holds {small} is full: \d+ MB are needed there\. Free some"):
             fetch(["containerd"], dest=small / "programs")
