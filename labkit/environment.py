@@ -43,6 +43,9 @@ def daemon(more: Mapping[str, str] | None = None, environ: Mapping[str, str] | N
     kept = {name: value for name, value in environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
     if os.path.isabs(environ.get("TMPDIR", "")) and os.path.isdir(environ["TMPDIR"]):
         kept["TMPDIR"] = environ["TMPDIR"]
+    given = environ.get("PYTHONPATH", "").split(os.pathsep)
+    if modules := [place for place in given if os.path.isabs(place) and os.path.isdir(place)]:
+        kept["PYTHONPATH"] = os.pathsep.join(modules)  # labkit itself may be importable only by it
     return {**kept, **SET, "PATH": search_path(environ), **(more or {})}
 
 

@@ -24,7 +24,7 @@ for top in /sys/fs/cgroup /sys/fs/cgroup/*; do
 done | sed 's/^/cgroup /'
 if [ -d /run/systemd/system ]; then
     units=$(systemctl list-units --all --plain --no-legend --type=slice "$slices.slice" "$slices-*.slice") || exit 1
-    echo "$units" | while read -r name rest; do echo "unit $name"; done
+    [ -z "$units" ] || echo "$units" | while read -r name rest; do echo "unit $name"; done
 fi
 true
 """

@@ -101,6 +101,12 @@ def test_a_temporary_directory_is_handed_on_where_there_is_one(tmp_path: Path) -
     assert {path: "TMPDIR" in environment.daemon(None, {"TMPDIR": path}) for path in given} == given
 
 
+def test_modules_are_found_where_the_client_finds_them_wherever_the_daemon_runs(tmp_path: Path) -> None:
+    given = os.pathsep.join(["relative", "", str(tmp_path), str(tmp_path / "gone")])
+    assert environment.daemon(None, {"PYTHONPATH": given})["PYTHONPATH"] == str(tmp_path)
+    assert "PYTHONPATH" not in environment.daemon(None, {"PYTHONPATH": "relative"})
+
+
 @pytest.mark.parametrize(
     ("path", "first"),
     [("", []), (".", []), ("bin:", []), (":/opt/a::relative:/opt/b:/opt/a", ["/opt/a", "/opt/b"]), ("/bin", ["/bin"])],
