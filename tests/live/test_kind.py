@@ -135,7 +135,8 @@ def test_another_learners_pods_are_left_alone(docker: Engine, standin: StandIn) 
     up()
     node = lab.connect(lesson="test")
     config = {"metadata": {"name": "theirs", "namespace": "default", "uid": "4711"}, "linux": {}}
-    theirs = node.cri.run_pod_sandbox(config=config).pod_sandbox_id
+    with CriClient(f"unix://{standin.socket}") as other_client:
+        theirs = other_client.run_pod_sandbox(config=config).pod_sandbox_id
     try:
         with pytest.raises(lab.NodeError, match="not made by labkit"):
             node.remove_pod("theirs")
