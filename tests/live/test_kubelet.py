@@ -216,11 +216,11 @@ def test_a_dead_sandbox_is_made_anew(cluster: Cluster) -> None:
     assert "Pod sandbox changed, it will be killed and re-created." in cluster.messages("web", "SandboxChanged")
 
 
-def bare_sandbox(cri: CriClient, name: str, uid: str) -> str:
+def bare_sandbox(cri: CriClient, name: str, uid: str, cgroup_parent: str) -> str:
     """A sandbox as another client of CRI makes it: no label says what it is of."""
     options = api_pb2.NamespaceOption(network=api_pb2.NODE, pid=api_pb2.CONTAINER)
     metadata = {"name": name, "namespace": "default", "uid": uid}
-    config = {"metadata": metadata, "linux": {"security_context": {"namespace_options": options}}}
+    config = {"metadata": metadata, "linux": {"cgroup_parent": cgroup_parent, "security_context": {"namespace_options": options}}}
     return cri.run_pod_sandbox(config=config).pod_sandbox_id
 
 
@@ -236,13 +236,14 @@ def test_what_the_kubelet_did_not_make_it_leaves_alone(cluster: Cluster, node: N
     orphan = str(uuid.uuid4())
     with cluster.cri() as cri:
         uids = [str(uuid.uuid4()), str(victim), "..", ".", "*", "x" * 200]
-        boxes = [bare_sandbox(cri, f"bare{number}", each) for number, each in enumerate(uids)]
+        boxes = [bare_sandbox(cri, f"bare{number}", each, cluster.home.cgroup_root) for number, each in enumerate(uids)]
         try:
             config = {"metadata": {"name": "app"}, "image": {"image": IMAGE}, "command": FOREVER}
-            sandbox = {"metadata": {"name": "bare0", "namespace": "default", "uid": uids[0]}}
+            linux = {"cgroup_parent": cluster.home.cgroup_root}
+            sandbox = {"metadata": {"name": "bare0", "namespace": "default", "uid": uids[0]}, "linux": linux}
             bare = cri.create_container(pod_sandbox_id=boxes[0], config=config, sandbox_config=sandbox).container_id
             cri.start_container(container_id=bare)
-            boxes.append(bare_sandbox(cri, "orphan", orphan))
+            boxes.append(bare_sandbox(cri, "orphan", orphan, cluster.home.cgroup_root))
             (cluster.home.kubelet_root / "own" / orphan).touch()  # this one a kubelet has made, so it goes
             wait_for(lambda: boxes[-1] not in {box.id for box in cri.list_pod_sandbox().items}, "the orphan to be removed")
             states = {box.id: box.state for box in cri.list_pod_sandbox().items}
