@@ -50,6 +50,8 @@ class Fence:
         if there or wanted not in MADE:
             check_type(path, path.stat().st_mode if there else 0, wanted)
         base, parts, read_only = self._base(path, kind)
+        if not read_only:  # the lab's own, which a lab that goes takes away from a kubelet that stays
+            base.mkdir(parents=True, exist_ok=True)
         start = os.open(os.path.realpath(base), inside.FOUND)
         elsewhere = ValueError(f"this lab forbids {kind} {path}: a link on the way leads elsewhere; use a path without links")
         try:

@@ -56,6 +56,12 @@ def refused(volumes, volume, **metadata):
     return caught.value.event()
 
 
+def test_the_directory_of_host_paths_is_made_again_where_somebody_took_it_away(volumes, tmp_path):
+    (tmp_path / "allowed").rmdir()
+    set_up(volumes, {"hostPath": {"path": str(tmp_path / "allowed/new"), "type": "DirectoryOrCreate"}})
+    assert (tmp_path / "allowed/new").is_dir()
+
+
 def test_a_config_map_becomes_files(volumes):
     place = set_up(volumes, {"configMap": {"name": "settings"}})
     assert {f: (place / f).read_bytes() for f in ("colour", "size", "raw")} == {"colour": b"blue", "size": b"7", "raw": b"\0\1"}
