@@ -6,80 +6,55 @@ The names that a notebook imports. `labkit.connect()` gives a Node; the figures 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.course import break_pods, check, predict_order, wait_until
-    from labkit.course.predict import predict
-    from labkit.cri import CriError, ManifestError, to_yaml
-    from labkit.load import Load, Moment
-    from labkit.node import Node, NodeError, connect
-    from labkit.pods import PodSnapshot
-    from labkit.views import (
-        Layer,
-        availability,
-        bundle,
-        call_chain,
-        capacity,
-        cgroup_tree,
-        event_log,
-        field_map,
-        history,
-        layers,
-        namespace_matrix,
-        pod_lifecycle,
-        process_tree,
-        rpc_catalogue,
-        shims,
-    )
+    from labkit.course import break_pods as break_pods
+    from labkit.course import check as check
+    from labkit.course import predict_order as predict_order
+    from labkit.course import wait_until as wait_until
+    from labkit.course.predict import predict as predict
+    from labkit.cri import CriError as CriError
+    from labkit.cri import ManifestError as ManifestError
+    from labkit.cri import to_yaml as to_yaml
+    from labkit.load import Load as Load
+    from labkit.load import Moment as Moment
+    from labkit.node import Node as Node
+    from labkit.node import NodeError as NodeError
+    from labkit.node import connect as connect
+    from labkit.pods import PodSnapshot as PodSnapshot
+    from labkit.views import *  # noqa: F403  (every figure that views exports)
 
-__all__ = [
-    "CriError",
-    "Layer",
-    "Load",
-    "ManifestError",
-    "Moment",
-    "Node",
-    "NodeError",
-    "PodSnapshot",
-    "availability",
-    "break_pods",
-    "bundle",
-    "call_chain",
-    "capacity",
-    "cgroup_tree",
-    "check",
-    "connect",
-    "event_log",
-    "field_map",
-    "history",
-    "layers",
-    "namespace_matrix",
-    "pod_lifecycle",
-    "predict",
-    "predict_order",
-    "process_tree",
-    "rpc_catalogue",
-    "shims",
-    "to_yaml",
-    "wait_until",
-]
-
-_ROOMS = ("course", "cri", "load", "node", "pods", "views")
-"""Where those names live. They are imported when the first is asked for: the API's process, which asks for none, is half as large
-without gRPC and pyroute2."""
+_NAMES = {
+    "course": ("break_pods", "check", "predict", "predict_order", "wait_until"),
+    "cri": ("CriError", "ManifestError", "to_yaml"),
+    "load": ("Load", "Moment"),
+    "node": ("Node", "NodeError", "connect"),
+    "pods": ("PodSnapshot",),
+}
+"""Where the names live that are not figures; a figure is exported by its line in labkit/views/__init__.py. A room is imported
+when one of its names is asked for: the API's process, which asks for none, is half as large without gRPC and pyroute2."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for room in _ROOMS:
-            value = getattr(import_module(f"labkit.{room}"), name, None)
-            if value is not None and not isinstance(value, ModuleType):  # a room may have a module of the name of a figure
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    if name == "__all__":
+        return sorted([*(name for names in _NAMES.values() for name in names), *_figures()])
+    room = next((room for room, names in _NAMES.items() if name in names), None)
+    if room is None and not name.startswith("_") and not find_spec(f"labkit.{name}") and name in _figures():
+        room = "views"
+    if room is None:
+        raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"labkit.{room}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _figures() -> list[str]:
+    """The names that labkit.views exports: its public ones that are no modules."""
+    public = vars(import_module("labkit.views")).items()
+    return [name for name, value in public if not name.startswith("_") and not isinstance(value, ModuleType)]
