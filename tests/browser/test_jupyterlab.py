@@ -9,7 +9,6 @@ import pytest
 from labkit.views.style import contrast
 from tests.browser.learner import HALF_A_SCREEN, Learner, Looks
 
-pytestmark = pytest.mark.browser
 Opens = Callable[..., Learner]
 READABLE = 4.5
 """The contrast that text needs (WCAG 2.2, 1.4.3)."""

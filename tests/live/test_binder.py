@@ -37,7 +37,6 @@ from tests.standin import repo2docker
 from tests.standin.container import Session, session
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
 ]
 

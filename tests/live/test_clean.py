@@ -24,7 +24,6 @@ from tests.conftest import ROOT, labkit
 from tests.live import machine
 from tests.standin.cluster import KindCluster
 
-pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
 
 LESSON = """

@@ -24,7 +24,6 @@ from labkit.kernel.tracefs import watch_tracefs
 from tests.conftest import CI, ROOT
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root; CI runs it"),
 ]
 

@@ -15,8 +15,6 @@ from labkit.kubelet.volumes import mounts_below
 from tests.live.cluster import Cluster, wait_for
 from tests.live.test_kubelet import cluster, ends, pod, runs, shell  # noqa: F401
 
-pytestmark = pytest.mark.live
-
 OPEN = """
 exec 2>/dev/null
 all=$(find /h -xdev -maxdepth 3 -type f -perm -200; find /h /h/fs/cgroup -maxdepth 3 -name cgroup.procs)

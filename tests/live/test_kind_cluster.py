@@ -21,7 +21,6 @@ from tests.standin.engine import Engine
 from tests.standin.node import StandIn
 from tests.standin.systemd import SystemdNode
 
-pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
 
 NOTEBOOKS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]

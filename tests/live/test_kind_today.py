@@ -19,7 +19,6 @@ from tests.live.test_standin import client, remove_pod, run_pod
 from tests.standin.node import SOCKET
 from tests.standin.systemd import SystemdNode
 
-pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
 
 DATA = ROOT / "tests/unit/data"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 import labkit
 from labkit.course.broken import DISK, SECRET
 from labkit.node import Node
-
-pytestmark = pytest.mark.live
 
 
 def test_a_network_that_a_lesson_left_broken_is_repaired_before_its_pods_are_removed(node: Node) -> None:

@@ -28,7 +28,6 @@ from tests.live.test_recorder import caused, named, recording, wait_for_quiet
 from tests.standin.packages import bring
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root; CI runs it"),
 ]
 WORKERS = 8

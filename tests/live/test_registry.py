@@ -19,8 +19,6 @@ from labkit.images.oci import Image, write_archive
 from labkit.node import confined
 from labkit.node.programs import Programs, ProgramsError, ensure_programs, fetch, find_programs, is_static
 
-pytestmark = pytest.mark.live
-
 LOGIN = ("learner", "container")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 

@@ -28,7 +28,6 @@ from tests.standin.node import SOCKET, StandIn
 from tests.standin.node import node as running_node
 from tests.standin.system import wait_for
 
-pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,6 @@ from tests.conftest import ROOT, labkit
 from tests.live import exposed
 from tests.standin.system import wait_for
 
-pytestmark = pytest.mark.live
-
 STRANGER = 65534
 DROP = """
 import base64, encodings.idna, errno, hashlib, http.client, json, os, socket, ssl, sys, urllib.parse

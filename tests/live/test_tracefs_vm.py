@@ -16,7 +16,6 @@ from tests.conftest import CI
 from tests.standin import vm
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root; CI runs it"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel that is brought is for x86-64"),
 ]

@@ -30,7 +30,6 @@ from labkit.vm.packages import builds_here
 from tests.conftest import CI, ROOT
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
     pytest.mark.skipif(bool(builds_here()), reason=builds_here()),
 ]

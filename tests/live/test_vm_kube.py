@@ -22,7 +22,6 @@ from tests.conftest import CI
 from tests.live.test_vm import PYTHON, STRANGER, User, learner, node, packages, user  # noqa: F401  # fixtures
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
     pytest.mark.skipif(bool(builds_here()), reason=builds_here()),
 ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import threading
 
-import pytest
-
 import labkit as lab
 from labkit.kernel import watcher
 from labkit.node import Home
@@ -16,7 +14,6 @@ from tests.live.test_pods import manifest
 from tests.standin.engine import Engine
 from tests.standin.node import StandIn
 
-pytestmark = pytest.mark.live
 pytest_plugins = ("tests.standin.fixtures",)
 
 PODS = 10

@@ -45,7 +45,6 @@ def sanitizers(directory: Path) -> Path:
     return path
 
 
-@pytest.mark.notebooks
 @pytest.mark.parametrize(
     "order", [pytest.param(1, id="in their order"), pytest.param(-1, id="in reverse", marks=pytest.mark.soak)]
 )
@@ -71,7 +70,6 @@ def test_outputs_are_as_committed(lab: None, order: int, tmp_path: Path) -> None
     assert f"{sum(c['cell_type'] == 'code' for n in NOTEBOOKS for c in cells(n))} passed" in done.stdout
 
 
-@pytest.mark.notebooks
 def test_notebooks_leave_no_pod(node: Node) -> None:
     assert [p.name for p in node.pods()] == []
 

@@ -1,0 +1,82 @@
+"""`./course test [ARGS]`: style, types and tests; or, where ARGS select tests (a path, a node id, -k, -m, --lf), those alone.
+
+Style and types are checked while the tests run. What -k, -m and directories select runs on several workers, as everything does;
+files and node ids run in this one process, since a worker takes seconds to start. ARGS go to pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+WORKERS = 0
+FAILED, NO_TESTS = 1, 5
+"""pytest's exit statuses (its documentation, "Exit codes")."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("-k", "-m", "-n"):
+        known.add_argument(option)
+    known.add_argument("-x", "--exitfirst", action="store_true")
+    known.add_argument("--lf", "--last-failed", action="store_true")
+    known.add_argument("--co", "--collect-only", action="store_true")
+    chosen, rest = known.parse_known_args(arguments)
+    paths = [Path(place) for word in rest if (place := word.partition("::")[0]) and os.path.exists(place)]
+    selected = bool(paths or chosen.k or chosen.m or chosen.lf)
+    checks = [] if selected or chosen.co else [Check("ruff", "check", "--quiet", "."), Check("mypy", "--no-error-summary")]
+    if chosen.n is not None or chosen.co or any(map(Path.is_file, paths)) or WORKERS == 0:
+        status = pytest(*arguments)
+    else:
+        status = side_by_side(arguments, stop=chosen.exitfirst)
+    passed = [check.passed() for check in checks]  # all of them, whichever fails
+    return status or (0 if all(passed) else 1)
+
+
+def side_by_side(arguments: Sequence[str], *, stop: bool) -> int:
+    """Run what can share the machine on workers, and then what cannot. Returns the worse of pytest's two exit statuses."""
+    workers = ("-n", str(WORKERS), "--dist", "loadgroup", "--no-loadscope-reorder")  # the order is that of tests/tiers.py
+    together = pytest(*workers, "--alone", "not", *arguments)
+    if together not in (0, NO_TESTS) and (stop or together != FAILED):
+        return together
+    alone = pytest("--alone", "only", *arguments)
+    return max({together, alone} - {NO_TESTS}, default=NO_TESTS)
+
+
+def pytest(*arguments: str) -> int:
+    # nbval is for notebooks, which run in a process of their own, and takes three seconds to import.
+    return wait(subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:nbval", *arguments]))
+
+
+def wait(process: subprocess.Popen[bytes]) -> int:
+    """Its exit status. Ctrl-C reaches it without us, and it cleans up; SIGTERM is handed on."""
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+class Check:
+    """A command that runs beside the tests, and whose words are shown when they have ended."""
+
+    def __init__(self, *command: str) -> None:
+        self.name = command[0]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def passed(self) -> bool:
+        words, _ = self.process.communicate()
+        print(f"course: {self.name} found {words or 'nothing to complain about'}", file=sys.stderr)
+        return self.process.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""`./course test`: which tests a command runs, by their markers, and in how many processes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import __main__ as runner
+from tests import tiers
+from tests.conftest import ROOT
+
+FILES = sorted(path for path in tiers.TESTS.rglob("test_*.py"))
+
+
+def config(*, args: bool = False, **options: Any) -> Any:
+    source = pytest.Config.ArgsSource.ARGS if args else pytest.Config.ArgsSource.TESTPATHS
+    return SimpleNamespace(
+        args_source=source, option=SimpleNamespace(**{"all": False, "soak": False, "keyword": "", "markexpr": "", **options})
+    )
+
+
+def test_each_file_has_a_marker_and_each_place_a_file() -> None:
+    assert [path for path in FILES if not tiers.markers(path)] == []
+    names = [str(path.relative_to(tiers.TESTS)) for path in FILES]
+    assert [place for place in tiers.PLACES if not any(name.startswith(place) for name in names)] == []
+
+
+def test_the_markers_are_those_of_pyproject() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    named = {re.split("[(:]", line)[0] for line in declared}
+    assert named == {*tiers.PLACES.values(), "soak", "alone"}
+    assert named > {*tiers.LONG, *tiers.ONE_WORKER}
+
+
+@pytest.mark.parametrize(
+    ("file", "markers"),
+    [
+        ("unit/test_vm.py", ["unit"]),
+        ("live/test_pods.py", ["live"]),
+        ("live/test_vm_kube.py", ["live", "vm"]),
+        ("live/test_kind_today.py", ["live", "kind"]),
+        ("browser/test_jupyterlab.py", ["browser"]),
+    ],
+)
+def test_markers_come_from_the_place(file: str, markers: list[str]) -> None:
+    assert tiers.markers(tiers.TESTS / file) == markers
+
+
+def test_without_a_selection_it_is_the_quick_tier() -> None:
+    long, short = tiers.TESTS / "live/test_chaos.py", tiers.TESTS / "live/test_pods.py"
+    assert tiers.pytest_ignore_collect(long, config()) is True
+    assert tiers.pytest_ignore_collect(tiers.TESTS / "browser", config()) is True
+    assert tiers.pytest_ignore_collect(short, config()) is None
+    assert tiers.pytest_ignore_collect(tiers.TESTS / "live", config()) is None
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"args": True}, {"all": True}, {"soak": True}, {"keyword": "chaos"}, {"markexpr": "live"}, {"lf": True}]
+)
+def test_what_is_selected_runs_whatever_its_tier(chosen: dict[str, Any]) -> None:
+    assert tiers.pytest_ignore_collect(tiers.TESTS / "live/test_chaos.py", config(**chosen)) is None
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[list[str]]]]:
+    """What the runner would start (ruff, mypy, pytest) with such arguments, where `statuses` are pytest's one after the other."""
+
+    def run(*arguments: str, statuses: tuple[int, ...] = (0, 0)) -> tuple[int, list[list[str]]]:
+        started: list[list[str]] = []
+        left = list(statuses)
+
+        def tests(*arguments: str) -> int:
+            started.append(list(arguments))
+            return left.pop(0)
+
+        def check(*command: str) -> Any:
+            started.append([command[0]])
+            return SimpleNamespace(passed=lambda: True)
+
+        monkeypatch.setattr(runner, "pytest", tests)
+        monkeypatch.setattr(runner, "Check", check)
+        monkeypatch.setattr(runner, "WORKERS", 2)
+        monkeypatch.chdir(ROOT)
+        return runner.main(arguments), started
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all",), ("-x", "--durations", "5")])
+def test_everything_is_style_types_and_tests_on_workers_and_then_those_alone(run: Any, arguments: tuple[str, ...]) -> None:
+    status, (ruff, mypy, together, alone) = run(*arguments)
+    assert (status, ruff, mypy) == (0, ["ruff"], ["mypy"])
+    assert together[:2] == ["-n", "2"] and ["--alone", "not", *arguments] == together[-2 - len(arguments):]
+    assert alone == ["--alone", "only", *arguments]
+
+
+@pytest.mark.parametrize("place", ["tests/live/test_pods.py", "tests/live/test_pods.py::test_limits_reach_the_cgroup"])
+def test_a_file_or_a_node_id_runs_in_one_process(run: Any, place: str) -> None:
+    assert run("-q", place) == (0, [["-q", place]])
+
+
+@pytest.mark.parametrize("selection", [("tests/unit",), ("-k", "relay"), ("-m", "live"), ("--lf",)])
+def test_a_selection_runs_without_style_and_types(run: Any, selection: tuple[str, ...]) -> None:
+    _, started = run(*selection)
+    assert [command[:2] for command in started] == [["-n", "2"], ["--alone", "only"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "statuses", "status", "runs"),
+    [
+        ((), (1, 0), 1, 2),
+        ((), (0, 1), 1, 2),
+        ((), (5, 0), 0, 2),
+        ((), (1, 5), 1, 2),
+        ((), (5, 5), 5, 2),
+        (("-x",), (1,), 1, 1),
+        ((), (2,), 2, 1),
+    ],
+)
+def test_the_worse_of_both_runs_counts(
+    run: Any, arguments: tuple[str, ...], statuses: tuple[int, ...], status: int, runs: int
+) -> None:
+    found, started = run("tests/unit", *arguments, statuses=statuses)
+    assert (found, len(started)) == (status, runs)
+
+
+def test_the_same_seed_is_the_same_order_and_keeps_modules_together() -> None:
+    names = [(file, test) for file in "abc" for test in range(5)]
+
+    def ordered(seed: int) -> list[Any]:
+        items: list[Any] = [SimpleNamespace(path=Path(file), name=test) for file, test in names]
+        tiers.shuffle(items, seed)
+        return [(str(item.path), item.name) for item in items]
+
+    assert ordered(1) == ordered(1) != ordered(2)
+    assert sorted(ordered(1)) == names != ordered(1)
+    files = [file for file, _ in ordered(1)]
+    assert len([1 for one, other in itertools.pairwise(files) if one != other]) == 2
