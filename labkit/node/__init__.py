@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit import environment
-from labkit.node import discovery, progress
+from labkit import environment, progress
+from labkit.node import discovery
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.discovery import examine
@@ -31,6 +31,7 @@ def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "",
     with progress.shown() as show:
         connected: Any = discovery.KINDS[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
-    if progress.in_notebook():
-        print(f"Connected to {connected.name}: {connected.runtime}, kind {connected.kind} ({connected.why}).")
+    if progress.in_notebook():  # on one line: what differs between nodes is compared by no test of a notebook
+        note = f" Note: {connected.remark}" if connected.remark else ""
+        print(f"Connected to {connected.name}: {connected.runtime}, kind {connected.kind} ({connected.why}).{note}")
     return connected

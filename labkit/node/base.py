@@ -77,6 +77,8 @@ class Node:
 
     ledger: Ledger | None = None
     """What this home has changed on the node; None where the node is the home's own."""
+    remark = ""
+    """What a learner should know of this node before she begins, in a sentence."""
 
     # Pods
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from labkit.node import beside, control, private, progress, releases, status
+from labkit import progress
+from labkit.node import beside, control, private, releases, status
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 

@@ -41,6 +41,7 @@ from labkit.node.noting import NotingClient
 from labkit.node.programs import ensure_programs
 from labkit.node.source import Source, on_this_machine
 from labkit.node.verdict import Verdict
+from labkit.progress import in_notebook
 
 SOCKETS = (
     "/run/containerd/containerd.sock",
@@ -363,8 +364,9 @@ def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progre
     container = pick(engine, choice)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress)
-    if warning := import_only(node):
-        print(f"labkit: {warning}", file=sys.stderr, flush=True)
+    node.remark = import_only(node)
+    if node.remark and not in_notebook():
+        print(f"labkit: {node.remark}", file=sys.stderr, flush=True)
     node.choice = Choice("kind", container.cluster, container.name)
     choices.remember(home, node.choice)
     return node

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 from labkit.cri import CriClient, CriError
 from labkit.node.daemon import UNIT_DIRECTORIES, Change
 from labkit.node.errors import NodeError
-from labkit.node.progress import in_notebook, shown
 from labkit.node.releases import upstream
+from labkit.progress import in_notebook, shown
 
 if TYPE_CHECKING:
     from labkit.node.kind import KindNode

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 from labkit.node import releases, status, vm_operate, vm_releases, vm_run
 from labkit.node.daemon import Daemon
 from labkit.node.errors import NodeError
-from labkit.node.progress import shown
 from labkit.node.releases import Release
 from labkit.node.vm_home import Places
+from labkit.progress import shown
 from labkit.vm import guest
 
 if TYPE_CHECKING:

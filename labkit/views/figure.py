@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from labkit.outputs import write_whole
+from labkit.progress import shown
 from labkit.showable import escaped, showable, showable_lines
 from labkit.views import style
 
@@ -77,7 +78,8 @@ class Figure:
         return data, {"image/png": {"width": round(self.width), "height": round(self.height)}, "needs_background": made_for}
 
     def _drawing(self, theme: str, scale: float = 1.0) -> MatplotlibFigure:
-        return Canvas(self.width, self.height, theme, scale).finish(self.paint)
+        with matplotlib_at_work():
+            return Canvas(self.width, self.height, theme, scale).finish(self.paint)
 
     def _written(self, drawing: MatplotlibFigure, kind: str, theme: str, sharpness: float = 1.0) -> bytes:
         import matplotlib
@@ -89,7 +91,7 @@ class Figure:
         metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
         options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
         background, out = style.colour("background", theme), io.BytesIO()
-        with matplotlib.rc_context(settings), _no_words_on_fonts():
+        with matplotlib.rc_context(settings), matplotlib_at_work():
             drawing.savefig(out, format=kind, dpi=PIXELS_PER_INCH * sharpness, facecolor=background, metadata=metadata, **options)
         return _annotated(out.getvalue().decode(), self.alt, theme).encode() if kind == "svg" else out.getvalue()
 
@@ -274,22 +276,32 @@ def _families() -> tuple[str, ...]:
 
 @lru_cache(maxsize=128)
 def _font(bold: bool, family: str = style.FONT) -> Any:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+    with matplotlib_at_work():
+        from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    with _no_words_on_fonts():
         return get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
 
 
 @contextlib.contextmanager
-def _no_words_on_fonts() -> Iterator[None]:
-    """matplotlib logs a line for each family that lacks a weight; the nearest one that it takes will do."""
-    log = logging.getLogger("matplotlib.font_manager")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
+def matplotlib_at_work() -> Iterator[None]:
+    """While matplotlib is imported, measures and draws. What it logs about this machine (a family that lacks a weight, a
+    directory that it cannot write) is no output of a cell. That it looks through all fonts, which can take long the first
+    time, is shown as progress."""
+    with shown() as show:
+
+        def keep(record: logging.LogRecord) -> bool:
+            if "font cache" in record.getMessage():
+                show(record.getMessage())
+            return record.levelno >= logging.ERROR
+
+        logs = [logging.getLogger(name) for name in ("matplotlib", "matplotlib.font_manager")]
+        for log in logs:
+            log.addFilter(keep)
+        try:
+            yield
+        finally:
+            for log in logs:
+                log.removeFilter(keep)
 
 
 def _no_hinting() -> Any:

@@ -1,0 +1,49 @@
+"""The progress of long work, shown to whoever waits for it: in a notebook below the cell, elsewhere on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+
+def in_notebook() -> bool:
+    """Whether this Python is a notebook's kernel."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+@contextlib.contextmanager
+def shown(after_s: float = 0.0) -> Iterator[Callable[[str], None]]:
+    """A callable that shows a line of progress. In a notebook each line replaces the one before, the last one disappears at
+    the end, and work that is done within `after_s` seconds shows none.
+
+    Below a cell it is an empty display that is updated: no output of the cell that is saved with the notebook, or that
+    nbval compares, has any of it. So the cell's output is the same whether there was anything to wait for or not.
+    """
+    if not in_notebook():
+        yield lambda text: print(f"labkit: {text}", file=sys.stderr, flush=True)
+        return
+    from IPython.display import DisplayHandle, display
+
+    place: DisplayHandle | None = None
+    begun = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal place
+        if time.monotonic() - begun < after_s:
+            return
+        if place is None:
+            place = display({}, raw=True, display_id=True)
+        if place is not None:
+            place.update({"text/plain": text}, raw=True)
+
+    try:
+        yield show
+    finally:
+        if place is not None:
+            place.update({}, raw=True)
