@@ -1,4 +1,4 @@
-"""Node kind `kind` on a node of today: systemd, containerd 2.1, kind's hook, as recorded on a real cluster (tests/unit/data)."""
+"""Node kind `kind` on a node of today: systemd, containerd 2.1, kind's hook, as recorded on a real cluster (tests/truth/kind)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from labkit.cri import CriClient
 from labkit.images.build import BUSYBOX
 from labkit.node import Home, certs
 from labkit.node.kind_cluster import CONFIG as CLUSTER_CONFIG
-from tests.conftest import ROOT, labkit
+from tests.conftest import labkit
 from tests.live.test_pods import SLEEP, manifest
 from tests.live.test_standin import client, remove_pod, run_pod
 from tests.standin.node import SOCKET
 from tests.standin.systemd import SystemdNode
+from tests.truth import TRUTH, truth
 
 pytest_plugins = ("tests.standin.fixtures",)
 
-DATA = ROOT / "tests/unit/data"
 CONFIG = "/etc/containerd/config.toml"
 FILES = "find /etc /srv /opt /kind /var/lib/labkit ! -name config.toml 2>/dev/null | sort; ctr -n k8s.io images ls -q"
 
 
 def test_its_containerd_is_configured_as_the_recorded_one(systemd_node: SystemdNode) -> None:
-    assert systemd_node.exec("containerd", "config", "dump") == (DATA / "containerd_2.1_config_dump.toml").read_text().strip()
-    recorded = json.loads((DATA / "cri_kind.json").read_text())["status_info"]
+    assert systemd_node.exec("containerd", "config", "dump") == (TRUTH / "kind/containerd_config_dump.toml").read_text().strip()
+    recorded = truth("kind/cri.json")["status_info"]
     with CriClient(f"unix://{systemd_node.socket}") as cri:
         info = cri.status(verbose=True).info
     assert json.loads(info["config"]) == recorded["config"]

@@ -26,11 +26,11 @@ import labkit as lab
 from labkit.node import Home, NodeError
 from labkit.node.strays import KUBELET, own_processes
 from tests.conftest import labkit
+from tests.truth import TRUTH
 
 BUSYBOX = "registry.lab/busybox:1"
 LISTEN = "0A"
 """TCP_LISTEN as /proc/net/tcp has it (man 5 proc_pid_net)."""
-RECORDED = Path(__file__).with_name("describe_node.txt")
 
 
 def wait_for(true: Callable[[], Any], what: str, seconds: float = 40) -> Any:
@@ -100,7 +100,8 @@ def shape(text: str) -> list[str]:
 
 def test_describe_node_has_the_blocks_of_a_real_one(kube: None) -> None:
     described = kubectl("describe", "node", "sim-worker").stdout
-    assert [line for line in shape(described) if line != "  Kube-Proxy Version:"] == shape(RECORDED.read_text())  # older kubectl
+    recorded = shape((TRUTH / "describe_node.txt").read_text())
+    assert [line for line in shape(described) if line != "  Kube-Proxy Version:"] == recorded  # older kubectl
     assert "v0" in described and "-labkit" in described
     assert [line.split() for line in described.splitlines() if re.match("  (Memory|Disk|PID)Pressure|  Ready ", line)] != []
 

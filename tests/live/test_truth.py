@@ -1,12 +1,8 @@
-"""The recordings of a real kubelet, run again on this lab, by the recordings' own program; and the three Pods that it leaves out.
-
-The recordings lie beside the checkout (../shared/truth), or where LABKIT_TRUTH says.
-"""
+"""The recordings of a real kubelet, run again on this lab, by tests/truth/compare.py, and the Pods that it leaves out."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,14 +14,11 @@ import pytest
 from labkit.node import Home, kubectl, private, releases
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
+from tests.truth import TRUTH
 
-ROOT = Path(__file__).resolve().parents[2]
-TRUTH = Path(os.environ.get("LABKIT_TRUTH", ROOT.parent / "shared" / "truth"))
 IMAGE = "registry.lab/busybox:1"
 CONTAINERD = "2"
 """The recordings were made with containerd 2.1.9 and hold its words for failed pulls; 1.6 says it otherwise."""
-
-beside = pytest.mark.skipif(not (TRUTH / "compare.py").exists(), reason="the recordings are not beside this checkout")
 
 
 @pytest.fixture
@@ -40,14 +33,10 @@ def recorded() -> dict[str, Any]:
     return json.loads(texts)
 
 
-@beside
 def test_pods_are_run_as_the_real_kubelet_ran_them(own_home: Home) -> None:
     own_home.data.mkdir(parents=True)
     private.choose(own_home, releases.ensure(own_home.cache, CONTAINERD))
     labkit("up", "--node", "containerd")
-    cluster = Cluster.of(own_home)
-    cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": IMAGE}]}})
-    wait_for(lambda: cluster.container("first").get("imageID"), "the image to be there")
     # kubectl itself: `labkit kubectl` starts a Python first, and a comparison that takes longer sees later events.
     prefix = [kubectl.program(), "--kubeconfig", str(own_home.kubeconfig)]
     command = [sys.executable, str(TRUTH / "compare.py"), *prefix, "--", str(TRUTH / "pods.json")]
@@ -82,7 +71,6 @@ def shape(text: str) -> list[str]:
     return (text.partition("\nEvents:")[0] if "\nAllocatable:" in text else text).splitlines()
 
 
-@beside
 def test_kubectl_shows_what_it_shows_of_a_real_kubelet(cluster: Cluster, own_home: Home) -> None:
     """The Pod of shop.json, described, listed, and on its node."""
     cluster.create({"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": IMAGE}]}})
@@ -113,7 +101,6 @@ def plain(message: str) -> str:
     return re.sub(r"[0-9a-f]{64}", "ID", message)
 
 
-@beside
 def test_a_broken_cni_configuration_and_its_repair(cluster: Cluster, own_home: Home, recorded: dict[str, Any]) -> None:
     file = cni_file(own_home)
     right = file.read_text()
@@ -132,7 +119,6 @@ def test_a_broken_cni_configuration_and_its_repair(cluster: Cluster, own_home: H
     wait_for(lambda: cluster.phase("broken-cni") == "Running", "the Pod to run once the network is repaired")
 
 
-@beside
 def test_without_a_cni_configuration_the_node_is_not_ready(cluster: Cluster, own_home: Home, recorded: dict[str, Any]) -> None:
     file = cni_file(own_home)
     right = file.read_text()
@@ -152,7 +138,6 @@ def test_without_a_cni_configuration_the_node_is_not_ready(cluster: Cluster, own
     wait_for(lambda: cluster.node_ready() == "True", "the node to be ready again")
 
 
-@beside
 def test_a_memory_hog(cluster: Cluster, recorded: dict[str, Any]) -> None:
     """The kernel kills dd, a child, or the container's first process, or runc's, as it comes: the limit is what holds."""
     truth = recorded["oom-killed"]
@@ -164,7 +149,6 @@ def test_a_memory_hog(cluster: Cluster, recorded: dict[str, Any]) -> None:
     assert cluster.memory_limit("oom-killed") == 20 * 2**20
 
 
-@beside
 def test_a_memory_hog_of_one_process_is_killed_again_and_again(cluster: Cluster, recorded: dict[str, Any]) -> None:
     cluster.create(recorded["oom-killed-heap"]["manifest"])
     wait_for(lambda: "OOMKilled" in cluster.reasons("oom-killed-heap"), "the kernel to kill it")

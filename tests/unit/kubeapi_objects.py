@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
 from labkit.kubeapi import schema
-
-TRUTH = Path(os.environ.get("LABKIT_TRUTH", Path(__file__).resolve().parents[3] / "shared" / "truth"))
 
 TEXTS = st.one_of(
     st.text(max_size=8),
@@ -37,13 +31,6 @@ RIGHT = {
     "microtime": st.just("2026-01-02T03:04:05.678901Z"),
     "any": WILD,
 }
-
-
-def truth(name: str) -> Any:
-    """What a real cluster was recorded to do; its test is skipped where the recordings are not."""
-    if not TRUTH.exists():
-        pytest.skip("the recordings are not beside this checkout")
-    return json.loads((TRUTH / name).read_text())
 
 
 def pod(*containers: dict[str, Any], meta: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:

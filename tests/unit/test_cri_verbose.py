@@ -15,10 +15,11 @@ from cri_api.v1 import api_pb2 as pb
 from labkit.cri import CriError, verbose
 from labkit.node import certs
 from labkit.node.sweep import owned_namespaces
+from tests.truth import TRUTH
 
 DATA = Path(__file__).with_name("data")
 RECORDED: dict[str, Any] = json.loads((DATA / "cri_verbose.json").read_text())
-DUMP = (DATA / "containerd_2.1_config_dump.toml").read_text()
+DUMP = (TRUTH / "kind/containerd_config_dump.toml").read_text()
 SOCKET = "/run/containerd/containerd.sock"
 
 

@@ -1,8 +1,7 @@
-"""Where CRI-O differs from containerd, by what was recorded of one (data/crio.json): labkit relies on the contract alone."""
+"""Where CRI-O differs from containerd, by a recording of one (tests/truth/crio.json): labkit relies on the contract alone."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +24,10 @@ from labkit.node import bundles, endpoint, pods
 from labkit.node.base import Node
 from labkit.node.errors import NodeError
 from labkit.node.podfiles import LocalFiles
+from tests.truth import truth
 from tests.unit.kubelet_pods import pod
 
-RECORDED = json.loads((Path(__file__).parent / "data/crio.json").read_text())
+RECORDED = truth("crio.json")
 SANDBOX, WEB, ENDED = "a" * 64, "b" * 64, "c" * 64
 
 

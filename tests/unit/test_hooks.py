@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +23,10 @@ from labkit.recorder.processes import Processes
 from labkit.showable import columns
 from labkit.views.call_chain import call_chain
 from labkit.views.flight_timeline import flight_timeline
+from tests.truth import TRUTH
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, SOCKET, Machine, hexadecimal, process, start
 
-RECORDING = Path(__file__).with_name("data") / "flight_kind_hook.json"
+RECORDING = TRUTH / "kind/flight_start.json"
 HOOK = ["bash /kind/bin/mount-product-files.sh", "jq -r .bundle", "cp /kind/product_uuid"]
 IDS = {
     "pause": "b67c2ef225f65033a5092b4c1606a3eca90a59deba9471b7a6854ff1f5cce25f",

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 
 from labkit.kubeapi import defaults, schema
 from labkit.kubeapi.decoding import decoding_error
-from tests.unit.kubeapi_objects import WILD, container, pod, shaped, truth
+from tests.truth import truth
+from tests.unit.kubeapi_objects import WILD, container, pod, shaped
 
 SERVER = ("tolerations", "priority", "preemptionPolicy", "nodeName", "serviceAccount", "serviceAccountName")
 

@@ -9,7 +9,8 @@ from labkit.kubeapi import defaults, schema
 from labkit.kubeapi.ages import age, human
 from labkit.kubeapi.tables import PRINTERS, table
 from labkit.kubeapi.tables_pod import pod_cells
-from tests.unit.kubeapi_objects import TRUTH, shaped, truth
+from tests.truth import TRUTH, truth
+from tests.unit.kubeapi_objects import shaped
 
 NOW = datetime(2026, 11, 23, 21, 24, 9, tzinfo=UTC)
 

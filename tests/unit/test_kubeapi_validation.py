@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from labkit.kubeapi import defaults, schema
 from labkit.kubeapi.validation import decoding_error, unknown_fields, validate
-from tests.unit.kubeapi_objects import WILD, container, pod, shaped, truth
+from tests.truth import truth
+from tests.unit.kubeapi_objects import WILD, container, pod, shaped
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 
 from labkit.kubelet.actions import Probed
 from labkit.kubelet.runtime import CREATED, EXITED, Sandbox
 from labkit.kubelet.statuses import pod_status
 from labkit.kubelet.writer import difference
+from tests.truth import truth
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
-
-TRUTH = Path(os.environ.get("LABKIT_TRUTH", Path(__file__).resolve().parents[3] / "shared" / "truth")) / "shop.json"
 
 
 def conditions(status):
@@ -171,17 +166,16 @@ def test_read_only_mounts_and_requests_are_shown():
     assert status["resources"] == {"limits": {"memory": "20Mi"}, "requests": {"cpu": "1", "memory": "20Mi"}}
 
 
-@pytest.mark.skipif(not TRUTH.exists(), reason="the recordings are not beside this checkout")
 def test_a_rich_pod_has_the_fields_that_a_real_kubelet_gives_it():
-    truth = json.loads(TRUTH.read_text())
-    real = truth["pod"]["status"]
+    recorded = truth("shop.json")["pod"]
+    real = recorded["status"]
     held = []
     for name in ("app", "side", "prepare"):
         code = {"state": EXITED} if name == "prepare" else {}
         held.append(attempt(name, user={"gid": 0, "supplementalGroups": [0], "uid": 0}, **code))
     from labkit.cri import with_defaults
 
-    status = pod_status(with_defaults({k: v for k, v in truth["pod"].items() if k != "status"}), runtime(*held), facts())
+    status = pod_status(with_defaults({k: v for k, v in recorded.items() if k != "status"}), runtime(*held), facts())
     assert status.keys() == real.keys()
     for kind in ("containerStatuses", "initContainerStatuses"):
         assert [sorted(s) for s in status[kind]] == [sorted(s) for s in real[kind]]
