@@ -142,7 +142,9 @@ def test_the_hash_changes_with_image_and_name_only():
     [
         ({}, (pb.POD, pb.CONTAINER, pb.POD)),
         ({"shareProcessNamespace": True}, (pb.POD, pb.POD, pb.POD)),
-        ({"hostNetwork": True, "hostPID": True, "hostIPC": True}, (pb.NODE, pb.NODE, pb.NODE)),
+        ({"hostNetwork": True}, (pb.NODE, pb.CONTAINER, pb.POD)),
+        ({"hostPID": True}, (pb.POD, pb.NODE, pb.POD)),
+        ({"hostIPC": True}, (pb.POD, pb.CONTAINER, pb.NODE)),
     ],
 )
 def test_namespace_options_of_sandbox_and_container(spec, namespaces):

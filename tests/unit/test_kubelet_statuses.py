@@ -69,6 +69,12 @@ def test_the_phase_of_a_pod_whose_container_ended(policy, code, phase, reason):
     assert (status["phase"], conditions(status)["Ready"]) == (phase, ("False", reason))
 
 
+@pytest.mark.parametrize(("code", "reason"), [(0, "Completed"), (3, "Error")])
+def test_an_end_for_which_the_runtime_has_no_word_is_named_by_its_exit_code(code, reason):
+    status = pod_status(pod(restartPolicy="Never"), runtime(attempt(state=EXITED, code=code, reason="")), facts())
+    assert state(status) == ("terminated", reason)
+
+
 def test_a_container_that_backs_off_waits_and_its_end_becomes_the_last_state():
     held = runtime(attempt(number=1, state=EXITED, code=3), attempt(state=EXITED, code=1))
     status = pod_status(pod(), held, facts(reasons={"app": ("CrashLoopBackOff", "back-off 20s")}))
