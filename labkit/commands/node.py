@@ -76,7 +76,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def show_status(arguments: argparse.Namespace) -> int:
     home = Home.find()
-    report = state(home)
+    report = discovery.asked(home, Choice.parse())
 
     def text() -> str:
         if report["state"] == "down":
@@ -96,6 +96,9 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report.get("lost"):
             runs += f" Lost with the machine before it: {', '.join(report['lost'])}."
         runs += "".join(f" {words}." for words in report.get("unexpected", ()))
+        for name, found in report.get("unanswered", {}).items():
+            pid = f" (pid {found['pid']})" if found["pid"] else ""
+            runs += f"\n{name}{pid} does not answer: {found['error']}. {found['todo']}\n"
         if report.get("kubelet_held"):
             runs += " Its kubelet is held still: the cluster's `kubectl logs` and `exec` wait meanwhile, release() lets it go on."
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import queue
 import socket
 import struct
@@ -35,6 +34,7 @@ from labkit.cri import lenient
 from labkit.cri.calls import CallLog, CallRecord, keeps_response, recorded
 from labkit.cri.client import CriClient
 from labkit.cri.descriptors import services
+from labkit.sockets import private_socket
 
 LENGTH = struct.Struct("!I")
 WAITING = 10_000
@@ -84,15 +84,7 @@ class Feed:
         self._lock = threading.Lock()
         self._listeners: set[_Listener] = set()
         self._recording = contextlib.ExitStack()
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX)
-        try:
-            self._socket.bind(str(path))
-            os.chmod(path, 0o600)
-            self._socket.listen()
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket = private_socket(path)
         self._thread = threading.Thread(target=self._accept, name="call feed", daemon=True)
         self._thread.start()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import add_accept_handler, bind_sockets, bind_unix_socket
+from tornado.netutil import add_accept_handler, bind_sockets
 
 from labkit.kubeapi import access, claims, nodes, registry, scheduler
 from labkit.kubeapi.connections import Connections
@@ -28,6 +28,7 @@ from labkit.kubeapi.exchange import Context
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.server import application
 from labkit.kubeapi.store import Change, Store
+from labkit.sockets import private_socket
 
 log = logging.getLogger("kubeapi")
 
@@ -102,7 +103,8 @@ def take_over(path: Path, greet: Callable[[socket.socket, Any], None]) -> Callab
 
     Returns what ends that.
     """
-    listening = bind_unix_socket(str(path), 0o600)
+    listening = private_socket(path)
+    listening.setblocking(False)
 
     def receive(giver: socket.socket, address: Any) -> None:
         giver.settimeout(HANDED_WITHIN_S)

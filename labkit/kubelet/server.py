@@ -8,18 +8,17 @@ those of the metrics API for `kubectl top`.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tornado import httpserver, netutil, web
+from tornado import httpserver, web
 
 from labkit.cri import CriClient
 from labkit.kubelet.handlers import ContainerLogs, Elsewhere, GetPod, Healthz, NodeMetrics, PodMetrics, Resource, Served, Summary
 from labkit.kubelet.stats import Stats
 from labkit.kubelet.streaming import Attach, Exec, PortForward
+from labkit.sockets import private_socket
 
 SOCKET = "kubelet.sock"
 THREADS = 256
@@ -46,6 +45,7 @@ class Server(threading.Thread):
         super().__init__(name="server", daemon=True)
         self.served = Served(cri, get_pod, Stats(cri, node))
         self.socket = private_socket(run / SOCKET)
+        self.socket.setblocking(False)
 
     def run(self) -> None:
         asyncio.run(self.serve())
@@ -58,12 +58,3 @@ class Server(threading.Thread):
                                       default_handler_args=served)  # fmt: skip
         httpserver.HTTPServer(application).add_socket(self.socket)
         await asyncio.Event().wait()
-
-
-def private_socket(path: Path) -> socket.socket:
-    """A listening Unix socket that only its owner may connect to, from its first moment (man 7 unix); an old one is replaced."""
-    before = os.umask(0o177)
-    try:
-        return netutil.bind_unix_socket(str(path), 0o600)
-    finally:
-        os.umask(before)

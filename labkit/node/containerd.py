@@ -14,7 +14,7 @@ from labkit.cri import callfeed
 from labkit.cri.mounts import OWN_PODS
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import lifecycle, podfiles, releases, status, traces
+from labkit.node import health, lifecycle, podfiles, releases, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.beside import Second
 from labkit.node.choice import Choice
@@ -174,6 +174,12 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         **({"error": said["error"]} if "error" in said else {}),
         **({"stale": True} if said.get("stale") else {}),
     }
+
+
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The node's programs that do not answer now (see `labkit.node.health`)."""
+    probes = {**health.probes(home, home.socket), **health.registry_probes(home)}
+    return health.unanswered(probes, {health.OWNER: report["pid"], **(report["processes"] or {})}, home.data)
 
 
 def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:

@@ -2,6 +2,7 @@
 
 A request is {"do": NAME, …}; the answers are any number of {"said": TEXT}, then {"done": {…}} or {"refused": [happened, todo]}.
 One request at a time: while the owner works on one, others are refused at once. What was begun goes on when the asker dies.
+PING is answered at any time: it asks only whether there is an owner that runs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.relay_process import OUT_OF_FILES, PAUSE_S
+from labkit.sockets import private_socket
 
 SENT_WITHIN_S = 2.0
+PING = "ping"
 Progress = Callable[[str], None]
 
 
@@ -56,11 +59,7 @@ class Control:
         self.lock = threading.Lock()
         self.requests: queue.Queue[Request] = queue.Queue()
         self.path = home.control
-        self.path.unlink(missing_ok=True)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self.listener.listen()
+        self.listener = private_socket(self.path)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next(self, timeout: float) -> Request | None:
@@ -100,6 +99,9 @@ class Control:
 
     def _take(self, connection: socket.socket, words: dict[str, Any]) -> None:
         request = Request(connection, words, self._over)
+        if words["do"] == PING:
+            request.over = lambda: None
+            return request.done()
         with self.lock:
             busy, self.busy = self.busy, self.busy or words["do"]
         if busy:
@@ -113,14 +115,15 @@ class Control:
             self.busy = ""
 
 
-def ask(home: Home, progress: Progress, **words: Any) -> dict[str, Any]:
-    """Ask the node's owner, wait for its answer. Raises NodeError when it refuses or is not there.
+def ask(home: Home, progress: Progress, within_s: float | None = None, **words: Any) -> dict[str, Any]:
+    """Ask the node's owner, wait for its answer (each part within `within_s`). Raises NodeError when it refuses or is not there.
 
     An interrupt does not stop what the owner has begun: the answer is waited for all the same, and KeyboardInterrupt is
     raised then, with the answer as its argument. A second interrupt is not waited out.
     """
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.settimeout(within_s)
         try:
             connection.connect(str(home.control))
         except OSError:

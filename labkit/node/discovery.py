@@ -13,7 +13,7 @@ from labkit.node.home import Home
 from labkit.node.verdict import Verdict
 
 KINDS: dict[str, ModuleType] = {"kind": kind, "containerd": containerd, "vm": vm, "cri": endpoint}
-"""Each kind is a module with look, connect, up, report, down and clean, in the order in which "auto" prefers them."""
+"""Each kind is a module with look, connect, up, report, unanswered, down and clean, in the order in which "auto" prefers them."""
 
 
 def examine(home: Home) -> list[Verdict]:
@@ -72,6 +72,18 @@ def report(home: Home, wanted: Choice) -> dict[str, Any]:
     except NodeError as error:
         return {**DOWN, "node": wanted.kind, "error": str(error)}
     found: dict[str, Any] = KINDS[chosen.kind].report(home, chosen)
+    return found
+
+
+def asked(home: Home, wanted: Choice) -> dict[str, Any]:
+    """The report, after each of the lab's programs on a node that is up was asked. `unanswered` has those that do not answer,
+    with what to do; the node is then not "ready" but "degraded"."""
+    found = report(home, wanted)
+    if found["state"] not in ("ready", "restarting"):
+        return found
+    if unanswered := KINDS[found["node"]].unanswered(home, found):
+        found["unanswered"] = unanswered
+        found["state"] = "degraded" if found["state"] == "ready" else found["state"]
     return found
 
 

@@ -246,6 +246,11 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         return {"node": "cri", "state": "down", **none, "error": str(error)}
 
 
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The runtime was asked for the report; nothing else of the lab serves it."""
+    return {}
+
+
 def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove this lab's Pods from the node, and end what it started for it on this machine. How many Pods were removed.
     Raises NodeError."""

@@ -444,6 +444,11 @@ def kubelet_is_held(engine: Engine, container: NodeContainer) -> bool:
     return False
 
 
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The engine and the node's containerd were asked for the report; nothing else of the lab serves it."""
+    return {}
+
+
 def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove this lab's Pods from the node and end the relay; delete the cluster if this home made it. How many Pods were
     removed. Raises NodeError."""

@@ -188,19 +188,19 @@ def tell(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def ask(kubeconfig: Path, path: str) -> bytes:
+def ask(kubeconfig: Path, path: str, within_s: float = ASK_WITHIN_S) -> bytes:
     """GET a path of the API. Raises OSError, ValueError or HTTPException; an answer other than 200 is an OSError."""
     config = json.loads(kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
     host = cluster["server"].removeprefix("https://")
     bearer = {"Authorization": f"Bearer {user['token']}"}
-    return got(http.client.HTTPSConnection(host, timeout=ASK_WITHIN_S, context=context), path, bearer)
+    return got(http.client.HTTPSConnection(host, timeout=within_s, context=context), path, bearer)
 
 
-def kubelet_answers(home: Home) -> None:
+def kubelet_answers(home: Home, within_s: float = ASK_WITHIN_S) -> None:
     """Whether the kubelet's own server answers; raises as `ask` does. Whether its node is Ready is another question."""
-    got(UnixConnection(home.kubelet_socket, ASK_WITHIN_S), "/healthz")
+    got(UnixConnection(home.kubelet_socket, within_s), "/healthz")
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -224,9 +224,14 @@ def registry_service(home: Home, programs: Programs, name: str) -> Service:
         name,
         prepare,
         home.data / f"{name}.log",
-        lambda: registry.wait_ready(registry_url(home, name), 0.2, ca=authority(home)),
+        lambda: registry_answers(home, name),
         popen={"cwd": directory, "executable": f"./{registry.PROGRAM}", **confined.popen(account)},
     )
+
+
+def registry_answers(home: Home, name: str) -> None:
+    """Ask whether a registry answers, by the lab's certificate. Raises RegistryError."""
+    registry.wait_ready(registry_url(home, name), 0.2, ca=authority(home))
 
 
 def registries(home: Home) -> Path:

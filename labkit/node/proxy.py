@@ -32,6 +32,7 @@ from labkit.cri.calls import CallLog
 from labkit.cri.client import CHANNEL_OPTIONS, socket_path
 from labkit.node.errors import NodeError
 from labkit.node.relay_process import OUT_OF_FILES, raise_open_files
+from labkit.sockets import private_socket
 
 THREADS = 4096
 """Calls at a time; a watching stream takes one for as long as it lasts. One more is refused (RESOURCE_EXHAUSTED), and not kept
@@ -184,14 +185,7 @@ class _Front:
     def __init__(self, path: Path, inner: str) -> None:
         self._path, self._inner = path, inner
         self._open: set[socket.socket] = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        try:
-            self._listener.bind(str(path))
-            os.chmod(path, 0o600)
-            self._listener.listen(QUEUE)
-        except OSError:
-            self._listener.close()
-            raise
+        self._listener = private_socket(path, QUEUE)
         self._thread = threading.Thread(target=self._accept, daemon=True, name="labkit-proxy")
         self._thread.start()
 

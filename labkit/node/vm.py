@@ -23,7 +23,7 @@ from labkit.kernel.events import EventsError, EventStream
 from labkit.kernel.remote import RemoteKernel
 from labkit.kernel.tracefs import watch_tracefs
 from labkit.node import choice as choices
-from labkit.node import control, inside, lifecycle, relay, status, strays, trust, vm_clock, vm_cluster, vm_enter, vm_run
+from labkit.node import control, health, inside, lifecycle, relay, status, strays, trust, vm_clock, vm_cluster, vm_enter, vm_run
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.errors import NodeError
@@ -247,7 +247,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
     runtime = None
     if said["state"] == "ready":
-        with contextlib.suppress(CriError), CriClient(endpoint, timeout=10) as cri:
+        with contextlib.suppress(CriError), CriClient(endpoint, timeout=health.WITHIN_S) as cri:
             version = cri.version()
             runtime = {"name": version.runtime_name, "version": version.runtime_version}
     more: dict[str, Any] = {key: said[key] for key in TOLD if up and key in said}
@@ -263,6 +263,18 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         **({"error": said["error"]} if "error" in said and said["state"] == "failed" else {}),
         **({"stale": True} if said.get("stale") else {}),
     }
+
+
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The programs that do not answer now (see `labkit.node.health`): those of this machine, and those in the virtual one."""
+    places = Places(home)
+    probes = health.probes(places.home, relay.socket_of(places.home, RELAY))
+    pids = {health.OWNER: report["pid"], **(report.get("processes") or {})}
+    found = {}
+    if health.is_stopped(qemu := pids["qemu"]):
+        found["qemu"] = health.stopped(qemu)
+        probes = {name: probes[name] for name in probes if name in pids}  # the others run in it
+    return found | health.unanswered(probes, pids, places.home.data)
 
 
 def resident_mb(pid: int) -> int | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ import pytest
 
 from labkit import connect
 from labkit.kubelet.api import ApiError
-from labkit.node import Home
+from labkit.node import Choice, Home, discovery
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 from tests.live.remains import containers_alive, unowned, untrue
@@ -95,6 +98,43 @@ def settled(cluster: Cluster) -> None:
 def emptied(cluster: Cluster) -> None:
     cluster.api.delete(f"{cluster.path}/pods")
     wait_for(lambda: unowned(cluster.home, set()) == [], "all Pods to be gone")
+
+
+def asked(cluster: Cluster) -> dict[str, Any]:
+    return discovery.asked(cluster.home, Choice("containerd"))
+
+
+@pytest.mark.parametrize("name", ["labkit", "containerd", "kubeapi", "kubelet", "registry", "registry-private"])
+def test_status_asks_each_program(cluster: Cluster, name: str) -> None:
+    """One that is stopped has not ended: nobody restarts it, and only who asks it learns."""
+    report = asked(cluster)
+    assert (report["state"], report.get("unanswered")) == ("ready", None)
+    pid = {"labkit": report["pid"], **report["processes"]}[name]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        report = asked(cluster)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert report["state"] == "degraded"
+    assert report["unanswered"] == {name: {"pid": pid, "error": "a signal stopped it", "todo": f"Let it go on: kill -CONT {pid}"}}
+    wait_for(lambda: asked(cluster)["state"] == "ready", "it to answer again")
+
+
+def test_status_believes_no_other_program_at_the_apis_port(cluster: Cluster) -> None:
+    """The address of the API belongs to whoever holds the port: without the lab's certificate that is no answer."""
+    kubeconfig = cluster.home.kubeconfig
+    text = kubeconfig.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        try:
+            kubeconfig.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{other.getsockname()[1]}", text))
+            told, words = labkit("status", "--json", check=False), labkit("status", check=False)
+        finally:
+            kubeconfig.write_text(text)
+    assert told.returncode == words.returncode == 1
+    report = json.loads(told.stdout)
+    pid = report["processes"]["kubeapi"]
+    assert report["state"] == "degraded" and set(report["unanswered"]) == {"kubeapi"}
+    assert f"kubeapi (pid {pid}) does not answer" in words.stdout and f"kill -KILL {pid}" in words.stdout
 
 
 def test_a_second_kubelet_is_refused_in_a_sentence(cluster: Cluster, tmp_path: Path) -> None:
