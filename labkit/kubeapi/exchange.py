@@ -117,9 +117,9 @@ class Exchange(RequestHandler):
         """Send an object, or JSON text that is ready, as JSON or YAML."""
         text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         if kind == bodies.YAML:
-            import yaml
+            from labkit.kubeapi import yaml_text
 
-            text = yaml.safe_dump(json.loads(text), allow_unicode=True, sort_keys=False).encode()
+            text = yaml_text.written(json.loads(text))
         self.set_status(code)
         self.set_header("Content-Type", kind)
         self.finish(text)

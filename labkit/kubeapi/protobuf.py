@@ -16,6 +16,7 @@ from typing import Any
 from labkit.kubeapi import status
 
 MAGIC = b"k8s\x00"
+MAX_FIELDS = 500_000
 
 
 @dataclass(frozen=True)
@@ -71,33 +72,34 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         if not body.startswith(MAGIC):
             raise ValueError("it does not begin as Kubernetes' protobuf does")
-        envelope = _read(body[len(MAGIC) :], "Unknown")
+        envelope = _read(body[len(MAGIC) :], "Unknown", [MAX_FIELDS])
         meta = envelope.get("typeMeta") or {}
         if meta.get("kind") not in KINDS:
             raise status.unsupported_media_type("protobuf", ("application/json", "application/yaml"))
-        return {**meta, **_read(envelope.get("raw", b""), meta["kind"])}
-    except (ValueError, IndexError, OverflowError, OSError) as error:
+        return {**meta, **_read(envelope.get("raw", b""), meta["kind"], [MAX_FIELDS])}
+    except (ValueError, IndexError, OverflowError, OSError, RecursionError) as error:
         raise status.bad_request(f"couldn't get version/kind; protobuf parse error: {error}") from error
 
 
-def _read(data: bytes, message: str) -> dict[str, Any]:
+def _read(data: bytes, message: str, left: list[int]) -> dict[str, Any]:
+    """A message of at most `left` fields, those of its messages included."""
     found: dict[str, Any] = {}
-    for number, value in _fields(data):
+    for number, value in _fields(data, left):
         known = MESSAGES[message].get(number)
         if known is None:
             continue
         if known.many == "map":
-            entry = dict(_fields(value))
-            found.setdefault(known.name, {})[bytes(entry.get(1, b"")).decode()] = _value(entry.get(2, b""), known.type)
+            entry = dict(_fields(value, left))
+            found.setdefault(known.name, {})[bytes(entry.get(1, b"")).decode()] = _value(entry.get(2, b""), known.type, left)
         elif known.many == "list":
-            found.setdefault(known.name, []).append(_value(value, known.type))
+            found.setdefault(known.name, []).append(_value(value, known.type, left))
         else:
-            found[known.name] = _value(value, known.type)
+            found[known.name] = _value(value, known.type, left)
     # Go writes its zero values: an empty text there is a field that nobody set.
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def _value(value: Any, kind: str) -> Any:
+def _value(value: Any, kind: str, left: list[int]) -> Any:
     if kind in ("int", "bool"):
         if not isinstance(value, int):
             raise ValueError("a number is missing")
@@ -113,16 +115,19 @@ def _value(value: Any, kind: str) -> Any:
             return b64encode(value).decode()
         case "json":
             return json.loads(value)
-    inner = _read(value, kind)
+    inner = _read(value, kind, left)
     if kind == "Time":
         return datetime.fromtimestamp(inner["seconds"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if inner.get("seconds") else None
     return inner.get("Raw") if kind == "FieldsV1" else inner
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+def _fields(data: bytes, left: list[int]) -> Iterator[tuple[int, Any]]:
     """Number and raw value of each field in a message."""
     place = 0
     while place < len(data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise ValueError("it has too many fields")
         tag, place = _varint(data, place)
         value: Any
         match tag & 7:

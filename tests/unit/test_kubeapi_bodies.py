@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import time
+
 import pytest
 
 from labkit.kubeapi import bodies, paths, protobuf
@@ -158,3 +162,76 @@ def test_a_form_that_is_not_served() -> None:
     with pytest.raises(ApiError) as refused:
         paths.form("application/cbor")
     assert refused.value.code == 406
+
+
+MEGABYTES = bodies.MAX_BYTES - 100
+HARMLESS = b"kind: ConfigMap\ndata:\n" + b"".join(b"  key-%d: value of it\n" % n for n in range(20_000))
+MANY = {
+    "integers": b"[" + b"1," * (MEGABYTES // 2) + b"]",
+    "integers in lines": b"- 1\n" * (MEGABYTES // 4),
+    "empty maps": b"[" + b"{}," * (MEGABYTES // 3) + b"]",
+    "keys": b"{" + b"? x," * (MEGABYTES // 4) + b"}",
+    "merges": b"a: &a {b: 1}\nc:\n" + b"  <<: *a\n" * (MEGABYTES // 9),
+    "documents": b"---\n" * (MEGABYTES // 4),
+    "merged mappings merged": b"a0: &a0 {k: v}\n"
+    + b"".join(b"a%d: &a%d {<<: [%s]}\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 8)),
+    "base 60": b"a: 1" + b":1" * (MEGABYTES // 40),
+}
+
+
+def cost(body: bytes, kind: str) -> float:
+    """Processor time for reading a body, refused or not."""
+    began = time.process_time()
+    with contextlib.suppress(ApiError):
+        bodies.decode(body, kind)
+    return time.process_time() - began
+
+
+@functools.cache
+def great_manifest() -> float:
+    assert len(bodies.decode(HARMLESS, bodies.YAML)["data"]) == 20_000
+    return cost(HARMLESS, bodies.YAML)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_document_of_many_values_costs_no_more_than_a_great_manifest(name: str) -> None:
+    assert cost(MANY[name], bodies.YAML) < 10 * great_manifest()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" + (b"[" * 50 + b"]" * 50 + b",") * (MEGABYTES // 101), b'["' + b'\\"' * (MEGABYTES // 4) + b"[," * (MEGABYTES // 4)],
+)
+def test_json_of_many_values_is_refused_before_it_is_built(body: bytes) -> None:
+    assert cost(body, bodies.JSON) < great_manifest()
+
+
+def test_protobuf_of_many_fields_is_refused() -> None:
+    with pytest.raises(ApiError, match="too many fields"):
+        protobuf.decode(long_envelope(sized(2, b"") * (MEGABYTES // 2)))
+
+
+def long_envelope(raw: bytes) -> bytes:
+    return protobuf.MAGIC + message(1, message(1, b"v1") + message(2, b"ConfigMap")) + sized(2, raw)
+
+
+def sized(field: int, value: bytes) -> bytes:
+    """A field whose number or length may take several bytes."""
+    return varint(field << 3 | 2) + varint(len(value)) + value
+
+
+def varint(number: int) -> bytes:
+    return bytes([number & 0x7F | 0x80]) + varint(number >> 7) if number > 0x7F else bytes([number])
+
+
+def test_deep_json_within_protobuf_is_refused() -> None:
+    with pytest.raises(ApiError) as refused:
+        protobuf.decode(long_envelope(sized(1, sized(17, sized(7, sized(1, b"[" * 100_000))))))
+    assert refused.value.code == 400
+
+
+def test_numbers_of_base_60_are_text_and_merges_are_made() -> None:
+    text = b"port: 22:22\nbase: &b {x: 1}\nuses: {<<: *b, y: 0x10}\noctal: 010\nfloat: 1.5e+3\n"
+    assert bodies.decode(text, bodies.YAML) == {
+        "port": "22:22", "base": {"x": 1}, "uses": {"x": 1, "y": 16}, "octal": 8, "float": 1500,
+    }  # fmt: skip
