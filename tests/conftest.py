@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,29 @@ from labkit.node.programs import ensure_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
+OUT = ROOT / "tests" / "out"
+"""Where the logs of failed tests' labs are kept. Git ignores it."""
 pytest_plugins = ("tests.tiers",)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the logs of the lab in which a test failed, before the lab is removed, and say where they are."""
+    report = yield
+    if report.failed and "LABKIT_HOME" in os.environ and not item.get_closest_marker("unit"):
+        home = Path(os.environ["LABKIT_HOME"])
+        kept = keep_logs(home, OUT / re.sub(r"\W+", "-", item.name).strip("-"))
+        report.sections.append((f"lab {home}", "\n".join(map(str, kept)) or "It has no logs, or has them no more."))
+    return report
+
+
+def keep_logs(home: Path, directory: Path) -> list[Path]:
+    """Copies of the logs of a lab's own programs, in place of those that an earlier failure left there."""
+    shutil.rmtree(directory, ignore_errors=True)
+    logs = sorted((home / "data").glob("*.log"))
+    if logs:
+        directory.mkdir(parents=True)
+    return [Path(shutil.copy(log, directory)) for log in logs]
 
 
 def labkit(*arguments: str, check: bool = True, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
@@ -42,17 +66,24 @@ def programs() -> Path:
     return cache
 
 
+def make_home(programs: Path) -> Path:
+    """A directory for LABKIT_HOME whose cache is a link to the one that is filled. Its path is short, for sockets' sake, and has
+    the name of this run (see tests/__main__.py)."""
+    base = Path(tempfile.mkdtemp(prefix=f"lk-{os.environ.get('TESTS_RUN', '')}", dir="/tmp"))
+    (base / "cache").symlink_to(programs)
+    return base
+
+
 @pytest.fixture(scope="session")
 def lab(programs: Path) -> Iterator[None]:
-    """A node for the whole session, in a home of the tests' own: a learner's node, if there is one, is left alone.
+    """A node for the whole session, or worker, in a home of the tests' own: a learner's node, if there is one, is left alone.
 
     Without root it cannot be: a failure, not a skip, in CI.
     """
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
     before = os.environ.get("LABKIT_HOME")
-    base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
-    (base / "cache").symlink_to(programs)
+    base = make_home(programs)
     os.environ["LABKIT_HOME"] = str(base)
     try:
         labkit("up", "--node", "containerd")

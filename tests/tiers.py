@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""
+FIRST: tuple[str, ...] = ()
+"""The beginning of the names of what takes longest, which has to start first for all workers to end at one time."""
 SEED = "TESTS_SEED"
 
 
@@ -88,6 +91,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(left_out)]
     if config.getoption("--shuffle"):
         shuffle(items, int(os.environ[SEED]))
+    elif hasattr(config, "workerinput"):
+        items.sort(key=started)
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        for item in items:
+            if name := group(item):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Where pytest-xdist reports a test, call it by the name by which it can be run again, which has no group."""
+    if hasattr(report, "node"):
+        report.nodeid = re.sub(r"@[\w-]+$", "", report.nodeid)
 
 
 def shuffle(items: list[pytest.Item], seed: int) -> None:
@@ -97,3 +113,26 @@ def shuffle(items: list[pytest.Item], seed: int) -> None:
     order.shuffle(modules)
     order.shuffle(items)
     items.sort(key=lambda item: modules.index(item.path))
+
+
+def started(item: pytest.Item) -> int:
+    """When a test starts: those that are FIRST, then all that wait for a runtime, then unit tests."""
+    name = item.nodeid.removeprefix(f"{TESTS.name}/")
+    for position, start in enumerate(FIRST):
+        if name.startswith(start):
+            return position
+    return len(FIRST) + bool(item.get_closest_marker("unit"))
+
+
+def group(item: pytest.Item) -> str:
+    """The name of what runs on one worker: tests with one expensive thing, tests with a fixture of their module, unit tests of
+    a module. "" for others, which run wherever there is room."""
+    for marker in ONE_WORKER:
+        if item.get_closest_marker(marker):
+            return marker
+    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    of_module = {name for name, definitions in fixtures.items() if definitions[-1].scope == "module"}
+    if not of_module:
+        return item.path.stem if item.get_closest_marker("unit") else ""
+    chosen = getattr(getattr(item, "callspec", None), "indices", {})
+    return "-".join([item.path.stem, *(str(number) for name, number in sorted(chosen.items()) if name in of_module)])

@@ -1,14 +1,23 @@
-"""What a machine looks like, by its own tools and files and nothing of labkit's: taken before and after, and compared."""
+"""What a machine looks like, by its own tools and files and nothing of labkit's.
+
+`look` takes all of it, to be compared before and after while nothing else runs (`pytest.mark.alone`); `of` what belongs to one
+home, whatever runs beside it.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from labkit.node import Home
+
 TREES = ("/run", "/var/lib", "/var/log", "/var/cache", "/etc", "/opt", "/usr", "/srv")
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 TEMPORARY = ("containerd", "runc", "labkit", "cni")
 
 
@@ -31,18 +40,51 @@ def look(*ours: Path) -> dict[str, set[str]]:
             line.replace(" linkdown", "") for line in (run("ip", "-o", "addr") + run("ip", "route")).splitlines()
         },
         "network namespaces": set(run("ip", "netns").splitlines()),
-        "rules": {
-            line
-            for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
-            if shutil.which(command[0])
-            for line in run(*command).splitlines()
-            if not line.startswith("#")
-        },
+        "rules": set(rules()),
         "sysctls": {line for line in run("sysctl", "-a").splitlines() if "forward" in line and ".conf.veth" not in line},
         "cgroups": {base for base, _, _ in os.walk("/sys/fs/cgroup")},
         "files": {name for tree in TREES for name in walk(Path(tree), ours)}
         | {str(f) for f in Path("/tmp").iterdir() if any(word in f.name for word in TEMPORARY)},
     }
+
+
+def rules() -> Iterator[str]:
+    """The firewall's, where it has a program to list them, without the packets that they have counted."""
+    for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
+        if shutil.which(command[0], path=PATH):
+            for line in run(*command).splitlines():
+                if not line.startswith("#"):
+                    yield re.sub(r"\[\d+:\d+\]|packets \d+ bytes \d+", "", line)
+
+
+def of(home: Home) -> dict[str, set[str]]:
+    """What there is of one lab, by its names: {kind: …} without kinds of which there is nothing. Its own directories, which are
+    looked at more easily, are left out."""
+    base = home.run.parent
+    names = (str(base), f"labkit-{home.tag}")
+    lines = {
+        "processes": processes(),
+        "mounts": Path("/proc/mounts").read_text().splitlines(),
+        "links": run("ip", "-o", "link").splitlines(),
+        "addresses and routes": (run("ip", "-o", "addr") + run("ip", "route")).splitlines(),
+        "sysctls": run("sysctl", "-a").splitlines(),
+        "cgroups": (directory for directory, _, _ in os.walk("/sys/fs/cgroup")),
+        "files": (name for tree in (*TREES, "/tmp") for name in walk(Path(tree), (base,))),
+    }
+    found = {kind: {line for line in each if any(name in line for name in names)} for kind, each in lines.items()}
+    found["files"] -= {str(base)}
+    return {kind: each for kind, each in found.items() if each}
+
+
+def processes() -> Iterator[str]:
+    """Arguments, cgroups and environment of each process that is no zombie: a Pod's has the lab's name in its cgroup only."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if ") Z " not in (process / "stat").read_text():
+                told = (process / name for name in ("cmdline", "cgroup", "environ"))
+                yield " ".join([process.name, *(file.read_text(errors="replace") for file in told)])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
 
 
 def at_rest(*ours: Path) -> dict[str, set[str]]:
@@ -64,9 +106,7 @@ def walk(tree: Path, ours: tuple[Path, ...]) -> set[str]:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    ).stdout
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": PATH}).stdout
 
 
 def changed(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, dict[str, set[str]]]:

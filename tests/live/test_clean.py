@@ -118,9 +118,9 @@ def test_nothing_is_left_of_a_notebook_that_was_killed_in_its_middle(cluster: Ki
 
 
 @pytest.mark.soak
+@pytest.mark.alone("compares the whole machine before and after")
 @each_notebook
 def test_nothing_is_left_of_one_on_a_private_node(own_home: Home, monkeypatch: pytest.MonkeyPatch, notebook: Path) -> None:
-    """It compares the whole machine: nothing else may change that meanwhile."""
     monkeypatch.setenv("LABKIT_NODE", "containerd")
     ours = own_home.cache, own_home.run.parent
     before = machine.at_rest(*ours)

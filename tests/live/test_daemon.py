@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from labkit import NodeError, connect
 from labkit.cri import CriError
 from labkit.load import Load
 from labkit.node import Home, private, releases
-from tests.conftest import CI, labkit
+from tests.conftest import CI, labkit, make_home
 from tests.live import machine
 from tests.live.web import SERVE, wait_until_it_listens
 
@@ -39,8 +38,7 @@ def shared_home(programs: Path) -> Iterator[Home]:
     """A lab of this module's own, which has had two other versions of containerd brought."""
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
-    base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))
-    (base / "cache").symlink_to(programs)
+    base = make_home(programs)
     for version in VERSIONS:
         releases.ensure(programs, version)
     with pytest.MonkeyPatch.context() as patch:
@@ -404,7 +402,6 @@ def test_nothing_is_left_when_a_notebook_with_a_second_containerd_is_killed(lab_
 
 
 def test_clean_leaves_nothing_after_three_versions(own_home: Home) -> None:
-    before = machine.at_rest(own_home.run.parent, own_home.cache.resolve())
     labkit("up", "--node", "containerd")
     node = connect("containerd", lesson="daemon")
     for number, version in enumerate(VERSIONS):
@@ -414,4 +411,4 @@ def test_clean_leaves_nothing_after_three_versions(own_home: Home) -> None:
     node.daemon.kill()
     node.close()
     assert json.loads(labkit("clean", "--json").stdout)["left"] == []
-    assert machine.changed(before, machine.look(own_home.run.parent, own_home.cache.resolve())) == {}
+    assert machine.of(own_home) == {}

@@ -24,6 +24,7 @@ from labkit.kernel.tracefs import watch_tracefs
 from tests.conftest import CI, ROOT
 
 pytestmark = [
+    pytest.mark.alone("counts all forks of the machine, and reads arguments before their processes end"),
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root; CI runs it"),
 ]
 

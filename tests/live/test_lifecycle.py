@@ -38,6 +38,7 @@ def start(*arguments: str, **more: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.alone("compares the whole machine before and after")
 def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
     before = machine.at_rest(own_home.cache, own_home.run.parent)
     up = json.loads(labkit("up", "--json").stdout)
@@ -66,7 +67,6 @@ def test_clean_leaves_the_machine_as_it_was(own_home: Home) -> None:
 
 
 def test_clean_after_everything_was_killed(own_home: Home) -> None:
-    before = machine.at_rest(own_home.cache, own_home.run.parent)
     labkit("up")
     node = lab.connect(lesson="test")
     for name in ("a", "b"):
@@ -77,9 +77,10 @@ def test_clean_after_everything_was_killed(own_home: Home) -> None:
     for pid in daemons | {p.pid for pod in node.pods() for p in pod.processes}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    assert machine.of(own_home).keys() >= {"processes", "mounts", "links", "addresses and routes", "cgroups"}
     report = json.loads(labkit("clean", "--json").stdout)
     assert report["left"] == []
-    assert machine.changed(before, machine.look(own_home.cache, own_home.run.parent)) == {}
+    assert machine.of(own_home) == {}
 
 
 def test_up_twice_and_down_twice(own_home: Home) -> None:
@@ -107,14 +108,13 @@ def test_two_at_once_start_one_node(own_home: Home) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_up_leaves_nothing(own_home: Home) -> None:
-    before = machine.at_rest(own_home.cache, own_home.run.parent)
     up = start("up", start_new_session=True)
     wait_for(lambda: own_home.status_file.exists(), "the owner to begin")
     up.send_signal(signal.SIGINT)
     assert up.wait(30) == 130
     assert state()["state"] == "down"
     assert json.loads(labkit("clean", "--json").stdout)["left"] == []
-    assert machine.changed(before, machine.look(own_home.cache, own_home.run.parent)) == {}
+    assert machine.of(own_home) == {}
 
 
 def test_containerd_killed_under_a_running_pod(own_home: Home) -> None:

@@ -44,6 +44,7 @@ def forks() -> int:
     return int(re.search(r"^processes (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)[1])
 
 
+@pytest.mark.alone("counts all forks of the machine")
 def test_50_pods_at_once_and_no_event_is_lost(node: Node) -> None:
     wait_for_quiet(node)
     before = forks()
@@ -110,6 +111,7 @@ def missing(flight: Flight) -> float:
 
 
 @pytest.mark.soak
+@pytest.mark.alone("reads arguments before their processes end")
 def test_arguments_of_the_shortest_processes_in_200_starts(node: Node) -> None:
     gone = total = 0
     for number in range(200):
@@ -130,6 +132,7 @@ def strace() -> tuple[list[str], dict[str, str]]:
     return [str(brought.root / "usr/bin/strace")], {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, brought.library_path))}
 
 
+@pytest.mark.alone("reads arguments before their processes end")
 def test_strace_sees_the_same_execs(node: Node, tmp_path: Path) -> None:
     command, environment = strace()
     log = tmp_path / "strace"

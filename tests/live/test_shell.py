@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from labkit.node import Home
-from tests.conftest import labkit
+from tests.conftest import labkit, make_home
 from tests.live.cluster import Cluster, wait_for
 
 NOWHERE = "http://127.0.0.1:1"
@@ -112,9 +112,7 @@ def labkit_apply(manifest: dict[str, Any]) -> None:
 
 
 def test_a_node_and_its_pods_do_not_depend_on_the_shell(usual: str, programs: Path) -> None:
-    base = Path(f"/tmp/lk-s{os.getpid()}")
-    base.mkdir()
-    (base / "cache").symlink_to(programs)
+    base = make_home(programs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_HOME", str(base))
         try:

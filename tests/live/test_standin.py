@@ -190,6 +190,7 @@ def test_its_kubelet_removes_what_it_does_not_know_unless_held(engine: Engine) -
         assert run_pod(cri, "later")[0] in sandboxes(cri)
 
 
+@pytest.mark.alone("compares the whole machine before and after")
 def test_nothing_of_an_engine_is_left() -> None:
     before, accounts = look(), Path("/etc/passwd").read_text() + Path("/etc/group").read_text()
     with running_engine() as engine, running_node(engine) as node, client(node) as cri, engine.user():
@@ -200,6 +201,7 @@ def test_nothing_of_an_engine_is_left() -> None:
     assert Path("/etc/passwd").read_text() + Path("/etc/group").read_text() == accounts
 
 
+@pytest.mark.alone("compares the whole machine before and after")
 def test_what_killed_tests_leave_is_removed_by_the_next() -> None:
     before = look()
     with subprocess.Popen([sys.executable, "-c", LEFT_ALONE], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tests:

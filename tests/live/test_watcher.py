@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import threading
 
+import pytest
+
 import labkit as lab
 from labkit.kernel import watcher
 from labkit.node import Home
@@ -20,6 +22,7 @@ PODS = 10
 FLAG = "/run/labkit-watch"
 
 
+@pytest.mark.alone("polls /proc for processes that live some milliseconds")
 def test_runc_is_seen(docker: Engine, standin: StandIn, own_home: Home) -> None:  # noqa: F811
     """Two containers a Pod (the pause and the application), each with a `create` and a `start`."""
     up()

@@ -69,7 +69,7 @@ def test_what_is_selected_runs_whatever_its_tier(chosen: dict[str, Any]) -> None
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[list[str]]]]:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, list[list[str]]]]:
     """What the runner would start (ruff, mypy, pytest) with such arguments, where `statuses` are pytest's one after the other."""
 
     def run(*arguments: str, statuses: tuple[int, ...] = (0, 0)) -> tuple[int, list[list[str]]]:
@@ -86,7 +86,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[list[s
 
         monkeypatch.setattr(runner, "pytest", tests)
         monkeypatch.setattr(runner, "Check", check)
-        monkeypatch.setattr(runner, "WORKERS", 2)
+        monkeypatch.setattr(runner, "TOOK", tmp_path / "out" / "seconds.json")
         monkeypatch.chdir(ROOT)
         return runner.main(arguments), started
 
@@ -97,8 +97,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[list[s
 def test_everything_is_style_types_and_tests_on_workers_and_then_those_alone(run: Any, arguments: tuple[str, ...]) -> None:
     status, (ruff, mypy, together, alone) = run(*arguments)
     assert (status, ruff, mypy) == (0, ["ruff"], ["mypy"])
-    assert together[:2] == ["-n", "2"] and ["--alone", "not", *arguments] == together[-2 - len(arguments):]
+    assert together[:2] == ["-n", str(runner.WORKERS)] and ["--alone", "not", *arguments] == together[-2 - len(arguments):]
     assert alone == ["--alone", "only", *arguments]
+
+
+def test_the_number_of_workers_can_be_named(run: Any) -> None:
+    assert [command[:2] for command in run("-n", "4", "tests/unit")[1]] == [["-n", "4"], ["--alone", "only"]]
+    assert run("-n", "0", "tests/unit")[1] == [["tests/unit"]]
 
 
 @pytest.mark.parametrize("place", ["tests/live/test_pods.py", "tests/live/test_pods.py::test_limits_reach_the_cgroup"])
@@ -109,7 +114,7 @@ def test_a_file_or_a_node_id_runs_in_one_process(run: Any, place: str) -> None:
 @pytest.mark.parametrize("selection", [("tests/unit",), ("-k", "relay"), ("-m", "live"), ("--lf",)])
 def test_a_selection_runs_without_style_and_types(run: Any, selection: tuple[str, ...]) -> None:
     _, started = run(*selection)
-    assert [command[:2] for command in started] == [["-n", "2"], ["--alone", "only"]]
+    assert [command[:2] for command in started] == [["-n", str(runner.WORKERS)], ["--alone", "only"]]
 
 
 @pytest.mark.parametrize(
