@@ -1,7 +1,7 @@
 """`python -m tests.mutants [--tier TIER] [WORD …]`: put each fault into a copy of labkit and say whether its tests notice.
 
 The faults of the unit tests, or of TIER (unit, quick, all), whose names have one of the words. First the tests run in a copy
-without a fault: where they fail there, they prove nothing. Exit code 1 where a fault survived.
+without a fault: where they fail there, they prove nothing. Exit code 1 where one was not caught.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tests.mutants.copies import Mutated, copy, passed
 from tests.mutants.faults import FAULTS, Fault
 
 TIERS = ("unit", "quick", "all")
+CAUGHT, SURVIVED, UNSURE = "caught", "**survived**", "unsure"
 
 
 def main() -> int:
@@ -32,14 +33,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lk-mutants-", dir="/tmp") as directory:
         root = Path(directory, "course")
         copy(root)
-        survived = table(root, chosen)
-    print(f"{len(chosen) - survived} of {len(chosen)} faults were caught.")
-    return 1 if survived else 0
+        missed = table(root, chosen)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults were caught.")
+    return 1 if missed else 0
 
 
 def table(root: Path, faults: list[Fault]) -> int:
-    """Print a line for each fault; how many survived."""
-    survived, proven = 0, set()
+    """Print a line for each fault; how many were not caught."""
+    missed, proven = 0, set()
     print("| fault | tier | verdict | by |\n|---|---|---|---|", flush=True)
     for fault in faults:
         if fault.tests not in proven:
@@ -47,13 +48,22 @@ def table(root: Path, faults: list[Fault]) -> int:
             if not good:
                 raise SystemExit(f"{' '.join(fault.tests)} fails without a fault, so it proves nothing:\n{words}")
             proven.add(fault.tests)
-        with Mutated(root, fault):
-            good, words = passed(root, fault.tests)
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", words, re.MULTILINE)
-        verdict, by = ("**survived**", " ".join(fault.tests)) if good else ("caught", failed[1] if failed else "")
-        survived += good
+        verdict, by = judge(root, fault)
+        missed += verdict != CAUGHT
         print(f"| {fault.name} | {fault.tier} | {verdict} | {by} |", flush=True)
-    return survived
+    return missed
+
+
+def judge(root: Path, fault: Fault) -> tuple[str, str]:
+    """The verdict on a fault, and the test that failed. It must pass without the fault right afterwards: one that fails now and
+    then catches nothing."""
+    with Mutated(root, fault):
+        good, words = passed(root, fault.tests)
+    if good:
+        return SURVIVED, " ".join(fault.tests)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", words, re.MULTILINE)
+    by = failed[1] if failed else ""
+    return (CAUGHT if by and passed(root, [by])[0] else UNSURE), by
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ FAULTS = (
         "lock: two relays serve one socket",
         "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    except BlockingIOError:\n        raise Refused(",
         "        pass\n    except BlockingIOError:\n        raise Refused(",
-        ("tests/unit/test_relay.py",),
+        ("tests/unit/test_relay.py::test_several_that_start_it_at_once_get_one_relay",),
     ),
     Fault(
         "lock: a stale object overwrites a newer one",
@@ -95,7 +95,7 @@ FAULTS = (
         "timeout: a container gets the least time to end, whatever its grace period",
         "left = max(grace_s - int(time.monotonic() - began), LEAST_S)",
         "left = LEAST_S",
-        ("tests/unit/test_kubelet_runtime.py", "tests/unit/test_kubelet_workers.py"),
+        ("tests/unit/test_kubelet_stopping.py",),
     ),
     Fault(
         "mode: everybody reads locks, logs and tokens",
@@ -107,7 +107,7 @@ FAULTS = (
         "mode: everybody may connect to a relay",
         "    listener = socket.socket(socket.AF_UNIX)\n    before = os.umask(0o177)\n",
         "    listener = socket.socket(socket.AF_UNIX)\n    before = os.umask(0)\n",
-        ("tests/unit/test_relay.py",),
+        ("tests/unit/test_relay.py::test_a_relay_that_runs_is_kept_and_one_with_another_command_replaced",),
     ),
     Fault(
         "label: containers do not say of which Pod they are",
@@ -169,7 +169,7 @@ FAULTS = (
         "leftover: a deleted Pod's directory stays",
         "        self.configuration.mark(uid)\n        self.volumes.remove(uid)\n",
         "        self.configuration.mark(uid)\n",
-        ("tests/unit/test_kubelet_housekeeping.py",),
+        ("tests/unit/test_safepath.py",),
     ),
     Fault(
         "lock: two owners of one home",

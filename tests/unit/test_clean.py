@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import subprocess
 import tarfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +36,7 @@ from labkit.node.choice import Choice
 from labkit.node.cluster import Cluster
 from labkit.node.engine import NodeContainer, explain
 from labkit.node.leavings import Places
-from labkit.node.ledger import Ledger, changed_nodes, known_pods, mark_of
+from labkit.node.ledger import Ledger, changed_nodes, known_pods, locked, mark_of
 from labkit.node.undo import Part, Place
 
 NODE = Choice("kind", "kind", "kind-control-plane")
@@ -43,6 +45,19 @@ NODE = Choice("kind", "kind", "kind-control-plane")
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache", "abcdef")
+
+
+def test_one_process_at_a_time_changes_the_list(home: Home) -> None:
+    ledger = Ledger(home, NODE)
+    noting = threading.Thread(target=ledger.note, args=("pod",))
+    with locked(home) as directory:
+        with (directory / "lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        noting.start()
+        noting.join(0.1)
+        assert noting.is_alive() and not ledger.path.exists()
+    noting.join()
+    assert ledger.noted("pod") == [{"change": "pod"}]
 
 
 def local(argv: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -39,3 +40,18 @@ def test_a_log_is_cut_while_its_program_goes_on_writing(tmp_path: Path) -> None:
         program.write(b"later")
     assert log.read_bytes() == b"later"
     assert (tmp_path / "log.1").stat().st_size == OUTPUT_MOST + len(b"one too many")
+
+
+@pytest.mark.parametrize(("on_term", "code"), [("exit 7", 7), (":", -signal.SIGKILL)], ids=["it ends", "it goes on"])
+def test_a_program_is_asked_to_end_and_killed_where_it_does_not(tmp_path: Path, on_term: str, code: int) -> None:
+    trapped = f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done"
+    output = tmp_path / "output"
+    service = Service("stubborn", lambda: ["sh", "-c", trapped], output, lambda: None)
+    service.start()
+    process = service.process
+    assert process
+    while "ready" not in output.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    service.stop(grace_s=10.0 if code == 7 else 0.3)
+    assert process.returncode == code and service.process is None
