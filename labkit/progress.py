@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,14 @@ def in_notebook() -> bool:
     from IPython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+def only_errors() -> None:
+    """From now on, what labkit's libraries log below ERROR (a request that is tried again, a pool that is full) is not written
+    below a notebook's cell: it depends on how fast the machine is, and labkit reports what fails."""
+    if in_notebook():
+        for library in ("pyroute2", "urllib3"):
+            logging.getLogger(library).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "",
     notebook is told which kind it is and why. Raises NodeError with what to do when no node can be had.
     """
     environment.prepare_client()
+    progress.only_errors()
     home = Home.find()
     choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
     with progress.shown() as show:

@@ -21,6 +21,8 @@ AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 """What kubectl asks for: the API server then prints the columns itself, STATUS among them."""
 NAMESPACE = "default"
 POLL_S = 0.1
+HEARD_WITHIN_S = 10.0
+"""A watch tells a change so long after it at most."""
 LESSON = "labkit.lesson"
 HOME = "labkit.home"
 """The label with the mark of the home that made an object, on a cluster that is not the home's own."""
@@ -147,8 +149,9 @@ class Cluster:
         thread.start()
         try:
             yield changes
+            with contextlib.suppress(NodeError):  # what was said just now is still on its way
+                wait_until(lambda: self._heard(changes), HEARD_WITHIN_S)
         finally:
-            time.sleep(POLL_S)  # what was said just now is still on its way
             response.shutdown()  # closing would wait for the thread, which waits for the server
             thread.join()
             close(response)
@@ -218,6 +221,11 @@ class Cluster:
 
     def _pods_path(self) -> str:
         return f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+    def _heard(self, changes: Sequence[StatusChange]) -> bool:
+        """Whether the last change of each Pod that is there is the STATUS that it has now."""
+        last = {change.pod: change.status for change in changes}
+        return all(last.get(name) == status for name, status in self._statuses(self._get(self._pods_path())))
 
     def _follow(self, response: Any, changes: list[StatusChange]) -> None:
         with contextlib.suppress(Exception):  # the stream ends as it ends: the block is over

@@ -38,7 +38,11 @@ with matplotlib_at_work():
     for name in ("matplotlib", "matplotlib.font_manager"):
         logging.getLogger(name).warning("Matplotlib is building the font cache; this may take a moment.")
 """
-CELLS = {SLOW: "before\nafter\n", FAILS: "no network\n", SOON: "", FONTS: ""}
+RETRIES = """
+progress.only_errors()
+logging.getLogger("urllib3.connectionpool").warning("Connection pool is full, discarding connection")
+"""
+CELLS = {SLOW: "before\nafter\n", FAILS: "no network\n", SOON: "", FONTS: "", RETRIES: ""}
 
 
 def notebook(*cells: str) -> nbformat.NotebookNode:
