@@ -28,10 +28,11 @@ PLACES = {
     "live/test_vm": "vm",
     "live/test_watcher": "kind",
     "notebooks/": "notebooks",
+    "notebooks/test_teacher": "teacher",
     "browser/": "browser",
 }
 """The beginning of a file's path below tests/, and the marker that its tests get."""
-LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder")
+LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""
