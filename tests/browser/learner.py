@@ -40,20 +40,20 @@ class Learner:
         page.goto(jupyterlab.address(original.name))
         learner = cls(page, tuple(cell.source for cell in notebook.cells), tuple(cell.cell_type for cell in notebook.cells))
         expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(notebook.cells), timeout=60 * SECOND)
-        learner._wait_until_idle()
+        learner.waits_until_idle()
         return learner
 
     def runs_all(self) -> None:
         """Run → Run All Cells, and wait for the last cell's number."""
         self._menu("Run", "Run All Cells")
         self._wait_for_number(max(self.cells_of("code")))
-        self._wait_until_idle()
+        self.waits_until_idle()
 
     def runs_the_rest(self) -> None:
         """Run → Run Selected Cell and All Below, and wait for the last cell's number."""
         self._menu("Run", "Run Selected Cell and All Below")
         self._wait_for_number(max(self.cells_of("code")), 240)
-        self._wait_until_idle()
+        self.waits_until_idle()
 
     def switches_theme(self, theme: str) -> None:
         """Settings → Theme → JupyterLab Light or Dark."""
@@ -106,7 +106,7 @@ class Learner:
         if errors := self.errors():
             raise AssertionError("The notebook says:\n" + "\n".join(errors))
 
-    def _wait_until_idle(self) -> None:
+    def waits_until_idle(self) -> None:
         """The status bar says so; the toolbar does too, but hides what it has no room for."""
         expect(self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=60 * SECOND)
 

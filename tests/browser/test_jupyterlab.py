@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import nbformat
 import pytest
+from playwright.sync_api import Browser, expect
 
 from labkit.views.style import contrast
-from tests.browser.learner import HALF_A_SCREEN, Learner, Looks
+from tests.browser.jupyterlab import JupyterLab
+from tests.browser.learner import HALF_A_SCREEN, LAPTOP, Learner, Looks
 
 Opens = Callable[..., Learner]
 READABLE = 4.5
@@ -78,6 +81,45 @@ def test_a_pod_that_is_stuck(learner: Opens) -> None:
     notebook.switches_theme("dark")
     assert_readable(notebook, "dark")
     assert_no_wider_than_text(notebook)
+
+
+WAITS = """
+import time
+from pathlib import Path
+from labkit.progress import shown
+print("before")
+with shown() as show:
+    show("fetching the first")
+    show("fetching the second")
+    while not Path("go").exists():
+        time.sleep(0.05)
+print("after")
+"""
+
+
+def test_progress_is_seen_while_it_lasts_and_leaves_no_gap(jupyterlab: JupyterLab, chromium: Browser) -> None:
+    """As high as the output of a cell that had nothing to wait for."""
+    cells = (WAITS, 'print("before\\nafter")')
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(made, jupyterlab.notebooks / "progress.ipynb")
+    page = chromium.new_page(viewport=LAPTOP)
+    notebook = Learner(page, cells, ("code", "code"))
+    page.goto(jupyterlab.address("progress.ipynb"))
+    notebook.waits_until_idle()
+
+    page.keyboard.press("Shift+Enter")
+    output = notebook.cell(0).locator(".jp-OutputArea")
+    expect(output.get_by_text("fetching the second", exact=True)).to_be_visible()
+    expect(output.get_by_text("fetching the first")).to_have_count(0)
+    expect(output.get_by_text("before", exact=True)).to_be_visible()
+
+    (jupyterlab.notebooks / "go").touch()
+    notebook.runs_to(1)
+    expect(output.get_by_text("fetching")).to_have_count(0)
+    heights = [notebook.cell(number).locator(".jp-OutputArea").bounding_box()["height"] for number in (0, 1)]
+    assert heights[0] == pytest.approx(heights[1], abs=2)
+    page.close()
 
 
 FIGURES = ("process_tree", "namespace_matrix", "pod_lifecycle", "event_log")
