@@ -334,17 +334,19 @@ class Node:
     def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
         """Wait, seconds at most, until a container has exited; its exit code (128 + signal where a signal ended it)."""
         try:
-            return pods.wait_exit(self.cri, container_id, timeout)
+            with CriClient(self.endpoint) as own:  # what is asked while waiting is no call of the learner's, to be recorded
+                return pods.wait_exit(own, container_id, timeout)
         except TimeoutError:
             raise NodeError(f"The container {container_id[:13]} still runs after {timeout:.0f} s.", "") from None
 
     def wait_not_ready(self, sandbox_id: str, timeout: float = 30.0) -> None:
         """Wait, seconds at most, until the runtime has noticed that a sandbox ended."""
         deadline = time.monotonic() + timeout
-        while self.cri.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state == api_pb2.SANDBOX_READY:
-            if time.monotonic() > deadline:
-                raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "")
-            time.sleep(pods.POLL_S)
+        with CriClient(self.endpoint) as own:
+            while own.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state == api_pb2.SANDBOX_READY:
+                if time.monotonic() > deadline:
+                    raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "")
+                time.sleep(pods.POLL_S)
 
     def kubelet_held(self) -> Hold:
         """Hold the node's kubelet still while Pods are made by hand; where there is none it does nothing (see
