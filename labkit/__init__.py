@@ -6,7 +6,6 @@ The names that a notebook imports. `labkit.connect()` gives a Node; the figures 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,8 @@ when one of its names is asked for: the API's process, which asks for none, is h
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted([*(name for names in _NAMES.values() for name in names), *_figures()])
+    from importlib.util import find_spec  # imported late: it takes a fifth of labkit's own import
+
     room = next((room for room, names in _NAMES.items() if name in names), None)
     if room is None and not name.startswith("_") and not find_spec(f"labkit.{name}") and name in _figures():
         room = "views"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.course import daemon_checks
+from labkit.course.checks import lesson_04
 from labkit.node.errors import NodeError
 
 
@@ -44,9 +44,9 @@ class Lab:
 @pytest.fixture
 def judged(monkeypatch):
     def judge(lab):
-        monkeypatch.setattr(daemon_checks, "HEARD_WITHIN_S", 0.0)
-        monkeypatch.setattr(daemon_checks.time, "sleep", lab.wait)
-        return daemon_checks.noticed(lab)
+        monkeypatch.setattr(lesson_04, "HEARD_WITHIN_S", 0.0)
+        monkeypatch.setattr(lesson_04.time, "sleep", lab.wait)
+        return lesson_04.noticed(lab)
 
     return judge
 

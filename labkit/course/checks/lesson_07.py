@@ -1,4 +1,4 @@
-"""Check of the exercise in which a kubelet of the learner's own runs Pods (notebook 07)."""
+"""Check of lesson 07, Could you be the kubelet?"""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from cri_api.v1.api_pb2 import CONTAINER_EXITED
 
-from labkit.course.verdict import Check
+from labkit.course.verdict import Check, exercise
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
 
+@exercise("07.1")
 def policies(node: Node) -> Check:
     """07.1: a Pod `once` whose container ended with 3 and was not made again, and a Pod `stubborn` whose container was."""
     once, stubborn = containers(node, "once"), containers(node, "stubborn")

@@ -1,11 +1,11 @@
-"""Checks of the exercises in which containerd itself is killed (notebook 04)."""
+"""Check of lesson 04, What survives when the runtime dies? It kills containerd."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from labkit.course.verdict import Check
+from labkit.course.verdict import Check, exercise
 from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ QUIET_S, AWAY_S, HEARD_WITHIN_S = 1.0, 1.0, 10.0
 WORDS = ("away", "back")
 
 
+@exercise("04.1")
 def noticed(node: Node) -> Check:
     """04.1: a Pod `watchman` whose log says "away" when containerd goes and "back" when it has returned, and nothing else.
 

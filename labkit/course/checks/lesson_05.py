@@ -1,11 +1,11 @@
-"""Checks of the exercises that are done through the Kubernetes API (notebooks 05 and 06)."""
+"""Checks of lesson 05, Why is my Pod stuck in ContainerCreating?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.broken import COMMANDS, SECRET
-from labkit.course.verdict import Check
+from labkit.course.verdict import Check, exercise
 from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def mounts(pod: Any, secret: str) -> bool:
     return any(m.name in volumes for c in pod.spec.containers for m in c.volume_mounts or [])
 
 
+@exercise("05.1")
 def api_repaired(node: Node) -> Check:
     """05.1: `api` runs, and still has its Secret, which is there (an optional one need not be)."""
     wrong = runs(node, "api")
@@ -48,31 +49,13 @@ def api_repaired(node: Node) -> Check:
     return Check(True, "api runs, and has its key.")
 
 
+@exercise("05.2")
 def worker_repaired(node: Node) -> Check:
     """05.2: `worker` runs."""
     return runs(node, "worker") or Check(True, "worker runs: its image is one that the registry has.")
 
 
+@exercise("05.3")
 def cache_repaired(node: Node) -> Check:
     """05.3: `cache` runs."""
     return runs(node, "cache") or Check(True, "cache runs: the scheduler found a node for it.")
-
-
-def exact_fit(node: Node) -> Check:
-    """06.1: a Pod `exact` of class Guaranteed takes all CPU that was free."""
-    try:
-        status = node.cluster.status("exact")
-    except NodeError:
-        return Check(False, "there is no Pod called exact.")
-    cpu = next(r for r in node.cluster.capacity() if r.name == "cpu")
-    asked = next((w.amount for w in cpu.waiting if w.pod == "exact"), 0)
-    if asked > cpu.free:
-        return Check(False, f"the Pod exact waits: it requests {asked}m of CPU, and {cpu.free}m are free.")
-    if status != "Running":
-        return Check(False, f"the Pod exact is {status}.")
-    pod = node.kube.read_namespaced_pod("exact", "default")
-    if pod.status.qos_class != "Guaranteed":
-        return Check(False, f"the Pod exact is of class {pod.status.qos_class}, not Guaranteed.")
-    if cpu.free:
-        return Check(False, f"the Pod exact runs, but {cpu.free}m of CPU are still free.")
-    return Check(True, "exact runs, and not a millicore is left.")

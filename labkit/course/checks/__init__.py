@@ -1,0 +1,22 @@
+"""Checks of the exercises, a module for each lesson: each looks at the node and says what is there and what is still missing."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from labkit.course.verdict import CHECKS, Check
+
+if TYPE_CHECKING:
+    from labkit.node import Node
+
+for _module in pkgutil.iter_modules(__path__):  # each registers its checks with @exercise
+    import_module(f"{__name__}.{_module.name}")
+
+
+def check(exercise: str, node: Node) -> Check:
+    """Look at `node` and judge exercise "00.1", "02.2", …. Raises KeyError that names the exercises there are."""
+    if exercise not in CHECKS:
+        raise KeyError(f"There is no exercise {exercise!r}; there are {', '.join(CHECKS)}")
+    return CHECKS[exercise](node)
