@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import signal
 import socket
@@ -118,9 +119,10 @@ class Node:
 
     @cached_property
     def own_dns(self) -> dns.Dns | None:
-        """What the node's own /etc/resolv.conf says; None where it cannot be read or names no server."""
+        """What the node's own /etc/resolv.conf says; None where it cannot be read or names no server. LABKIT_RESOLV_CONF names
+        another file on the node, as a kubelet's --resolv-conf does."""
         with contextlib.suppress(NodeError):
-            return dns.of_node(self.shell(["cat", "/etc/resolv.conf"]))
+            return dns.of_node(self.shell(["cat", os.environ.get("LABKIT_RESOLV_CONF") or "/etc/resolv.conf"]))
         return None
 
     def container_config(self, pod: Manifest, name: str, **more: Any) -> Any:

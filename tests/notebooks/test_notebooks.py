@@ -1,11 +1,11 @@
 """Every notebook on the real node: outputs as committed (nbval, strict), and each exercise judged rightly.
 
-In reverse they run on the stand-in for kind (tests/live/test_kind_cluster.py), and here with --soak.
+tests/unit/test_lesson_lint.py looks at their form. In reverse they run on the stand-in for kind
+(tests/live/test_kind_cluster.py), and here with --soak.
 """
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
 import subprocess
@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 import labkit as lab
+from authoring import prove
+from authoring.lesson import find
 from labkit.course.checks import CHECKS
 from labkit.cri import Machine
 from labkit.node import Node
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SOLUTIONS = ROOT / "notebooks" / "solutions"
 MADE_ON = "containerd 1.6."
 """The runtime on which the committed outputs were made, with the kernel's own process events and cgroup v1."""
 
@@ -32,17 +33,9 @@ def cells(notebook: Path) -> list[dict]:
 
 def sanitizers(directory: Path) -> Path:
     """The named regexes that apply to the session's node: without those for "elsewhere" where it is what made the outputs."""
-    rules = configparser.RawConfigParser()
-    rules.read(ROOT / "tests/notebooks/sanitize.cfg")
     with contextlib.closing(lab.connect("containerd")) as node:
-        if node.runtime.startswith(MADE_ON) and Machine.here().cgroup_version == 1:
-            for name in rules.sections():
-                if name.startswith("elsewhere:"):
-                    rules.remove_section(name)
-    path = directory / "sanitize.cfg"
-    # nbval reads "regex: " and "replace: ", and not what RawConfigParser writes.
-    path.write_text("".join(f"[{n}]\nregex: {rules[n]['regex']}\nreplace: {rules[n]['replace']}\n\n" for n in rules.sections()))
-    return path
+        same = node.runtime.startswith(MADE_ON) and Machine.here().cgroup_version == 1
+    return prove.sanitizers(ROOT, directory, elsewhere=not same)
 
 
 @pytest.mark.parametrize(
@@ -79,26 +72,5 @@ def test_a_solution_passes_its_check_and_nothing_does_not(node: Node, exercise: 
     if exercise.startswith("05."):
         lab.break_pods(node.cluster, node.images)
     assert not lab.check(exercise, node).done
-    exec((SOLUTIONS / f"{exercise}.py").read_text(), {"node": node, "labkit": lab})
+    exec(find(exercise[:2]).solution(exercise).read_text(), {"node": node, "labkit": lab})
     assert lab.check(exercise, node).done
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
-def test_every_cell_is_short_run_and_compared(notebook: Path) -> None:
-    for cell in cells(notebook):
-        if cell["cell_type"] != "code":
-            continue
-        source = "".join(cell["source"])
-        assert len(source.splitlines()) <= 10, source
-        assert cell["execution_count"], source
-        assert "nbval" not in source.lower() and not cell["metadata"].get("tags"), source
-        for output in cell["outputs"]:
-            assert output["output_type"] != "error", source
-            assert "<Figure size" not in "".join(output.get("data", {}).get("text/plain", "")), source
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
-def test_a_notebook_opens_with_its_question_and_closes_with_summary_exercise_and_sources(notebook: Path) -> None:
-    text = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "markdown")
-    for part in ("\n> **", "## Summary", "## Exercise", "**Sources:**", "**Predict", "<details>"):
-        assert part in text, part

@@ -1,0 +1,116 @@
+"""The texts of a new lesson. NUMBER and QUESTION are filled in; TODO is what its author writes."""
+
+NOTEBOOK = """
+# NUMBER · QUESTION
+
+TODO Two or three sentences: what the learner has seen already, with kubectl or in an earlier lesson, and what not. No answer yet.
+
+> **QUESTION**
+
+After this notebook (TODO 20 minutes) you can
+
+- TODO one thing to do, a verb first: find, tell, read, repair;
+- TODO another one.
+
+Before you begin: *Edit → Clear Outputs of All Cells*, so that no answer shows before your prediction.
+-----
+%%
+import labkit
+
+node = labkit.connect(lesson="NUMBER")
+hold = node.kubelet_held()
+hold.start()
+-----
+(You make a Pod by hand. A kubelet removes what it does not know, so on a cluster's node it is held still until the last cell.)
+
+## TODO The first experiment, named by what is done
+
+TODO What the learner does, and why. A new term is in **bold** where it first occurs, with its meaning, and has a row in
+`docs/glossary.yaml`. In this example a Pod of one container is started.
+
+**Predict:** TODO the question again, in one line. Each answer below must be one that the cell after it can report.
+-----
+%%
+guess = labkit.predict("How many processes does a Pod of one container have?", "one", "two", "three or more")
+guess
+-----
+%%
+main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
+pod = node.start_pod({"metadata": {"name": "example"}, "spec": {"containers": [main]}})
+guess.seen(guess.options[min(len(pod.processes), 3) - 1])
+-----
+%%
+labkit.process_tree(node.processes(), pods=node.pods())
+-----
+TODO Explain: name the line, process or inode on the learner's screen, and what follows from it, in two to five sentences.
+Then comes the next experiment, in the same four steps: predict, run, look, explain.
+-----
+%%
+node.remove_pod(pod)
+-----
+## Summary
+
+- TODO three to five sentences, each one that an experiment above has shown, and each with the `name` of what showed it.
+
+## Exercise NUMBER.1
+
+TODO What the learner is to make. The check looks at the node: it names what is there and what is missing.
+-----
+%%
+# node.start_pod({...})
+labkit.check("NUMBER.1", node)
+-----
+<details><summary>A solution</summary>
+
+[solutions/NUMBER.1.py](solutions/NUMBER.1.py). TODO One or two sentences: why this answers the question.
+
+</details>
+
+**Next:** TODO the question that this lesson leaves open, and the lesson that answers it.
+
+**Sources:** TODO by name and section, so that they are found in any version, as in: CRI: `api.proto`, messages `…`. The kubelet:
+`pkg/kubelet/…`. man 7 namespaces.
+
+The last cell lets the kubelet go on, if there is one, and removes what this notebook made.
+-----
+%%
+node.remove_leftovers()
+hold.release()
+"""
+
+CHECK = '''
+"""Check of lesson NUMBER, DOCSTRING"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labkit.course.checks.pods import find
+from labkit.course.verdict import Check, exercise
+
+if TYPE_CHECKING:
+    from labkit.node import Node
+
+
+@exercise("NUMBER.1")
+def answered(node: Node) -> Check:
+    """NUMBER.1: TODO what the learner has made, as in: a Pod `answer` that runs `sleep`."""
+    pod = find(node, "answer")
+    if pod is None:
+        return Check(False, "there is no Pod called answer on the node.")
+    # TODO what must hold of it, in the runtime and in the kernel; for each that does not, a Check(False, "what is missing.")
+    return Check(True, "TODO what holds.")
+'''
+
+SOLUTION = """
+# TODO what the learner could have written: a cell's code, with `node` and `labkit` as in the notebook
+main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
+node.start_pod({"metadata": {"name": "answer"}, "spec": {"containers": [main]}})
+"""
+
+WRONG = """
+# Answers that the check must refuse, each below its reason. TODO the mistakes that you expect
+# %% the Pod has another name
+main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
+node.start_pod({"metadata": {"name": "question"}, "spec": {"containers": [main]}})
+"""

@@ -1,0 +1,14 @@
+# Answers that the check must refuse, each below its reason.
+# %% it runs another program
+node.cluster.delete("cache")
+node.cluster.apply(
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "cache"},
+        "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]},
+    }
+)
+node.cluster.wait_status("cache", "Running")
+# %% the Pod is gone
+node.cluster.delete("cache")
