@@ -36,7 +36,11 @@ LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""
-FIRST: tuple[str, ...] = ()
+FIRST = (
+    "live/test_kind", "live/test_vm", "notebooks/test_notebooks.py::test_outputs", "live/test_truth.py::test_pods",
+    "live/test_chaos", "live/test_kill", "browser/", "live/test_daemon", "live/test_trouble", "live/test_sweep",
+    "live/test_kubectl", "live/test_shell", "live/test_other_pods",
+)  # fmt: skip
 """The beginning of the names of what takes longest, which has to start first for all workers to end at one time."""
 SEED = "TESTS_SEED"
 

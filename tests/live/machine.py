@@ -6,6 +6,7 @@ home, whatever runs beside it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -79,12 +80,12 @@ def of(home: Home) -> dict[str, set[str]]:
 def processes() -> Iterator[str]:
     """Arguments, cgroups and environment of each process that is no zombie: a Pod's has the lab's name in its cgroup only."""
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if ") Z " not in (process / "stat").read_text():
-                told = (process / name for name in ("cmdline", "cgroup", "environ"))
-                yield " ".join([process.name, *(file.read_text(errors="replace") for file in told)])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        told = dict.fromkeys(("stat", "cmdline", "cgroup", "environ"), "")
+        for name in told:
+            with contextlib.suppress(OSError):  # it has ended, or nobody may read that
+                told[name] = (process / name).read_text(errors="replace")
+        if ") Z " not in told.pop("stat"):
+            yield f"{process.name} {' '.join(told.values())}"
 
 
 def at_rest(*ours: Path) -> dict[str, set[str]]:
