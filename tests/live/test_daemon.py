@@ -81,7 +81,7 @@ def echo(node: Any, name: str) -> bytes:
     return bytes(node.cri.exec_sync(container_id=node.pod(name).containers[0].id, cmd=["echo", "here"], timeout=10).stdout)
 
 
-def until(true: Any, what: str, seconds: float = 30.0) -> Any:
+def until(true: Any, what: str, seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"

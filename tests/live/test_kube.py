@@ -33,7 +33,7 @@ LISTEN = "0A"
 """TCP_LISTEN as /proc/net/tcp has it (man 5 proc_pid_net)."""
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 90) -> Any:
     end = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < end, f"waited {seconds} s for: {what}"

@@ -28,7 +28,7 @@ IMAGE = "registry.lab/busybox:1"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(happened: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Poll for something that must become true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -21,7 +21,7 @@ from tests.live import machine
 from tests.live.test_pods import manifest
 
 
-def wait_for(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+def wait_for(true: Callable[[], object], what: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited {seconds} s for: {what}"
@@ -111,7 +111,7 @@ def test_ctrl_c_in_the_middle_of_up_leaves_nothing(own_home: Home) -> None:
     up = start("up", start_new_session=True)
     wait_for(lambda: own_home.status_file.exists(), "the owner to begin")
     up.send_signal(signal.SIGINT)
-    assert up.wait(30) == 130
+    assert up.wait(90) == 130
     assert state()["state"] == "down"
     assert json.loads(labkit("clean", "--json").stdout)["left"] == []
     assert machine.of(own_home) == {}

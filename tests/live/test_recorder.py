@@ -215,17 +215,17 @@ def test_follow_one_pod(node: Node) -> None:
     ready, over = threading.Event(), threading.Event()
 
     def work() -> None:
-        ready.wait(10)
+        ready.wait()
         for name in ("recorded", "unwatched"):
             node.start_pod({**POD, "metadata": {"name": name}})
         over.set()
 
     worker = threading.Thread(target=work)
     worker.start()
-    threading.Timer(0.3, ready.set).start()
     listener = node.listener().pid
     flight = follow(
-        node.cri, watch(), node.kernel, lambda *line: lines.append(line), pod="recorded", runtime=listener, until=over
+        node.cri, watch(), node.kernel, lambda *line: lines.append(line), pod="recorded", runtime=listener, until=over,
+        begun=ready.set,
     )  # fmt: skip
     worker.join()
     told = [line for line, role in lines if role != "call" and ": exec " in line]

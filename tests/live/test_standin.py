@@ -228,5 +228,5 @@ def look() -> dict[str, set[str]]:
 def assert_unchanged(before: dict[str, set[str]]) -> None:
     """Soon, not at once: the kernel takes down links and network namespaces after their last user has gone."""
     with contextlib.suppress(AssertionError):
-        wait_for(lambda: not machine.changed(before, look()), "the machine to be as before", 15)
+        wait_for(lambda: not machine.changed(before, look()), "the machine to be as before", 60)
     assert machine.changed(before, look()) == {}
