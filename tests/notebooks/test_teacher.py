@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +20,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[dict[str, str]]:
+def newcomer() -> Iterator[dict[str, str]]:
     """The environment of somebody who has nothing but the checkout and its .venv."""
     if os.geteuid() != 0 and not CI:
         pytest.skip("needs root; CI runs it")
-    base = Path("/tmp") / f"lk-{tmp_path.name[-8:]}-{os.getpid()}"  # a socket's path may not be long
+    base = Path(tempfile.mkdtemp(prefix="lk-", dir="/tmp"))  # a socket's path may not be long
     own = {"LABKIT_HOME": base / "lab", "HOME": base / "home", "MPLCONFIGDIR": base / "fonts", "IPYTHONDIR": base / "ipython"}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "JUPYTER", "LABKIT_", "PYTEST_", "CI"))}
     environment = {**kept, **{name: str(path) for name, path in own.items()}, "LABKIT_NODE": "containerd"}
