@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit import trees
 from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
 from labkit.cri.environment import expand
 from labkit.cri.hosts import hosts_file as managed_hosts_file
@@ -124,7 +124,7 @@ class Configuration:
         below(self.root / OWN_PODS, uid, what="uid").unlink(missing_ok=True)
 
     def remove_logs(self, pod: Mapping[str, Any]) -> None:
-        shutil.rmtree(self.log_directory(pod), ignore_errors=True)
+        trees.remove(self.log_directory(pod))
 
     def log_directory(self, pod: Mapping[str, Any]) -> Path:
         metadata = pod["metadata"]

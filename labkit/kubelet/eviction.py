@@ -6,7 +6,6 @@ eviction/helpers.go.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from labkit.cri.configs import CONTAINER_NAME, POD_UID
 from labkit.cri.quantity import whole
 from labkit.kubelet.volumes import Volumes, kind_of
 from labkit.kubelet.worker import Worker
+from labkit.trees import usage
 
 REASON = "Evicted"
 STORAGE = "ephemeral-storage"
@@ -45,7 +45,7 @@ class Eviction:
         for volume in pod["spec"].get("volumes", ()):
             limit = (volume.get("emptyDir") or {}).get("sizeLimit")
             place = self.volumes.place(pod, volume)
-            if limit is not None and place is not None and 0 < whole(limit) < disk_usage(place):
+            if limit is not None and place is not None and 0 < whole(limit) < usage(place):
                 return f'Usage of EmptyDir volume "{volume["name"]}" exceeds the limit "{limit}". '
         return ""
 
@@ -54,11 +54,11 @@ class Eviction:
         used, metadata = self.layers(pod["metadata"]["uid"]), pod["metadata"]
         logs = self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
         for name in used:
-            used[name] += disk_usage(logs / name)
+            used[name] += usage(logs / name)
         limits = {c["name"]: limit for c in pod["spec"]["containers"] if (limit := c["resources"].get("limits", {}).get(STORAGE))}
         if len(limits) == len(pod["spec"]["containers"]):
             places = (self.volumes.place(pod, v) for v in pod["spec"].get("volumes", ()) if on_disk(v))
-            whole_use = sum(used.values()) + sum(disk_usage(place) for place in places if place is not None)
+            whole_use = sum(used.values()) + sum(usage(place) for place in places if place is not None)
             allowed = sum(map(whole, limits.values()))
             if whole_use > allowed:
                 shown = next(iter(limits.values())) if len(limits) == 1 else allowed
@@ -96,15 +96,3 @@ def on_disk(volume: Mapping[str, Any]) -> bool:
     """Whether a volume counts as the Pod's own use of the disk (LocalEphemeralVolumes)."""
     kind = kind_of(volume)
     return kind == "configMap" or (kind == "emptyDir" and (volume["emptyDir"] or {}).get("medium") != "Memory")
-
-
-def disk_usage(directory: Path) -> int:
-    """Bytes on the disk of all below a directory, as `du` counts; 0 where there is none."""
-    total = 0
-    for root, _, files in os.walk(directory):
-        for name in (".", *files):
-            try:
-                total += os.lstat(os.path.join(root, name)).st_blocks * 512
-            except OSError:
-                continue
-    return total

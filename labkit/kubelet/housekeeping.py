@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from labkit.kubelet.pleg import Listed
 from labkit.kubelet.stopping import gone_is_fine
 from labkit.kubelet.volumes import Volumes
 from labkit.safepath import component
+from labkit.trees import remove
 
 log = logging.getLogger("kubelet")
 
@@ -66,7 +66,7 @@ class Housekeeping:
         with contextlib.suppress(FileNotFoundError):
             for directory in os.scandir(self.configuration.logs):
                 if directory.name.split("_", 2)[2:] == [uid]:  # NAMESPACE_NAME_UID
-                    shutil.rmtree(directory.path, ignore_errors=True)
+                    remove(Path(directory.path))
         self.configuration.mark(uid)
         self.volumes.remove(uid)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labkit import trees
 from labkit.cri import CreateContainerConfigError, Machine
 from labkit.cri.environment import pod_field, resource_field
 from labkit.cri.manifest import find_container
@@ -147,7 +147,7 @@ class Volumes:
             with contextlib.suppress(OSError):
                 inside.unmount(Path(mount))
         if not mounts_below(directory):
-            shutil.rmtree(directory if everything else directory / "volumes", ignore_errors=True)
+            trees.remove(directory if everything else directory / "volumes")
 
     def _empty_dir(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
         place, source = self.place(pod, volume), volume["emptyDir"] or {}

@@ -448,7 +448,7 @@ class Node:
         """The node's pids → this machine's, where the two differ and this machine shows both; else empty."""
         return {}
 
-    def provide_images(self, progress: Callable[[str], None]) -> None:
+    def provide_images(self, progress: Callable[[str], None], *, again: bool = False) -> None:
         """Make the course's images available to the node's runtime. A private node has them from its own registry."""
 
     # Files and commands on the node itself

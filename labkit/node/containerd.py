@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit import trees
 from labkit.cri import callfeed
 from labkit.cri.mounts import OWN_PODS
 from labkit.kernel import Process
@@ -84,8 +84,8 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
             return
         directory = below(self.home.kubelet_root / "pods", metadata.uid)
         traces.unmount_below(directory)
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(below(self.home.log_root, podfiles.log_directory(metadata)), ignore_errors=True)
+        trees.remove(directory)
+        trees.remove(below(self.home.log_root, podfiles.log_directory(metadata)))
         for mount in self.kernel.cgroup_mounts().values():
             for parent in ("", "/burstable", "/besteffort"):
                 with contextlib.suppress(OSError):

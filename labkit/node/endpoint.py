@@ -73,7 +73,7 @@ class EndpointNode(LocalFiles, Node):
     def is_runtime(self, process: Process) -> bool:
         return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
 
-    def provide_images(self, progress: Any) -> None:
+    def provide_images(self, progress: Any, *, again: bool = False) -> None:
         """Serve the course's images on loopback; `images` then names them by that address. Raises NodeError where the runtime
         cannot pull from there."""
         host = Loopback(self.home).ensure(progress)
@@ -218,18 +218,20 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     return EndpointNode(home, f"unix://{path}", why=why, lesson=lesson)
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> Node:
+def connect(
+    home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any, again: bool = False
+) -> Node:
     """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
     with only_one(home, progress):
         node = open_node(home, choice.endpoint, why=why, lesson=lesson)
-        node.provide_images(progress)
+        node.provide_images(progress, again=again)
         node.choice = choice
         choices.remember(home, choice)
     return node
 
 
 def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
-    connect(home, choice, why="", lesson=None, progress=progress).close()
+    connect(home, choice, why="", lesson=None, progress=progress, again=True).close()
     choices.remember(home, choice, as_last=True)
     return report(home, choice)
 

@@ -112,10 +112,11 @@ NO_PATH = "Its containerd looks nowhere for the addresses of registries: the con
 
 
 def provide(
-    cri: CriClient, run: Run, programs: Programs, scratch: Path, progress: Callable[[str], None], socket: str
+    cri: CriClient, run: Run, programs: Programs, scratch: Path, progress: Callable[[str], None], socket: str,
+    *, again: bool = False,
 ) -> Supply:
     """Make registry.lab and private.registry.lab pullable on the node, whose runtime listens at `socket`; where a pull shows that
-    this cannot be, import the images.
+    this cannot be, import the images. again: try a pull also where one has failed before.
 
     Idempotent, and quick when all is there. Raises NodeError.
     """
@@ -124,8 +125,10 @@ def provide(
     if (name := cri.version().runtime_name) != "containerd":
         raise NodeError(f"The runtime of this node is {name}; labkit brings its images to a containerd only.", OTHER_RUNTIME)
     places = certs.directories(cri, run, socket)
-    why = NO_PATH if not places else refused_before(run, places) or serve(cri, run, programs, places, progress)
+    why = "" if again else refused_before(run, places)
+    why = NO_PATH if not places else why or serve(cri, run, programs, places, progress)
     if not why:
+        run(["rm", "-f", f"{DIRECTORY}/{REFUSED}"])
         return Supply("pull")
     if not all(cri.image_status(image={"image": name}).image.id for name in image_names()):
         progress("importing the course's images into the node")
@@ -160,6 +163,8 @@ def serve(
         cri.pull_image(image={"image": TRIED}, timeout=PULL_WITHIN_S)
     except CriError as error:
         take_back(run, places)
+        if error.code == "DEADLINE_EXCEEDED":
+            return f"A pull from the course's registry did not end within {PULL_WITHIN_S:.0f} s."
         return f"Its containerd does not use the addresses in {' or '.join(places)}: {error.message}"
     forget(cri, run, lambda name: re.split("[:@]", name)[0] == TRIED.partition(":")[0])
     return ""

@@ -196,13 +196,15 @@ class KindNode(InContainer, Node):
         depth = len(snapshot.processes[root].ns_pids) - 1
         return {p.ns_pids[depth]: p.pid for p in inside if len(p.ns_pids) > depth} if depth else {}
 
-    def provide_images(self, progress: Any) -> None:
-        """Make the course's images available on the node (see `labkit.node.inside`)."""
+    def provide_images(self, progress: Any, *, again: bool = False) -> None:
+        """Make the course's images available on the node (see `labkit.node.inside.provide`)."""
         assert self.ledger
         self.ledger.note("registry")
         share.register(self.run, self.ledger.mark, str(self.home.data))
         programs = ensure_programs(self.home.cache, progress)
-        self.images_by = inside.provide(self.cri, self.run, programs, self.home.data, progress, self.socket)
+        self.images_by = inside.provide(
+            self.cri, self.run, programs, self.home.data, progress, self.socket, again=again
+        )  # fmt: skip
 
 
 def settings(driver: str) -> dict[str, Any]:
@@ -359,11 +361,13 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
         return prepared(home, choice, why=why, lesson=lesson, progress=progress)
 
 
-def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any) -> KindNode:
+def prepared(
+    home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any, again: bool = False
+) -> KindNode:
     engine = need_engine()
     container = pick(engine, choice)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
-    node.provide_images(progress)
+    node.provide_images(progress, again=again)
     node.remark = import_only(node)
     if node.remark and not in_notebook():
         print(f"labkit: {node.remark}", file=sys.stderr, flush=True)
@@ -395,7 +399,7 @@ def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
         engine = need_engine()
         if may_make(choice, engine.node_containers()):
             make(home, engine, progress)
-        node = prepared(home, choice, why="", lesson=None, progress=progress)
+        node = prepared(home, choice, why="", lesson=None, progress=progress, again=True)
         choices.remember(home, node.choice, as_last=True)
     node.close()
     return report(home, node.choice)

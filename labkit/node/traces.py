@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from labkit import trees
 from labkit.kernel import LocalKernel
 from labkit.node import links
 from labkit.node.config import SOCKETS_OF_SHIMS
@@ -195,15 +196,15 @@ def remove_files(home: Home, keep: bool = False) -> None:
 
 def remove_trees(home: Home, keep: bool) -> None:
     """Remove the lab's directories; with `keep`, all but the list of the nodes elsewhere and of what was changed there."""
-    shutil.rmtree(home.run, ignore_errors=True)
+    trees.remove(home.run)
     if not keep:
-        shutil.rmtree(home.data, ignore_errors=True)
+        trees.remove(home.data)
         return
     for entry in home.data.iterdir():
         if entry in kept_files(home):
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
+            trees.remove(entry)
         else:
             entry.unlink(missing_ok=True)
 

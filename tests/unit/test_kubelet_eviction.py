@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet.eviction import Eviction, disk_usage, evict
+from labkit.kubelet.eviction import Eviction, evict
 from labkit.kubelet.worker import Worker
+from labkit.trees import usage
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
 FULL = 200 * 1024
@@ -45,7 +46,7 @@ def full(tmp_path):
 
 def test_a_volume_over_its_limit(full):
     assert eviction(full).why(sized("100Ki")) == 'Usage of EmptyDir volume "v" exceeds the limit "100Ki". '
-    assert eviction(full).why(sized("1Mi")) == "" and disk_usage(full / "v") >= FULL
+    assert eviction(full).why(sized("1Mi")) == "" and usage(full / "v") >= FULL
 
 
 def test_a_pod_and_a_container_over_their_limits(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 
+from labkit import trees
 from labkit.cri import CreateContainerConfigError, Machine, ManifestError, container_config, with_defaults
 from labkit.kubelet.api import ApiError, segment
 from labkit.kubelet.cgroups import Cgroups
@@ -131,7 +131,7 @@ def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: st
 
     node: Any = SimpleNamespace(home=home, run=run, kernel=SimpleNamespace(cgroup_mounts=dict))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda path, **more: removed.append(path))
+        patch.setattr(trees, "remove", removed.append)
         containerd.ContainerdNode.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
     remotefiles.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
     parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
