@@ -7,6 +7,10 @@ import os
 
 from labkit.commands.common import AddVerb, running_node
 from labkit.node import kubectl
+from labkit.node.cluster import FROM_FILES, MAKING, verb_of
+
+MAKERS = {*MAKING, *FROM_FILES, "replace", "debug"}
+"""The verbs that make objects: what this command makes is the learner's own, and `labkit clean` says that it stays."""
 
 
 def add(verb: AddVerb) -> None:
@@ -21,5 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """This process becomes kubectl, with its terminal and its signals; the exit code is kubectl's own."""
     program = kubectl.program()
     node = running_node()
+    if node.ledger and verb_of(arguments.arguments) in MAKERS:
+        node.ledger.note("kubectl")
     argv = [program, *node.kubectl_options(), *arguments.arguments]
     os.execve(program, argv, {**os.environ, **node.environment()})

@@ -20,12 +20,14 @@ IN_A_CONTAINER = "docker://"
 @dataclass(frozen=True)
 class Choice:
     """`kind` is "kind", "containerd", "vm", "cri" or "auto". `cluster` and `node_name` choose among kind nodes, `endpoint` is
-    that of kind "cri". What is empty is left open."""
+    that of kind "cri". What is empty is left open. `engine`, of a node that was found: whose container it is
+    (`labkit.node.engine.Engine.address`)."""
 
     kind: str
     cluster: str = ""
     node_name: str = ""
     endpoint: str = ""
+    engine: str = ""
 
     @classmethod
     def parse(

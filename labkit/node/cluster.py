@@ -26,8 +26,15 @@ HEARD_WITHIN_S = 10.0
 LESSON = "labkit.lesson"
 HOME = "labkit.home"
 """The label with the mark of the home that made an object, on a cluster that is not the home's own."""
-MAKING = ("create", "run", "expose")
+MAKING = ("create", "run", "expose", "autoscale")
 """kubectl's verbs that make an object without its manifest."""
+FROM_FILES = ("create", "apply")
+"""kubectl's verbs that make objects of manifests."""
+WITH_VALUE = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "--context", "--kubeconfig")
+WHICH = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "-R", "--recursive")
+"""The options that say which manifests are meant, and where their objects are."""
+NO_MAKING = ("token", "view-last-applied", "edit-last-applied", "set-last-applied")
+"""What `create` and `apply` do besides."""
 
 Manifest = Mapping[str, Any]
 
@@ -56,17 +63,25 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl, e.g. `kubectl("describe", "pod", "shop")`; what it prints. Raises NodeError with its error message.
 
-        On a cluster that is not the home's own, what it makes carries the home's mark.
+        On a cluster that is not the home's own, what `create`, `apply`, `run`, `expose` and `autoscale` make carries the home's
+        mark.
         """
-        if self.ledger and stdin is None and arguments[:1] and arguments[0] in MAKING and not says_output(arguments):
-            own, rest = cut(arguments)
+        verb, (own, rest) = verb_of(arguments), cut(arguments)
+        if not self.ledger or says_output(own) or any(word in NO_MAKING for word in own):
+            return self._run_kubectl(arguments, stdin)
+        which, others = split(own)
+        if verb in FROM_FILES and any(word.startswith(WHICH[2:6]) for word in which):
+            made = documents(self._run_kubectl(["create", *which, "--dry-run=client", "-o", "json"], stdin))
+            others.remove(verb)
+            return self._send(verb, *made, lesson=False, options=others)
+        if verb in MAKING and stdin is None:
             made = documents(self._run_kubectl([*own, "--dry-run=client", "-o", "json", *rest], None))
-            return self._send("create", *(self._labelled(manifest, lesson=False) for manifest in made))
+            return self._send("create", *made, lesson=False)
         return self._run_kubectl(arguments, stdin)
 
     def apply(self, *manifests: Manifest) -> str:
         """`kubectl apply` of manifests; kubectl's words, "pod/shop created". Raises NodeError."""
-        return self._send("apply", *(self._labelled(manifest) for manifest in manifests)).strip()
+        return self._send("apply", *manifests).strip()
 
     def delete(self, *names: str, kind: str = "pod") -> str:
         """`kubectl delete`, and wait until they are gone; what is gone already is no error."""
@@ -192,22 +207,31 @@ class Cluster:
 
     # How
 
-    def _send(self, verb: str, *manifests: Manifest) -> str:
-        """`kubectl VERB -f -` of manifests, one namespace at a time: kubectl refuses a manifest that names another namespace than
-        the option --namespace does."""
+    def _send(self, verb: str, *manifests: Manifest, lesson: bool = True, options: Sequence[str] = ()) -> str:
+        """`kubectl VERB -f -` of manifests with the lab's labels, one namespace at a time: kubectl refuses a manifest that names
+        another namespace than the option --namespace does."""
         groups: dict[str, list[Manifest]] = {}
         for manifest in manifests:
             groups.setdefault((manifest.get("metadata") or {}).get("namespace") or NAMESPACE, []).append(manifest)
         said = ""
         for namespace, items in groups.items():
-            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-            said += self._run_kubectl([verb, "-f", "-", "--namespace", namespace], text)
+            others = self._of_others(items, namespace) if verb == "apply" else set()
+            labelled = [self._labelled(item, lesson=lesson, is_ours=named(item) not in others) for item in items]
+            said += self._run_kubectl([verb, "-f", "-", "--namespace", namespace, *options], list_of(labelled))
         return said
 
-    def _labelled(self, manifest: Manifest, *, lesson: bool = True) -> dict[str, Any]:
+    def _of_others(self, manifests: Sequence[Manifest], namespace: str) -> set[tuple[str, str]]:
+        """Kind and name of those whose object is there already, and is not this home's: to change it does not make it so."""
+        if not self.ledger:
+            return set()
+        options = ["get", "-f", "-", "--ignore-not-found", "-o", "json", "--namespace", namespace]
+        there = documents(self._run_kubectl(options, list_of(manifests)))
+        return {named(each) for each in there if (each["metadata"].get("labels") or {}).get(HOME) != self.ledger.mark}
+
+    def _labelled(self, manifest: Manifest, *, lesson: bool, is_ours: bool) -> dict[str, Any]:
         made = json.loads(json.dumps(manifest))
         labels = {LESSON: self.lesson} if self.lesson and lesson else {}
-        if self.ledger:
+        if self.ledger and is_ours:
             labels[HOME] = self.ledger.mark
             if kind := made.get("kind"):
                 self.ledger.note("cluster", kind=str(kind).lower())
@@ -268,9 +292,8 @@ class Cluster:
 
 
 def says_output(arguments: Sequence[str]) -> bool:
-    """Whether a kubectl command says itself what it prints, or only tries, or makes what a file says."""
-    options = ("-o", "--output", "--dry-run", "-f", "--filename", "-h", "--help")
-    return any(word.startswith(options) for word in cut(arguments)[0])
+    """Whether kubectl's own arguments name what it prints, or only try."""
+    return any(word.startswith(("-o", "--output", "--dry-run", "-h", "--help")) for word in arguments)
 
 
 def cut(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -279,11 +302,40 @@ def cut(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return arguments[:end], arguments[end:]
 
 
+def verb_of(arguments: Sequence[str]) -> str:
+    """kubectl's verb: its first argument that is neither an option nor the value of one."""
+    before = ""
+    for word in cut(arguments)[0]:
+        if not word.startswith("-") and before not in WITH_VALUE:
+            return word
+        before = word
+    return ""
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options WHICH with their values, and all other arguments."""
+    which: list[str] = []
+    others: list[str] = []
+    before = ""
+    for word in arguments:
+        (which if word.startswith(WHICH) or before in WHICH[:6] else others).append(word)
+        before = "" if before in WHICH[:6] else word
+    return which, others
+
+
+def named(manifest: Manifest) -> tuple[str, str]:
+    return manifest.get("kind", ""), (manifest.get("metadata") or {}).get("name", "")
+
+
+def list_of(manifests: Sequence[Manifest]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+
+
 def documents(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects that kubectl prints one after another (`kubectl run --expose` makes two)."""
+    """The objects that kubectl prints as JSON, one after another (`kubectl run --expose` makes two) or in a List."""
     while text := text.lstrip():
         document, end = json.JSONDecoder().raw_decode(text)
-        yield document
+        yield from document["items"] if document.get("kind") == "List" else (document,)
         text = text[end:]
 
 

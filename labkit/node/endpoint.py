@@ -206,7 +206,7 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     if endpoint.startswith("docker://"):
         name, _, inner = endpoint.removeprefix("docker://").partition("/")
         engine = kind.need_engine()
-        choice = Choice("cri", endpoint=endpoint)
+        choice = Choice("cri", endpoint=endpoint, engine=engine.address())
         node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
         node.kind = "cri"
         return node
@@ -225,14 +225,15 @@ def connect(
     with only_one(home, progress):
         node = open_node(home, choice.endpoint, why=why, lesson=lesson)
         node.provide_images(progress, again=again)
-        node.choice = choice
-        choices.remember(home, choice)
+        node.choice = node.ledger.choice if node.ledger else choice
+        choices.remember(home, node.choice)
     return node
 
 
 def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
-    connect(home, choice, why="", lesson=None, progress=progress, again=True).close()
-    choices.remember(home, choice, as_last=True)
+    node = connect(home, choice, why="", lesson=None, progress=progress, again=True)
+    node.close()
+    choices.remember(home, node.choice, as_last=True)
     return report(home, choice)
 
 

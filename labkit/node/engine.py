@@ -1,18 +1,21 @@
 """The container engine on the learner's machine (Docker, or Podman, or nerdctl), by its own command line.
 
-The command line finds the engine as the learner's other programs do: DOCKER_HOST, contexts, a virtual machine on a Mac.
-Nothing of that is
-repeated here.
+The command line finds the engine as the learner's other programs do: DOCKER_HOST, contexts, a virtual machine on a Mac. Nothing
+of that is repeated here, but which engine that is can be noted (`Engine.address`) and asked again from another shell (`asked`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from labkit.node.errors import NodeError
@@ -24,6 +27,8 @@ DECIDE = (
     "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "NERDCTL_TOML",
 )  # fmt: skip
 """The variables by which the commands choose the engine that they ask."""
+
+CONTEXT, DEFAULT_CONTEXT = "DOCKER_CONTEXT", "default"
 
 KIND_CLUSTER, KIND_ROLE = "io.x-k8s.kind.cluster", "io.x-k8s.kind.role"
 """Labels that kind puts on each node's container (kind: pkg/cluster/constants, internal/providers/docker)."""
@@ -59,7 +64,22 @@ class Engine:
 
     def environment(self) -> dict[str, str]:
         """What another process needs in its environment to ask the same engine; an empty variable means none to the commands."""
-        return {name: value for name in DECIDE if (value := os.environ.get(name))}
+        found = {name: value for name in DECIDE if (value := os.environ.get(name))}
+        if self.command == "docker" and not found.keys() & {"DOCKER_HOST", CONTEXT} and (context := current_context()):
+            found[CONTEXT] = context
+        return found
+
+    def pinned(self) -> dict[str, str]:
+        """As `environment`, also where the shell, or `docker context use`, chooses another engine meanwhile."""
+        found = self.environment()
+        return found if self.command != "docker" or "DOCKER_HOST" in found else {CONTEXT: DEFAULT_CONTEXT, **found}
+
+    def address(self) -> str:
+        """The engine that is asked now, in words that `asked` understands: its command, and the variables that choose it."""
+        decides = {**self.environment()}
+        if decides.get(CONTEXT) == DEFAULT_CONTEXT:
+            del decides[CONTEXT]
+        return shlex.join([self.command, *(f"{name}={value}" for name, value in sorted(decides.items()))])
 
     def argv(self, *arguments: str) -> list[str]:
         return [self.command, *arguments]
@@ -122,6 +142,38 @@ class Engine:
     def node_container(self, name: str) -> NodeContainer:
         """One container by its name, whatever its labels. Raises NodeError."""
         return as_node(self.inspect(name)[0])
+
+
+def current_context() -> str:
+    """What `docker context use` has chosen, "" for the default (docker: cli/config/configfile)."""
+    directory = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    try:
+        context = json.loads(Path(directory, "config.json").read_text()).get("currentContext")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return context if isinstance(context, str) and context != DEFAULT_CONTEXT else ""
+
+
+@contextlib.contextmanager
+def asked(address: str) -> Iterator[None]:
+    """Ask the engine of an `Engine.address` while the block runs, whatever the shell chooses now; "": the shell's. Raises
+    NodeError where another command would be asked."""
+    found = Engine.find()
+    if not address or (found and found.address() == address):
+        yield
+        return
+    command, *words = shlex.split(address)
+    if found is None or found.command != command:
+        raise NodeError(f"it is a container of {command}, and labkit finds {found.command if found else 'no engine'} on PATH")
+    before = {name: value for name in DECIDE if (value := os.environ.pop(name, None)) is not None}
+    chosen = dict(word.split("=", 1) for word in words)
+    os.environ.update({CONTEXT: DEFAULT_CONTEXT, **chosen} if command == "docker" and "DOCKER_HOST" not in chosen else chosen)
+    try:
+        yield
+    finally:
+        for name in DECIDE:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def as_node(inspected: dict[str, Any]) -> NodeContainer:

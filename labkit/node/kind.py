@@ -77,7 +77,7 @@ class KindNode(InContainer, Node):
             settings=settings(driver),
             kernel=RemoteKernel(self.run),
         )
-        self.ledger = Ledger(home, choice or Choice("kind", container.cluster, container.name))
+        self.ledger = Ledger(home, choice or choice_of(engine, container))
         self.cri.close()
         self.cri = NotingClient(self.endpoint, self.ledger)
         self.images_by = inside.Supply("")
@@ -214,15 +214,20 @@ def settings(driver: str) -> dict[str, Any]:
     }
 
 
+def choice_of(engine: Engine, container: NodeContainer) -> Choice:
+    """The choice that means this node alone."""
+    return Choice("kind", container.cluster, container.name, engine=engine.address())
+
+
 NAME_LETTERS = 40
 """A relay's name is part of a socket's path, which may not be long."""
 
 
 def relay_name(engine: Engine, node_name: str) -> str:
     """Another one for each node, also where several engines have nodes of the same name: whoever uses one stays with it."""
-    decides = [*sorted(engine.environment().items()), *([engine.command] if engine.command != "docker" else [])]
+    decides = engine.address()
     name = f"kind-{node_name}"
-    if not decides and len(name) <= NAME_LETTERS:
+    if decides == COMMANDS[0] and len(name) <= NAME_LETTERS:
         return name
     digest = hashlib.sha256(repr((node_name, decides)).encode()).hexdigest()[:8]
     return f"{name[: NAME_LETTERS - len(digest) - 1]}-{digest}"
@@ -230,7 +235,8 @@ def relay_name(engine: Engine, node_name: str) -> str:
 
 def start_relay(home: Home, engine: Engine, container: NodeContainer, socket: str) -> Path:
     """The relay's socket. The relay keeps the environment of its start, by which it asks the engine that `relay_name` means."""
-    return relay.start_relay(home, relay_name(engine, container.name), relay_argv(engine, container, socket))
+    argv = relay_argv(engine, container, socket)
+    return relay.start_relay(home, relay_name(engine, container.name), argv, engine.pinned())
 
 
 def kubeconfig(home: Home, engine: Engine, node_name: str) -> Path:
@@ -371,7 +377,7 @@ def prepared(
     node.remark = import_only(node)
     if node.remark and not in_notebook():
         print(f"labkit: {node.remark}", file=sys.stderr, flush=True)
-    node.choice = Choice("kind", container.cluster, container.name)
+    node.choice = choice_of(engine, container)
     choices.remember(home, node.choice)
     return node
 

@@ -12,7 +12,7 @@ from labkit.cri import CriError
 from labkit.node import inside, kind, kind_cluster, share, undo
 from labkit.node.choice import Choice
 from labkit.node.commands_in import InContainer
-from labkit.node.engine import NodeContainer
+from labkit.node.engine import NodeContainer, asked
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.kind_cluster import CLUSTER
@@ -30,9 +30,9 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
     found: list[str] = []
     left: list[str] = []
     try:
-        left, _, gone = delete_cluster(home, choice, progress)
-        if not gone:
-            with reached(home, choice) as place:
+        with asked(choice.engine), relay_ended(home, choice):
+            left, _, gone = delete_cluster(home, choice, progress)
+            with contextlib.nullcontext() if gone else reached(home, choice) as place:
                 if place:
                     found, still = undo.undo(place, (undo.NETWORK, undo.PODS, undo.HOLD))
                     left += still
@@ -40,8 +40,6 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
                         place.shell(inside.sh(inside.STOP))
     except (NodeError, CriError) as error:
         left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
-    finally:
-        kind.stop(home, name_of(choice))
     if left:
         raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
     return sum(what.startswith("Pod ") for what in found)
@@ -54,9 +52,9 @@ def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[st
     left: list[str] = []
     alone: list[str] = []
     try:
-        left, alone, gone = delete_cluster(home, choice, progress)
-        if not gone:
-            with reached(home, choice) as place:
+        with asked(choice.engine), relay_ended(home, choice):
+            left, alone, gone = delete_cluster(home, choice, progress)
+            with contextlib.nullcontext() if gone else reached(home, choice) as place:
                 if place:
                     progress(f"removing labkit's Pods, images and files from {place.name}")
                     found, still = undo.undo(place, PARTS)
@@ -64,9 +62,16 @@ def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[st
                     alone += place.alone
     except (NodeError, CriError) as error:
         left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
+    return found, left, alone
+
+
+@contextlib.contextmanager
+def relay_ended(home: Home, choice: Choice) -> Iterator[None]:
+    """End the node's relay when the block is over."""
+    try:
+        yield
     finally:
         kind.stop(home, name_of(choice))
-    return found, left, alone
 
 
 def delete_cluster(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], bool]:

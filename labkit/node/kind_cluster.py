@@ -45,29 +45,29 @@ def make(home: Home, engine: Engine, progress: Any) -> None:
             "Install kind (https://kind.sigs.k8s.io), then run this again.",
         )
     progress(f"making a kind cluster called {CLUSTER} (a control plane and the node sim-worker); this takes some minutes")
-    ledger(home).note("cluster", begun=datetime.datetime.now(datetime.UTC).isoformat())
+    ledger(home, engine).note("cluster", begun=datetime.datetime.now(datetime.UTC).isoformat())
     try:
         done = kind(engine, "create", "cluster", "--name", CLUSTER, "--config", str(CONFIG), "--wait", "120s")
         if done.returncode:
             if EXISTS in done.stderr:  # another lab began to make it just before
-                ledger(home).drop("cluster")
+                ledger(home, engine).drop("cluster")
             raise NodeError(
                 f"kind could not make the cluster: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
                 f"Run it by hand to see all of it: kind create cluster --name {CLUSTER} --config {CONFIG}",
             )
         put_mark(home, engine)
-        ledger(home).drop("cluster")  # from now on the mark alone tells: somebody may make another one of this name by hand
+        ledger(home, engine).drop("cluster")  # now the mark alone tells: somebody may make another one by hand
     except BaseException:
         if made_here(home, engine, nodes(engine)):
             kind(engine, "delete", "cluster", "--name", CLUSTER)
         if not nodes(engine):
-            ledger(home).forget()
+            ledger(home, engine).forget()
         raise
 
 
-def ledger(home: Home) -> Ledger:
+def ledger(home: Home, engine: Engine) -> Ledger:
     """What this home noted of the cluster as a whole; each node has one of its own besides."""
-    return Ledger(home, Choice("kind", CLUSTER))
+    return Ledger(home, Choice("kind", CLUSTER, engine=engine.address()))
 
 
 def nodes(engine: Engine) -> list[NodeContainer]:
@@ -107,7 +107,7 @@ def made_here(home: Home, engine: Engine, found: Sequence[NodeContainer]) -> boo
     after this home began to make a cluster (it was killed before it could mark them). Raises NodeError."""
     if marks := {mark for node in found if (mark := read_mark(engine, node).get("mark"))}:
         return marks == {mark_of(home)}
-    begun = ledger(home).values("cluster", "begun")
+    begun = ledger(home, engine).values("cluster", "begun")
     made = [datetime.datetime.fromisoformat(inspected["Created"][:19] + "+00:00") for inspected in engine.inspect(*names(found))]
     return bool(found and begun) and min(made) >= datetime.datetime.fromisoformat(max(begun)).replace(microsecond=0)
 
@@ -126,7 +126,7 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
         raise NodeError("there is no docker, podman or nerdctl command here")
     found = nodes(engine)
     if not found:
-        ledger(home).forget()
+        ledger(home, engine).forget()
         return [], []
     if not made_here(home, engine, found):
         maker = next((mark.get("home", "?") for n in found if (mark := read_mark(engine, n))), "")
@@ -141,7 +141,7 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
     if still := nodes(engine):
         words = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         return [f"the cluster {CLUSTER} ({', '.join(names(still))}); kind: {words}"], []
-    ledger(home).forget()
+    ledger(home, engine).forget()
     return [], []
 
 

@@ -55,7 +55,8 @@ class Ledger:
     def __init__(self, home: Home, choice: Choice) -> None:
         self.home, self.choice = home, choice
         name = re.sub("[^A-Za-z0-9.-]", "_", choice.endpoint or choice.node_name or choice.cluster)[:100]
-        which = hashlib.sha256(json.dumps(vars(choice), sort_keys=True).encode()).hexdigest()[:8]
+        decides = {key: value for key, value in vars(choice).items() if value or key != "engine"}  # older ledgers have none
+        which = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         self.path = home.data / DIRECTORY / f"{choice.kind}-{name}-{which}.jsonl"
 
     @property

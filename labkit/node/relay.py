@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,12 @@ One `socat -` cannot do it: it keeps a connection of which either side is closed
 of the runtime as long, and a short one (0.5 s by itself) cuts off the answer to a client that has shut down its sending half."""
 
 
-def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
+def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Path:
     """Serve `home.run/NAME.sock` (mode 0600) in the background, each connection by a process `argv` of its own; returns the path.
 
     Idempotent: a relay that runs with the same `argv` stays, one with another is replaced, the socket that a killed one left is
-    taken over. The command sees the environment of the first start: where that decides whom it asks, give each its own `name`.
+    taken over. The command sees the environment of the first start and `env`: where that decides whom it asks, give each its own
+    `name`.
     Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
     """
     path = socket_of(home, name)
@@ -65,7 +66,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str]) -> Path:
         try:
             started = subprocess.run(
                 environment.launched([*PYTHON, relay_process.__file__, path, home.data / f"{name}-relay.log", *argv]),
-                env=environment.daemon(environment.engine()),
+                env=environment.daemon({**environment.engine(), **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8", errors="replace",

@@ -180,6 +180,9 @@ def marked_objects(place: Place) -> list[dict[str, Any]]:
 
 
 def find_objects(place: Place) -> list[str]:
+    if place.ledger.noted("kubectl"):
+        told = f"what `labkit kubectl` made in the cluster of {place.name}: it is yours, as if kubectl itself had made it"
+        place.alone[:] = sorted({*place.alone, told})
     if not place.ledger.noted("cluster"):
         return []
     found = [f"{item['kind']} {item['metadata']['name']}" for item in marked_objects(place)]

@@ -27,7 +27,7 @@ from tests.standin.cluster import KindCluster
 pytest_plugins = ("tests.standin.fixtures",)
 
 LESSON = """
-import os, labkit
+import json, os, labkit
 node = labkit.connect(lesson="test")
 main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
 def pod(name):
@@ -35,6 +35,9 @@ def pod(name):
 cluster = node.cluster
 cluster.apply(pod("applied"), {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}})
 cluster.kubectl("create", "secret", "generic", "made", "--from-literal=a=b")
+for verb in ("apply", "create"):
+    of_a_file = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"by-{verb}"}}
+    print(cluster.kubectl(verb, "-f", "-", stdin=json.dumps(of_a_file)))
 cluster.wait_status("applied", "Running")
 node.kubelet_held().start()
 by_hand = node.start_pod(pod("by-hand"))

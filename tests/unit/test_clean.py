@@ -33,7 +33,7 @@ from labkit.node import (
     undo,
 )
 from labkit.node.choice import Choice
-from labkit.node.cluster import Cluster
+from labkit.node.cluster import HOME, Cluster
 from labkit.node.engine import NodeContainer, explain
 from labkit.node.leavings import Places
 from labkit.node.ledger import Ledger, changed_nodes, known_pods, locked, mark_of
@@ -151,6 +151,9 @@ class Engine:
         self.state = "running"
         self.users: dict[str, str] = {}
 
+    def address(self) -> str:
+        return self.command
+
     def node_containers(self) -> list[NodeContainer]:
         return [NodeContainer(name, kind_cluster.CLUSTER, "worker", self.state) for name in self.marks]
 
@@ -220,7 +223,7 @@ def test_a_cluster_without_a_mark_is_nobodys_but_that_which_was_being_made(
 ) -> None:
     engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
     assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
-    kind_cluster.ledger(home).note("cluster", begun="2026-11-30T02:00:01+00:00")  # after it was there: somebody else's
+    kind_cluster.ledger(home, engine).note("cluster", begun="2026-11-30T02:00:01+00:00")  # after it was there: somebody else's
     assert kind_cluster.delete(home, print)[1] and deleted == []
     engine.created = "2026-11-30T02:00:09.1Z"
     assert kind_cluster.delete(home, print) == ([], []) and len(deleted) == 1
@@ -251,7 +254,7 @@ def test_a_cluster_made_by_hand_after_the_labs_own_was_deleted_is_left_alone(
 ) -> None:
     engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
     kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
-    assert changed_nodes(home) == [Choice("kind", "labkit")]  # for `clean`, also where this lab was killed just now
+    assert changed_nodes(home) == [Choice("kind", "labkit", engine="docker")]  # for `clean`, also where this lab was killed just now
     engine.marks, engine.created = {"labkit-worker": ""}, "2199-01-01T00:00:00.5Z"
 
     assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
@@ -492,6 +495,8 @@ def test_objects_carry_the_mark_of_the_home_also_those_that_kubectl_makes(home: 
 
     def run(arguments: Sequence[str], stdin: str | None) -> str:
         called.append((list(arguments), stdin))
+        if arguments[0] == "get":
+            return ""
         return '{"kind": "Secret", "metadata": {"name": "login"}}' if "--dry-run=client" in arguments else "done\n"
 
     cluster = Cluster(None, "node", run, "05", "/tmp", Ledger(home, NODE))
@@ -520,6 +525,67 @@ def test_what_a_container_runs_is_no_option_of_kubectls(home: Home) -> None:
     assert [i["metadata"]["labels"] for i in json.loads(called[1][-1])["items"]] == 2 * [{"labkit.home": mark_of(home)}]
     cluster.kubectl("run", "a", "--image=i", "-o", "yaml", "--dry-run=client")
     assert len(called) == 3 and called[-1][-1] == "--dry-run=client"
+
+
+class Kubectl:
+    """kubectl, and a cluster in which `there` are the objects."""
+
+    def __init__(self, *there: dict[str, Any]) -> None:
+        self.there, self.called, self.sent = there, list[list[str]](), list[dict[str, Any]]()
+
+    def __call__(self, arguments: Sequence[str], stdin: str | None) -> str:
+        self.called.append(list(arguments))
+        if "--dry-run=client" in arguments or arguments[0] == "get":
+            found = [self.object("a"), self.object("b")] if arguments[0] == "create" else self.there
+            return json.dumps({"kind": "List", "items": found})
+        self.sent += json.loads(stdin or "{}").get("items", [])
+        return "done\n"
+
+    @staticmethod
+    def object(name: str, **labels: str) -> dict[str, Any]:
+        return {"kind": "Pod", "metadata": {"name": name, "namespace": "other", "labels": labels}}
+
+    def marked(self) -> dict[str, bool]:
+        return {each["metadata"]["name"]: HOME in each["metadata"]["labels"] for each in self.sent}
+
+
+@pytest.mark.parametrize("file", [["-f", "a.yaml"], ["-fa.yaml"], ["--filename=a.yaml", "-R"], ["-k", "."], ["-f", "-"]], ids=str)
+@pytest.mark.parametrize("verb", ["apply", "create"])
+def test_what_kubectl_makes_of_a_file_carries_the_mark_too(home: Home, verb: str, file: list[str]) -> None:
+    kubectl = Kubectl()
+    Cluster(None, "node", kubectl, "05", "/tmp", Ledger(home, NODE)).kubectl("-n", "other", verb, *file, "--force", stdin="x")
+    assert kubectl.called[0] == ["create", "-n", "other", *file, "--dry-run=client", "-o", "json"]
+    assert kubectl.called[-1] == [verb, "-f", "-", "--namespace", "other", "--force"]
+    assert kubectl.marked() == {"a": True, "b": True} and Ledger(home, NODE).values("cluster", "kind") == {"pod"}
+
+
+def test_an_object_of_somebody_elses_that_is_changed_stays_hers(home: Home) -> None:
+    """`clean` would delete what carries the mark."""
+    kubectl = Kubectl(Kubectl.object("a"), Kubectl.object("b", **{HOME: mark_of(home)}))
+    cluster = Cluster(None, "node", kubectl, "05", "/tmp", Ledger(home, NODE))
+    cluster.kubectl("apply", "-f", "a.yaml")
+    assert kubectl.marked() == {"a": False, "b": True}
+    cluster.apply(Kubectl.object("a"), Kubectl.object("c"))
+    assert kubectl.marked() == {"a": False, "b": True, "c": True}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["create", "token", "a"], ["apply", "view-last-applied", "-f", "a"], ["apply", "-f", "a", "--dry-run=server"],
+     ["get", "-f", "a"], ["delete", "-f", "a"], ["exec", "a", "--", "create", "-f", "a"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_makes_nothing_is_run_as_it_is(home: Home, arguments: list[str]) -> None:
+    kubectl = Kubectl()
+    Cluster(None, "node", kubectl, "05", "/tmp", Ledger(home, NODE)).kubectl(*arguments)
+    assert kubectl.called == [arguments]
+
+
+def test_clean_says_that_what_the_learners_own_kubectl_made_stays(home: Home) -> None:
+    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"))
+    assert undo.find_objects(place) == [] and place.alone == []
+    place.ledger.note("kubectl")
+    assert undo.find_objects(place) == [] and ["`labkit kubectl` made" in line for line in place.alone] == [True]
 
 
 def test_objects_of_several_namespaces_are_sent_each_with_its_own() -> None:
