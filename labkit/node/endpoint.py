@@ -30,7 +30,8 @@ from labkit.node.ledger import Ledger
 from labkit.node.lifecycle import only_one
 from labkit.node.noting import NotingClient
 from labkit.node.podfiles import LocalFiles
-from labkit.node.programs import ensure_programs
+from labkit.node.programs import Programs, ensure_programs
+from labkit.node.turns import one_choice_at_a_time
 from labkit.node.verdict import Verdict
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
@@ -110,6 +111,10 @@ def places(home: Home) -> leavings.Places:
     return leavings.Places(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
 
 
+START_WITHIN_S = 8.0
+"""Shorter than a lab waits for another one (`labkit.node.turns`)."""
+
+
 class Loopback:
     """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It runs
     until `stop` and keeps its port, which may be in a runtime's configuration."""
@@ -144,11 +149,15 @@ class Loopback:
         return port
 
     def ensure(self, progress: Any) -> str:
-        """Start it unless it runs; "localhost:PORT"."""
+        """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
         if said := self.running():
             return str(said["host"])
         programs = ensure_programs(self.home.cache, progress)
         progress("starting the course's registry on loopback")
+        with one_choice_at_a_time("registry-port"):
+            return self.start(programs, progress)
+
+    def start(self, programs: Programs, progress: Any) -> str:
         directory, account = self.home.data / "loopback", confined.account(str(self.home.data))
         images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
         made = registry.configure(
@@ -159,7 +168,7 @@ class Loopback:
                 made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),
             )  # fmt: skip
-        registry.wait_ready(made.url, 10, lambda: process.poll() is None)
+        registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
         host = made.url.replace("http://127.0.0.1", "localhost")
         self.note.write_text(json.dumps({"pid": process.pid, "started": status.start_time(process.pid), "host": host}))
         return host

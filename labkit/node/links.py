@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -18,7 +15,6 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 RTN_THROW = 9
 """A route that says to look in another table (linux/rtnetlink.h)."""
 IFF_UP = 1
-CHOICE_WITHIN_S = 10.0
 
 
 def taken(bridge: str = "", resolv_conf: Path = RESOLV_CONF) -> Taken:
@@ -65,21 +61,6 @@ def is_ipv4(text: str) -> bool:
 def loopback_is_up() -> bool:
     with IPRoute() as ip:
         return any(link["flags"] & IFF_UP for index in ip.link_lookup(ifname="lo") for link in ip.get_links(index))
-
-
-@contextlib.contextmanager
-def one_choice_at_a_time() -> Iterator[None]:
-    """Two labs that start at once must not find the same subnet free. The lock is a name in the network namespace, as bridges are
-    (man 7 unix, abstract sockets); one that is held for long is not waited for."""
-    deadline = time.monotonic() + CHOICE_WITHIN_S
-    with socket.socket(socket.AF_UNIX) as lock:
-        while time.monotonic() < deadline:
-            try:
-                lock.bind("\0labkit-subnet")
-                break
-            except OSError:
-                time.sleep(0.01)
-        yield
 
 
 def way_to(address: str) -> str:

@@ -23,6 +23,7 @@ from labkit.node.programs import Programs, find_programs
 from labkit.node.services import Service
 from labkit.node.strays import end, own_processes
 from labkit.node.subnet import choose as choose_subnet
+from labkit.node.turns import one_choice_at_a_time
 
 log = logging.getLogger("labkit")
 
@@ -76,7 +77,7 @@ def make_bridge(home: Home) -> ipaddress.IPv4Network:
     """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see `labkit.node.subnet`)."""
     if not links.loopback_is_up():
         raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
-    with links.one_choice_at_a_time():
+    with one_choice_at_a_time("subnet"):
         subnet = links.bridge_subnet(home.bridge) or choose_subnet(links.taken(home.bridge))
         links.make_bridge(home.bridge, subnet)
     if (way := links.way_to(str(subnet[2]))) != home.bridge:

@@ -254,7 +254,7 @@ def test_a_cluster_made_by_hand_after_the_labs_own_was_deleted_is_left_alone(
 ) -> None:
     engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
     kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
-    assert changed_nodes(home) == [Choice("kind", "labkit", engine="docker")]  # for `clean`, also where this lab was killed just now
+    assert changed_nodes(home) == [Choice("kind", "labkit", engine="docker")]  # also if it was killed just now
     engine.marks, engine.created = {"labkit-worker": ""}, "2199-01-01T00:00:00.5Z"
 
     assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
