@@ -1,4 +1,4 @@
-"""Files that a learner asked for: written whole or not at all."""
+"""Files that are written whole or not at all: those that a learner asked for, and the lab's own notes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import tempfile
 from pathlib import Path
 
+PRIVATE = 0o600
 
-def write_whole(path: str | Path, data: bytes) -> Path:
+
+def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
     """Write a file by a temporary one in its directory, so that a failure leaves what was there before; the path.
 
-    What is no regular file (/dev/stdout, a pipe) is written to as it is. Raises OSError with the path's name.
+    mode: as the file shall have it; else it keeps the one that it has, and a new one follows the umask. What is no regular file
+    (/dev/stdout, a pipe) is written to as it is. Raises OSError with the path's name.
     """
     path = Path(path)
     place = Path(os.path.realpath(path))  # a link stays one
@@ -20,7 +23,8 @@ def write_whole(path: str | Path, data: bytes) -> Path:
         place.write_bytes(data)
         return path
     check_writable(path)
-    mode = place.stat().st_mode & 0o7777 if place.exists() else 0o666 & ~_umask()
+    if mode is None:
+        mode = place.stat().st_mode & 0o7777 if place.exists() else 0o666 & ~_umask()
     handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".labkit-")
     try:
         with open(handle, "wb") as file:
@@ -49,7 +53,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """The process's umask. It can only be read by setting it, which other threads see: where there are any, give a mode."""
     now = os.umask(0o077)
     os.umask(now)
     return now

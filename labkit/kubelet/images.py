@@ -22,6 +22,7 @@ from typing import Any
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.words import go_duration, go_quote, pull_error, rpc_error
+from labkit.outputs import PRIVATE, write_whole
 
 Tell = Callable[[str, str, str], None]
 """Takes an event's type, reason and message."""
@@ -194,10 +195,7 @@ class Pulled:
             mark = fingerprint(login) if login else ANYBODY
             if mark not in known:
                 known.append(mark)
-                staged = self.file.with_suffix(".new")
-                staged.write_text(json.dumps(self._known))
-                staged.chmod(0o600)
-                staged.rename(self.file)
+                write_whole(self.file, json.dumps(self._known).encode(), PRIVATE)
 
 
 def fingerprint(login: Login) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
+from labkit.outputs import PRIVATE, write_whole
 
 NODE, CLUSTER, NODE_NAME = "LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME"
 """The environment variables that choose a node; the options --node, --cluster and --node-name set them for one command."""
@@ -119,6 +120,4 @@ def forget(home: Home, choice: Choice) -> None:
 
 
 def write(home: Home, known: list[Choice]) -> None:
-    new = home.data / f"nodes.json.{os.getpid()}"
-    new.write_text(json.dumps([asdict(c) for c in known], indent=1))
-    os.replace(new, home.data / "nodes.json")
+    write_whole(home.data / "nodes.json", json.dumps([asdict(c) for c in known], indent=1).encode(), PRIVATE)

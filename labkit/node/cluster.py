@@ -159,17 +159,21 @@ class Cluster:
     def watch(self) -> Iterator[list[StatusChange]]:
         """Note each STATUS of each Pod while the block runs, as `kubectl get pods -w` tells it."""
         changes: list[StatusChange] = []
+        failed: list[Exception] = []
         response = self._stream(self._pods_path(), watch="true")
-        thread = threading.Thread(target=self._follow, args=(response, changes), daemon=True)
+        thread = threading.Thread(target=self._follow, args=(response, changes, failed), daemon=True)
         thread.start()
         try:
             yield changes
             with contextlib.suppress(NodeError):  # what was said just now is still on its way
-                wait_until(lambda: self._heard(changes), HEARD_WITHIN_S)
+                wait_until(lambda: bool(failed) or self._heard(changes), HEARD_WITHIN_S)
         finally:
+            early = list(failed)
             response.shutdown()  # closing would wait for the thread, which waits for the server
             thread.join()
             close(response)
+        if early:
+            raise NodeError(f"The Pods could not be watched to the end ({type(early[0]).__name__}: {early[0]}).", "Try again.")
 
     def capacity(self) -> tuple[Resource, ...]:
         """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes."""
@@ -251,12 +255,14 @@ class Cluster:
         last = {change.pod: change.status for change in changes}
         return all(last.get(name) == status for name, status in self._statuses(self._get(self._pods_path())))
 
-    def _follow(self, response: Any, changes: list[StatusChange]) -> None:
-        with contextlib.suppress(Exception):  # the stream ends as it ends: the block is over
+    def _follow(self, response: Any, changes: list[StatusChange], failed: list[Exception]) -> None:
+        try:
             for line in lines_of(response):
                 at, event = time.monotonic_ns(), json.loads(line)
                 if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
                     changes += [StatusChange(at, name, status) for name, status in self._statuses(event["object"])]
+        except Exception as error:  # of whatever kind the stream ends with when it is shut down: `watch` knows whether it was
+            failed.append(error)
 
     def _statuses(self, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         names = [c["name"] for c in table.get("columnDefinitions") or self._columns]

@@ -33,6 +33,7 @@ from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import Programs, ensure_programs
 from labkit.node.turns import one_choice_at_a_time
 from labkit.node.verdict import Verdict
+from labkit.outputs import PRIVATE, write_whole
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
 """runtime_name of the Version answer → comm of its process."""
@@ -145,7 +146,7 @@ class Loopback:
             port = registry.free_port()
             progress(f"port {self.port} is in use, so the course's registry has port {port} from now on")
         self.port_file.parent.mkdir(parents=True, exist_ok=True)
-        self.port_file.write_text(str(port))
+        write_whole(self.port_file, str(port).encode(), PRIVATE)
         return port
 
     def ensure(self, progress: Any) -> str:
@@ -170,7 +171,8 @@ class Loopback:
             )  # fmt: skip
         registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
         host = made.url.replace("http://127.0.0.1", "localhost")
-        self.note.write_text(json.dumps({"pid": process.pid, "started": status.start_time(process.pid), "host": host}))
+        told = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}
+        write_whole(self.note, json.dumps(told).encode(), PRIVATE)
         return host
 
     def running(self) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from typing import Any
 from labkit.node import trust
 from labkit.node.choice import Choice
 from labkit.node.home import Home
+from labkit.outputs import PRIVATE, write_whole
 
 DIRECTORY = "changes"
 
@@ -40,9 +41,9 @@ def mark_of(home: Home) -> str:
     with locked(home) as directory:
         file = directory / "mark"
         mark = contents(file).strip()
-        if not mark:  # an empty file is of a process that was killed before it wrote
+        if not mark:
             mark = secrets.token_hex(6)
-            file.write_text(mark)
+            write_whole(file, mark.encode(), PRIVATE)
         return mark
 
 
@@ -87,9 +88,8 @@ class Ledger:
         """Forget the changes of one sort: they have been undone."""
         with locked(self.home):
             if self.path.exists():
-                new = self.path.with_suffix(".new")
-                new.write_text(text_of([entry for entry in read(self.path) if entry["change"] != change]))
-                new.replace(self.path)
+                kept = [entry for entry in read(self.path) if entry["change"] != change]
+                write_whole(self.path, text_of(kept).encode(), PRIVATE)
 
     def forget(self) -> None:
         """Forget all of them: everything is undone, and was looked for."""

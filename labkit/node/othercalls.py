@@ -8,6 +8,7 @@ is not taken from the log again.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
 import time
@@ -21,6 +22,8 @@ from labkit.cri.calls import CallLog
 from labkit.cri.containerd_log import LoggedCalls, is_told_by
 from labkit.node.callers import UNKNOWN
 from labkit.node.errors import NodeError
+
+log = logging.getLogger("labkit")
 
 POLL_S = 0.4
 STEP_NS = 20_000_000
@@ -130,7 +133,13 @@ class LogFollower:
 
         def work() -> None:
             while not over.wait(POLL_S):
-                self.take()
+                try:
+                    self.take()
+                except Exception as error:
+                    log.exception("the runtime's log could not be understood")
+                    why = f"{type(error).__name__}: {error}"
+                    self.notes.append(f"The runtime's log could not be understood ({why}): calls are missing.")
+                    return
 
         thread = threading.Thread(target=work, name="runtime's log", daemon=True)
         thread.start()

@@ -24,6 +24,7 @@ from labkit.node.services import Service
 from labkit.node.strays import end, own_processes
 from labkit.node.subnet import choose as choose_subnet
 from labkit.node.turns import one_choice_at_a_time
+from labkit.outputs import PRIVATE, write_whole
 
 log = logging.getLogger("labkit")
 
@@ -103,7 +104,7 @@ def remember_system_directories(home: Home) -> None:
     """Write down, once, which directories of SYSTEM_DIRECTORIES were here before labkit: `clean` removes the others."""
     note = home.data / "system-directories.json"
     if not note.exists():
-        note.write_text(json.dumps([d for d in SYSTEM_DIRECTORIES if Path(d).exists()]))
+        write_whole(note, json.dumps([d for d in SYSTEM_DIRECTORIES if Path(d).exists()]).encode(), PRIVATE)
 
 
 def overlay_works(directory: Path) -> bool:
@@ -162,7 +163,7 @@ def choose(home: Home, release: releases.Release | None) -> None:
     if release is None:
         (home.data / CHOICE).unlink(missing_ok=True)
     else:
-        (home.data / CHOICE).write_text(release.version)
+        write_whole(home.data / CHOICE, release.version.encode(), PRIVATE)
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 import socket
@@ -33,6 +34,8 @@ from labkit.cri.client import CHANNEL_OPTIONS, socket_path
 from labkit.node.errors import NodeError
 from labkit.node.relay_process import OUT_OF_FILES, raise_open_files
 from labkit.sockets import private_socket
+
+log = logging.getLogger("labkit")
 
 THREADS = 4096
 """Calls at a time; a watching stream takes one for as long as it lasts. One more is refused (RESOURCE_EXHAUSTED), and not kept
@@ -185,11 +188,13 @@ class _Front:
     def __init__(self, path: Path, inner: str) -> None:
         self._path, self._inner = path, inner
         self._open: set[socket.socket] = set()
+        self._closed = threading.Event()
         self._listener = private_socket(path, QUEUE)
         self._thread = threading.Thread(target=self._accept, daemon=True, name="labkit-proxy")
         self._thread.start()
 
     def close(self) -> None:
+        self._closed.set()
         self._path.unlink(missing_ok=True)
         for each in (self._listener, *list(self._open)):
             with contextlib.suppress(OSError):
@@ -206,10 +211,15 @@ class _Front:
                     return
                 time.sleep(PAUSE_S)  # who waits is served when another connection has ended
                 continue
-            threading.Thread(target=self._serve, args=(outside, number), daemon=True, name="labkit-proxy-copy").start()
+            serve = threading.Thread(target=self._serve, args=(outside, number), daemon=True, name="labkit-proxy-copy")
+            try:
+                serve.start()
+            except RuntimeError as error:  # no more threads: this client is told by the end of its connection
+                log.warning("a client of the recording proxy is turned away: %s", error)
+                outside.close()
 
     def _serve(self, outside: socket.socket, number: int) -> None:
-        with outside, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as inside:
+        with outside, contextlib.suppress(OSError), self._socket() as inside:
             inside.bind(f"\0{PEER_NAME}/{_comm_of(outside).encode().hex()}/{os.getpid()}-{id(self)}-{number}")
             inside.connect(self._inner)
             self._open.update((outside, inside))
@@ -218,6 +228,16 @@ class _Front:
             _copy(outside, inside)
             back.join()
             self._open.difference_update((outside, inside))
+
+
+    def _socket(self) -> socket.socket:
+        """For the way in. Where no more files may be open, it is waited for, as `_accept` does. Raises OSError."""
+        while True:
+            try:
+                return socket.socket(socket.AF_UNIX)
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES or self._closed.wait(PAUSE_S):
+                    raise
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

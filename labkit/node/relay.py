@@ -97,7 +97,8 @@ def relay_error(home: Home, name: str) -> str | None:
         return None
     with one_at_a_time(home):
         alive = running(path)
-    return said["error"] if alive else f"The relay of {name} was killed."
+    by_itself = (said["error"] or "").startswith(relay_process.FAILED)
+    return said["error"] if alive or by_itself else f"The relay of {name} was killed."
 
 
 def inside(exec_argv: Sequence[str], path: str) -> list[str]:

@@ -53,6 +53,10 @@ PR_SET_PDEATHSIG = 1
 prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
+FAILED = "The relay ended, since"
+"""How the state's error begins when it ended by a fault of its own."""
+
+
 class Refused(Exception):
     """The relay cannot start: what happened, what to do."""
 
@@ -88,8 +92,10 @@ def serve(path: Path, log_file: Path, argv: list[str]) -> None:
         os.setsid()
         os.chdir("/")
         relay.run()
-    except Exception:
+    except Exception as error:
         log.exception("the relay failed")
+        relay.full = False
+        relay.tell(f"{FAILED} {type(error).__name__}: {error}.")
     finally:
         os._exit(0)
 

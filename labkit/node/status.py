@@ -12,6 +12,7 @@ from typing import Any
 
 from labkit.kernel.parse import parse_stat
 from labkit.node.home import Home
+from labkit.outputs import PRIVATE, write_whole
 
 LOG_BYTES = 1 << 20
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
@@ -44,9 +45,7 @@ def write(home: Home, **news: Any) -> None:
         said = {}
         news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     said = {k: v for k, v in {**said, **news}.items() if v is not None}
-    new = home.status_file.with_suffix(".new")
-    new.write_text(json.dumps(said, indent=1))
-    os.replace(new, home.status_file)
+    write_whole(home.status_file, json.dumps(said, indent=1).encode(), PRIVATE)
 
 
 def remove(home: Home) -> None:

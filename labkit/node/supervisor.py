@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 from labkit.node import kubernetes, links, private, status, trust
@@ -58,6 +59,7 @@ def main() -> int:
     """
     home = Home.find()
     call_oneself("labkit")
+    threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(home.log_file)
     logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -112,6 +114,11 @@ def main() -> int:
 def call_oneself(name: str) -> None:
     """Show up under this name in ps and in the process tree (man 2 prctl, PR_SET_NAME)."""
     ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+
+
+def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """A thread of the owner died: its log has it, and so `labkit status` tells of it."""
+    log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
 def bring_up(home: Home, services: list[Service], asked: Asked) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
 from labkit.node import relay, vm_enter
 from labkit.node.home import VM, Home
+from labkit.outputs import PRIVATE, write_whole
 from labkit.vm import guest
 
 RELAY = "vm"
@@ -53,8 +53,4 @@ class Places:
         self.home.make()
 
     def write_door(self, port: int, word: str) -> None:
-        new = self.door.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"port": port, "word": word}, file)
-        os.replace(new, self.door)
+        write_whole(self.door, json.dumps({"port": port, "word": word}).encode(), PRIVATE)

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from labkit.node import kubernetes, private, status, strays, trust, vm_clock, vm
 from labkit.node.control import Control
 from labkit.node.home import Home
 from labkit.node.services import Service, limit_size
-from labkit.node.supervisor import call_oneself
+from labkit.node.supervisor import call_oneself, tell_of_thread
 from labkit.node.vm_home import Places
 from labkit.node.vm_operate import VmOperator
 from labkit.vm import build, machine
@@ -42,6 +43,7 @@ def main() -> int:
     home = Home.find()
     places = Places(home)
     call_oneself("labkit-vm")
+    threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(places.home.log_file)
     logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.cri.containerd_log import LoggedCalls
 from labkit.node.vm_enter import enter
+from labkit.outputs import PRIVATE, write_whole
 from labkit.vm import guest
 
 FOLLOW = ["tail", "-n", "+1", "-f", str(guest.CONTAINERD_LOG)]
@@ -50,9 +51,7 @@ class Noted:
         return record.method == "RemovePodSandbox" and self.sandboxes.pop(record.request.pod_sandbox_id, None) is not None
 
     def _write(self) -> None:
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(self.sandboxes))
-        new.replace(self.file)
+        write_whole(self.file, json.dumps(self.sandboxes).encode(), PRIVATE)
 
 
 def left_in(file: Path) -> Mapping[str, Mapping[str, str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from labkit.cri import CriClient, CriError
@@ -17,6 +18,8 @@ from labkit.recorder import names
 from labkit.recorder.causes import join
 from labkit.recorder.processes import Processes, Tracked
 
+log = logging.getLogger("labkit")
+
 SETTLE_WITHIN_S = 0.5
 SETTLE_POLL_S = 0.01
 TAKEN_WITHIN_S = 10.0
@@ -25,6 +28,7 @@ FROM_LOG = (
     "Calls from the runtime's log are known to the millisecond, and only those that change something; their caller is the one "
     "program that was connected to the runtime at the beginning and the end, where there is one."
 )
+FAULT = "labkit failed at an event"
 Others = contextlib.AbstractContextManager[list[str]]
 
 
@@ -102,8 +106,7 @@ class Recorder:
             rest = self._events.stop()
             if self._thread.ident:
                 self._thread.join()
-            for event in rest:
-                self._take(event)
+            self._take_all(rest)
         self.list_names()
 
     def running(self) -> bool:
@@ -130,10 +133,19 @@ class Recorder:
 
     def _collect(self) -> None:
         try:
-            for event in self._events or ():
-                self._take(event)
+            self._take_all(self._events or ())
         except EventsError as error:
             self.notes.append(f"{error} What was recorded until then is kept.")
+
+    def _take_all(self, events: Iterable[Event]) -> None:
+        """Take events in; one that cannot be keeps no other from it, and the recording says so. Raises EventsError."""
+        for event in events:
+            try:
+                self._take(event)
+            except Exception as error:
+                log.exception("an event could not be taken in: %r", event)
+                if FAULT not in "".join(self.notes):
+                    self.notes.append(f"{FAULT} ({type(error).__name__}: {error}): processes may be missing or misnamed.")
 
     def _take(self, event: Event) -> None:
         with self._lock:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,6 +108,21 @@ def test_the_proxy_serves_on_when_files_are_free_again(runtime: str) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         with client(through.endpoint) as stub:
             assert stub.Version(pb.VersionRequest(), timeout=20).runtime_name == "double"
+
+
+def test_a_client_is_served_late_and_not_dropped_where_files_are_short_meanwhile(runtime: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with RecordingProxy(runtime, CallLog()) as through, socket.socket(socket.AF_UNIX) as waiting:
+        waiting.settimeout(20)
+        free = sorted(set(range(500)) - {int(fd) for fd in os.listdir("/proc/self/fd")})
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[1], hard))  # enough to accept it, and no more
+        try:
+            waiting.connect(str(through.path))
+            time.sleep(3 * proxy.PAUSE_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        waiting.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        assert waiting.recv(100), "the server's settings"
 
 
 def test_who_asks_nothing_keeps_nobody_from_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from labkit.cri.calls import CallLog
 from labkit.kubeapi import __main__ as main
 from labkit.kubeapi import claims, scheduler
-from labkit.node import status, supervisor, sweep
+from labkit.node import Home, NodeError, cluster, othercalls, relay, relay_process, status, supervisor, sweep
+from labkit.node.cluster import Cluster
 from labkit.node.operate import Operator
+from labkit.node.othercalls import LogFollower
 from labkit.node.services import Service
+from labkit.recorder.recording import FAULT, Recorder
 from tests.unit import test_controllers as controllers
 from tests.unit.test_controllers import api, events, make_node, make_pod, pod, scheduled
 
@@ -128,3 +136,92 @@ def test_status_tells_of_exceptions_since_the_node_is_up(tmp_path: Path) -> None
     (words,) = status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00")
     assert words == f"{tmp_path}/kubelet.log: 2 unexpected, the last: MainThread tidying up failed: KeyError: 'second'"
     assert status.unexpected(tmp_path, "2100-01-01T00:00:00+00:00") == []
+
+
+# Threads
+
+
+def test_an_event_that_cannot_be_taken_in_is_told_and_keeps_no_other_from_the_recording() -> None:
+    def feed(event: Any) -> Any:
+        if event == "odd":
+            raise KeyError("odd")
+        return event
+
+    seen: list[Any] = []
+    recorder: Any = object.__new__(Recorder)
+    recorder.notes, recorder._lock = [], threading.Lock()
+    recorder._events, recorder._seen = ["one", "odd", "odd", "two"], lambda event, process: seen.append(event)
+    recorder.processes = SimpleNamespace(feed=feed)
+    recorder._collect()
+    assert seen == ["one", "two"] and recorder.notes == [f"{FAULT} (KeyError: 'odd'): processes may be missing or misnamed."]
+
+
+def test_a_runtimes_log_that_cannot_be_understood_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> str:
+        raise KeyError("odd")
+
+    follower = LogFollower(read, CallLog())
+    monkeypatch.setattr(othercalls, "POLL_S", 0.001)
+    with follower.in_background():
+        while not follower.notes:
+            time.sleep(0.001)
+    assert follower.notes == ["The runtime's log could not be understood (KeyError: 'odd'): calls are missing."]
+
+
+def test_a_watch_that_fails_says_so_and_one_that_was_ended_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, asked = threading.Event(), threading.Event()
+
+    def lines(response: Any) -> Any:
+        yield from response.lines
+        asked.set()
+        over.wait(20)
+        raise ValueError("read of closed file")  # as urllib3 does when it was shut down
+
+    monkeypatch.setattr(cluster, "lines_of", lines)
+    monkeypatch.setattr(cluster, "close", lambda response: None)
+    monkeypatch.setattr(Cluster, "_stream", lambda self, *_, **__: SimpleNamespace(lines=self.lines, shutdown=over.set))
+    monkeypatch.setattr(Cluster, "_heard", lambda self, changes: asked.is_set() and not self.lines)
+    made: Any = Cluster(None, "node", lambda *_: "", None, "/tmp")
+    made.lines = []
+    with made.watch() as changes:
+        asked.wait(20)
+    assert changes == []
+    made.lines = ["no JSON"]
+    with pytest.raises(NodeError, match="could not be watched to the end"), made.watch():
+        pass
+
+
+def test_a_relay_that_fails_says_why(tmp_path: Path) -> None:
+    home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
+    home.make()
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(relay_process.__file__).parent)!r})
+import relay_process
+def turn(self): raise RuntimeError("odd")
+relay_process.Relay.turn = turn
+sys.exit(relay_process.main(sys.argv[1:]))
+"""
+    argv = [sys.executable, "-c", program, str(home.run / "node.sock"), str(home.data / "log"), "cat"]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    while "RuntimeError" not in (relay.relay_error(home, "node") or ""):
+        time.sleep(0.01)
+    assert relay.relay_error(home, "node") == "The relay ended, since RuntimeError: odd."
+    assert "Traceback" in (home.data / "log").read_text()
+    relay.stop_relay(home, "node")
+
+
+def test_a_thread_of_the_owner_that_dies_is_told_by_status(tmp_path: Path) -> None:
+    log = tmp_path / "labkit.log"
+    program = """
+import logging, threading
+from labkit.node import supervisor
+logging.basicConfig(filename="LOG", format="%(asctime)s %(levelname)s %(message)s")
+threading.excepthook = supervisor.tell_of_thread
+thread = threading.Thread(target=lambda: {}["odd"], name="pods")
+thread.start()
+thread.join()
+"""
+    subprocess.run([sys.executable, "-c", program.replace("LOG", str(log))], check=True)
+    (told,) = status.unexpected(tmp_path, "2026-01-01T00:00:00+00:00")
+    assert told.endswith("1 unexpected, the last: the thread pods failed: KeyError: 'odd'")
