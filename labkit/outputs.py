@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any, TypeVar
 
 PRIVATE = 0o600
+Note = TypeVar("Note", list[Any], dict[str, Any])
 
 
 def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
@@ -37,6 +40,15 @@ def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
     return path
+
+
+def read_note(path: Path, kind: type[Note]) -> Note:
+    """What a JSON file of the lab's own holds; an empty list or dict where there is no such file, or it holds something else."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return kind()
+    return found if isinstance(found, kind) else kind()
 
 
 def check_writable(path: str | Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
-from labkit.outputs import PRIVATE, write_whole
+from labkit.outputs import PRIVATE, read_note, write_whole
 
 NODE, CLUSTER, NODE_NAME = "LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME"
 """The environment variables that choose a node; the options --node, --cluster and --node-name set them for one command."""
@@ -108,10 +110,16 @@ def remember(home: Home, choice: Choice, *, as_last: bool = False) -> None:
 
 def remembered(home: Home) -> list[Choice]:
     """Every node that was brought up since the last `clean`, the newest last."""
-    try:
-        return [Choice(**c) for c in json.loads((home.data / "nodes.json").read_text())]
-    except (OSError, ValueError, TypeError):
-        return []
+    return [found for entry in read_note(home.data / "nodes.json", list) if (found := of_note(entry))]
+
+
+def of_note(entry: Any) -> Choice | None:
+    """The choice whose fields were noted, None where they are no choice's."""
+    with contextlib.suppress(TypeError):
+        found = Choice(**entry)
+        if all(isinstance(value, str) for value in asdict(found).values()):
+            return found
+    return None
 
 
 def forget(home: Home, choice: Choice) -> None:

@@ -33,7 +33,7 @@ from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import Programs, ensure_programs
 from labkit.node.turns import one_choice_at_a_time
 from labkit.node.verdict import Verdict
-from labkit.outputs import PRIVATE, write_whole
+from labkit.outputs import PRIVATE, read_note, write_whole
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
 """runtime_name of the Version answer → comm of its process."""
@@ -176,11 +176,11 @@ class Loopback:
         return host
 
     def running(self) -> dict[str, Any] | None:
-        try:
-            said: dict[str, Any] = json.loads(self.note.read_text())
-        except (OSError, ValueError):
+        said = read_note(self.note, dict)
+        if not isinstance(said.get("pid"), int) or not isinstance(said.get("host"), str):
             return None
-        return said if status.start_time(said["pid"]) == said["started"] else None
+        started = status.start_time(said["pid"])
+        return said if started and started == said.get("started") else None
 
     def stop(self) -> None:
         if said := self.running():

@@ -55,7 +55,8 @@ def reached(home: Home, choice: Choice) -> Iterator[Place]:
 
 def is_own(place: Place, name: str) -> bool:
     """Whether an image's name is of this home's registry: another one on loopback may serve the same images."""
-    return name.partition("/")[0] in place.ledger.values("registry", "host")
+    host = name.partition("/")[0]
+    return host.startswith("localhost:") and host in place.ledger.values("registry", "host")
 
 
 def find_images(place: Place) -> list[str]:

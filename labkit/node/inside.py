@@ -142,9 +142,9 @@ def refused_before(run: Run, places: Sequence[str]) -> str:
     """Why a pull failed when these places were tried before, "" where they were not."""
     try:
         note = json.loads(run(["cat", f"{DIRECTORY}/{REFUSED}"]))
-    except (NodeError, ValueError):
+    except (NodeError, ValueError, RecursionError):
         return ""
-    return str(note["why"]) if note.get("places") == list(places) else ""
+    return str(note.get("why", "")) if isinstance(note, dict) and note.get("places") == list(places) else ""
 
 
 def serve(
@@ -232,7 +232,7 @@ def archive(programs: Programs, scratch: Path) -> bytes:
 def take_back(run: Run, places: Sequence[str]) -> None:
     """End the registries and remove their files, hosts.toml, and the directories that were made for it and are empty."""
     run(sh(STOP))
-    run(["rm", "-rf", *hosts(places)])
+    run(["rm", "-rf", "--", *hosts(places)])
     run(sh(REMOVE_MADE))
     run(["rm", "-rf", *(f"{DIRECTORY}/{name}" for name in (*REGISTRIES, registry.PROGRAM))])
 
@@ -245,7 +245,8 @@ def remove(cri: CriClient, run: Run, socket: str) -> None:
 
 
 def noted_places(run: Run) -> list[str]:
-    return run(sh(f"cat {DIRECTORY}/{PLACES} 2>/dev/null; true")).decode().splitlines()
+    noted = run(sh(f"cat {DIRECTORY}/{PLACES} 2>/dev/null; true")).decode(errors="replace").split("\n")
+    return [place for place in noted if place.startswith("/")]
 
 
 def all_places(cri: CriClient, run: Run, socket: str) -> list[str]:

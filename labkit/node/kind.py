@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import socket
 import sys
@@ -219,6 +220,8 @@ def choice_of(engine: Engine, container: NodeContainer) -> Choice:
     return Choice("kind", container.cluster, container.name, engine=engine.address())
 
 
+PLAIN = "[A-Za-z0-9_.-]"
+"""Letters of an engine's names (moby: daemon/names), which a path may have."""
 NAME_LETTERS = 40
 """A relay's name is part of a socket's path, which may not be long."""
 
@@ -227,10 +230,10 @@ def relay_name(engine: Engine, node_name: str) -> str:
     """Another one for each node, also where several engines have nodes of the same name: whoever uses one stays with it."""
     decides = engine.address()
     name = f"kind-{node_name}"
-    if decides == COMMANDS[0] and len(name) <= NAME_LETTERS:
+    if decides == COMMANDS[0] and len(name) <= NAME_LETTERS and re.fullmatch(f"{PLAIN}+", name):
         return name
     digest = hashlib.sha256(repr((node_name, decides)).encode()).hexdigest()[:8]
-    return f"{name[: NAME_LETTERS - len(digest) - 1]}-{digest}"
+    return f"{re.sub(f'(?!{PLAIN}).', '_', name, flags=re.DOTALL)[: NAME_LETTERS - len(digest) - 1]}-{digest}"
 
 
 def start_relay(home: Home, engine: Engine, container: NodeContainer, socket: str) -> Path:

@@ -135,7 +135,7 @@ def restart_runtime(place: Place) -> bool:
     units = place.ledger.values("runtime", "unit")
     with contextlib.suppress(NodeError):  # that it does not answer is told afterwards
         for unit in units:
-            place.shell(["systemctl", "start", unit])
+            place.shell(["systemctl", "start", "--", unit])
     return bool(units)
 
 

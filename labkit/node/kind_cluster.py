@@ -83,8 +83,8 @@ def put_mark(home: Home, engine: Engine) -> None:
 def read_mark(engine: Engine, node: NodeContainer) -> dict[str, str]:
     """The mark on a node, running or not; {} where it has none, or half of one. Raises NodeError where it cannot be read."""
     for text in files(engine, node, MARK).values():
-        with contextlib.suppress(ValueError):  # labkit was killed while it wrote
-            return dict(json.loads(text))
+        with contextlib.suppress(ValueError, TypeError, RecursionError):  # labkit was killed while it wrote
+            return {key: value for key, value in dict(json.loads(text)).items() if isinstance(value, str)}
     return {}
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from labkit.node import trust
-from labkit.node.choice import Choice
+from labkit.node.choice import Choice, of_note
 from labkit.node.home import Home
 from labkit.outputs import PRIVATE, write_whole
 
 DIRECTORY = "changes"
+MARK = re.compile("[0-9a-f]{12}")
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def mark_of(home: Home) -> str:
     with locked(home) as directory:
         file = directory / "mark"
         mark = contents(file).strip()
-        if not mark:
+        if not MARK.fullmatch(mark):
             mark = secrets.token_hex(6)
             write_whole(file, mark.encode(), PRIVATE)
         return mark
@@ -82,7 +83,7 @@ class Ledger:
         return [entry for entry in read(self.path) if entry["change"] == change]
 
     def values(self, change: str, key: str) -> set[str]:
-        return {str(entry[key]) for entry in self.noted(change) if key in entry}
+        return {entry[key] for entry in self.noted(change) if isinstance(entry.get(key), str)}
 
     def drop(self, change: str) -> None:
         """Forget the changes of one sort: they have been undone."""
@@ -100,7 +101,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The entries of a ledger's file, but for lines that were cut off. None where there is no file."""
     entries = []
     for line in contents(path).splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             entries.append(json.loads(line))
     return [entry for entry in entries if isinstance(entry, dict) and "change" in entry]
 
@@ -108,7 +109,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def contents(path: Path) -> str:
     """The text of a file, "" where there is none."""
     with contextlib.suppress(FileNotFoundError):
-        return path.read_text()
+        return path.read_text(errors="replace")
     return ""
 
 
@@ -120,7 +121,7 @@ def changed_nodes(home: Home) -> list[Choice]:
     """Every node on which this home has changed something since its last `clean`."""
     headers = [entry for path in sorted((home.data / DIRECTORY).glob("*.jsonl")) for entry in read(path)]
     named = [{key: value for key, value in entry.items() if key != "change"} for entry in headers if entry["change"] == "node"]
-    return list(dict.fromkeys(Choice(**fields) for fields in named))
+    return list(dict.fromkeys(found for fields in named if (found := of_note(fields))))
 
 
 def known_pods(home: Home) -> set[str]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -33,6 +32,7 @@ from labkit import environment
 from labkit.node import relay_connect, relay_process
 from labkit.node.errors import NodeError
 from labkit.node.home import SOCKET_PATH_MAX, Home
+from labkit.outputs import read_note
 
 PYTHON = [sys.executable, "-I", "-S"]
 START_WITHIN_S = 10.0
@@ -155,11 +155,8 @@ def socket_of(home: Home, name: str) -> Path:
 
 def state(path: Path) -> dict[str, Any]:
     """{"argv", "error"} as the relay wrote it, {} where there is none."""
-    try:
-        said: dict[str, Any] = json.loads(relay_process.state_file(path).read_text())
-    except (OSError, ValueError):
-        return {}
-    return said
+    said = read_note(relay_process.state_file(path), dict)
+    return said if {"argv", "error"} <= said.keys() else {}
 
 
 def running(path: Path) -> bool:

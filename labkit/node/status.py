@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.kernel.parse import parse_stat
 from labkit.node.home import Home
-from labkit.outputs import PRIVATE, write_whole
+from labkit.outputs import PRIVATE, read_note, write_whole
 
 LOG_BYTES = 1 << 20
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
@@ -25,22 +25,19 @@ def read(home: Home) -> dict[str, Any]:
     state is "starting", "ready", "restarting", "stopped" (containerd alone, on request), "failed" or "down". A status whose
     owner is gone (same pid, same start time) is "down" with `stale` set: the owner was killed, and its programs may still run.
     """
-    try:
-        said: dict[str, Any] = json.loads(home.status_file.read_text())
-    except (OSError, ValueError):
+    said = read_note(home.status_file, dict)
+    if not isinstance(said.get("state"), str):
         return {"state": "down"}
-    if said.get("state") == "failed":
+    if said["state"] == "failed":
         return said
-    if start_time(said.get("pid", 0)) != said.get("started"):
+    if not isinstance(said.get("pid"), int) or start_time(said["pid"]) != said.get("started"):
         return {**said, "state": "down", "stale": True}
     return said
 
 
 def write(home: Home, **news: Any) -> None:
     """Merge `news` into the status, atomically. A value of None removes its key."""
-    said: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        said = json.loads(home.status_file.read_text())
+    said = read_note(home.status_file, dict)
     if news.get("state") == "starting":
         said = {}
         news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -160,7 +160,9 @@ def left_system_directories(home: Home) -> list[Path]:
     """Directories that were not here before the lab, and hold nothing now, innermost first."""
     try:
         before = json.loads((home.data / "system-directories.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(before, list):
         return []
     made = [Path(d) for d in SYSTEM_DIRECTORIES if d not in before and Path(d).is_dir()]
     return sorted(

@@ -7,6 +7,7 @@ for is told so: it is never taken for absent.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ DELETE_WITHIN_S = 90
 UNSEEN = "could not look at"
 """How a sentence begins that tells of something that may be there still."""
 TRIES = 3
+OWN_LABEL = re.compile(r"labkit\.[a-z0-9-]+")
 
 
 @dataclass
@@ -187,12 +189,18 @@ def find_objects(place: Place) -> list[str]:
         return []
     found = [f"{item['kind']} {item['metadata']['name']}" for item in marked_objects(place)]
     for entry in place.ledger.noted("object"):
-        name = kubectl(place, "get", entry["kind"], entry["name"], "-o", "name", "--ignore-not-found", "--request-timeout=20s")
+        options = ("-o", "name", "--ignore-not-found", "--request-timeout=20s")
+        name = kubectl(place, "get", *options, "--", entry["kind"], entry["name"])
         found += [f"{entry['kind']} {entry['name']}"] if name.strip() else []
-    for label in sorted(place.ledger.values("node label", "name")):
+    for label in own_labels(place):
         names = kubectl(place, "get", "nodes", "-l", label, "-o", "name", "--request-timeout=20s").split()
         found += [f"label {label} of {name}" for name in names]
     return found
+
+
+def own_labels(place: Place) -> list[str]:
+    """The labels that lessons put on nodes: none but those of labkit's own is ever removed."""
+    return [label for label in sorted(place.ledger.values("node label", "name")) if OWN_LABEL.fullmatch(label)]
 
 
 def delete_objects(place: Place, found: list[str]) -> None:
@@ -204,8 +212,8 @@ def delete_objects(place: Place, found: list[str]) -> None:
     for namespace, those in sorted(names.items(), reverse=True):  # claims before their volumes, which have no namespace
         kubectl(place, "delete", *those, *(["--namespace", namespace] if namespace else []), *wait)
     for entry in place.ledger.noted("object"):
-        kubectl(place, "delete", entry["kind"], entry["name"], *wait)
-    for label in sorted(place.ledger.values("node label", "name")):
+        kubectl(place, "delete", *wait, "--", entry["kind"], entry["name"])
+    for label in own_labels(place):
         kubectl(place, "label", "nodes", "-l", label, f"{label}-")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.cri.containerd_log import LoggedCalls
 from labkit.node.vm_enter import enter
-from labkit.outputs import PRIVATE, write_whole
+from labkit.outputs import PRIVATE, read_note, write_whole
 from labkit.vm import guest
 
 FOLLOW = ["tail", "-n", "+1", "-f", str(guest.CONTAINERD_LOG)]
@@ -56,11 +56,8 @@ class Noted:
 
 def left_in(file: Path) -> Mapping[str, Mapping[str, str]]:
     """What a machine had that ended by accident: sandbox → name and uid of its Pod. Empty where none did."""
-    try:
-        noted: dict[str, dict[str, str]] = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return noted
+    found = read_note(file, dict)
+    return {sandbox: pod for sandbox, pod in found.items() if isinstance(pod, dict) and {"name", "uid"} <= pod.keys()}
 
 
 def without(noted: Mapping[str, Mapping[str, str]], known: Collection[str]) -> list[str]:
