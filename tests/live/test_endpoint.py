@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from labkit.cri import CriClient
+from labkit.node import Home
 from tests.conftest import CI, labkit
 
 pytestmark = pytest.mark.live
@@ -48,23 +49,29 @@ def homes(programs: Path) -> Iterator[tuple[str, str, str]]:
         yield owner, first, second
 
 
-def on_runtime(socket: str) -> dict[str, set[str]]:
-    """What is on the runtime and what its Pods leave on this machine."""
-    with CriClient(f"unix://{socket}") as cri:
+def on_runtime(endpoint: str, homes: list[str]) -> dict[str, set[str]]:
+    """What is on the runtime, and what Pods of these homes leave on this machine."""
+    with CriClient(endpoint) as cri:
+        cri.pull_image(image={"image": "registry.lab/pause:1"})  # this runtime's own pause image, which it pulls for itself
         found = {
             "Pods": {s.id for s in cri.list_pod_sandbox().items},
             "images": {name for image in cri.list_images().images for name in (*image.repo_tags, *image.repo_digests)},
         }
     logs = Path("/var/log/pods")
     found["logs"] = set(os.listdir(logs)) if logs.exists() else set()
-    found["cgroups"] = {str(path) for path in Path("/sys/fs/cgroup").glob("**/kubepods/**/pod*")}
+    roots = []
+    for home in homes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LABKIT_HOME", home)
+            roots.append(Home.find().cgroup_root.strip("/"))
+    found["cgroups"] = {str(path) for root in roots for path in Path("/sys/fs/cgroup").glob(f"**/{root}/**")}
     return found
 
 
 def test_two_labs_use_a_runtime_that_is_stopped_meanwhile(homes: tuple[str, str, str]) -> None:
     owner, *learners = homes
     socket = json.loads(labkit("status", "--json", LABKIT_HOME=owner, LABKIT_NODE="containerd").stdout)["endpoint"]
-    before = on_runtime(socket.removeprefix("unix://"))
+    before = on_runtime(socket, learners)
     environments = [{"LABKIT_HOME": home, "LABKIT_NODE": f"cri:{socket}"} for home in learners]
     at_once = [
         subprocess.Popen([sys.executable, "-m", "labkit.cli", "up"], env={**os.environ, **env}, stderr=subprocess.PIPE, text=True)
@@ -90,5 +97,5 @@ def test_two_labs_use_a_runtime_that_is_stopped_meanwhile(homes: tuple[str, str,
         assert [s.metadata.name for s in cri.list_pod_sandbox(filter={"state": {"state": "SANDBOX_READY"}}).items] == ["second"]
     report = json.loads(labkit("clean", "--json", **environments[1]).stdout)
     assert report["left"] == report["alone"] == []
-    after = on_runtime(socket.removeprefix("unix://"))
+    after = on_runtime(socket, learners)
     assert {what: after[what] ^ before[what] for what in after if after[what] != before[what]} == {}
