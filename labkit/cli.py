@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from labkit import environment
-from labkit.commands import common, containerd, fetch, kubectl, logs, node, pods, record, trace, vm
+from labkit.commands import common, containerd, course, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.flight import FlightError
 from labkit.kernel.events import EventsError
 from labkit.node import Home, NodeError
 from labkit.showable import showable_lines
 
-COMMANDS = (node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
+COMMANDS = (course, node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
 """The rooms of labkit/commands, in the order in which `labkit --help` lists them."""
 
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."

@@ -91,7 +91,7 @@ def test_a_session(cores: int, image: repo2docker.Image, chromium: Browser, tmp_
             watched(running) as resident,
         ):
             assert_nobody(running)
-            lab = Lab(f"http://127.0.0.1:{port}{BASE}", token, fresh / "home/jovyan/notebooks", fresh)
+            lab = Lab(f"http://127.0.0.1:{port}{BASE}", token, fresh / "home/jovyan/my-notebooks", fresh)
             wait_for(lambda: answers(lab), "JupyterLab to answer")
             print(f"{cores} cores: JupyterLab after {time.monotonic() - began:.1f} s", end="")
             status = wait_for(lambda: ready(running), "the node to be ready")
@@ -148,10 +148,10 @@ def assert_nobody(running: Session) -> None:
 
 @dataclass(frozen=True)
 class Lab(JupyterLab):
-    """The session's server, as tests/browser knows one: it serves the repository, in which notebooks/ is."""
+    """The session's server, as tests/browser knows one: it serves the repository, in which my-notebooks/ is."""
 
     def address(self, notebook: str) -> str:
-        return super().address(f"notebooks/{notebook}")
+        return super().address(f"my-notebooks/{notebook}")
 
 
 def answers(lab: JupyterLab) -> bool:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from labkit.jupyter import copy
 from labkit.node.apt import Apt, Package
 from labkit.views.style import JUPYTERLAB_EXTENSIONS
 from labkit.vm.packages import TOOLS, kernel_packages
@@ -22,7 +23,7 @@ from tests.unit.test_packaging import ENVIRONMENT, PROJECT, PYTHONS, ROOT
 BINDER = ROOT / "binder"
 DEVCONTAINER = ROOT / ".devcontainer"
 READ_BY_REPO2DOCKER = {"environment.yml", "apt.txt", "postBuild", "start"}
-COPIED_BY_POSTBUILD = {"jupyter_lab_config.json", "overrides.json"}
+COPIED_BY_POSTBUILD = {"jupyter_lab_config.json"}
 
 
 def test_the_folder_has_what_repo2docker_reads_and_nothing_that_it_would_read_besides() -> None:
@@ -71,7 +72,8 @@ def test_scripts_are_executable_and_shell(script: Path) -> None:
 def test_jupyterlab_opens_what_is_there() -> None:
     config = json.loads((BINDER / "jupyter_lab_config.json").read_text())
     opened = config["LabApp"]["default_url"].removeprefix("/lab/tree/")
-    assert opened.startswith("notebooks/00-") and (ROOT / opened).is_file()
+    assert opened == f"{copy.NAME}/{copy.first_notebook()}"
+    assert f"labkit course {copy.NAME}\n" in (BINDER / "postBuild").read_text()
     assert Path(JUPYTERLAB_EXTENSIONS) == ROOT / "labkit/views/jupyterlab"
     assert "cp -R labkit/views/jupyterlab/. " in (BINDER / "postBuild").read_text()
 
@@ -152,14 +154,16 @@ def test_a_dev_container_that_has_no_node_is_said(stubs: Path, tmp_path: Path) -
 
 
 def test_the_badge_opens_notebook_00_and_names_the_repository_once() -> None:
-    """A placeholder: whoever publishes the course, or a fork of it, changes one line."""
+    """A placeholder: whoever publishes the course, or a fork of it, changes README's line and pyproject's."""
     readme = (ROOT / "README.md").read_text()
     link = r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=lab/tree/([^\s)]+)"
     [(repository, opened)] = re.findall(link, readme)
-    assert opened.startswith("notebooks/00-") and (ROOT / opened).is_file()
+    assert opened == f"{copy.NAME}/{copy.first_notebook()}"
     folders = (ROOT, ROOT / "docs", BINDER, DEVCONTAINER)
-    texts = [path.read_text() for folder in folders for path in folder.iterdir() if path.is_file()]
+    texts = [p.read_text() for folder in folders for p in folder.iterdir() if p.is_file() and p.name != "pyproject.toml"]
     assert sum(text.count(repository) for text in texts) == 1
+    addresses = [address for address in PROJECT["urls"].values() if not address.startswith(f"https://github.com/{repository}")]
+    assert addresses == []
 
 
 @pytest.mark.parametrize(
