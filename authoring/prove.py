@@ -2,7 +2,7 @@
 own cell nor a wrong answer does.
 
 Outputs are compared by nbval, strictly; tests/notebooks/sanitize.cfg names what may differ. Its rules for "elsewhere" apply only
-where the node is not of the kind and runtime that the notebook's metadata name. Wrong answers are the blocks of
+where kind, runtime or cgroups of the node are not those that the notebook's metadata name. Wrong answers are the blocks of
 tests/notebooks/wrong/08.1.py, each below a line `# %% why it is wrong`.
 """
 
@@ -54,7 +54,8 @@ def compared(lesson: Lesson) -> str:
     """What nbval says where an output is not as saved; nothing where all are."""
     with tempfile.TemporaryDirectory(prefix="lesson-") as directory:
         with connected() as node:
-            same = read(lesson.notebook).metadata.get("labkit") == origin(node)
+            now, saved = origin(node), read(lesson.notebook).metadata.get("labkit", {})
+        same = all(now[what] == saved.get(what) for what in ("node", "runtime", "cgroups"))
         rules = sanitizers(lesson.root, Path(directory), elsewhere=not same)
         command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:randomly"]
         command += ["--nbval", "--nbval-sanitize-with", str(rules), str(lesson.notebook)]

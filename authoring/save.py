@@ -1,8 +1,8 @@
 """Execute a notebook on a node and keep its outputs.
 
 The node is the one that LABKIT_NODE chooses, or the first that works here; it is brought up where it is down, and stays up. The
-notebook's metadata say where its outputs are from: the kind of node, the runtime and labkit's version. Cells keep their ids and
-metadata. The notebook is written when all cells have run, and not at all where one fails.
+notebook's metadata say where its outputs are from: the kind of node, the runtime, the version of the cgroups and labkit's. Cells
+keep their ids and metadata. The notebook is written when all cells have run, and not at all where one fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 import labkit
 from authoring.lesson import Lesson, LessonError, read
-from labkit.cri import CriError
+from labkit.cri import CriError, Machine
 from labkit.node import Node, NodeError
 from labkit.outputs import check_writable, write_whole
 
@@ -53,7 +53,9 @@ def connected(lesson: str | None = None) -> Any:
 
 def origin(node: Node) -> dict[str, str]:
     """What a notebook's metadata say about its outputs."""
-    return {"node": node.kind, "runtime": node.runtime, "labkit": importlib.metadata.version("inside-the-node")}
+    cgroups = f"v{Machine.here().cgroup_version}" if node.kind == "containerd" else ""
+    version = importlib.metadata.version("inside-the-node")
+    return {"node": node.kind, "runtime": node.runtime, "cgroups": cgroups, "labkit": version}
 
 
 def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -16,6 +17,7 @@ from authoring import new, prove, save
 from authoring.__main__ import main
 from authoring.lesson import Lesson, LessonError, find
 from labkit.course.verdict import CHECKS, Check
+from labkit.node import Node as RealNode
 from tests.conftest import ROOT
 
 QUESTION = "Who answers `crictl ps`?"
@@ -197,3 +199,13 @@ def test_rules_for_elsewhere_apply_elsewhere_only(tmp_path: Path) -> None:
     strict = prove.sanitizers(ROOT, tmp_path, elsewhere=False).read_text()
     loose = prove.sanitizers(ROOT, tmp_path, elsewhere=True).read_text()
     assert "elsewhere:" not in strict and "[elsewhere:" in loose and strict.count("[") < loose.count("[")
+
+
+def test_a_node_can_be_given_another_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `save` does, so that outputs do not show the name servers of the machine on which they were made."""
+    asked = []
+    node = SimpleNamespace(shell=lambda argv: asked.append(argv) or "nameserver 192.0.2.53\n")
+    monkeypatch.setenv("LABKIT_RESOLV_CONF", "/other")
+    assert RealNode.own_dns.func(node)["servers"] == ["192.0.2.53"]
+    monkeypatch.delenv("LABKIT_RESOLV_CONF")
+    assert RealNode.own_dns.func(node) and asked == [["cat", "/other"], ["cat", "/etc/resolv.conf"]]
