@@ -113,12 +113,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def shuffle(items: list[pytest.Item], seed: int) -> None:
-    """Modules in random order, and the tests of each: a module's fixture is made once all the same."""
+    """Modules in random order, and the tests of each: a fixture of a module is made once all the same, and for each parameter."""
     order = random.Random(seed)
-    modules = sorted({item.path for item in items})
-    order.shuffle(modules)
+    places = {item: (str(item.path), group(item)) for item in items}
+    turns = sorted({part for place in places.values() for part in place})
+    order.shuffle(turns)
+    turn = {part: number for number, part in enumerate(turns)}
     order.shuffle(items)
-    items.sort(key=lambda item: modules.index(item.path))
+    items.sort(key=lambda item: tuple(turn[part] for part in places[item]))
 
 
 def started(item: pytest.Item) -> int:

@@ -136,15 +136,16 @@ def test_the_worse_of_both_runs_counts(
     assert (found, len(started)) == (status, runs)
 
 
-def test_the_same_seed_is_the_same_order_and_keeps_modules_together() -> None:
-    names = [(file, test) for file in "abc" for test in range(5)]
+def test_the_same_seed_is_the_same_order_and_keeps_modules_together(request: pytest.FixtureRequest) -> None:
+    items = [item for item in request.session.items if item.path == Path(__file__)]
 
     def ordered(seed: int) -> list[Any]:
-        items: list[Any] = [SimpleNamespace(path=Path(file), name=test) for file, test in names]
-        tiers.shuffle(items, seed)
-        return [(str(item.path), item.name) for item in items]
+        shuffled = [*request.session.items]
+        tiers.shuffle(shuffled, seed)
+        return shuffled
 
-    assert ordered(1) == ordered(1) != ordered(2)
-    assert sorted(ordered(1)) == names != ordered(1)
-    files = [file for file, _ in ordered(1)]
-    assert len([1 for one, other in itertools.pairwise(files) if one != other]) == 2
+    assert ordered(1) == ordered(1)
+    if len(items) > 10:  # else only a few were selected
+        assert ordered(1) != ordered(2)
+    modules = [item.path for item in ordered(1)]
+    assert len([1 for one, other in itertools.pairwise(modules) if one != other]) == len(set(modules)) - 1
