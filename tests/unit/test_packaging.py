@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -144,3 +147,60 @@ def test_course_is_posix_shell() -> None:
     assert os.access(ROOT / "course", os.X_OK) and os.access(ROOT / ".ci" / "run", os.X_OK)
     assert (ROOT / "course").read_text().startswith("#!/bin/sh\n")
     assert subprocess.run(["sh", "-n", ROOT / "course"]).returncode == 0
+
+
+def test_the_nodes_programs_need_the_standard_library_alone(tmp_path: Path) -> None:
+    """`./course start` brings them while pip brings the packages. An apt-get that fails ends it without a trace."""
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    command = [sys.executable, "-I", "-S", ROOT / "labkit/node/early.py", tmp_path / "cache"]
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) in ((0, "", ""), (1, "", ""))  # 0 where they are installed
+    assert not list(tmp_path.glob("cache/programs/*/root"))
+
+
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+*_base_executable*) echo "{folder}/python" ;;
+"-m venv"*) mkdir -p .venv/bin; ln -s "{folder}/python" .venv/bin/python ;;
+*"pip install"*) : >begun; exec sleep 60 ;;
+*) exec {python} "$@" ;;
+esac
+"""
+FAKE_FETCH = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+pathlib.Path("fetching").touch()
+try:
+    time.sleep(60)
+finally:
+    pathlib.Path("ended").touch()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose node is made of programs")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_nothing(sent: signal.Signals, tmp_path: Path) -> None:
+    """Neither .venv nor the process that brings the node's programs beside pip."""
+    folder = tmp_path / "course"
+    (folder / "labkit/node").mkdir(parents=True)
+    for name in ("course", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, folder)
+    (folder / "labkit/node/early.py").write_text(FAKE_FETCH)
+    (folder / "python").write_text(FAKE_PYTHON.format(folder=folder, python=sys.executable))
+    (folder / "python").chmod(0o755)
+    environ = {**os.environ, "LABKIT_HOME": str(folder / "lab"), "LABKIT_NODE": "containerd", "PYTHON": str(folder / "python")}
+    command, heard = [folder / "course", "start", "--check"], lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    started = subprocess.Popen(
+        command, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    )
+    for _ in range(3000):
+        if (folder / "begun").exists() and (folder / "fetching").exists():
+            break
+        time.sleep(0.01)
+    os.killpg(started.pid, sent)
+    said = started.communicate(timeout=60)[1]
+    assert started.returncode == 128 + sent, said
+    assert (folder / "begun").exists() and (folder / "ended").exists()
+    assert not (folder / ".venv").exists()
