@@ -75,8 +75,8 @@ def pytest(*arguments: str) -> int:
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Its exit status. Ctrl-C reaches it without us, and it cleans up; SIGTERM is handed on."""
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    """Its exit status. Ctrl-C reaches it without us, and it cleans up; SIGTERM, on which it would not, is handed on as that."""
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     while True:
         try:
             return process.wait()
@@ -104,8 +104,9 @@ class Check:
 
     def passed(self) -> bool:
         words, _ = self.process.communicate()
-        print(f"course: {self.name} found {words or 'nothing to complain about'}", file=sys.stderr)
-        return self.process.returncode == 0
+        passed = self.process.returncode == 0
+        print(f"course: {self.name} {'is content' if passed else f'is not content:{chr(10)}{words}'}", file=sys.stderr)
+        return passed
 
 
 if __name__ == "__main__":
