@@ -90,6 +90,18 @@ def applied(resource: Resource, live: Object | None, config: Object, manager: st
     return merged
 
 
+def check(resource: Resource, config: Object) -> None:
+    """Whether a configuration names each item of a list once. Raises ApiError (500, as the real API does)."""
+    twice = list(ownership.duplicates(ownership.bare(config), ownership.root(resource.kind)))
+    if twice:
+        meta = config["metadata"]
+        group, _, version = f"/{resource.api_version}".rpartition("/")
+        about = f"{meta.get('namespace', '')}/{meta['name']}; {group.removeprefix('/')}/{version}, Kind={resource.kind}"
+        words = [f"{ownership.spelled(path)}: duplicate entries for key {ownership.spelled((step,))}" for path, step in twice]
+        listed = words[0] if len(words) == 1 else "errors:\n" + "\n".join(f"  {each}" for each in words)
+        raise status.ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")
+
+
 def _read_back(old: Object | None, new: Object, sub: str) -> list[Manager]:
     """The managers so far: as the client wrote them if it did, else as they were."""
     kept = (old or {}).get("metadata", {}).get("managedFields") or []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from labkit.kubeapi import registry
+from labkit.kubeapi import absent, registry
 from labkit.kubeapi.registry import ALL_VERBS, RESOURCES, Resource
 
 SPEAKS = (1, 36)
@@ -57,7 +57,7 @@ def resources(group: str, version: str) -> dict[str, Any] | None:
         listed = [
             entry for resource in RESOURCES if (resource.group, resource.version) == (group, version)
             for entry in _entries(resource)
-        ]  # fmt: skip
+        ] + list(absent.resources(group, version))  # fmt: skip
     if not listed:
         return None
     named = f"{group}/{version}" if group else version
@@ -65,7 +65,7 @@ def resources(group: str, version: str) -> dict[str, Any] | None:
 
 
 def _groups() -> list[tuple[str, str]]:
-    return [*registry.groups(), (registry.METRICS, "v1beta1")]
+    return [*registry.groups(), (registry.METRICS, "v1beta1"), *absent.groups()]
 
 
 def _group(name: str, version: str) -> dict[str, Any]:

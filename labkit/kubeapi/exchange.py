@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,14 +127,18 @@ class Exchange(RequestHandler):
     def answer_entry(self, target: Target, entry: Entry, options: Options | None = None, code: int = 200) -> None:
         """Send one object in the form that the client wants, with what there is to be said about the request."""
         form = self.form()
-        for warning in dict.fromkeys(options.warnings if options else ()):
-            text = "".join(c if c.isascii() and c.isprintable() else "?" for c in warning)[:500]
-            self.add_header("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
+        self.warn(options.warnings if options else ())
         if form.shape == "Table":
             return self.answer(self.table(target, [entry.obj]), code, form.kind)
         if form.shape:
-            return self.answer(listing.partial(entry.obj), code, form.kind)
+            return self.answer(listing.partial(entry.obj, form), code, form.kind)
         self.answer(watch.type_meta(target.resource) + entry.raw[1:], code, form.kind)
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Say something about the request, which kubectl prints before its answer."""
+        for warning in dict.fromkeys(warnings):
+            text = "".join(c if c.isascii() and c.isprintable() else "?" for c in warning)[:500]
+            self.add_header("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
 
     def answer_list(self, target: Target, found: listing.Listed) -> None:
         """Send a list in the form that the client wants."""
@@ -143,18 +147,18 @@ class Exchange(RequestHandler):
             table = self.table(target, [entry.obj for entry in found.entries])
             return self.answer({**table, "metadata": found.meta}, kind=form.kind)
         if form.shape:
-            items = [listing.partial(entry.obj) for entry in found.entries]
-            named = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+            items = [listing.partial(entry.obj, form) for entry in found.entries]
+            named = {"kind": "PartialObjectMetadataList", "apiVersion": form.api_version}
             return self.answer({**named, "metadata": found.meta, "items": items}, kind=form.kind)
         self.answer(listing.as_list(target.resource, found.meta, found.entries), kind=form.kind)
 
     def encoder(self, target: Target) -> watch.Encoder:
         """One encoder for all who want the same, so that each change is put into text once."""
-        shape, include = self.form().shape, one(self.query, "includeObject")
-        key = f"{target.resource.plural} {shape} {include}"
+        form, include = self.form(), one(self.query, "includeObject")
+        shape, key = form.shape, f"{target.resource.plural} {form.shape} {form.version} {include}"
         if key not in self.context.encoders:
             def text(entry: Entry) -> bytes:
-                obj = self.table(target, [entry.obj], include) if shape == "Table" else listing.partial(entry.obj)
+                obj = self.table(target, [entry.obj], include) if shape == "Table" else listing.partial(entry.obj, form)
                 return json.dumps(obj, ensure_ascii=False).encode()
 
             self.context.encoders[key] = watch.Encoder(target.resource, text if shape else None)
@@ -163,13 +167,14 @@ class Exchange(RequestHandler):
     def table(self, target: Target, objects: list[Object], include: str | None = None) -> dict[str, Any]:
         """A table; `include` says what its rows carry: the objects' metadata, the Object, or None."""
         include = one(self.query, "includeObject") if include is None else include
-        table = tables.table(target.resource.plural, objects, datetime.now(UTC))
+        form = self.form()
+        table = tables.table(target.resource.plural, objects, datetime.now(UTC)) | {"apiVersion": form.api_version}
         for row, obj in zip(table["rows"], objects, strict=True):
             row.pop("object", None)
             if include == "Object":
                 row["object"] = {"kind": target.resource.kind, "apiVersion": target.resource.api_version, **obj}
             elif include != "None":
-                row["object"] = listing.partial(obj)
+                row["object"] = listing.partial(obj, form)
         return table
 
     def form(self) -> paths.Form:

@@ -45,6 +45,16 @@ def owned(value: Any, place: Field | None, path: Path = ()) -> Fields:
     return found
 
 
+def duplicates(value: Any, place: Field | None, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """The path of each list that has an item twice, and that item's step."""
+    seen: set[str] = set()
+    for step, child, below in children(value, place) or ():
+        if step in seen:
+            yield path, step
+        seen.add(step)
+        yield from duplicates(child, below, (*path, step))
+
+
 def difference(old: Any, new: Any, place: Field | None, path: Path = ()) -> tuple[Fields, Fields]:
     """Fields that are new or have another value in `new`, and fields that are gone."""
     changed: Fields = set()

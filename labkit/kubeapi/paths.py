@@ -48,8 +48,8 @@ def target(path: str) -> Target | None:
 
 
 def one(query: Query, name: str) -> str:
-    """A parameter's last value, "" where it is not given."""
-    return query.get(name, [""])[-1]
+    """A parameter's first value, which is the one that apimachinery reads; "" where it is not given."""
+    return query.get(name, [""])[0]
 
 
 def flag(query: Query, name: str) -> bool:
@@ -82,6 +82,10 @@ def version(query: Query) -> int | None:
     return int(text) if text else None
 
 
+LATEST = -1
+"""In a token: go on in the list as it is now."""
+
+
 def put_token(rv: int, after: tuple[str, str]) -> str:
     """Where a list goes on."""
     return base64.urlsafe_b64encode(json.dumps([rv, *after]).encode()).decode().rstrip("=")
@@ -100,10 +104,16 @@ def read_token(token: str) -> tuple[int, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Form:
-    """How the client wants its answer: the media type, and "", Table or PartialObjectMetadata(List) as what."""
+    """How the client wants its answer: the media type, and "", Table or PartialObjectMetadata(List) as what, in which version of
+    meta.k8s.io."""
 
     kind: str = bodies.JSON
     shape: str = ""
+    version: str = "v1"
+
+    @property
+    def api_version(self) -> str:
+        return f"meta.k8s.io/{self.version}"
 
 
 def form(accept: str) -> Form:
@@ -119,7 +129,7 @@ def form(accept: str) -> Form:
         if kind in bodies.ACCEPTED and options.get("stream", "watch") == "watch":
             if not shape:
                 return Form(kind)
-            if shape in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList") and (
-                options.get("g"), options.get("v")) == ("meta.k8s.io", "v1"):  # fmt: skip
-                return Form(kind, shape)
+            known = options.get("g") == "meta.k8s.io" and options.get("v") in ("v1", "v1beta1")
+            if known and shape in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
+                return Form(kind, shape, options["v"])
     raise status.not_acceptable(bodies.ACCEPTED)

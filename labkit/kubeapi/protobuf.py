@@ -1,7 +1,7 @@
 """Bodies in Kubernetes' protobuf, which kubectl sends for what `kubectl create` makes of its arguments and for DeleteOptions.
 
-Only the kinds are read that it sends so; the answer to all others is 415. The frame is apimachinery's
-(pkg/runtime/serializer/protobuf), field numbers are those of k8s.io/api's and apimachinery's generated.proto.
+Every kind that is served can be read; the answer to all others is 415, and to a field that is unknown here 400. The frame is
+apimachinery's (pkg/runtime/serializer/protobuf).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from labkit.kubeapi import status
+from labkit.kubeapi import registry, status
 
 MAGIC = b"k8s\x00"
 MAX_FIELDS = 500_000
@@ -21,50 +23,33 @@ MAX_FIELDS = 500_000
 
 @dataclass(frozen=True)
 class Known:
-    """A field: its name in JSON; text, bytes, int, bool, time, json, or a message's name; a list or a map of those."""
+    """A field: its name in JSON ("": the fields of its message stand in the one around it); text, bytes, int, bool, one of
+    SPECIAL, or a message's name; "", list or map; and whether an empty value counts."""
 
     name: str
     type: str
     many: str = ""
+    kept: bool = False
 
 
-def _message(**numbers: tuple[str, int] | tuple[str, int, str]) -> dict[int, Known]:
-    return {given[1]: Known(name, given[0], *given[2:]) for name, given in numbers.items()}
+FRAME = {
+    "Unknown": {1: Known("typeMeta", "TypeMeta"), 2: Known("raw", "raw"), 3: Known("contentEncoding", "text"),
+                4: Known("contentType", "text")},
+    "TypeMeta": {1: Known("apiVersion", "text"), 2: Known("kind", "text")},
+    "Timestamp": {1: Known("seconds", "int"), 2: Known("nanos", "int")},
+    "Quantity": {1: Known("string", "text")},
+    "IntOrString": {1: Known("type", "int"), 2: Known("intVal", "int"), 3: Known("strVal", "text")},
+    "FieldsV1": {1: Known("Raw", "raw")},
+}
+KINDS = (*(resource.kind for resource in registry.RESOURCES), "Binding", "DeleteOptions", "Eviction")
+EMPTY: tuple[Any, ...] = ("", None, 0, {}, [])
 
 
-MESSAGES: dict[str, dict[int, Known]] = {
-    "Unknown": {1: Known("typeMeta", "TypeMeta"), 2: Known("raw", "raw"), 3: Known("contentEncoding", "text")},
-    "TypeMeta": _message(apiVersion=("text", 1), kind=("text", 2)),
-    "ObjectMeta": _message(
-        name=("text", 1), generateName=("text", 2), namespace=("text", 3), uid=("text", 5), resourceVersion=("text", 6),
-        generation=("int", 7), creationTimestamp=("Time", 8), deletionTimestamp=("Time", 9),
-        deletionGracePeriodSeconds=("int", 10), labels=("text", 11, "map"), annotations=("text", 12, "map"),
-        ownerReferences=("OwnerReference", 13, "list"), finalizers=("text", 14, "list"),
-        managedFields=("ManagedFieldsEntry", 17, "list"),
-    ),
-    "Time": _message(seconds=("int", 1), nanos=("int", 2)),
-    "OwnerReference": _message(kind=("text", 1), name=("text", 3), uid=("text", 4), apiVersion=("text", 5),
-                               controller=("bool", 6), blockOwnerDeletion=("bool", 7)),
-    "ManagedFieldsEntry": _message(manager=("text", 1), operation=("text", 2), apiVersion=("text", 3), time=("Time", 4),
-                                   fieldsType=("text", 6), fieldsV1=("FieldsV1", 7), subresource=("text", 8)),
-    "FieldsV1": {1: Known("Raw", "json")},
-    "ConfigMap": _message(metadata=("ObjectMeta", 1), data=("text", 2, "map"), binaryData=("bytes", 3, "map"),
-                          immutable=("bool", 4)),
-    "Secret": _message(metadata=("ObjectMeta", 1), data=("bytes", 2, "map"), type=("text", 3), stringData=("text", 4, "map"),
-                       immutable=("bool", 5)),
-    "Namespace": _message(metadata=("ObjectMeta", 1), spec=("NamespaceSpec", 2), status=("NamespaceStatus", 3)),
-    "NamespaceSpec": _message(finalizers=("text", 1, "list")),
-    "NamespaceStatus": _message(phase=("text", 1)),
-    "ServiceAccount": _message(metadata=("ObjectMeta", 1), secrets=("ObjectReference", 2, "list"),
-                               imagePullSecrets=("LocalObjectReference", 3, "list"), automountServiceAccountToken=("bool", 4)),
-    "ObjectReference": _message(kind=("text", 1), namespace=("text", 2), name=("text", 3), uid=("text", 4),
-                                apiVersion=("text", 5), resourceVersion=("text", 6), fieldPath=("text", 7)),
-    "LocalObjectReference": _message(name=("text", 1)),
-    "DeleteOptions": _message(gracePeriodSeconds=("int", 1), preconditions=("Preconditions", 2), orphanDependents=("bool", 3),
-                              propagationPolicy=("text", 4), dryRun=("text", 5, "list")),
-    "Preconditions": _message(uid=("text", 1), resourceVersion=("text", 2)),
-}  # fmt: skip
-KINDS = ("ConfigMap", "Secret", "Namespace", "ServiceAccount", "DeleteOptions")
+@cache
+def messages() -> dict[str, dict[int, Known]]:
+    """What the fields of each message are, by number (protobuf.json, made by `labkit.kubeapi.protobuf_make`)."""
+    made = json.loads(Path(__file__).with_name("protobuf.json").read_text(encoding="utf-8"))
+    return FRAME | {name: {int(number): Known(*about) for number, about in fields.items()} for name, fields in made.items()}
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -77,7 +62,7 @@ def decode(body: bytes) -> dict[str, Any]:
         if meta.get("kind") not in KINDS:
             raise status.unsupported_media_type("protobuf", ("application/json", "application/yaml"))
         return {**meta, **_read(envelope.get("raw", b""), meta["kind"], [MAX_FIELDS])}
-    except (ValueError, IndexError, OverflowError, OSError, RecursionError) as error:
+    except (ValueError, IndexError, OverflowError, OSError, TypeError, RecursionError) as error:
         raise status.bad_request(f"couldn't get version/kind; protobuf parse error: {error}") from error
 
 
@@ -85,21 +70,23 @@ def _read(data: bytes, message: str, left: list[int]) -> dict[str, Any]:
     """A message of at most `left` fields, those of its messages included."""
     found: dict[str, Any] = {}
     for number, value in _fields(data, left):
-        known = MESSAGES[message].get(number)
+        known = messages()[message].get(number)
         if known is None:
-            continue
+            raise ValueError(f"field {number} of {message} is unknown here")
         if known.many == "map":
             entry = dict(_fields(value, left))
             found.setdefault(known.name, {})[bytes(entry.get(1, b"")).decode()] = _value(entry.get(2, b""), known.type, left)
         elif known.many == "list":
             found.setdefault(known.name, []).append(_value(value, known.type, left))
-        else:
-            found[known.name] = _value(value, known.type, left)
-    # Go writes its zero values: an empty text there is a field that nobody set.
-    return {name: value for name, value in found.items() if value not in ("", None)}
+        elif not known.name:
+            found |= _value(value, known.type, left)
+        elif (read := _value(value, known.type, left)) not in EMPTY or (known.kept and read is not None):
+            found[known.name] = read  # Go writes its zero values too: they are fields that nobody set
+    return found
 
 
 def _value(value: Any, kind: str, left: list[int]) -> Any:
+    """A field's value as JSON has it; None for a time that is not set."""
     if kind in ("int", "bool"):
         if not isinstance(value, int):
             raise ValueError("a number is missing")
@@ -113,12 +100,20 @@ def _value(value: Any, kind: str, left: list[int]) -> Any:
             return value
         case "bytes":
             return b64encode(value).decode()
-        case "json":
-            return json.loads(value)
+        case "Time" | "MicroTime":
+            inner = _read(value, "Timestamp", left)
+            at = datetime.fromtimestamp(inner.get("seconds", 0), UTC)
+            micros = f".{inner.get('nanos', 0) // 1000:06}" if kind == "MicroTime" else ""
+            return f"{at:%Y-%m-%dT%H:%M:%S}{micros}Z" if inner else None
     inner = _read(value, kind, left)
-    if kind == "Time":
-        return datetime.fromtimestamp(inner["seconds"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if inner.get("seconds") else None
-    return inner.get("Raw") if kind == "FieldsV1" else inner
+    match kind:
+        case "Quantity":
+            return inner.get("string", "")
+        case "IntOrString":
+            return inner.get("strVal", "") if inner.get("type") else inner.get("intVal", 0)
+        case "FieldsV1":
+            return json.loads(inner["Raw"]) if "Raw" in inner else None
+    return inner
 
 
 def _fields(data: bytes, left: list[int]) -> Iterator[tuple[int, Any]]:

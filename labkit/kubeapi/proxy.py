@@ -17,28 +17,30 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 
 from labkit.kubeapi import status
+from labkit.kubeapi.paths import Query, flag, number, one
 from labkit.kubeapi.store import Object, Store
 
 RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", "")
-"""Websocket protocols that the runtimes' streaming servers know. kubectl asks for v5 first and, refused, falls back to SPDY."""
+"""Websocket protocols that the runtimes' streaming servers know. Later ones are translated (`labkit.kubeapi.websockets`)."""
 
-LOG_OPTIONS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+LOG_OPTIONS = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
+LOG_FLAGS = ("follow", "previous", "timestamps")
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 NOT_FORWARDED = {"authorization", "host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
 
 
-def log_path(pod: Object, query: dict[str, list[str]]) -> str:
+def log_path(pod: Object, query: Query) -> str:
     """The kubelet's path for a Pod's log. Raises ApiError (400)."""
     _check_bound(pod)
     container = _container(pod, query)
-    options = {key: query[key][-1] for key in LOG_OPTIONS if query.get(key)}
+    options = {key: "true" for key in LOG_FLAGS if flag(query, key)}
+    options |= {key: one(query, key) for key in LOG_OPTIONS if one(query, key)}
     for key in ("sinceSeconds", "tailLines", "limitBytes"):
-        if key in options and not options[key].removeprefix("-").isdecimal():
-            raise status.bad_request(f'{key}: Invalid value: "{options[key]}": must be an integer')
+        number(query, key)
     return f"/containerLogs/{_of(pod)}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
 
 
-def stream_path(pod: Object, what: str, query: dict[str, list[str]]) -> str:
+def stream_path(pod: Object, what: str, query: Query) -> str:
     """The kubelet's path for exec, attach or portforward. Raises ApiError (400)."""
     _check_bound(pod)
     if what == "portforward":
@@ -50,7 +52,7 @@ def stream_path(pod: Object, what: str, query: dict[str, list[str]]) -> str:
     if phase in ("Succeeded", "Failed"):
         raise status.bad_request(f"cannot {what} into a container in a completed pod; current phase is {phase}")
     container = _container(pod, query)
-    options = [(theirs, "1") for ours, theirs in STREAMS.items() if query.get(ours, [""])[-1] in ("true", "1")]
+    options = [(theirs, "1") for ours, theirs in STREAMS.items() if flag(query, ours)]
     if not any(name in ("input", "output", "error") for name, _ in options):
         raise status.bad_request("you must specify at least 1 of stdin, stdout, stderr")
     if what == "exec":
@@ -101,10 +103,10 @@ def _of(pod: Object) -> str:
     return f"{quote(pod['metadata']['namespace'])}/{quote(pod['metadata']['name'])}"
 
 
-def _container(pod: Object, query: dict[str, list[str]]) -> str:
+def _container(pod: Object, query: Query) -> str:
     name, spec = pod["metadata"]["name"], pod["spec"]
     everyone = [c["name"] for key in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(key) or []]
-    asked = query.get("container", [""])[-1]
+    asked = one(query, "container")
     if asked:
         if asked not in everyone:
             raise status.bad_request(f"container {asked} is not valid for pod {name}")

@@ -15,7 +15,8 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 @dataclass(frozen=True)
 class Resource:
     """One kind of object. `fields` are the field selectors beyond metadata.name and metadata.namespace; `counted` says that
-    metadata.generation follows the spec."""
+    metadata.generation follows the spec, `made_by_update` that a PUT makes what is not there, `unconditional` that an update
+    needs no resourceVersion."""
 
     plural: str
     kind: str
@@ -27,6 +28,8 @@ class Resource:
     subresources: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     counted: bool = False
+    made_by_update: bool = False
+    unconditional: bool = True
 
     @property
     def singular(self) -> str:
@@ -70,16 +73,17 @@ POD_FIELDS = (
 
 RESOURCES = (
     Resource("configmaps", "ConfigMap", short=("cm",)),
-    Resource("events", "Event", short=("ev",), fields=EVENT_FIELDS),
-    Resource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",), fields=("status.phase",)),
+    Resource("events", "Event", short=("ev",), fields=EVENT_FIELDS, made_by_update=True),
+    Resource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",),
+             fields=("status.phase", "name")),
     Resource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",), fields=("spec.unschedulable",)),
-    Resource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",)),
+    Resource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",), fields=("name",)),
     Resource("persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), subresources=("status",)),
     Resource("pods", "Pod", short=("po",), categories=("all",), fields=POD_FIELDS, counted=True,
              subresources=("status", "binding", "log", "exec", "attach", "portforward")),
     Resource("secrets", "Secret", fields=("type",)),
     Resource("serviceaccounts", "ServiceAccount", short=("sa",)),
-    Resource("leases", "Lease", group="coordination.k8s.io"),
+    Resource("leases", "Lease", group="coordination.k8s.io", made_by_update=True, unconditional=False),
 )  # fmt: skip
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 
@@ -102,6 +106,8 @@ def field(resource: Resource, obj: dict[str, Any], path: str) -> str:
     """The value that a field selector compares: text, empty where the object has none."""
     if resource.plural == "events" and path == "source":
         return str((obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "")
+    if path == "name":
+        return str(obj["metadata"]["name"])
     if path == "status.podIPs":
         return ",".join(str(address.get("ip", "")) for address in (obj.get("status") or {}).get("podIPs") or [])
     value: Any = obj

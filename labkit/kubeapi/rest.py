@@ -41,6 +41,9 @@ class Deletion:
 
 
 DEFAULT = Options()
+NO_VERSION = validation.Cause(
+    "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
+)
 BY_ITS_OWN = Deletion()
 
 
@@ -85,16 +88,31 @@ class Api:
             meta["managedFields"] = owners
         strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
         self._check(resource, obj, None)
-        if self.store.get(resource.plural, namespace, meta["name"]):
-            raise status.already_exists(resource.plural, meta["name"], resource.group)
+        if there := self.store.get(resource.plural, namespace, meta["name"]):
+            leaving = "deletionTimestamp" in there.obj["metadata"]
+            raise status.already_exists(resource.plural, meta["name"], resource.group, leaving)
         return self._keep(resource, obj, options)
 
     def update(
         self, resource: Resource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
     ) -> Entry:
-        """Replace an object, or with sub="status" its status. Raises ApiError: 400, 404, 409, 422."""
+        """Replace an object, or with sub="status" its status; Events and Leases that are not there are made. Raises ApiError:
+        400, 404, 409, 422."""
+        if resource.made_by_update and not sub and not self.store.get(resource.plural, namespace, name):
+            return self._created_by_update(resource, namespace, name, obj, options)
         entry = self.get(resource, namespace, name)
+        if not resource.unconditional and not (obj.get("metadata") or {}).get("resourceVersion"):
+            raise status.invalid(resource.plural, name, [NO_VERSION], resource.group)
         return self._replace(resource, entry, namespace, name, self._check_form(resource, obj, options, sub), options, sub)
+
+    def _created_by_update(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options) -> Entry:
+        meta = self._metadata(resource, namespace, obj)
+        self._check_name(meta, name)
+        if uid := meta.get("uid"):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            raise status.conflict(resource.plural, name, why, resource.group)
+        meta.pop("resourceVersion", None)
+        return self.create(resource, namespace, obj, options)
 
     def patch(
         self, resource: Resource, namespace: str, name: str, change: Any, kind: str, options: Options = DEFAULT, sub: str = ""
@@ -107,11 +125,11 @@ class Api:
     def apply(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options, sub: str = "") -> Entry:
         """Server-side apply. Raises ApiError: 400, 409 (fields of other managers), 422."""
         meta = self._metadata(resource, namespace, obj)
-        if meta.setdefault("name", name) != name:
-            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        self._check_name(meta, name)
         if meta.get("managedFields"):
             raise status.bad_request("metadata.managedFields must be nil")
         self._check_form(resource, obj, options)
+        apply.check(resource, obj)
         entry = self.store.get(resource.plural, namespace, name)
         if entry is None:
             if sub:
@@ -196,8 +214,7 @@ class Api:
         tracked: bool = False,
     ) -> Entry:  # fmt: skip
         old, meta = entry.obj, self._metadata(resource, namespace, new)
-        if meta.setdefault("name", name) != name:
-            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        self._check_name(meta, name)
         if meta.get("uid") and meta["uid"] != old["metadata"]["uid"]:
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
             raise status.conflict(resource.plural, name, why, resource.group)
@@ -233,6 +250,11 @@ class Api:
             bare = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
             return Entry(self.store.rv, encode(bare), bare)
         return self.store.put(resource.plural, obj)
+
+    @staticmethod
+    def _check_name(meta: Object, name: str) -> None:
+        if meta.setdefault("name", name) != name:
+            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
 
     def _metadata(self, resource: Resource, namespace: str, obj: Object) -> Object:
         """The object's metadata, with kind, apiVersion and namespace checked against where it was sent."""

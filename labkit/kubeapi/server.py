@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.routing import Rule
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from labkit.kubeapi import bodies, discovery, listing, openapi, patch, paths, proxy, registry, status, watch
+from labkit.kubeapi import absent, bodies, discovery, listing, openapi, patch, paths, proxy, registry, status, watch, websockets
 from labkit.kubeapi.exchange import Context, Exchange
 from labkit.kubeapi.paths import Target, flag, one
 from labkit.streams import CHUNK, relay
@@ -18,7 +19,6 @@ from labkit.streams import CHUNK, relay
 RETURNS_DELETED = ("pods", "persistentvolumes", "persistentvolumeclaims", "serviceaccounts", "namespaces")
 """What a deletion answers with the object itself; for all else it is a Status."""
 
-NO_EVICTION = "labkit's API does not serve evictions; delete the Pod instead (kubectl delete pod NAME)"
 PATCH_INVALID = 'PatchOptions.meta.k8s.io "" is invalid: '
 NEEDS_MANAGER = "fieldManager: Required value: is required for apply patch"
 NO_FORCE = "force: Forbidden: may not be specified for non-apply patch"
@@ -28,7 +28,9 @@ TOP = ("/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openap
 
 def application(context: Context) -> Application:
     """What tornado serves."""
-    return Application([(r".*", Handler, {"context": context})], log_function=_no_access_log)
+    shared = {"context": context}
+    translated = Rule(websockets.Translated(), websockets.WebSocket, shared)
+    return Application([translated, (r".*", Handler, shared)], log_function=_no_access_log)
 
 
 @stream_request_body
@@ -61,6 +63,8 @@ class Handler(Exchange):
         if target is None:
             if self.path.startswith(f"/apis/{registry.METRICS}/v1beta1/") and method == "GET":
                 return await self.metrics()
+            if missing := absent.find(self.path):
+                return self.not_here(method, missing)
             return self.about_itself(method)
         if target.sub:
             return await self.subresource(method, target)
@@ -95,7 +99,8 @@ class Handler(Exchange):
             return self.answer_entry(target, api.get(*where))
         if method == "PUT":
             options = self.options_of_write()
-            return self.answer_entry(target, api.update(*where, self.object(), options, target.sub), options)
+            code = 200 if self.context.store.get(target.resource.plural, target.namespace, target.name) else 201
+            return self.answer_entry(target, api.update(*where, self.object(), options, target.sub), options, code)
         if method == "PATCH":
             return self.patched(target)
         if method == "DELETE" and not target.sub:
@@ -126,10 +131,8 @@ class Handler(Exchange):
     async def subresource(self, method: str, target: Target) -> None:
         """Status, binding, and what the kubelet answers."""
         api, where = self.context.api, (target.resource, target.namespace, target.name)
-        if target.resource.plural == "pods" and target.sub == "eviction":
-            raise status.ApiError(404, "NotFound", NO_EVICTION, {})
         if target.sub not in target.resource.subresources:
-            raise status.not_served()
+            raise absent.subresource(target.resource.plural, target.sub)
         if target.sub == "status":
             return self.named(method, target)
         if target.sub == "binding" and method == "POST":
@@ -145,6 +148,18 @@ class Handler(Exchange):
             proxy.check_protocols(self.request.headers)
             return await self.to_kubelet(pod["spec"]["nodeName"], path, upgrade=True)
         raise status.method_not_allowed()
+
+    def not_here(self, method: str, missing: absent.Absent) -> None:
+        """Say that a resource of Kubernetes is not served. Raises ApiError (404)."""
+        if not (missing.empty and method == "GET" and absent.lists(self.path) and not flag(self.query, "watch")):
+            raise missing.refusal()
+        form = self.form()
+        if form.shape == "Table":  # somebody reads it: other clients ask on their way to something else
+            self.warn([str(missing)])
+            columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
+            empty = {"kind": "Table", "apiVersion": form.api_version, "metadata": {}, "columnDefinitions": columns, "rows": []}
+            return self.answer(empty, kind=form.kind)
+        self.answer(missing.empty_list(), kind=form.kind)
 
     async def metrics(self) -> None:
         """The kubelet of the first node measures for all."""

@@ -23,12 +23,15 @@ class Cause(Protocol):
 class ApiError(Exception):
     """An answer other than success. `body()` is the Status object that the client gets with HTTP code `code`."""
 
-    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, details: dict[str, Any] | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message, self.details = code, reason, message, details
+        self.code, self.reason, self.message, self.details, self.meta = code, reason, message, details, meta or {}
 
     def body(self) -> dict[str, Any]:
-        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": self.meta, "status": "Failure"}
+        status["message"] = self.message
         details = {} if self.details is None else {"details": self.details}  # empty ones too: kubectl debug reads them unasked
         return status | {"reason": self.reason} | details | {"code": self.code}
 
@@ -60,8 +63,10 @@ def method_not_allowed(message: str = "the server does not allow this method on 
     return ApiError(405, "MethodNotAllowed", message, {})
 
 
-def already_exists(plural: str, name: str, group: str = "") -> ApiError:
-    return ApiError(409, "AlreadyExists", f'{_qualified(plural, group)} "{name}" already exists', _about(plural, group, name))
+def already_exists(plural: str, name: str, group: str = "", leaving: bool = False) -> ApiError:
+    """`leaving`: the object that has the name is being deleted."""
+    words = f'{_qualified(plural, group)} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", "object is being deleted: " * leaving + words, _about(plural, group, name))
 
 
 STALE = "the object has been modified; please apply your changes to the latest version and try again"
@@ -117,9 +122,9 @@ def not_acceptable(accepted: Sequence[str]) -> ApiError:
     return ApiError(406, "NotAcceptable", message, {})
 
 
-def expired(message: str) -> ApiError:
+def expired(message: str, meta: dict[str, Any] | None = None) -> ApiError:
     """What the client asks for has left the history: it has to list anew."""
-    return ApiError(410, "Expired", message)
+    return ApiError(410, "Expired", message, None, meta)
 
 
 def too_old(asked: int, oldest: int) -> ApiError:

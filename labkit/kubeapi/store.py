@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import json
 import sqlite3
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,8 @@ class Store:
         self.history: dict[str, deque[Change]] = {}
         self.forgotten: dict[str, int] = {}
         self.first = self.rv
+        self.snapshots: OrderedDict[tuple[str, str, int], tuple[float, list[tuple[Key, Entry]]]] = OrderedDict()
+        """What `listing.Pages` remembers: by resource, namespace and resourceVersion, when, and the objects."""
         self.listeners: dict[str, list[Callable[[Change], None]]] = {}
 
     def close(self) -> None:
@@ -86,10 +88,10 @@ class Store:
     def get(self, resource: str, namespace: str, name: str) -> Entry | None:
         return self.objects.get(resource, {}).get((namespace, name))
 
-    def list(self, resource: str, namespace: str = "", after: Key | None = None) -> list[tuple[Key, Entry]]:
-        """Keys and entries in order, of one namespace or ("") of all, from behind the key `after` on."""
+    def list(self, resource: str, namespace: str = "") -> list[tuple[Key, Entry]]:
+        """Keys and entries in order, of one namespace or ("") of all."""
         entries, keys = self.objects.get(resource, {}), self.keys.get(resource, [])
-        start = bisect.bisect_right(keys, after) if after else bisect.bisect_left(keys, (namespace, "")) if namespace else 0
+        start = bisect.bisect_left(keys, (namespace, "")) if namespace else 0
         found = []
         for key in keys[start:]:
             if namespace and key[0] != namespace:

@@ -212,6 +212,80 @@ def test_kubectl_from_creation_to_deletion(served: Served) -> None:
     assert 'namespaces "short" not found' in k("get", "namespace", "short", check=False)
 
 
+POD, NETWORK = "Make the Pod itself: kubectl run", "Reach a Pod by its IP"
+OWNER = "Whoever has the lab's kubeconfig may do everything that is served."
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("create deployment d --image=x", POD),
+        ("apply -f {deployment}", POD),
+        ("apply --server-side -f {deployment}", POD),
+        ("delete -f {deployment}", POD),
+        ("get deployments", POD),
+        ("get rs,sts,ds", POD),
+        ("describe deployment d", POD),
+        ("scale deployment/d --replicas=2", POD),
+        ("rollout status deployment/d", POD),
+        ("set image deployment/d c=x", POD),
+        ("autoscale deployment d --max=2", POD),
+        ("logs deploy/d", POD),
+        ("create job j --image=x", "it ends as a Job's does"),
+        ("apply -f {service}", NETWORK),
+        ("create service clusterip s --tcp=80", NETWORK),
+        ("expose pod web --port=80", NETWORK),
+        ("port-forward svc/web 8080:80", NETWORK),
+        ("get svc", f"{NETWORK} (kubectl get pod -o wide) or by kubectl port-forward.\nNo resources found in default namespace."),
+        ("create ingress i --rule=a/b=c:80", NETWORK),
+        ("cluster-info", "Kubernetes control plane is running at https://127.0.0.1:"),
+        ("get crd", "Nothing can be added to this API."),
+        ("auth can-i create pods", OWNER),
+        ("auth whoami", OWNER),
+        ("create role r --verb=get --resource=pods", OWNER),
+        ("create token default", "A Pod gets no token here"),
+        ("create quota q --hard=pods=1", "Nothing here limits or extends a Pod"),
+        ("get storageclasses", "nothing provisions them"),
+        ("get componentstatuses", "`labkit status` shows the parts of the lab."),
+        ("debug web --image=x --attach=false", "Use kubectl exec, or kubectl debug with --copy-to."),
+        ("get --raw /metrics", "could not find the requested resource"),
+    ],
+)
+def test_what_is_not_served_is_told_with_what_to_do(shared: Served, tmp_path: Path, command: str, said: str) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod("x")["spec"]}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+                  "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}  # fmt: skip
+    files = {"service": tmp_path / "service.json", "deployment": tmp_path / "deployment.json"}
+    files["service"].write_text(json.dumps(service))
+    files["deployment"].write_text(json.dumps(deployment))
+    shared.kubectl("apply", "-f", "-", stdin=json.dumps(pod("web") | {"metadata": {"name": "web", "labels": {"a": "b"}}}))
+    assert said in shared.kubectl(*command.format(**files).split(), check=False)
+
+
+def test_clients_find_what_is_not_served_without_a_verb(shared: Served) -> None:
+    resources = shared.kubectl("api-resources", "--no-headers", "-o", "name").split()
+    assert "pods" in resources and not {"services", "deployments.apps"} & set(resources)
+    assert "deployment" not in shared.kubectl("get", "all", check=False)
+
+
+def test_kubectl_debug_copies_a_pod(shared: Served) -> None:
+    limits = {"limits": {"cpu": "250m", "memory": "16Mi"}}
+    probe = {"httpGet": {"port": 80, "path": "/x"}, "periodSeconds": 3}
+    volumes = [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "s", "secret": {"secretName": "x", "defaultMode": 0}}]
+    original = pod("original", volumes=volumes, terminationGracePeriodSeconds=0, nodeName="n", enableServiceLinks=False)
+    original["spec"]["containers"][0] |= {"resources": limits, "livenessProbe": probe, "securityContext": {"runAsUser": 0}}
+    shared.kubectl("apply", "-f", "-", stdin=json.dumps(original))
+    shared.kubectl("debug", "original", "--copy-to=copy", "--container=app", "--image=y", "--attach=false", "--profile=legacy",
+                   "--keep-liveness", "--same-node")  # fmt: skip
+    specs = [shared.ask("GET", f"/api/v1/namespaces/default/pods/{name}")[1]["spec"] for name in ("original", "copy")]
+    specs[0]["containers"][0]["image"] = "y"
+    for spec in specs:
+        spec["containers"][0].pop("imagePullPolicy")
+    assert specs[0] == specs[1]
+    shared.kubectl("delete", "pod", "original", "copy")
+
+
 def test_kubectl_apply_on_the_server(served: Served) -> None:
     k = served.kubectl
     apply = ["apply", "--server-side", "-f", "-"]
@@ -382,6 +456,26 @@ def test_clients_that_do_odd_things_do_not_end_it(shared: Served) -> None:
     assert shared.ask("GET", "/api/v1/pods", Accept=TABLE)[1]["kind"] == "Table"
 
 
+def by_websocket(node: Any, query: str, stdin: bytes) -> tuple[bytes, bytes, dict[str, str]]:
+    """What an exec in the Pod "streams" says when its input ends: output, error output, the cause of its status."""
+    import websocket
+
+    settings = node.kube.api_client.configuration
+    url = f"{settings.host.replace('https', 'wss')}/api/v1/namespaces/default/pods/streams/exec?{query}"
+    headers = [f"Authorization: {settings.get_api_key_with_prefix('authorization')}"]
+    ssl = {"ca_certs": settings.ssl_ca_cert}
+    connection = websocket.create_connection(url, header=headers, sslopt=ssl, subprotocols=["v5.channel.k8s.io"], timeout=30)
+    if stdin:
+        connection.send_binary(b"\0" + stdin)
+        connection.send_binary(b"\xff\0")
+    heard = {1: b"", 2: b"", 3: b""}
+    while message := connection.recv():
+        heard[message[0]] += message[1:]
+    connection.close()
+    causes = json.loads(heard[3]).get("details", {}).get("causes") or [{}]
+    return heard[1], heard[2], causes[0]
+
+
 def test_streams_reach_containers(node: Any, tmp_path: Path) -> None:
     from kubernetes.stream import portforward, stream
 
@@ -400,6 +494,12 @@ def test_streams_reach_containers(node: Any, tmp_path: Path) -> None:
         until(lambda: kubectl("logs", "streams").stdout == "started\n", "the log")
         done = kubectl("exec", "-i", "streams", "--", "sh", "-c", "cat; echo err >&2; exit 7", stdin="in")
         assert (done.returncode, done.stdout, "err\n" in done.stderr) == (7, "in", True)
+        blob = os.urandom(3_000_000).hex()
+        assert kubectl("exec", "-i", "streams", "--", "cat", stdin=blob).stdout == blob
+        flags, script = "stdin=true&stdout=TRUE&stderr=yes", "command=sh&command=-c&command=cat;echo%20e>%262;exit%203"
+        failed = {"reason": "ExitCode", "message": "3"}
+        assert by_websocket(node, f"{flags}&{script}", b"in") == (b"in", b"e\n", failed)
+        assert by_websocket(node, "stdout&tty=1&command=tty", b"")[:2] == (b"/dev/pts/0\r\n", b"")
         words = stream(node.kube.connect_get_namespaced_pod_exec, "streams", "default", command=["echo", "hi"], stdout=True,
                        stderr=True, stdin=False, tty=False)  # fmt: skip
         assert words == "hi\n"

@@ -84,6 +84,31 @@ def test_delete_options_in_protobuf() -> None:
     }  # fmt: skip
 
 
+def test_a_pod_in_protobuf() -> None:
+    """Go writes each field that is not a pointer, empty or not: those nobody set; a pointer to 0 or to "" counts."""
+    quantity = message(2, message(1, b"cpu") + message(2, message(1, b"250m")))
+    probe = message(1, message(2, message(2, b"\x08\x00\x10\x50\x1a\x00"))) + b"\x10\x00"
+    security = b"\x20\x00"  # runAsUser: 0
+    container = message(1, b"c") + message(2, b"") + message(8, quantity) + message(11, probe) + message(15, security)
+    volume = message(1, b"v") + message(2, message(2, b""))
+    spec = message(1, volume) + message(2, container) + b"\x20\x00\x58\x00"
+    meta = message(1, b"p") + message(8, b"")
+    assert protobuf.decode(envelope("Pod", message(1, meta) + message(2, spec) + message(3, b""))) == {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "250m"}}, "readinessProbe": {"httpGet": {"port": 80}},
+                            "securityContext": {"runAsUser": 0}}],
+            "terminationGracePeriodSeconds": 0,
+        },
+    }  # fmt: skip
+
+
+def test_times_in_protobuf() -> None:
+    renewed = message(2, message(4, b"\x08\x80\xa0\xc0\xa6\x06\x10\xe8\x07"))
+    assert protobuf.decode(envelope("Lease", renewed))["spec"] == {"renewTime": "2023-08-06T21:26:24.000001Z"}
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -93,7 +118,10 @@ def test_delete_options_in_protobuf() -> None:
         (protobuf.MAGIC + b"\x0a", 400),
         (protobuf.MAGIC + b"\x0a\x7f", 400),
         (protobuf.MAGIC + b"\xff" * 20, 400),
-        (envelope("Pod", b""), 415),
+        (envelope("Deployment", b""), 415),
+        (envelope("Container", b""), 415),
+        (envelope("Pod", message(15, b"x")), 400),
+        (envelope("Secret", b"\x10\x01"), 400),
         (envelope("Secret", b"\x08\x01"), 400),
         (envelope("Secret", message(1, message(8, b"\x08" + b"\xff" * 8 + b"\x3f"))), 400),
         (envelope("ConfigMap", message(2, message(1, b"\xff"))), 400),
@@ -150,7 +178,8 @@ def test_where_a_list_goes_on() -> None:
         ("*/*", paths.Form()),
         ("application/vnd.kubernetes.protobuf,application/json", paths.Form()),
         ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", paths.Form("application/json", "Table")),
-        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", paths.Form()),
+        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", paths.Form("application/json", "Table", "v1beta1")),
+        ("application/json;as=Table;v=v2;g=meta.k8s.io, application/json", paths.Form()),
         ("application/yaml", paths.Form("application/yaml")),
     ],
 )

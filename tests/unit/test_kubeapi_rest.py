@@ -248,9 +248,55 @@ def test_lists_in_pages(api: Api) -> None:
     first = listing.listed(api.store, target, query(limit="2"))
     assert first.meta["remainingItemCount"] == 3
     api.create(CONFIG_MAPS, "default", {"metadata": {"name": "c1a"}})
+    api.update(CONFIG_MAPS, "default", "c3", {"metadata": {"name": "c3"}, "data": {"a": "new"}})
+    api.delete(CONFIG_MAPS, "default", "c4")
     second = listing.listed(api.store, target, {**query(limit="2"), "continue": [first.meta["continue"]]})
-    assert [entry.obj["metadata"]["name"] for entry in [*first.entries, *second.entries]] == ["c0", "c1", "c1a", "c2"]
-    assert second.meta["resourceVersion"] == first.meta["resourceVersion"]
+    third = listing.listed(api.store, target, {**query(limit="2"), "continue": [second.meta["continue"]]})
+    shown = [entry.obj for page in (first, second, third) for entry in page.entries]
+    assert [obj["metadata"]["name"] for obj in shown] == ["c0", "c1", "c2", "c3", "c4"]
+    assert not any("data" in obj for obj in shown)
+    assert {page.meta["resourceVersion"] for page in (first, second, third)} == {first.meta["resourceVersion"]}
+    assert all(int(obj["metadata"]["resourceVersion"]) <= int(first.meta["resourceVersion"]) for obj in shown)
+
+
+def test_a_list_whose_moment_is_forgotten_says_how_to_go_on(api: Api) -> None:
+    for number in range(3):
+        api.create(CONFIG_MAPS, "default", {"metadata": {"name": f"c{number}"}})
+    target = paths.Target(CONFIG_MAPS, "default")
+    first = listing.listed(api.store, target, query(limit="2"))
+    api.create(CONFIG_MAPS, "default", {"metadata": {"name": "c3"}})
+    api.store.snapshots.clear()
+    with pytest.raises(ApiError) as gone:
+        listing.listed(api.store, target, {**query(limit="2"), "continue": [first.meta["continue"]]})
+    assert gone.value.code == 410 and gone.value.body()["metadata"]["continue"]
+    rest = listing.listed(api.store, target, {"continue": [gone.value.body()["metadata"]["continue"]]})
+    assert [entry.obj["metadata"]["name"] for entry in rest.entries] == ["c2", "c3"]
+
+
+def test_what_an_update_makes_and_what_it_needs_is_of_each_resource(api: Api) -> None:
+    leases, events = BY_PLURAL["leases"], BY_PLURAL["events"]
+    made = api.update(leases, "default", "l", {"spec": {"holderIdentity": "a"}})
+    with refused(422, 'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified'):
+        api.update(leases, "default", "l", {"spec": {"holderIdentity": "b"}})
+    kept = api.update(leases, "default", "l", {"metadata": {"resourceVersion": str(made.rv)}, "spec": {"holderIdentity": "b"}})
+    assert kept.obj["spec"]["holderIdentity"] == "b" and kept.obj["metadata"]["uid"] == made.obj["metadata"]["uid"]
+    about = {"kind": "Pod", "namespace": "default", "name": "p"}
+    assert api.update(events, "default", "e", {"involvedObject": about}).obj["metadata"]["name"] == "e"
+    with refused(409, "Precondition failed: UID in precondition: u, UID in object meta: "):
+        api.update(leases, "default", "l2", {"metadata": {"uid": "u"}, "spec": {}})
+    with refused(404, 'configmaps "c" not found'):
+        api.update(CONFIG_MAPS, "default", "c", {"metadata": {"name": "c"}})
+
+
+def test_apply_refuses_an_item_that_is_named_twice(api: Api) -> None:
+    env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}}
+    words = 'failed to create typed patch object (default/p; /v1, Kind=Pod): .spec.containers[name="c"].env: duplicate entries'
+    with refused(500, words + ' for key [name="A"]'):
+        api.apply(BY_PLURAL["pods"], "default", "p", pod, Options("m"))
+    twice = {"metadata": {"finalizers": ["a/b", "a/b"]}}
+    with refused(500, '.metadata.finalizers: duplicate entries for key [="a/b"]'):
+        api.apply(CONFIG_MAPS, "default", "c", twice, Options("m"))
 
 
 @pytest.mark.parametrize(

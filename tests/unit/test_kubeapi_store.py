@@ -39,13 +39,11 @@ def test_text_in_lists_has_neither_kind_nor_api_version(store: Store) -> None:
     assert entry.obj["data"] == {"x": "é"}
 
 
-def test_lists_are_in_order_and_go_on_behind_a_key(store: Store) -> None:
+def test_lists_are_in_order(store: Store) -> None:
     for name in ("c", "a", "b"):
         store.put("configmaps", config_map(name))
     store.put("configmaps", {"metadata": {"name": "a", "namespace": "other"}})
     assert [key[1] for key, _ in store.list("configmaps", "default")] == ["a", "b", "c"]
-    assert [key for key, _ in store.list("configmaps", after=("default", "b"))] == [("default", "c"), ("other", "a")]
-    assert store.list("configmaps", "default", after=("default", "c")) == []
 
 
 def test_listeners_hear_what_was_and_what_is(store: Store) -> None:

@@ -1,0 +1,150 @@
+"""Websockets that the runtimes do not know: translated here into SPDY/3.1, which they do, as kube-apiserver does.
+
+`v5.channel.k8s.io` (exec and attach) has what version 4 lacks: a client can say that its input ends. Each message begins with the
+number of its channel; 255 and a number close that channel (KEP-4006, apiserver's pkg/util/proxy/streamtranslator.go).
+`SPDY/3.1+portforward.k8s.io` carries SPDY itself in its messages (streamtunnel.go).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.routing import Matcher
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from labkit.kubeapi import paths, proxy, status
+from labkit.kubeapi.exchange import Exchange
+from labkit.kubeapi.paths import flag
+from labkit.kubeapi.spdy import Session
+from labkit.streams import CHUNK
+
+CHANNELS = "v5.channel.k8s.io"
+TUNNEL = "SPDY/3.1+portforward.k8s.io"
+UPSTREAM = {CHANNELS: "v4.channel.k8s.io", TUNNEL: "portforward.k8s.io"}
+"""The protocol on SPDY that each becomes."""
+
+NAMES = ("stdin", "stdout", "stderr", "error", "resize")
+"""Streams by the number of their channel."""
+
+END_OF_CHANNEL = 255
+LARGEST_HEAD = 65536
+
+
+class Translated(Matcher):
+    """The requests that come here: a websocket with one of our protocols."""
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return {} if protocol(request.headers) else None
+
+
+def protocol(headers: HTTPHeaders) -> str:
+    """The protocol that is spoken with this client, "" where nothing has to be translated."""
+    if headers.get("Upgrade", "").lower() != "websocket":
+        return ""
+    offered = [word.strip() for word in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    return next((known for known in UPSTREAM if known in offered), "")
+
+
+class WebSocket(Exchange, WebSocketHandler):
+    """One exec, attach or port-forward."""
+
+    upstream: IOStream
+    session: Session
+    streams: dict[int, int]
+    """The stream of each channel."""
+    task: asyncio.Task[None] | None = None
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        self.spoken = protocol(self.request.headers)
+        try:
+            self.check()
+            if not await self.connect():
+                return
+        except status.ApiError as error:
+            return self.refuse(error)
+        except StreamClosedError:
+            return self.refuse(status.unavailable("The kubelet hung up; its log, kubelet.log, may say why."))
+        await super().get(*args, **kwargs)
+        if self.ws_connection is None:
+            self.upstream.close()
+
+    async def connect(self) -> bool:
+        """Ask the kubelet for the streams. False when it refused, and the client has got its answer."""
+        target = paths.target(self.path)
+        wanted = ("portforward",) if self.spoken == TUNNEL else ("exec", "attach")
+        if target is None or target.resource.plural != "pods" or target.sub not in wanted:
+            raise status.not_served()
+        pod = self.context.api.get(target.resource, target.namespace, target.name).obj
+        path = proxy.stream_path(pod, target.sub, self.query)
+        self.upstream = await proxy.connect(self.context.store, self.context.run, pod["spec"]["nodeName"])
+        headers = [("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", UPSTREAM[self.spoken])]
+        await self.upstream.write(proxy.request("POST", path, headers, upgrade=True))
+        head = await self.upstream.read_until(b"\r\n\r\n", max_bytes=LARGEST_HEAD)
+        first, _, rest = head.decode("latin-1").partition("\r\n")
+        code = int(first.split(" ")[1])
+        if code == 101:
+            return True
+        with contextlib.suppress(StreamClosedError):
+            answer = await self.upstream.read_until_close()
+            self.set_status(code)
+            self.set_header("Content-Type", HTTPHeaders.parse(rest.strip()).get("Content-Type", "text/plain"))
+            self.finish(answer)
+        return False
+
+    def check_origin(self, origin: str) -> bool:
+        return True  # the token, which no page of another origin has, was checked before
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str:
+        return self.spoken
+
+    async def open(self, *args: str, **kwargs: str) -> None:
+        if self.spoken == CHANNELS:
+            self.session, self.streams = Session(self.upstream), {}
+            tty = flag(self.query, "tty")
+            asked = {name: flag(self.query, name) for name in ("stdin", "stdout", "stderr")}
+            asked |= {"error": True, "resize": tty, "stderr": asked["stderr"] and not tty}
+            with contextlib.suppress(StreamClosedError):
+                for name in ("error", "stdin", "stdout", "stderr", "resize"):  # the order of client-go
+                    if asked[name]:
+                        self.streams[NAMES.index(name)] = await self.session.open({"streamtype": name})
+        self.task = asyncio.ensure_future(self.pass_on())
+
+    async def pass_on(self) -> None:
+        """From the runtime to the client, until there is nothing more."""
+        with contextlib.suppress(StreamClosedError, WebSocketClosedError):
+            await (self.from_channels() if self.spoken == CHANNELS else self.from_tunnel())
+        self.upstream.close()
+        self.close(1000)
+
+    async def from_channels(self) -> None:
+        channels = {stream: channel for channel, stream in self.streams.items()}
+        speaking = {stream for stream, channel in channels.items() if NAMES[channel] in ("stdout", "stderr", "error")}
+        async for stream, data, ends in self.session.received():
+            if data and stream in channels:
+                await self.write_message(bytes([channels[stream]]) + data, binary=True)
+            if ends:
+                speaking.discard(stream)
+            if not speaking:
+                return
+
+    async def from_tunnel(self) -> None:
+        while True:
+            await self.write_message(await self.upstream.read_bytes(CHUNK, partial=True), binary=True)
+
+    async def on_message(self, message: str | bytes) -> None:
+        data = message.encode() if isinstance(message, str) else message
+        with contextlib.suppress(StreamClosedError):  # the runtime has ended; `pass_on` closes
+            if self.spoken == TUNNEL:
+                await self.upstream.write(data)
+            elif data and data[0] == END_OF_CHANNEL and len(data) > 1:
+                if data[1] in self.streams:
+                    await self.session.send(self.streams[data[1]], b"", end=True)
+            elif len(data) > 1 and data[0] in self.streams:
+                await self.session.send(self.streams[data[0]], data[1:])
+
+    def on_close(self) -> None:
+        self.upstream.close()
