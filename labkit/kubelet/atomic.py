@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -25,10 +26,16 @@ class File:
 
 
 def write_files(volume: Path, files: Mapping[str, File], group: int | None = None) -> bool:
-    """Make `volume` hold exactly `files` (relative path → File); whether anything changed. Raises OSError, ValueError."""
+    """Make `volume` hold exactly `files` (relative path → File); whether anything changed. With a `group` (fsGroup), everything
+    in it belongs to that, and can be read by it (kubernetes' pkg/volume/volume_linux.go). Raises OSError, ValueError."""
     for path in files:
         check_path(path)
+    if group is not None:
+        files = {path: File(file.data, file.mode | 0o440) for path, file in files.items()}
     volume.mkdir(parents=True, exist_ok=True)
+    volume.chmod(0o777)
+    if group is not None:
+        _give(volume, group)
     now = volume / DATA
     old = os.readlink(now) if now.is_symlink() else ""
     if old and held(volume / old) == {path: (file.data, file.mode & 0o777) for path, file in files.items()}:
@@ -40,9 +47,10 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
         target = made / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.data)
-        if group is not None:
-            os.chown(target, -1, group)
         target.chmod(file.mode)
+    if group is not None:
+        for each in (made, *made.rglob("*")):
+            _give(each, group)
     staged = volume / "..data_tmp"
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
@@ -52,6 +60,13 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     if old:
         shutil.rmtree(volume / old, ignore_errors=True)
     return True
+
+
+def _give(path: Path, group: int) -> None:
+    """Hand a file or directory to a group: what is made in the directory later belongs to it too."""
+    mode = path.stat().st_mode
+    os.chown(path, -1, group)
+    path.chmod(stat.S_IMODE(mode) | (0o2550 if stat.S_ISDIR(mode) else 0o440))
 
 
 def check_path(path: str) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import grpc
 
@@ -30,6 +31,8 @@ BROKEN = "net/http: HTTP/1.x transport connection broken"
 PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 """OpenSSL's reasons for an answer that is no TLS."""
 REDIRECTS = 10
+FOLLOWED = (301, 302, 303, 307, 308)
+NEVER_SENT = ("Content-Length", "Transfer-Encoding", "Trailer")
 SAFE = "/%:@!$&'()*+,;=~"
 """What may stand in a path as it is, besides letters and digits (RFC 3986)."""
 
@@ -69,34 +72,56 @@ def run_command(cri: CriClient, container_id: str, command: list[str], timeout_s
         raise HookFailed((answer.stdout + answer.stderr)[:OUTPUT_BYTES].decode(errors="replace"))
 
 
-def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> None:
-    """A probe's GET; 200 to 399 is success. Raises HookFailed, HookError."""
-    status = http_status(action, container, pod_ip, timeout_s, agent)
+def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> str:
+    """A probe's GET; 200 to 399 is success, and the words of a warning about that, "" for none. Raises HookFailed, HookError."""
+    status, body = http_answer(action, container, pod_ip, timeout_s, agent)
     if not 200 <= status < 400:
         raise HookFailed(f"HTTP probe failed with statuscode: {status}")
+    return f"Probe terminated redirects, Response body: {body}" if status >= 300 else ""
 
 
-def http_status(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> int:
-    """GET; the status code that came. Redirects to the same host are followed. Raises HookFailed without one, HookError."""
+def http_answer(
+    action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str
+) -> tuple[int, str]:
+    """GET; the status code and the body that came. Redirects to the same host are followed. Raises HookFailed without an answer,
+    HookError."""
     host, port = action.get("host") or pod_ip, port_of(action["port"], container)
-    scheme = action.get("scheme", "HTTP").lower()
-    path = action.get("path", "/") or "/"
-    shown = f"[{host}]" if ":" in host else host
-    url = f"{scheme}://{shown}:{port}{quote(path if path.startswith('/') else '/' + path, safe=SAFE + '?#')}"
-    headers = {"User-Agent": agent, "Accept": "*/*", "Connection": "close"}
-    headers.update({header["name"]: header["value"] for header in action.get("httpHeaders", ())})
+    scheme, shown = action.get("scheme", "HTTP").lower(), f"[{host}]" if ":" in host else host
+    url = f"{scheme}://{shown}:{port}{url_path(action.get('path') or '/')}"
+    headers = request_headers(action.get("httpHeaders") or (), agent)
     target = url
     for _ in range(REDIRECTS):
-        status, location = _get(target, headers, timeout_s, url)
-        following = urlsplit(location) if location and 300 <= status < 400 else None
-        if following is None or (following.hostname or host) != host:
-            break
-        target = location if following.scheme else f"{scheme}://{shown}:{port}{location}"
-    return status
+        status, location, body = _get(target, headers, timeout_s)
+        following = urljoin(target, location) if location and status in FOLLOWED else ""
+        if not following or urlsplit(following).hostname != urlsplit(url).hostname:
+            return status, body
+        target = following
+    raise HookFailed(f'Get "{location}": stopped after {REDIRECTS} redirects')
 
 
-def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> tuple[int, str]:
-    parts = urlsplit(url)
+def url_path(path: str) -> str:
+    """A manifest's path as it stands in the URL: one that is no path of a URL is escaped as a whole (probe/http's formatURL)."""
+    broken = re.search(r"%(?![0-9A-Fa-f]{2})|[\0-\x1f\x7f]", path) or ":" in path.partition("/")[0]
+    escaped = quote(path, safe=SAFE.replace("%", "") if broken else SAFE + "?#")
+    return escaped if escaped.startswith("/") else f"/{escaped}"
+
+
+def request_headers(given: Iterable[Mapping[str, str]], agent: str) -> list[tuple[str, str]]:
+    """The headers of a probe's or hook's request as Go sends them (probe/http's request.go, net/http's Request.Write): each value
+    of a name, sorted by name; an Accept or User-Agent that is given as empty is not sent. "Host" is there when it is given."""
+    named: dict[str, list[str]] = {}
+    for header in given:
+        named.setdefault("-".join(part.capitalize() for part in header["name"].split("-")), []).append(header.get("value", ""))
+    named.setdefault("User-Agent", [agent])
+    if not named.setdefault("Accept", ["*/*"])[0]:
+        del named["Accept"]
+    first = [(name, named.pop(name)[0]) for name in ("Host", "User-Agent") if name in named]
+    rest = [(name, value) for name in sorted(named) if name not in NEVER_SENT for value in named[name]]
+    return [pair for pair in first if pair[1]] + rest + [("Connection", "close")]
+
+
+def _get(url: str, headers: list[tuple[str, str]], timeout_s: float) -> tuple[int, str, str]:
+    first, parts = url, urlsplit(url)
     address = f"{parts.hostname}:{parts.port}"
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -116,10 +141,17 @@ def _get(url: str, headers: Mapping[str, str], timeout_s: float, first: str) -> 
         connection.close()
         raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
     try:
+        for name, value in headers:
+            if re.search(r"[\0-\x08\x0a-\x1f\x7f]", value):
+                raise HookFailed(f'Get "{first}": net/http: invalid header field value for {go_quote(name)}')
         target = quote(parts.path or "/", safe=SAFE) + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers=dict(headers))
+        named = any(name == "Host" for name, _ in headers)
+        connection.putrequest("GET", target, skip_host=named, skip_accept_encoding=True)
+        for name, value in headers:
+            connection.putheader(name, value.encode(errors="surrogateescape"))
+        connection.endheaders()
         answer = connection.getresponse()
-        return answer.status, answer.getheader("Location") or ""
+        return answer.status, answer.getheader("Location") or "", answer.read(OUTPUT_BYTES).decode(errors="replace")
     except TimeoutError:
         raise HookFailed(f'Get "{first}": {NO_TIME}') from None
     except http.client.RemoteDisconnected:
@@ -217,12 +249,12 @@ def http_hook(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: s
     """A hook's GET: HTTPS that meets plain HTTP is asked again without TLS, and that is said. Raises HookFailed, HookError."""
     agent = "kube-lifecycle/labkit"
     try:
-        http_status(action, container, pod_ip, timeout_s, agent)
+        http_answer(action, container, pod_ip, timeout_s, agent)
         return ""
     except HookFailed as error:
         if not str(error).endswith(NO_TLS):
             raise
-    http_status({**action, "scheme": "HTTP"}, container, pod_ip, timeout_s, agent)
+    http_answer({**action, "scheme": "HTTP"}, container, pod_ip, timeout_s, agent)
     address = f"{action.get('host') or pod_ip}:{port_of(action['port'], container)}"
     return f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
 

@@ -213,13 +213,19 @@ def with_tag(name: str) -> str:
     """The reference, with :latest where it has neither tag nor digest. Raises ValueError for what is no reference."""
     match = REFERENCE.fullmatch(name)
     if match is None:
-        lower = REFERENCE.fullmatch(name.lower())
-        if lower is None:
-            raise ValueError("invalid reference format")
-        path = name[lower.start("path") : lower.end("path")]
-        shown = path if lower["domain"] or "/" in path else f"library/{path}"
-        raise ValueError(f"invalid reference format: repository name ({shown}) must be lowercase")
+        repository = _remainder(name).partition(":")[0]
+        if repository != repository.lower():
+            raise ValueError(f"invalid reference format: repository name ({repository}) must be lowercase")
+        raise ValueError("invalid reference format")
     return name if match["tag"] or match["digest"] else f"{name}:latest"
+
+
+def _remainder(name: str) -> str:
+    """What follows the registry in a name (distribution's splitDockerDomain)."""
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return rest if first != HUB or "/" in rest else f"library/{rest}"
+    return name if slash else f"library/{name}"
 
 
 def registry_path(name: str) -> str:

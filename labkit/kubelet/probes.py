@@ -183,7 +183,8 @@ class Prober:
         """What the probe found; None where it could not be made, which counts neither way."""
         kind = probe.kind.capitalize()
         try:
-            self._handler(probe, pod, container_id)
+            if warning := self._handler(probe, pod, container_id):
+                self.tell(pod.pod, "Warning", "ProbeWarning", f"{kind} probe warning: {warning}", probe.field_path)
             return True
         except HookFailed as error:
             self.tell(pod.pod, "Warning", "Unhealthy", f"{kind} probe failed: {error}", probe.field_path)
@@ -198,13 +199,15 @@ class Prober:
             return None
         return False
 
-    def _handler(self, probe: Probe, pod: Probing, container_id: str) -> None:
+    def _handler(self, probe: Probe, pod: Probing, container_id: str) -> str:
+        """Run the probe; the words of a warning, "" for none."""
         spec, timeout = probe.spec, probe.spec.get("timeoutSeconds", 1)
         if "exec" in spec:
             run_command(self.cri, container_id, spec["exec"].get("command", []), timeout)
         elif "httpGet" in spec:
-            http_get(spec["httpGet"], probe.container, pod.ip, timeout, "kube-probe/labkit")
+            return http_get(spec["httpGet"], probe.container, pod.ip, timeout, "kube-probe/labkit")
         elif "tcpSocket" in spec:
             tcp_open(spec["tcpSocket"], probe.container, pod.ip, timeout)
         elif "grpc" in spec:
             grpc_check(spec["grpc"], pod.ip, timeout)
+        return ""

@@ -29,7 +29,7 @@ from labkit.kubelet.starting import RESERVED, RETRY_S, SOON_S, Later, Starting, 
 from labkit.kubelet.statuses import Facts, pod_status
 from labkit.kubelet.stopping import Stopping
 from labkit.kubelet.volumes import FILLED, MountError, Volumes, kind_of
-from labkit.kubelet.words import rpc_error
+from labkit.kubelet.words import os_error, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import StatusWriter
 
@@ -207,7 +207,7 @@ class PodSync:
         try:
             self.configuration.make_directories(worker.pod)
         except OSError as error:
-            words = f"error making pod data directories: {error}"
+            words = f"error making pod data directories: {os_error(error, 'mkdir')}"
             self.recorder.pod_event(worker.pod, "Warning", "FailedToMakePodDataDirectories", words)
             raise Later(self.retry()) from None
         failed = []

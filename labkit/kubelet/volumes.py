@@ -27,6 +27,7 @@ from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.hostpaths import Fence
 from labkit.kubelet.objects import Objects
+from labkit.kubelet.words import os_error
 from labkit.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
@@ -130,7 +131,10 @@ class Volumes:
                                  setup=False)  # fmt: skip
         except NotBound as error:
             raise MountError(name, str(error), setup=False) from None
-        except (ApiError, OSError, ValueError) as error:
+        except OSError as error:
+            path = volume["hostPath"]["path"] if kind == "hostPath" else None
+            raise MountError(name, os_error(error, "open" if kind in FILLED else "mkdir", path)) from None
+        except (ApiError, ValueError) as error:
             raise MountError(name, str(error)) from None
 
     def remove(self, uid: str, *, everything: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +54,27 @@ def pull_error(error: CriError) -> str:
     return error.message if error.code == "UNKNOWN" else rpc_error(error)
 
 
+SHORT = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
 def go_quote(text: str) -> str:
-    """Go's %q for what a manifest may hold."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-    return f'"{escaped}"'
+    """Go's %q (strconv.Quote): what is not printable is escaped; a byte that is no UTF-8, as \\x and its value."""
+    return f'"{"".join(map(_go_escaped, text))}"'
+
+
+def _go_escaped(letter: str) -> str:
+    number = ord(letter)
+    if letter in SHORT:
+        return SHORT[letter]
+    if letter.isprintable():
+        return letter
+    if 0xDC80 <= number <= 0xDCFF:  # surrogateescape
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def os_error(error: OSError, operation: str, path: object = None) -> str:
+    """A failed call of the operating system as Go prints it: "mkdir /a: file name too long" (fs.PathError). `path`: what it was
+    about; the error's own file by default."""
+    path = path or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
+    return f"{operation}{path and ' '}{path}: {(error.strerror or str(error)).lower()}"

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from labkit.kubelet.hooks import HookError, HookFailed, grpc_check, http_get, port_of, run_hook
+from labkit.kubelet.hooks import HookError, HookFailed, grpc_check, http_get, port_of, run_hook, url_path
+from labkit.kubelet.words import go_quote
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
 
@@ -53,6 +54,67 @@ def test_a_port_by_number_or_name():
 def test_an_answer_that_is_a_failure(answering):
     port = answering(b"HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n")
     assert found(port) == "HTTP probe failed with statuscode: 503"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, ["User-Agent: test", "Accept: */*"]),
+        ({"X-B": ["2", "1"], "x-a": ["é"]}, ["User-Agent: test", "Accept: */*", "X-A: é", "X-B: 2", "X-B: 1"]),
+        ({"Accept": [""], "user-agent": [""]}, []),
+        ({"Accept-Encoding": ["gzip"], "Accept": ["a/b"]}, ["User-Agent: test", "Accept: a/b", "Accept-Encoding: gzip"]),
+        ({"Host": ["web.example"], "Content-Length": ["5"]}, ["Host: web.example", "User-Agent: test", "Accept: */*"]),
+    ],
+)
+def test_the_headers_of_a_probe_are_those_that_go_sends(given, sent):
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(4096).decode())
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        headers = [{"name": name, "value": value} for name, values in given.items() for value in values]
+        port = server.getsockname()[1]
+        assert http_get({"port": port, "path": "/a b?c=%20", "httpHeaders": headers}, {}, "127.0.0.1", 5, "test") == ""
+        thread.join()
+    own = [] if "Host" in given else [f"Host: 127.0.0.1:{port}"]
+    assert heard[0].split("\r\n") == ["GET /a%20b?c=%20 HTTP/1.1", *own, *sent, "Connection: close", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/a%zz?b", "/a%25zz%3Fb"), ("a", "/a"), ("/a%20b?c#d", "/a%20b?c#d"), ("/é", "/%C3%A9"), ("a:b", "/a:b")],
+)
+def test_a_path_that_no_url_can_have_is_escaped_as_a_whole(path, expected):
+    assert url_path(path) == expected
+
+
+def test_a_redirect_to_another_host_is_a_success_with_a_warning(answering):
+    port = answering(b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 2\r\n\r\nhi")
+    assert http_get({"port": port}, {}, "127.0.0.1", 5, "test") == "Probe terminated redirects, Response body: hi"
+
+
+def test_redirects_that_never_end():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            for _ in range(10):
+                with server.accept()[0] as connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 307 Again\r\nLocation: again\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert found(port, path="/b/c") == 'Get "again": stopped after 10 redirects'
+
+
+def test_go_quotes_what_is_not_printable():
+    assert go_quote('a"\\\a\x00\x7f\x85\u200bé\U000e0001\udcff') == '"a\\"\\\\\\a\\x00\\x7f\\u0085\\u200bé\\U000e0001\\xff"'
 
 
 def test_plain_http_where_tls_is_asked_for(answering):

@@ -33,6 +33,8 @@ def test_a_name_without_tag_means_latest(name, whole):
     [
         ("registry.lab/Busybox:1", "invalid reference format: repository name (Busybox) must be lowercase"),
         ("Busybox", "invalid reference format: repository name (library/Busybox) must be lowercase"),
+        ("LOCALHOST/Bad_Image::x", "invalid reference format: repository name (Bad_Image) must be lowercase"),
+        ("Registry/a:B:c", "invalid reference format"),
         ("a b", "invalid reference format"),
         ("a:b:c", "invalid reference format"),
         ("", "invalid reference format"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import stat
 
 import pytest
 
@@ -83,8 +84,17 @@ def test_a_changed_object_changes_the_files_in_one_step(tmp_path):
     first = os.readlink(tmp_path / "..data")
     assert write_files(tmp_path, files) is False and os.readlink(tmp_path / "..data") == first
     assert write_files(tmp_path, {"a": File(b"2", 0o600)}) is True
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o777
     assert (tmp_path / "a").read_bytes() == b"2" and not (tmp_path / "b").is_symlink()
     assert os.readlink(tmp_path / "..data") != first and not (tmp_path / first).exists()
+
+
+def test_fs_group_may_read_every_file_and_owns_what_is_made_later(tmp_path):
+    group = os.getgid()
+    files = {"a": File(b"1", 0o400), "b/c": File(b"2", 0o600)}
+    assert write_files(tmp_path, files, group) is True and write_files(tmp_path, files, group) is False
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (".", "..data", "a", "b", "b/c")}
+    assert modes == {".": 0o2777, "..data": 0o2755, "a": 0o440, "b": 0o2755, "b/c": 0o640}
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd", "..x", ""])
@@ -148,7 +158,10 @@ def test_host_paths_are_made_only_where_they_may_be_written_to(volumes, tmp_path
     set_up(volumes, {"hostPath": {"path": str(tmp_path / "allowed/a/b"), "type": ""}})
     assert (tmp_path / "allowed/file").is_file() and (tmp_path / "allowed/a/b").stat().st_mode & 0o777 == 0o755
     for type in ("", "DirectoryOrCreate", "FileOrCreate"):
-        assert "No such file" in refused(volumes, {"hostPath": {"path": "/proc/labkit", "type": type}})
+        words = "mkdir /proc/labkit: no such file or directory"
+        assert words in refused(volumes, {"hostPath": {"path": "/proc/labkit", "type": type}})
+    long = tmp_path / "allowed" / ("a" * 300)
+    assert f"mkdir {long}: file name too long" in refused(volumes, {"hostPath": {"path": str(long), "type": "DirectoryOrCreate"}})
 
 
 @pytest.mark.parametrize("path", ["/proc/self/root", "/proc/self/cwd", "/proc/self/exe", "/proc/self/root/etc/shadow"])
