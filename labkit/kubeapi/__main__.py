@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from tornado.httpserver import HTTPServer
 from tornado.netutil import add_accept_handler, bind_sockets
 
-from labkit.kubeapi import access, claims, nodes, registry, scheduler
+from labkit.kubeapi import access, claims, nodes, registry, scheduler, taints
 from labkit.kubeapi.connections import Connections
 from labkit.kubeapi.exchange import Context
 from labkit.kubeapi.rest import Api
@@ -153,7 +153,7 @@ def listen(data: Path, port: int) -> list[socket.socket]:
 
 def background(api: Api) -> list[Coroutine[Any, Any, None]]:
     """What goes on beside the requests: the small controllers of a control plane."""
-    return [_guarded(loop, api) for loop in (scheduler.run, claims.run, nodes.run, _namespaces, _old_events)]
+    return [_guarded(loop, api) for loop in (scheduler.run, claims.run, nodes.run, taints.run, _namespaces, _old_events)]
 
 
 async def _guarded(loop: Any, api: Api) -> None:

@@ -1,8 +1,8 @@
 """What becomes of a node whose kubelet no longer speaks: a small part of the node lifecycle controller.
 
 A kubelet renews its Lease every ten seconds. After fifty without a renewal every condition of the node turns Unknown, it is
-tainted `unreachable` and its Pods are not ready; all of that is undone when the kubelet speaks again. No Pod is evicted. A node
-that says of itself that it is not ready gets no taint: its Pods are bound, wait there, and say why in their own events.
+tainted `unreachable` and its Pods are not ready; all of that is undone when the kubelet speaks again. No Pod is evicted for it.
+A node that says of itself that it is not ready gets no taint: its Pods are bound, wait there, and say why in their own events.
 Knowledge: pkg/controller/nodelifecycle (node_lifecycle_controller.go).
 """
 

@@ -138,6 +138,9 @@ def _admit_pod(store: Store, pod: Object) -> None:
             raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
         if not spec.get("imagePullSecrets") and entry.obj.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(secret) for secret in entry.obj["imagePullSecrets"]]
+    if name := spec.get("runtimeClassName"):
+        why = f'pod rejected: RuntimeClass "{name}" not found'
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
     _admit_priority(pod, spec)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.get("tolerations") or []

@@ -13,7 +13,9 @@ from labkit.kubeapi.claims import Binder
 from labkit.kubeapi.nodes import GRACE_S, UNREACHABLE, Watcher
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.scheduler import AGAIN_AFTER_S, Scheduler, matters
+from labkit.kubeapi.status import ApiError
 from labkit.kubeapi.store import Change, Store
+from labkit.kubeapi.taints import TaintEviction
 
 PODS, NODES = registry.BY_PLURAL["pods"], registry.BY_PLURAL["nodes"]
 CLAIMS, VOLUMES = registry.BY_PLURAL["persistentvolumeclaims"], registry.BY_PLURAL["persistentvolumes"]
@@ -269,3 +271,49 @@ def test_the_time_that_the_controller_itself_slept_counts_for_no_kubelet(api: Ap
 
 def conditions(api: Api) -> dict[str, Any]:
     return {c["type"]: c for c in api.get(NODES, "", "sim-worker").obj["status"]["conditions"]}
+
+
+def test_a_no_execute_taint_evicts_what_does_not_tolerate_it(api: Api) -> None:
+    make_node(api)
+    some = {"key": "k", "operator": "Exists", "effect": "NoExecute"}
+    make_pod(api, "goes")
+    make_pod(api, "stays", tolerations=[some])
+    make_pod(api, "stays-30s", tolerations=[some | {"tolerationSeconds": 30}])
+    Scheduler(api).schedule_all()
+    eviction = TaintEviction(api)
+    assert eviction.look(0.0) == float("inf")
+    taint(api, {"key": "k", "effect": "NoSchedule"})
+    assert eviction.look(0.0) == float("inf")
+    taint(api, {"key": "k", "effect": "NoExecute"})
+    assert eviction.look(1.0) == 30
+    assert "deletionTimestamp" in pod(api, "goes")["metadata"]
+    condition = next(c for c in pod(api, "goes")["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    assert (condition["reason"], condition["message"]) == (
+        "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")  # fmt: skip
+    assert [entry.obj["message"] for _, entry in api.store.list("events") if entry.obj["reason"] == "TaintManagerEviction"] == [
+        "Marking for deletion Pod default/goes"
+    ]
+    taint(api)
+    eviction.look(20.0)
+    taint(api, {"key": "k", "effect": "NoExecute"})
+    assert eviction.look(40.0) == 30  # the time begins anew with the taint
+    eviction.look(70.0)
+    assert "deletionTimestamp" in pod(api, "stays-30s")["metadata"] and "deletionTimestamp" not in pod(api, "stays")["metadata"]
+
+
+def test_a_kubelet_that_is_silent_evicts_nobody(api: Api) -> None:
+    make_node(api)
+    make_pod(api)
+    Scheduler(api).schedule_all()
+    taint(api, {"key": UNREACHABLE, "effect": "NoExecute"})
+    assert TaintEviction(api).look(1000.0) == float("inf") and "deletionTimestamp" not in pod(api)["metadata"]
+
+
+def test_a_pod_of_a_runtime_class_that_is_not_there_is_refused(api: Api) -> None:
+    with pytest.raises(ApiError, match='pods "app" is forbidden: pod rejected: RuntimeClass "gvisor" not found'):
+        make_pod(api, runtimeClassName="gvisor")
+
+
+def taint(api: Api, *taints: dict[str, str]) -> None:
+    node = api.get(NODES, "", "sim-worker").obj
+    api.update(NODES, "", "sim-worker", {"metadata": {"name": "sim-worker"}, "spec": {**node["spec"], "taints": list(taints)}})

@@ -1,0 +1,93 @@
+"""Pods that a NoExecute taint drives from their node: the taint eviction controller.
+
+A Pod that does not tolerate such a taint is deleted at once; one that tolerates it for some seconds, after those. The taint
+`unreachable`, which this API's own node controller sets, evicts nobody here: in a lab a kubelet is often stopped on purpose.
+Knowledge: pkg/controller/tainteviction (taint_eviction.go).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from labkit.kubeapi import registry
+from labkit.kubeapi.matching import tolerates
+from labkit.kubeapi.nodes import UNREACHABLE
+from labkit.kubeapi.recorder import Recorder, with_condition
+from labkit.kubeapi.rest import Api
+from labkit.kubeapi.status import ApiError
+
+log = logging.getLogger("kubeapi")
+PODS = registry.BY_PLURAL["pods"]
+
+
+class TaintEviction:
+    """Knows since when each Pod is under a taint that it tolerates for a while."""
+
+    def __init__(self, api: Api) -> None:
+        self.api, self.recorder = api, Recorder(api.store, "taint-eviction-controller")
+        self.since: dict[str, float] = {}
+
+    def look(self, now: float) -> float:
+        """Delete every Pod whose time is over; seconds until the next one's is. `now` is of a clock that never goes back."""
+        taints = {
+            name: [taint for taint in (entry.obj.get("spec") or {}).get("taints") or []
+                   if taint.get("effect") == "NoExecute" and taint.get("key") != UNREACHABLE]
+            for (_, name), entry in self.api.store.list("nodes")
+        }  # fmt: skip
+        soonest, under = math.inf, set()
+        for (namespace, name), entry in self.api.store.list("pods"):
+            pod = entry.obj
+            uid, on_node = pod["metadata"]["uid"], taints.get(pod["spec"].get("nodeName") or "")
+            if not on_node or "deletionTimestamp" in pod["metadata"]:
+                continue
+            left = lasting(pod, on_node) - (now - self.since.setdefault(uid, now))
+            under.add(uid)
+            if left <= 0:
+                self.evict(namespace, name, pod)
+            else:
+                soonest = min(soonest, left)
+        for uid in [uid for uid in self.since if uid not in under]:
+            del self.since[uid]
+        return soonest
+
+    def evict(self, namespace: str, name: str, pod: Mapping[str, Any]) -> None:
+        self.recorder.event(pod, "Pod", "Normal", "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
+        words = "Taint manager: deleting due to NoExecute taint"
+        self.api.store.put("pods", with_condition(pod, "DisruptionTarget", "True", "DeletionByTaintManager", words))
+        self.api.delete(PODS, namespace, name)
+
+
+def lasting(pod: Mapping[str, Any], taints: list[Mapping[str, Any]]) -> float:
+    """Seconds that a Pod stays under these taints: 0 where it does not tolerate one, for ever where nothing limits it."""
+    tolerations = pod["spec"].get("tolerations") or []
+    used = [next((each for each in tolerations if tolerates(each, taint)), None) for taint in taints]
+    if None in used:
+        return 0
+    limits = [each["tolerationSeconds"] for each in used if each and each.get("tolerationSeconds") is not None]
+    return max(min(limits, default=math.inf), 0)
+
+
+async def run(api: Api) -> None:
+    """Watch over the Pods and taints of an API for ever."""
+    eviction, woken = TaintEviction(api), asyncio.Event()
+    ends = [api.store.subscribe(resource, lambda change: woken.set()) for resource in ("nodes", "pods")]
+    try:
+        while True:
+            woken.clear()
+            try:
+                soonest = eviction.look(time.monotonic())
+            except ApiError as error:
+                log.warning("a Pod could not be evicted: %s", error)
+                soonest = 1.0
+            try:
+                await asyncio.wait_for(woken.wait(), None if math.isinf(soonest) else soonest)
+            except TimeoutError:
+                continue
+    finally:
+        for end in ends:
+            end()
