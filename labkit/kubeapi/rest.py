@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from labkit.kubeapi import apply, decoding, defaults, patch, registry, status, strategy, validation
+from labkit.kubeapi import apply, decoding, defaults, patch, registry, status, strategy, validation, warnings
 from labkit.kubeapi.registry import Resource
 from labkit.kubeapi.store import Entry, Object, Store, encode
 
@@ -88,6 +88,8 @@ class Api:
             meta["managedFields"] = owners
         strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
         self._check(resource, obj, None)
+        if resource.plural == "pods":
+            options.warnings.extend(warnings.of_pod(obj))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
             leaving = "deletionTimestamp" in there.obj["metadata"]
             raise status.already_exists(resource.plural, meta["name"], resource.group, leaving)

@@ -288,6 +288,24 @@ def test_what_an_update_makes_and_what_it_needs_is_of_each_resource(api: Api) ->
         api.update(CONFIG_MAPS, "default", "c", {"metadata": {"name": "c"}})
 
 
+def test_what_is_legal_and_hardly_meant_is_said(api: Api) -> None:
+    env = [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}, {"name": "A", "value": "3"}]
+    ports = [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "name": "again"}]
+    odd = pod(terminationGracePeriodSeconds=-1, imagePullSecrets=[{}], volumes=[
+        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}])  # fmt: skip
+    odd["spec"]["containers"][0] |= {"env": env, "ports": ports}
+    options = Options()
+    api.create(PODS, "default", odd, options)
+    assert options.warnings == [
+        "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+        'spec.imagePullSecrets[0].name: invalid empty name ""',
+        'spec.containers[0].env[2]: hides previous definition of "A", which may be dropped when using apply',
+        "spec.containers[0].ports[2]: duplicate port definition with spec.containers[0].ports[0]",
+        "spec.volumes[0].projected.sources[0].serviceAccountToken: The lab's API issues no tokens, so the Pod waits in "
+        "ContainerCreating.",
+    ]
+
+
 def test_apply_refuses_an_item_that_is_named_twice(api: Api) -> None:
     env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}}
