@@ -38,15 +38,17 @@ class Translated(Matcher):
     """The requests that come here: a websocket with one of our protocols."""
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        return {} if protocol(request.headers) else None
+        return {} if protocol(request) else None
 
 
-def protocol(headers: HTTPHeaders) -> str:
-    """The protocol that is spoken with this client, "" where nothing has to be translated."""
-    if headers.get("Upgrade", "").lower() != "websocket":
+def protocol(request: HTTPServerRequest) -> str:
+    """The protocol that is spoken with this client, "" where nothing has to be translated: a port-forward by the channels of
+    version 5, which some clients offer, is none of ours."""
+    if request.headers.get("Upgrade", "").lower() != "websocket":
         return ""
-    offered = [word.strip() for word in headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    return next((known for known in UPSTREAM if known in offered), "")
+    ours = TUNNEL if request.path.rstrip("/").endswith("/portforward") else CHANNELS
+    offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    return ours if ours in offered else ""
 
 
 class WebSocket(Exchange, WebSocketHandler):
@@ -59,7 +61,7 @@ class WebSocket(Exchange, WebSocketHandler):
     task: asyncio.Task[None] | None = None
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        self.spoken = protocol(self.request.headers)
+        self.spoken = protocol(self.request)
         try:
             self.check()
             if not await self.connect():
@@ -75,8 +77,7 @@ class WebSocket(Exchange, WebSocketHandler):
     async def connect(self) -> bool:
         """Ask the kubelet for the streams. False when it refused, and the client has got its answer."""
         target = paths.target(self.path)
-        wanted = ("portforward",) if self.spoken == TUNNEL else ("exec", "attach")
-        if target is None or target.resource.plural != "pods" or target.sub not in wanted:
+        if target is None or target.resource.plural != "pods" or target.sub not in ("exec", "attach", "portforward"):
             raise status.not_served()
         pod = self.context.api.get(target.resource, target.namespace, target.name).obj
         path = proxy.stream_path(pod, target.sub, self.query)

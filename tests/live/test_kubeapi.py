@@ -462,7 +462,7 @@ def by_websocket(node: Any, query: str, stdin: bytes) -> tuple[bytes, bytes, dic
 
     settings = node.kube.api_client.configuration
     url = f"{settings.host.replace('https', 'wss')}/api/v1/namespaces/default/pods/streams/exec?{query}"
-    headers = [f"Authorization: {settings.get_api_key_with_prefix('authorization')}"]
+    headers = [f"Authorization: {settings.auth_settings()['BearerToken']['value']}"]
     ssl = {"ca_certs": settings.ssl_ca_cert}
     connection = websocket.create_connection(url, header=headers, sslopt=ssl, subprotocols=["v5.channel.k8s.io"], timeout=30)
     if stdin:
