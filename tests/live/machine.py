@@ -70,7 +70,7 @@ def of(home: Home) -> dict[str, set[str]]:
         "addresses and routes": (run("ip", "-o", "addr") + run("ip", "route")).splitlines(),
         "sysctls": run("sysctl", "-a").splitlines(),
         "cgroups": (directory for directory, _, _ in os.walk("/sys/fs/cgroup")),
-        "files": (name for tree in (*TREES, "/tmp") for name in walk(Path(tree), (base,))),
+        "files": [*map(str, Path("/tmp").iterdir()), *(name for tree in ("/run", "/etc") for name in walk(Path(tree), ()))],
     }
     found = {kind: {line for line in each if any(name in line for name in names)} for kind, each in lines.items()}
     found["files"] -= {str(base)}
