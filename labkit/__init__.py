@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from labkit.course import wait_until as wait_until
     from labkit.course.predict import predict as predict
     from labkit.cri import CriError as CriError
-    from labkit.cri import ManifestError as ManifestError
     from labkit.cri import to_yaml as to_yaml
     from labkit.load import Load as Load
     from labkit.load import Moment as Moment
@@ -24,14 +23,16 @@ if TYPE_CHECKING:
     from labkit.node import NodeError as NodeError
     from labkit.node import connect as connect
     from labkit.pods import PodSnapshot as PodSnapshot
+    from labkit.podspec import ManifestError as ManifestError
     from labkit.views import *  # noqa: F403  (every figure that views exports)
 
 _NAMES = {
     "course": ("break_pods", "check", "predict", "predict_order", "wait_until"),
-    "cri": ("CriError", "ManifestError", "to_yaml"),
+    "cri": ("CriError", "to_yaml"),
     "load": ("Load", "Moment"),
     "node": ("Node", "NodeError", "connect"),
     "pods": ("PodSnapshot",),
+    "podspec": ("ManifestError",),
 }
 """Where the names live that are not figures; a figure is exported by its line in labkit/views/__init__.py. A room is imported
 when one of its names is asked for: the API's process, which asks for none, is half as large without gRPC and pyroute2."""

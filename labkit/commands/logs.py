@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.commands.common import AddVerb, running_node
-from labkit.cri.configs import CONTAINER_NAME
 from labkit.kernel import LocalKernel
 from labkit.kubelet.logs import Formatter, LogOptions, LogReader
 from labkit.node import NodeError
+from labkit.podspec.messages.configs import CONTAINER_NAME
 
 FOLLOW_EVERY_S = 0.2
 ENDED = 2

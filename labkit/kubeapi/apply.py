@@ -11,9 +11,9 @@ from typing import Any
 from labkit.kubeapi import ownership, patch, status
 from labkit.kubeapi.ownership import Fields, Path
 from labkit.kubeapi.registry import Resource
-from labkit.kubeapi.schema import Field
 from labkit.kubeapi.store import Object
 from labkit.kubeapi.strategy import timestamp
+from labkit.podspec.schema import Field
 
 MAX_UPDATERS = 10
 """Beyond so many, the oldest are kept together under one name."""

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labkit.kubeapi.matching import labels, selects
-from labkit.kubeapi.quantity import exact
 from labkit.kubeapi.recorder import Recorder
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
 from labkit.kubeapi.store import Change, Store
+from labkit.podspec.matching import labels, selects
+from labkit.podspec.quantity import exact
 
 log = logging.getLogger("kubeapi")
 

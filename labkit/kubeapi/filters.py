@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from labkit.kubeapi.matching import labels, node_selected, repelled, selects, wants_node
-from labkit.kubeapi.requests import added, amounts, host_ports, pod_requests
+from labkit.podspec.matching import labels, node_selected, repelled, selects, wants_node
+from labkit.podspec.ports import ports_are_free
+from labkit.podspec.requests import added, amounts, lacking, pod_requests
 
 Manifest = Mapping[str, Any]
 
@@ -130,23 +131,15 @@ def node_affinity(pod: Manifest, info: NodeInfo, known: World) -> No | None:
 
 
 def ports(pod: Manifest, info: NodeInfo, known: World) -> No | None:
-    taken = [port for other in info.pods for port in host_ports(other)]
-    clash = any(ports_clash(want, have) for want in host_ports(pod) for have in taken)
-    return No(("node(s) didn't have free ports for the requested pod ports",)) if clash else None
-
-
-def ports_clash(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
-    everywhere = "0.0.0.0"
-    return one[1:] == other[1:] and (one[0] == other[0] or everywhere in (one[0], other[0]))
+    return None if ports_are_free(pod, info.pods) else No(("node(s) didn't have free ports for the requested pod ports",))
 
 
 def fits(pod: Manifest, info: NodeInfo, known: World) -> No | None:
     """Requests against what Allocatable leaves: never against what is used, and never against Capacity."""
-    wanted, free = pod_requests(pod), info.allocatable - info.requested
-    reasons = ["Too many pods"] if len(info.pods) + 1 > info.allocatable["pods"] else []
-    lacking = [name for name, amount in wanted.items() if amount > 0 and amount > free[name]]
-    reasons += [f"Insufficient {name}" for name in lacking]
-    return No(tuple(reasons), any(wanted[name] > info.allocatable[name] for name in lacking)) if reasons else None
+    lacks = lacking(pod_requests(pod), info.requested, len(info.pods), info.allocatable)
+    reasons = tuple("Too many pods" if lack.name == "pods" else f"Insufficient {lack.name}" for lack in lacks)
+    helpless = any(lack.requested > lack.capacity for lack in lacks if lack.name != "pods")
+    return No(reasons, helpless) if reasons else None
 
 
 def exclusive_claims(pod: Manifest, info: NodeInfo, known: World) -> No | None:

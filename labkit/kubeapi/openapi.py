@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from labkit.kubeapi import discovery, registry, schema
+from labkit.kubeapi import discovery, registry
 from labkit.kubeapi.openapi_protobuf import document
 from labkit.kubeapi.registry import Resource
+from labkit.podspec import schema
 
 Json = dict[str, Any]
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from labkit.kubeapi import schema
-from labkit.kubeapi.schema import Field
+from labkit.podspec import schema
+from labkit.podspec.schema import Field
 
 Path = tuple[str, ...]
 Fields = set[Path]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.kubeapi import schema, status
+from labkit.kubeapi import status
 from labkit.kubeapi.registry import Resource
-from labkit.kubeapi.schema import Field
 from labkit.kubeapi.store import Object
+from labkit.podspec import schema
+from labkit.podspec.schema import Field
 
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.kubeapi.filters import No, NodeInfo, World, first_no, refused_for_all
-from labkit.kubeapi.matching import named_nodes
-from labkit.kubeapi.requests import pod_requests
+from labkit.podspec.matching import named_nodes
+from labkit.podspec.requests import pod_requests
 
 Manifest = Mapping[str, Any]
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from labkit.kubeapi import apply, decoding, defaults, patch, registry, status, strategy, validation, warnings
+from labkit.kubeapi import apply, defaults, patch, registry, status, strategy, validation, warnings
 from labkit.kubeapi.registry import Resource
 from labkit.kubeapi.store import Entry, Object, Store, encode
+from labkit.podspec.defaults import generated
+from labkit.podspec.schema import decoding
 
 KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 """Metadata that only the API itself writes."""
@@ -73,7 +75,7 @@ class Api:
         if meta.get("resourceVersion"):
             raise status.bad_request("resourceVersion should not be set on objects to be created")
         if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
-            meta["name"] = strategy.generated(prefix)
+            meta["name"] = generated(prefix)
         for name in (*KEPT, "resourceVersion"):
             meta.pop(name, None)
         self._check_form(resource, obj, options)

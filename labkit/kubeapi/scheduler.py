@@ -14,10 +14,10 @@ from typing import Any
 from labkit.kubeapi import filters
 from labkit.kubeapi.placement import Assigned, Manifest, place
 from labkit.kubeapi.recorder import Recorder, with_condition
-from labkit.kubeapi.requests import pod_requests
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
 from labkit.kubeapi.store import Change
+from labkit.podspec.requests import pod_requests
 
 log = logging.getLogger("kubeapi")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.kubeapi import registry, status
+from labkit.podspec.matching import meets
 
 TOKEN = re.compile(r"\s*(?:(?P<op>==|!=|=|!|,|\(|\)|<|>)|(?P<word>[^\s=!,()<>]+))")
 KEY = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
@@ -21,27 +22,14 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Requirement:
-    """One condition on a label: the operator is one of in, notin, exists, !, gt, lt."""
+    """One condition on a label: the operator is a LabelSelector's."""
 
     key: str
     operator: str
-    values: frozenset[str] = frozenset()
+    values: tuple[str, ...] = ()
 
     def met(self, labels: Labels) -> bool:
-        value = labels.get(self.key)
-        match self.operator:
-            case "in":
-                return value in self.values
-            case "notin":
-                return value not in self.values
-            case "exists":
-                return value is not None
-            case "!":
-                return value is None
-        (bound,) = self.values
-        if value is None or not re.fullmatch(r"-?\d{1,19}", value):
-            return False
-        return int(value) > int(bound) if self.operator == "gt" else int(value) < int(bound)
+        return meets({"key": self.key, "operator": self.operator, "values": self.values}, labels)
 
 
 def labels(text: str) -> tuple[Requirement, ...]:
@@ -98,26 +86,26 @@ def _requirement(tokens: list[str], text: str) -> Requirement:
     """Take one requirement from the front of the tokens."""
     key = tokens.pop(0)
     if key == "!":
-        return Requirement(_checked(KEY, tokens.pop(0) if tokens else "", text, "a label's key"), "!")
+        return Requirement(_checked(KEY, tokens.pop(0) if tokens else "", text, "a label's key"), "DoesNotExist")
     _checked(KEY, key, text, "a label's key")
     if not tokens or tokens[0] == ",":
-        return Requirement(key, "exists")
+        return Requirement(key, "Exists")
     operator = tokens.pop(0)
     if operator in ("=", "==", "!="):
         value = tokens.pop(0) if tokens and tokens[0] != "," else ""
         _checked(VALUE, value, text, "a label's value")
-        return Requirement(key, "notin" if operator == "!=" else "in", frozenset([value]))
+        return Requirement(key, "NotIn" if operator == "!=" else "In", (value,))
     if operator in ("<", ">"):
         value = tokens.pop(0) if tokens else ""
         if not re.fullmatch(r"-?\d{1,19}", value):
             raise _unparsable(text, f"for {operator} the value must be an integer")
-        return Requirement(key, "lt" if operator == "<" else "gt", frozenset([value]))
+        return Requirement(key, "Lt" if operator == "<" else "Gt", (value,))
     if operator in ("in", "notin"):
-        return Requirement(key, operator, _values(tokens, text))
+        return Requirement(key, "In" if operator == "in" else "NotIn", _values(tokens, text))
     raise _unparsable(text, f"found '{operator}', expected: in, notin, =, ==, !=, <, >")
 
 
-def _values(tokens: list[str], text: str) -> frozenset[str]:
+def _values(tokens: list[str], text: str) -> tuple[str, ...]:
     if not tokens or tokens.pop(0) != "(":
         raise _unparsable(text, "expected: '('")
     values, value = set(), ""
@@ -127,7 +115,7 @@ def _values(tokens: list[str], text: str) -> frozenset[str]:
             values.add(_checked(VALUE, value, text, "a label's value"))
             value = ""
             if token == ")":
-                return frozenset(values)
+                return tuple(values)
         elif value:
             break
         else:

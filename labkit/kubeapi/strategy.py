@@ -6,7 +6,6 @@ Knowledge: kube-apiserver's pkg/registry/core/*/strategy.go, and the admission p
 
 from __future__ import annotations
 
-import random
 from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +14,6 @@ from labkit.kubeapi import registry, status
 from labkit.kubeapi.store import Object, Store
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-node-lease")
-SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-"""What apimachinery's names are made of: nothing that could spell a word."""
-
 EVICTED_AFTER_S = 300
 PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 """Those that every cluster has; others are not served here."""
@@ -35,11 +31,6 @@ FIRST_STATUS: dict[str, dict[str, Any]] = {
 def timestamp(at: datetime | None = None) -> str:
     """RFC 3339 in whole seconds, as metav1.Time is written."""
     return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def generated(prefix: str) -> str:
-    """A name from metadata.generateName: at most 63 characters, the last five by chance."""
-    return prefix[:58] + "".join(random.choices(SAFE_LETTERS, k=5))
 
 
 def before_create(store: Store, resource: registry.Resource, obj: Object) -> None:

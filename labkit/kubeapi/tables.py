@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from labkit.kubeapi.ages import age
-from labkit.kubeapi.schema import description
 from labkit.kubeapi.tables_pod import NONE, pod_cells, pod_conditions
+from labkit.podspec.schema import description
 
 Manifest = Mapping[str, Any]
 UNSET, UNKNOWN = "<unset>", "<unknown>"

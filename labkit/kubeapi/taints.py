@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.kubeapi import registry
-from labkit.kubeapi.matching import tolerates
 from labkit.kubeapi.nodes import UNREACHABLE
 from labkit.kubeapi.recorder import Recorder, with_condition
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
+from labkit.podspec.matching import tolerates
 
 log = logging.getLogger("kubeapi")
 PODS = registry.BY_PLURAL["pods"]

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labkit.kubeapi import validation_kinds as kinds
-from labkit.kubeapi.decoding import Undecodable, decoded, decoding_error, unknown_fields
-from labkit.kubeapi.validation_meta import metadata_update
-from labkit.kubeapi.validation_pod import pod, pod_update
-from labkit.kubeapi.validation_words import Cause, Causes
+from labkit.podspec.schema.decoding import Undecodable, decoded, decoding_error, unknown_fields
+from labkit.podspec.validation.meta import metadata_update
+from labkit.podspec.validation.pod import pod, pod_update
+from labkit.podspec.validation.words import Cause, Causes
 
 __all__ = ["Cause", "decoding_error", "unknown_fields", "validate"]
 

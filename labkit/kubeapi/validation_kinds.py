@@ -7,16 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.kubeapi import schema
-from labkit.kubeapi import validation_words as words
-from labkit.kubeapi.quantity import exact
-from labkit.kubeapi.quantity_text import canonical
-from labkit.kubeapi.validation_difference import difference
-from labkit.kubeapi.validation_meta import finalizer_name, label_selector, metadata
-from labkit.kubeapi.validation_resources import quantity
-from labkit.kubeapi.validation_scheduling import node_selector, taints
-from labkit.kubeapi.validation_volumes import source
-from labkit.kubeapi.validation_words import (
+from labkit.podspec import schema
+from labkit.podspec.quantity import canonical, exact
+from labkit.podspec.validation import words
+from labkit.podspec.validation.difference import difference
+from labkit.podspec.validation.meta import finalizer_name, label_selector, metadata
+from labkit.podspec.validation.resources import quantity
+from labkit.podspec.validation.scheduling import node_selector, taints
+from labkit.podspec.validation.volumes import source
+from labkit.podspec.validation.words import (
     IMMUTABLE,
     Causes,
     duplicate,

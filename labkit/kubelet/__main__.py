@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from labkit.cri import CriClient, CriError, Machine, dns
+from labkit.cri import CriClient, CriError
 from labkit.kubelet import machine as node_machine
 from labkit.kubelet.api import Api, segment
 from labkit.kubelet.backoff import Backoff
@@ -33,6 +34,7 @@ from labkit.kubelet.server import Server
 from labkit.kubelet.sync import PodSync
 from labkit.kubelet.volumes import Volumes
 from labkit.kubelet.writer import StatusWriter
+from labkit.podspec.messages import Machine, dns
 
 log = logging.getLogger("kubelet")
 
@@ -64,17 +66,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def build(options: argparse.Namespace) -> Kubelet:
     """Everything put together, nothing started but the threads that wait for work. The one place where the CriClient is made."""
-    machine, scale = Machine.here(), options.time_scale
+    facts, scale = NodeFacts(options.node_name, options.host_ip, options.root), options.time_scale
     cri = CriClient(options.endpoint)
     api = Api(options.kubeconfig)
     host_paths = options.host_paths or options.root.parent / "hostpath"
     for directory in (options.root, options.logs, options.run, host_paths):
         directory.mkdir(parents=True, exist_ok=True)
+    capacity = node_machine.Capacity.here(options.root)
+    allocatable = capacity.as_allocatable(facts.reserved)
+    machine = replace(Machine.here(), allocatable=allocatable)
     recorder = Recorder(api, "kubelet", options.node_name)
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
-    allowed = node_machine.Capacity.here(options.root).allowance(node_machine.Reserved())
-    cgroups = Cgroups(options.cgroup_root, machine, allowance=allowed, driver=options.cgroup_driver)
+    cgroups = Cgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
     configuration = Configuration(
         options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns(),
         options.cgroup_driver,
@@ -99,11 +103,7 @@ def build(options: argparse.Namespace) -> Kubelet:
     )
     get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*map(segment, pod)))  # noqa: E731
     server = Server(cri, options.run, options.node_name, get_pod)
-    facts = NodeFacts(options.node_name, options.host_ip, options.root)
-    node = {
-        "labels": node_machine.labels(options.node_name),
-        "allocatable": node_machine.Capacity.here(options.root).as_allocatable(facts.reserved),
-    }
+    node = {"labels": node_machine.labels(options.node_name), "allocatable": allocatable}
     kubelet = Kubelet(options.node_name, api, sync, pleg, Housekeeping(cri, configuration, volumes, cgroups), node)
     NodeStatus(api, cri, facts, state, recorder).start()
     server.start()

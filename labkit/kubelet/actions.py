@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.cri.configs import container_hash
 from labkit.kubelet.runtime import CREATED, EXITED, RUNNING, UNKNOWN, Container, PodRuntime
+from labkit.podspec.messages.configs import container_hash
 
 Spec = Mapping[str, Any]
 

@@ -16,8 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.cri.resources import MIN_SHARES, SHARES_PER_CPU, Machine, cgroup_parent, cgroup_path, pod_limits, pod_requests, qos_of
 from labkit.kubelet import slices
+from labkit.podspec.messages.resources import (
+    MIN_SHARES,
+    SHARES_PER_CPU,
+    Machine,
+    cgroup_parent,
+    cgroup_path,
+    pod_limits,
+    qos_of,
+)
+from labkit.podspec.requests import pod_requests
 from labkit.safepath import component
 
 REMOVE_WITHIN_S = 5.0

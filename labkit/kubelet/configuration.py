@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from labkit import trees
-from labkit.cri import CreateContainerConfigError, Machine, container_config, lenient, sandbox_config
-from labkit.cri.environment import expand
-from labkit.cri.hosts import hosts_file as managed_hosts_file
-from labkit.cri.mounts import OWN_PODS, PROPAGATION
+from labkit.cri import lenient
 from labkit.kubelet import inside, subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import CLAIMS
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import Volumes, kind_of
+from labkit.kubelet.volumes import Volumes
+from labkit.podspec import volume_kind
+from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config, sandbox_config
+from labkit.podspec.messages.environment import expand
+from labkit.podspec.messages.hosts import hosts_file
+from labkit.podspec.messages.mounts import OWN_PODS, PROPAGATION
 from labkit.safepath import below, is_component
 
-HOSTS_OF_NODE = "# Kubernetes-managed hosts file (host network).\n"
 OLD_MARK = "labkit-kubelet"
 """What earlier kubelets left in a Pod's directory instead."""
-ALIASES = "\n# Entries added by HostAliases.\n"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Configuration:
         for mount in config.mounts:
             if mount.host_path == str(directory / "etc-hosts"):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-                Path(mount.host_path).write_text(hosts_file(pod, ips))
+                Path(mount.host_path).write_text(hosts_file(pod, ips or ("127.0.0.1",), Path("/etc/hosts").read_text))
             elif mount.host_path.startswith(f"{directory}/containers/{container['name']}/"):
                 Path(mount.host_path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 Path(mount.host_path).touch(mode=0o666)
@@ -144,7 +144,7 @@ class Configuration:
 
     def _claimed(self, pod: Mapping[str, Any]) -> dict[str, str]:
         """Volume name → place on the node, for the Pod's claims."""
-        claims = (volume for volume in pod["spec"].get("volumes", ()) if kind_of(volume) in CLAIMS)
+        claims = (volume for volume in pod["spec"].get("volumes", ()) if volume_kind(volume) in CLAIMS)
         return {volume["name"]: str(place) for volume in claims if (place := self.volumes.place(pod, volume)) is not None}
 
     def _volume_mounts(self, pod: Mapping[str, Any], container: Mapping[str, Any], config: Any) -> None:
@@ -157,7 +157,7 @@ class Configuration:
             source, place = self.volumes.source(pod, volume), self.volumes.place(pod, volume)
             asked.readonly = asked.readonly or source.read_only
             sub_path = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
-            if place is None or not (sub_path or kind_of(source.volume) == "hostPath"):
+            if place is None or not (sub_path or volume_kind(source.volume) == "hostPath"):
                 continue
             with contextlib.ExitStack() as stack:
                 try:
@@ -187,17 +187,3 @@ def expanded(expression: str, variables: Mapping[str, str]) -> str:
     if missing:
         raise CreateContainerConfigError(f"missing value for {', '.join(missing)}")
     return expand(expression, variables)
-
-
-def hosts_file(pod: Mapping[str, Any], ips: Sequence[str]) -> str:
-    """/etc/hosts of a Pod's containers."""
-    spec = pod["spec"]
-    if spec.get("hostNetwork"):
-        text = HOSTS_OF_NODE + Path("/etc/hosts").read_text()
-    else:
-        hostname = (spec.get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
-        text = managed_hosts_file(ips or ("127.0.0.1",), hostname)
-    aliases = spec.get("hostAliases", ())
-    return text + (ALIASES if aliases else "") + "".join(
-        "\t".join([alias["ip"], *alias.get("hostnames", ())]) + "\n" for alias in aliases
-    )

@@ -11,7 +11,8 @@ from typing import Any
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient, CriError
-from labkit.cri.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE
+from labkit.podspec import container_kind
+from labkit.podspec.messages.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE
 
 KINDS = ("containers", "initContainers", "ephemeralContainers")
 
@@ -54,7 +55,7 @@ def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: boo
     Raises NoContainer in the kubelet's words, and CriError.
     """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    if not any(c["name"] == container for kind in KINDS for c in pod["spec"].get(kind) or []):
+    if not container_kind(pod, container):
         raise NoContainer(404, "NotFound", f'container "{container}" not found in pod "{name}"')
     now = newest(cri, namespace, name, container)
     if not previous and now is not None and now.state == pb.CONTAINER_RUNNING:

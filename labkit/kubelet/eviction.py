@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.cri.configs import CONTAINER_NAME, POD_UID
-from labkit.cri.quantity import whole
-from labkit.kubelet.volumes import Volumes, kind_of
+from labkit.kubelet.volumes import Volumes
 from labkit.kubelet.worker import Worker
+from labkit.podspec import volume_kind
+from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
+from labkit.podspec.quantity import whole
 from labkit.trees import usage
 
 REASON = "Evicted"
@@ -94,5 +95,5 @@ def has_storage_limit(pod: Mapping[str, Any]) -> bool:
 
 def on_disk(volume: Mapping[str, Any]) -> bool:
     """Whether a volume counts as the Pod's own use of the disk (LocalEphemeralVolumes)."""
-    kind = kind_of(volume)
+    kind = volume_kind(volume)
     return kind == "configMap" or (kind == "emptyDir" and (volume["emptyDir"] or {}).get("medium") != "Memory")

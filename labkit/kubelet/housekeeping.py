@@ -19,12 +19,12 @@ from pathlib import Path
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient
-from labkit.cri.configs import CONTAINER_NAME
 from labkit.kubelet.cgroups import Cgroups
 from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.stopping import gone_is_fine
 from labkit.kubelet.volumes import Volumes
+from labkit.podspec.messages.configs import CONTAINER_NAME
 from labkit.safepath import component
 from labkit.trees import remove
 

@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from labkit.cri import CriError, ManifestError
-from labkit.cri.manifest import container_names, read
+from labkit.cri import CriError
 from labkit.kubelet.admission import Rejection, admit, apparmor_enabled
 from labkit.kubelet.api import Api, ApiError, Informer
 from labkit.kubelet.eviction import REASON, Eviction, evict
@@ -29,6 +28,7 @@ from labkit.kubelet.sync import PodSync
 from labkit.kubelet.words import rfc3339, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import OWN_CONDITIONS
+from labkit.podspec import DefaultedPod, container_names
 
 log = logging.getLogger("kubelet")
 
@@ -152,11 +152,7 @@ class Kubelet:
             if called_not_ready(raw, worker.status):
                 self.pods_sync.writer.set(worker.pod, worker.status)
             return
-        try:
-            worker.pod = read_pod(raw)
-        except ManifestError as error:
-            log.warning("Pod %s cannot be understood any more: %s", worker.name, error)
-            return
+        worker.pod = read_pod(raw)
         grace = raw["metadata"].get("deletionGracePeriodSeconds")
         old = before["metadata"].get("deletionGracePeriodSeconds")
         if worker.busy and worker.ending and grace is not None and (old is None or grace < old):
@@ -165,11 +161,7 @@ class Kubelet:
 
     def admitted(self, raw: dict[str, Any]) -> None:
         """A Pod that is new to the kubelet: it runs here, unless the node must reject it."""
-        try:
-            pod = read_pod(raw)
-        except ManifestError as error:
-            self.reject(raw, Rejection("UnexpectedAdmissionError", f"this kubelet cannot run the Pod: {error.problems[0]}"))
-            return
+        pod = read_pod(raw)
         uid, status = pod["metadata"]["uid"], raw.get("status") or {}
         worker = Worker(uid, pod, PodRuntime(uid), status, seen=rfc3339())
         if status.get("phase") in ENDED:
@@ -181,9 +173,10 @@ class Kubelet:
         elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
             allocatable = self.node.get("allocatable", {})
-            rejection = admit(pod, others, self.node.get("labels", {}), allocatable, apparmor=self.apparmor)
+            check = partial(admit, pod, others, allocatable=allocatable, name=self.name, apparmor=self.apparmor)
+            rejection = check(self.node.get("labels", {}))
             if rejection and rejection.reason == "NodeAffinity":  # the labels may have changed (predicate.go)
-                rejection = admit(pod, others, self.labels_now(), allocatable, apparmor=self.apparmor)
+                rejection = check(self.labels_now())
             if rejection:
                 self.reject(raw, rejection)
                 return
@@ -379,14 +372,9 @@ class Kubelet:
             return False
 
 
-def read_pod(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with defaults; its status is left out, for the Worker holds it. Raises ManifestError.
-
-    A user namespace is refused where the sandbox would be made, in the kubelet's words, and not by the reader.
-    """
-    spec = {key: value for key, value in raw["spec"].items() if key != "hostUsers"}
-    pod = read({**{key: value for key, value in raw.items() if key != "status"}, "spec": spec})
-    return pod if raw["spec"].get("hostUsers") is not False else {**pod, "spec": {**pod["spec"], "hostUsers": False}}
+def read_pod(raw: Mapping[str, Any]) -> DefaultedPod:
+    """A Pod as the API stored it, which has checked and completed it; its status is left out, for the Worker holds it."""
+    return DefaultedPod({key: value for key, value in raw.items() if key != "status"})
 
 
 def called_not_ready(raw: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from labkit.kubelet.cgroups import Allowance
 from labkit.kubelet.health import meminfo
+from labkit.podspec.quantity import binary, millicores
 
 ARCHITECTURES = {
     "x86_64": "amd64",
@@ -69,7 +70,7 @@ class Capacity:
 
     def written(self, cpu: int, memory: int) -> dict[str, str]:
         return {
-            "cpu": f"{cpu}m" if cpu % 1000 else str(cpu // 1000),
+            "cpu": millicores(cpu),
             "ephemeral-storage": binary(self.storage),
             **{f"hugepages-{binary(size)}": binary(amount) for size, amount in sorted(self.hugepages.items(), reverse=True)},
             "memory": binary(memory),
@@ -84,15 +85,6 @@ def hugepages(root: Path = Path("/sys/kernel/mm/hugepages")) -> dict[int, int]:
         size = int(directory.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
         found[size] = size * int((directory / "nr_hugepages").read_text())
     return found
-
-
-def binary(amount: int) -> str:
-    """Bytes as resource.Quantity writes them: with the largest of Ki, Mi, Gi … that divides them."""
-    suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
-    while amount and amount % 1024 == 0 and len(suffixes) > 1:
-        amount //= 1024
-        suffixes.pop(0)
-    return f"{amount}{suffixes[0]}"
 
 
 def kubelet_version() -> str:

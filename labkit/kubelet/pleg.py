@@ -17,8 +17,8 @@ from typing import Any
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient, CriError
-from labkit.cri.configs import POD_UID
 from labkit.kubelet.words import go_duration
+from labkit.podspec.messages.configs import POD_UID
 
 log = logging.getLogger("kubelet")
 

@@ -17,7 +17,7 @@ from typing import Any
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient, CriError
-from labkit.cri.configs import CONTAINER_NAME, POD_UID
+from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
 
 RUNNING, CREATED, EXITED, UNKNOWN = "running", "created", "exited", "unknown"
 STATES = {pb.CONTAINER_RUNNING: RUNNING, pb.CONTAINER_CREATED: CREATED, pb.CONTAINER_EXITED: EXITED}

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.cri import CreateContainerConfigError, CriClient, CriError
-from labkit.cri.configs import container_hash
+from labkit.cri import CriClient, CriError
 from labkit.kubelet import hooks
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.backoff import Backoff
@@ -25,6 +24,9 @@ from labkit.kubelet.statuses import has_run
 from labkit.kubelet.stopping import Stopping
 from labkit.kubelet.words import go_duration, pod_words
 from labkit.kubelet.worker import Worker
+from labkit.podspec import container_kind
+from labkit.podspec.messages import CreateContainerConfigError
+from labkit.podspec.messages.configs import container_hash
 
 SOON_S = 1.0
 RETRY_S = 10.0
@@ -180,10 +182,8 @@ class Starting:
 
 def field_path(pod: Mapping[str, Any], name: str) -> str:
     """"spec.containers{app}": what a container's events are about."""
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
-        if any(container["name"] == name for container in pod["spec"].get(kind, ())):
-            return f"spec.{kind}{{{name}}}"
-    return ""
+    kind = container_kind(pod, name)
+    return f"spec.{kind}{{{name}}}" if kind else ""
 
 
 def backoff_key(worker: Worker, container: Mapping[str, Any]) -> str:

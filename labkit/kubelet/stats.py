@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.cri.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
 from labkit.kubelet.health import meminfo
+from labkit.podspec.messages.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
 
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 GROUP = "metrics.k8s.io/v1beta1"

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.cri.quantity import exact
-from labkit.cri.resources import qos_of
 from labkit.kubelet.actions import Probed, is_sidecar, restart_policy, restarts_after, to_be_restarted
 from labkit.kubelet.lost import LOST, terminate
 from labkit.kubelet.runtime import EXITED, RUNNING, Container, PodRuntime
 from labkit.kubelet.words import rfc3339, rfc3339_ns
+from labkit.podspec.messages.resources import qos_of
+from labkit.podspec.quantity import binary, exact, millicores
 
 Status = dict[str, Any]
 Reasons = Mapping[str, tuple[str, str]]
@@ -296,24 +296,13 @@ def total(spec: Mapping[str, Any], kind: str) -> dict[str, str]:
             result[name] = str(given[0])
         elif given:
             value = sum(map(exact, given))
-            result[name] = _cpu(int(value * 1000)) if name == "cpu" else _bytes(int(value))
+            result[name] = millicores(int(value * 1000)) if name == "cpu" else binary(int(value))
     return result
 
 
 def _amounts(spec: Mapping[str, Any], kind: str, name: str) -> Iterable[Any]:
     sidecars = [c for c in spec.get("initContainers", ()) if is_sidecar(c)]
     return (c["resources"].get(kind, {}).get(name) for c in [*spec["containers"], *sidecars])
-
-
-def _cpu(milli: int) -> str:
-    return f"{milli}m" if milli % 1000 else str(milli // 1000)
-
-
-def _bytes(size: int) -> str:
-    for unit, factor in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
 
 
 def _old(before: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from labkit.kubelet.actions import is_sidecar
 from labkit.kubelet.events import Recorder
 from labkit.kubelet.runtime import RUNNING, UNKNOWN, Container
 from labkit.kubelet.worker import Worker
+from labkit.podspec import container_kind
 
 log = logging.getLogger("kubelet")
 
@@ -58,7 +59,7 @@ class Stopping:
     ) -> None:
         """Tell, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises CriError."""
         pod, ips = worker.pod, worker.runtime.ips
-        path = f"spec.{kind_of_container(pod, container.name)}{{{container.name}}}"
+        path = f"spec.{container_kind(pod, container.name) or 'containers'}{{{container.name}}}"
         first = container.id not in worker.told
         worker.told.add(container.id)
         if first:
@@ -109,8 +110,3 @@ def gone_is_fine(call: Callable[[], object]) -> None:
             if BEING_REMOVED not in error.message or time.monotonic() > end:
                 raise
         time.sleep(0.1)
-
-
-def kind_of_container(pod: Mapping[str, Any], name: str) -> str:
-    init = any(container["name"] == name for container in pod["spec"].get("initContainers", ()))
-    return "initContainers" if init else "containers"

@@ -28,10 +28,11 @@ from labkit.kubelet.runtime import EXITED, Runtime
 from labkit.kubelet.starting import RESERVED, RETRY_S, SOON_S, Later, Starting, backoff_key
 from labkit.kubelet.statuses import Facts, pod_status
 from labkit.kubelet.stopping import Stopping
-from labkit.kubelet.volumes import FILLED, MountError, Volumes, kind_of
+from labkit.kubelet.volumes import FILLED, MountError, Volumes
 from labkit.kubelet.words import os_error, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import StatusWriter
+from labkit.podspec import volume_kind
 
 log = logging.getLogger("kubelet")
 
@@ -201,7 +202,7 @@ class PodSync:
     def need_volumes(self, worker: Worker) -> None:
         """Set up every volume; what fails is tried again after half a second, then after twice the time before."""
         spec, now = worker.pod["spec"], time.monotonic()
-        filled = any(kind_of(volume) in FILLED for volume in spec.get("volumes", ()))
+        filled = any(volume_kind(volume) in FILLED for volume in spec.get("volumes", ()))
         if worker.mounted and not (filled and now - worker.refreshed > REFRESH_S):
             return
         try:
@@ -330,7 +331,7 @@ class PodSync:
 
     def next_look(self, worker: Worker) -> float:
         """Seconds until the Pod must be looked at though nothing happened: its deadline, or volumes to bring up to date."""
-        filled = any(kind_of(volume) in FILLED for volume in worker.pod["spec"].get("volumes", ()))
+        filled = any(volume_kind(volume) in FILLED for volume in worker.pod["spec"].get("volumes", ()))
         left = self.deadline_left(worker)
         return min(REFRESH_S * random.uniform(1.0, 1.5) if filled else 600.0, 600.0 if left is None else max(left, 0.1))
 

@@ -15,11 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from labkit import trees
-from labkit.cri import CreateContainerConfigError, Machine
-from labkit.cri.environment import pod_field, resource_field
-from labkit.cri.manifest import find_container
-from labkit.cri.mounts import PLUGINS
-from labkit.cri.quantity import whole
 from labkit.kernel.parse import parse_mountinfo
 from labkit.kubelet import inside
 from labkit.kubelet.api import Api, ApiError, segment
@@ -28,6 +23,11 @@ from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.hostpaths import Fence
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.words import os_error
+from labkit.podspec import find_container, volume_kind
+from labkit.podspec.messages import CreateContainerConfigError, Machine
+from labkit.podspec.messages.environment import pod_field, resource_field
+from labkit.podspec.messages.mounts import PLUGINS
+from labkit.podspec.quantity import whole
 from labkit.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
@@ -75,7 +75,7 @@ class Volumes:
     def place(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Path | None:
         """Where a volume lies; None for a kind that has no place of its own."""
         volume = self.source(pod, volume).volume
-        kind = kind_of(volume)
+        kind = volume_kind(volume)
         if kind == "hostPath":
             return Path(volume["hostPath"]["path"])
         if kind not in PLUGINS or kind == "nfs":
@@ -92,7 +92,7 @@ class Volumes:
         """A descriptor of a volume that has a place, and whether a Pod can only read it. Raises OSError and ValueError."""
         source, place = self.source(pod, volume).volume, self.place(pod, volume)
         assert place is not None
-        if kind_of(source) == "hostPath":
+        if volume_kind(source) == "hostPath":
             with self.fence.host_path(source["hostPath"]) as opened:
                 yield opened
             return
@@ -104,12 +104,12 @@ class Volumes:
 
     def set_up(self, pod: Mapping[str, Any], volume: Mapping[str, Any], pod_ips: Sequence[str] = ()) -> None:
         """Make one volume and what is in it; what is there already is brought up to date. Raises MountError."""
-        kind, name = kind_of(volume), volume["name"]
+        kind, name = volume_kind(volume), volume["name"]
         try:
             if kind in CLAIMS:
                 found = self._claimed[pod["metadata"]["uid"], name] = resolve(self.api, pod, volume)
                 volume, name = found.volume, found.volume["name"]
-                kind = kind_of(volume)
+                kind = volume_kind(volume)
             if kind == "emptyDir":
                 self._empty_dir(pod, volume)
             elif kind == "hostPath":
@@ -236,7 +236,7 @@ class Volumes:
             if "fieldRef" in item:
                 return pod_field(pod, item["fieldRef"]["fieldPath"])
             reference = item["resourceFieldRef"]
-            return resource_field(reference, find_container(dict(pod), reference["containerName"]), self.machine)
+            return resource_field(reference, pod, find_container(pod, reference["containerName"]), self.machine)
         except (CreateContainerConfigError, KeyError) as error:
             raise ValueError(str(error)) from None
 
@@ -254,10 +254,6 @@ class Volumes:
             return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
         except (ApiError, KeyError) as error:
             raise ValueError(f"failed to fetch token: {error}") from None
-
-
-def kind_of(volume: Mapping[str, Any]) -> str:
-    return next((key for key in volume if key != "name"), "emptyDir")
 
 
 def mounts_below(directory: Path) -> list[str]:

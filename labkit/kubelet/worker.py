@@ -12,6 +12,7 @@ from typing import Any
 from labkit.kubelet.images import Login
 from labkit.kubelet.runtime import PodRuntime
 from labkit.kubelet.words import rfc3339
+from labkit.podspec import DefaultedPod
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Worker:
     containers of whose stopping an event told; `seen_ended`: those that were seen to have ended."""
 
     uid: str
-    pod: dict[str, Any]
+    pod: DefaultedPod
     runtime: PodRuntime
     status: Mapping[str, Any]
     seen: str = field(default_factory=rfc3339)

@@ -18,9 +18,8 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, CriError, container_config, dns, sandbox_config, verbose, with_defaults
+from labkit.cri import CriClient, CriError, verbose
 from labkit.cri.calls import CallLog
-from labkit.cri.configs import POD_UID
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events import EventStream, watch
@@ -37,6 +36,11 @@ from labkit.node.ledger import Ledger, known_pods
 from labkit.node.shims import ShimHold
 from labkit.node.source import Source
 from labkit.pods import PodProcess, PodSnapshot
+from labkit.podspec import DefaultedPod, defaulted, find_container, with_defaults
+from labkit.podspec.messages import container_config, dns, sandbox_config
+from labkit.podspec.messages.configs import POD_UID
+from labkit.podspec.messages.environment import reads_limits
+from labkit.podspec.messages.hosts import hosts_file
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
@@ -86,15 +90,16 @@ class Node:
     def manifest(self, pod: Manifest | Any) -> dict[str, Any]:
         """The manifest as a node sees it: the API server's defaults filled in (a uid too), and labkit's labels. Raises
         ManifestError."""
-        filled = with_defaults(pod)
+        return dict(self._own_pod(pod))
+
+    def _own_pod(self, pod: Manifest | Any) -> DefaultedPod:
+        filled = with_defaults(pod, node_name=self.name)
         labels = filled["metadata"].setdefault("labels", {})
         labels[MANAGED_BY] = "labkit"
-        filled["spec"].setdefault("nodeName", self.name)
-        filled["spec"].setdefault("serviceAccountName", "default")
         if self.lesson:
             labels.setdefault(LESSON, self.lesson)
         self.note(filled)
-        return filled
+        return DefaultedPod(filled)
 
     def note(self, pod: Manifest) -> None:
         """Write down that this Pod may be made by hand: its uid, by which it is known as this lab's."""
@@ -107,9 +112,10 @@ class Node:
         return is_ours(sandbox.labels) and (self.ledger is None or sandbox.metadata.uid in known_pods(self.ledger.home))
 
     def sandbox_config(self, pod: Manifest, **more: Any) -> Any:
-        """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.cri.sandbox_config`)."""
+        """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.podspec.messages`)."""
+        pod = defaulted(pod)
         if "dns" not in more:
-            more["dns"] = self.dns_of(with_defaults(pod))
+            more["dns"] = self.dns_of(pod)
         self.note(pod)
         return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
 
@@ -131,17 +137,30 @@ class Node:
         Makes what a kubelet makes on the node before CreateContainer: the directory of the container's log, and the files that
         its mounts name.
         """
+        pod = defaulted(pod)
         if "pod_ip" not in more:
             more["pod_ip"] = self.pod_ip(pod)
+        if "allocatable" not in more and reads_limits(find_container(pod, name)):
+            more["allocatable"] = self.allocatable()
         config = container_config(pod, name, **{**self.settings.get("container", {}), **more})
-        podfiles.make(pod, config, self.write_file, self.make_directory, pod_ip=more["pod_ip"] or "")
+        ips = [more["pod_ip"]] if isinstance(more["pod_ip"], str) else more["pod_ip"] or []
+        hosts = hosts_file(pod, ips, lambda: self.shell(["cat", "/etc/hosts"]))
+        podfiles.make(pod, config, self.write_file, self.make_directory, hosts=hosts)
         log = posixpath.join(self.sandbox_config(pod).log_directory, config.log_path)
         self.make_directory(posixpath.dirname(log), 0o755)  # containerd makes it where it is missing, CRI-O does not
         return config
 
+    def allocatable(self) -> Mapping[str, str]:
+        """What the node gives to Pods, as its status has it; {} where no API answers."""
+        from kubernetes.client import ApiException
+
+        with contextlib.suppress(NodeError, ApiException):
+            return dict(self.kube.read_node(self.cluster_name()).status.allocatable)
+        return {}
+
     def pod_ip(self, pod: Manifest) -> str:
         """The address of a manifest's Pod, as the runtime reports it; "" while it has none."""
-        wanted = {"label_selector": {POD_UID: with_defaults(pod)["metadata"]["uid"]}, "state": {"state": api_pb2.SANDBOX_READY}}
+        wanted = {"label_selector": {POD_UID: defaulted(pod)["metadata"]["uid"]}, "state": {"state": api_pb2.SANDBOX_READY}}
         with contextlib.suppress(CriError):
             for sandbox in self.cri.list_pod_sandbox(filter=wanted).items:
                 return str(self.cri.pod_sandbox_status(pod_sandbox_id=sandbox.id).status.network.ip)
@@ -153,7 +172,7 @@ class Node:
         `auth` is CRI's AuthConfig, e.g. {"username": "learner", "password": "container"}. Raises ManifestError,
         CriError or NodeError; a Pod that could not be started is removed again. Returns the Pod as it runs.
         """
-        return byhand.start(self, self.manifest(pod), auth, runtime_handler)
+        return byhand.start(self, self._own_pod(pod), auth, runtime_handler)
 
     def remove_pod(self, pod: PodSnapshot | Manifest | str) -> None:
         """Stop and remove a Pod (given as `start_pod` returned it, as manifest, or by name), its containers, files and cgroups.

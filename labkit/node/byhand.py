@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.cri import CreateContainerConfigError, CriError
+from labkit.cri import CriError
 from labkit.node import podfiles, pods
 from labkit.node.errors import NodeError
 from labkit.pods import PodSnapshot
+from labkit.podspec.messages import CreateContainerConfigError
 
 if TYPE_CHECKING:
     from labkit.node.base import Node

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.kube import EventLine, Request, Resource, StatusChange
 from labkit.node.errors import NodeError
+from labkit.podspec.quantity import milli, whole
+from labkit.podspec.requests import pod_requests
 
 if TYPE_CHECKING:
     from labkit.node.ledger import Ledger
@@ -177,8 +179,6 @@ class Cluster:
 
     def capacity(self) -> tuple[Resource, ...]:
         """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes."""
-        from labkit.kubeapi.requests import pod_requests
-
         status = plain(self.kube, self.kube.read_node(self.node))["status"]
         pods = [plain(self.kube, p) for p in self.kube.list_pod_for_all_namespaces().items]
         alive = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
@@ -378,8 +378,6 @@ def plain(kube: Any, thing: Any) -> dict[str, Any]:
 
 def in_unit(resource: str, quantity: Any) -> int:
     """A quantity in the unit of `labkit.kube.Resource`."""
-    from labkit.cri.quantity import milli, whole
-
     return milli(quantity) if resource == "cpu" else whole(quantity)
 
 

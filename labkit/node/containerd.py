@@ -11,7 +11,6 @@ from typing import Any
 
 from labkit import trees
 from labkit.cri import callfeed
-from labkit.cri.mounts import OWN_PODS
 from labkit.kernel import Process
 from labkit.node import choice as choices
 from labkit.node import health, lifecycle, podfiles, releases, status, traces
@@ -25,6 +24,7 @@ from labkit.node.kubernetes import LabKubernetes
 from labkit.node.podfiles import LocalFiles
 from labkit.node.programs import missing_advice
 from labkit.node.verdict import Verdict
+from labkit.podspec.messages.mounts import OWN_PODS
 from labkit.safepath import below
 
 

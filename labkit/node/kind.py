@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labkit.cri import CriClient, CriError, dns, verbose
+from labkit.cri import CriClient, CriError, verbose
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.events import EventStream
 from labkit.kernel.poll import watch_by_polling
@@ -42,6 +42,7 @@ from labkit.node.noting import NotingClient
 from labkit.node.programs import ensure_programs
 from labkit.node.source import Source, on_this_machine
 from labkit.node.verdict import Verdict
+from labkit.podspec.messages import dns
 from labkit.progress import in_notebook
 
 SOCKETS = (

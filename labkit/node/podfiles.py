@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.cri.hosts import hosts_file
 from labkit.node.errors import NodeError
 from labkit.safepath import is_component
 
@@ -17,9 +16,10 @@ def make(
     write_file: Callable[[str, str], None],
     make_directory: Callable[[str, int], None],
     *,
-    pod_ip: str,
+    hosts: str,
 ) -> None:
-    """Make /etc/hosts, the termination log and emptyDir volumes for one container. Raises NodeError (see `refuse_volumes`)."""
+    """Make /etc/hosts (its text: `hosts`), the termination log and emptyDir volumes for one container. Raises NodeError (see
+    `refuse_volumes`)."""
     refuse_volumes(pod)
     spec = pod["spec"]
     mounted = next(c for c in containers(spec) if c["name"] == config.metadata.name).get("volumeMounts") or []
@@ -27,8 +27,7 @@ def make(
     for mount, volume in zip(config.mounts, mounted, strict=False):
         if volume["name"] not in host_paths:
             make_directory(mount.host_path, 0o777)
-    for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.cri.mounts)
-        hosts = hosts_file([pod_ip], spec.get("hostname") or pod["metadata"]["name"])
+    for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.podspec.messages.mounts)
         write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
 
 

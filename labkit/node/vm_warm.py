@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labkit.cri import CriClient, CriError, container_config, sandbox_config, with_defaults
+from labkit.cri import CriClient, CriError
 from labkit.images.build import BUSYBOX
 from labkit.node import pods, relay
 from labkit.node.home import Home
 from labkit.node.vm_home import Places
+from labkit.podspec import defaulted
+from labkit.podspec.messages import container_config, sandbox_config
 from labkit.vm import guest
 from labkit.vm.machine import Machine, MachineError
 
@@ -46,7 +48,7 @@ def warm(machine: Machine, directory: Path) -> None:
 
 
 def live_once(cri: CriClient) -> None:
-    pod = with_defaults(
+    pod = defaulted(
         {"metadata": {"name": NAME}, "spec": {"containers": [{"name": NAME, "image": BUSYBOX, "command": ["sleep", "1000"]}]}}
     )
     sandbox = sandbox_config(pod, cgroup_driver="cgroupfs", cgroup_root=PARENT, log_root=f"/run/{NAME}")

@@ -13,7 +13,7 @@ from labkit.views.namespace_groups import words
 if TYPE_CHECKING:
     from labkit.kernel import Mount
 
-WIDTH, HIGH, GAP, SHIFT = 760.0, 46.0, 8.0, 10.0
+WIDTH, HIGH, GAP = 760.0, 46.0, 8.0
 LIMIT = 12
 """So many layers are drawn one by one."""
 

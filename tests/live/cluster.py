@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.cri.resources import cgroup_parent
 from labkit.kubelet.api import Api, ApiError
 from labkit.node import Home
+from labkit.podspec.messages.resources import cgroup_parent
 
 
 def wait_for(true: Callable[[], Any], what: str, seconds: float = 90) -> Any:
@@ -91,9 +91,7 @@ class Cluster:
         """Bytes, from the Pod's cgroup (v1 or v2)."""
         from pathlib import Path
 
-        from labkit.cri.manifest import read
-
-        path = cgroup_parent(read(self.pod(name)), self.home.cgroup_root).lstrip("/")
+        path = cgroup_parent(self.pod(name) or {}, self.home.cgroup_root).lstrip("/")
         one, two = Path("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"), Path("/sys/fs/cgroup", path, "memory.max")
         return int((one if one.exists() else two).read_text())
 

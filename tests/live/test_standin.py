@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from labkit.cri import CriClient, CriError
-from labkit.cri.configs import container_config, sandbox_config
 from labkit.images.build import BUSYBOX, busybox_image
 from labkit.node.programs import ensure_programs
+from labkit.podspec.messages.configs import container_config, sandbox_config
 from tests.live import machine
 from tests.standin import packages
 from tests.standin.engine import Engine, remove_stale

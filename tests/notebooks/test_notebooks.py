@@ -18,8 +18,8 @@ import labkit as lab
 from authoring import prove
 from authoring.lesson import find
 from labkit.course.checks import CHECKS
-from labkit.cri import Machine
 from labkit.node import Node
+from labkit.podspec.messages import Machine
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from labkit.kubeapi import schema
+from labkit.podspec import schema
 
 TEXTS = st.one_of(
     st.text(max_size=8),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.cri import with_defaults
-from labkit.cri.configs import container_hash
 from labkit.kubelet.runtime import EXITED, RUNNING, Container, PodRuntime, Sandbox
 from labkit.kubelet.statuses import Facts
+from labkit.podspec import with_defaults
+from labkit.podspec.messages.configs import container_hash
 
 SECOND = 1_000_000_000
 BOX = Sandbox("box0", 0, True, ("10.88.0.5",), 1)

@@ -15,13 +15,14 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.cri import CreateContainerConfigError, CriClient, Machine, container_config, lenient
+from labkit.cri import CriClient, lenient
 from labkit.cri.calls import CallLog, recorded
 from labkit.cri.text import to_dict
 from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import Volumes
+from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
 from tests.unit.kubelet_pods import container, pod
 
 BINARY = b"\xfe\xf8"

@@ -12,7 +12,7 @@ from cri_api.v1 import api_pb2 as pb
 
 from labkit import pods as joined
 from labkit.course import check, wait_until
-from labkit.cri import CriError, Machine, container_config, verbose
+from labkit.cri import CriError, verbose
 from labkit.images import registry
 from labkit.kernel import Process
 from labkit.kernel.model import Namespace
@@ -24,6 +24,7 @@ from labkit.node import bundles, endpoint, pods
 from labkit.node.base import Node
 from labkit.node.errors import NodeError
 from labkit.node.podfiles import LocalFiles
+from labkit.podspec.messages import Machine, container_config
 from tests.truth import truth
 from tests.unit.kubelet_pods import pod
 

@@ -13,6 +13,7 @@ from labkit.flight import Flight, FlightError, label
 from labkit.recorder import names
 from labkit.recorder.causes import join
 from labkit.recorder.processes import Processes
+from labkit.views.flight_rows import Family
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, Machine, start, stop
 
 
@@ -76,6 +77,15 @@ def test_steps(flight: Flight) -> None:
     assert table[0].split() == ["step", "what", "by", "from", "ms", "took", "ms", "cause"]
     assert table[1].split()[:4] == ["1", "RunPodSandbox", "labkit", "0.000"]
     assert steps._repr_html_().count("<tr") == len(steps) + 1
+
+
+def test_a_figure_finds_the_same_parents_as_the_recording(two_pods: Flight) -> None:
+    """Also where a pid was used again."""
+    processes = [replace(p, pid=7, ppid=7 if n % 3 else p.ppid) if n % 2 else p for n, p in enumerate(two_pods.processes)]
+    for flight in (two_pods, replace(two_pods, processes=tuple(processes))):
+        family = Family(flight)
+        above = [None if n is None else flight.processes[n] for n in flight.parents()]
+        assert [family.parent(process) for process in flight.processes] == above and any(above)
 
 
 def test_the_end_of_a_pod_in_steps() -> None:

@@ -5,8 +5,9 @@ import copy
 import pytest
 from hypothesis import given, settings
 
-from labkit.kubeapi import defaults, schema
-from labkit.kubeapi.decoding import decoding_error
+from labkit.kubeapi import defaults
+from labkit.podspec import schema
+from labkit.podspec.schema.decoding import decoding_error
 from tests.truth import truth
 from tests.unit.kubeapi_objects import WILD, container, pod, shaped
 

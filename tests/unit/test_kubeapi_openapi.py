@@ -5,19 +5,21 @@ import json
 import kubernetes
 import pytest
 
-from labkit.kubeapi import openapi, registry, schema, schema_make
+from labkit.kubeapi import openapi, registry
+from labkit.podspec import schema
+from labkit.podspec.schema import make
 
 
 @pytest.mark.skipif(
-    schema_make.PATH.read_text().partition(",")[0] != f'{{"source":"kubernetes {kubernetes.__version__}"',
+    make.PATH.read_text().partition(",")[0] != f'{{"source":"kubernetes {kubernetes.__version__}"',
     reason="schema.json was made from another version of the kubernetes package",
 )
 def test_the_stored_schema_is_the_one_that_the_package_gives():
-    assert schema_make.text(schema_make.make()) == schema_make.PATH.read_text(encoding="utf-8")
+    assert make.text(make.make()) == make.PATH.read_text(encoding="utf-8")
 
 
 def test_the_stored_schema_is_small_and_whole():
-    assert schema_make.PATH.stat().st_size < 600_000
+    assert make.PATH.stat().st_size < 600_000
     for kind in schema.definitions():
         for field in schema.fields(kind).values():
             while field.items:

@@ -8,7 +8,7 @@ from labkit.kubeapi import selectors
 from labkit.kubeapi.registry import BY_PLURAL
 from labkit.kubeapi.status import ApiError
 
-LABELS = {"app": "web", "tier": "front", "example.com/size": "7"}
+LABELS = {"digits": "1_0", "app": "web", "tier": "front", "example.com/size": "7"}
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,10 @@ def test_selected(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["gone", "app=db", "app!=web", "!app", "app in (db)", "app notin (web)", "tier>3", "example.com/size>7", "app="]
-)
+    "text",
+    ["digits>5", "digits<50", "gone", "app=db", "app!=web", "!app", "app in (db)", "app notin (web)", "tier>3",
+     "example.com/size>7", "app="],
+)  # fmt: skip
 def test_not_selected(text: str) -> None:
     assert not all(requirement.met(LABELS) for requirement in selectors.labels(text))
 

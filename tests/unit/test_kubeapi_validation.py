@@ -6,8 +6,9 @@ import json
 import pytest
 from hypothesis import given, settings
 
-from labkit.kubeapi import defaults, schema
+from labkit.kubeapi import defaults
 from labkit.kubeapi.validation import decoding_error, unknown_fields, validate
+from labkit.podspec import schema
 from tests.truth import truth
 from tests.unit.kubeapi_objects import WILD, container, pod, shaped
 

@@ -43,7 +43,8 @@ def test_a_port_is_given_once():
 
 def test_only_sysctls_that_a_namespace_holds_are_let_in():
     def setting(name, **spec):
-        return admit(pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec), [], {}, NODE)
+        asking = pod(securityContext={"sysctls": [{"name": name, "value": "1"}]})
+        return admit({**asking, "spec": {**asking["spec"], **spec}}, [], {}, NODE)
 
     assert setting("net.ipv4.tcp_syncookies") is None and setting("net/ipv4/tcp_syncookies") is None
     assert setting("kernel.msgmax") == Rejection("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted')

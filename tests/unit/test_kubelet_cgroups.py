@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from labkit.cri import with_defaults
-from labkit.cri.resources import Machine
 from labkit.kubelet.cgroups import Allowance, Cgroups
+from labkit.podspec import with_defaults
+from labkit.podspec.messages.resources import Machine
 
 GIB = 2**30
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.cri import Machine
 from labkit.kubelet import inside
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.claims import NotBound, resolve
@@ -15,6 +14,7 @@ from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.images import Image
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import MountError, Volumes
+from labkit.podspec.messages import Machine
 from tests.unit.kubelet_pods import container, pod
 
 CLAIM = {"metadata": {"uid": "c1"}, "spec": {"volumeName": "disk"}, "status": {"phase": "Bound"}}

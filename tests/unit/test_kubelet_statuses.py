@@ -179,7 +179,7 @@ def test_a_rich_pod_has_the_fields_that_a_real_kubelet_gives_it():
     for name in ("app", "side", "prepare"):
         code = {"state": EXITED} if name == "prepare" else {}
         held.append(attempt(name, user={"gid": 0, "supplementalGroups": [0], "uid": 0}, **code))
-    from labkit.cri import with_defaults
+    from labkit.podspec import with_defaults
 
     status = pod_status(with_defaults({k: v for k, v in recorded.items() if k != "status"}), runtime(*held), facts())
     assert status.keys() == real.keys()

@@ -6,16 +6,17 @@ import base64
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
-from labkit.cri import CreateContainerConfigError, Machine
 from labkit.kubelet import subpaths
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.atomic import File, write_files
 from labkit.kubelet.configuration import expanded
 from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import MountError, Volumes
+from labkit.kubelet.volumes import MountError, Volumes, mounts_below
+from labkit.podspec.messages import CreateContainerConfigError, Machine
 from tests.unit.kubelet_pods import container, pod
 
 
@@ -44,9 +45,9 @@ def volumes(tmp_path):
 
 
 def set_up(volumes, volume, **metadata):
-    manifest = pod(volumes=[{"name": "v", **volume}])
+    manifest = pod()
     manifest["metadata"].update(metadata)
-    (named,) = manifest["spec"]["volumes"]
+    named = {"name": "v", **volume}
     volumes.set_up(manifest, named)
     return volumes.place(manifest, named)
 
@@ -244,3 +245,11 @@ def test_what_a_sub_path_made_in_a_volume_of_files_stays(tmp_path):
     (tmp_path / "made").mkdir()
     assert write_files(tmp_path, {"b": File(b"1", 0o600)}) is True
     assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["b", "made"]
+
+
+def test_a_mount_point_is_found_whatever_bytes_it_is_named_with(monkeypatch):
+    """The kernel writes a space as \\040 and every other byte as it is."""
+    lines = "36 25 0:30 / /pods/u1/é\\040x rw - tmpfs tmpfs rw\n37 25 0:31 / /pods/u12 rw - tmpfs tmpfs rw\n".encode()
+    lines += b"38 25 0:32 / /pods/u1/\xff rw - tmpfs tmpfs rw\n"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: lines)
+    assert mounts_below(Path("/pods/u1")) == ["/pods/u1/é x", "/pods/u1/\udcff"]

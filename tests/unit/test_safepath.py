@@ -11,7 +11,6 @@ from cri_api.v1 import api_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 
 from labkit import trees
-from labkit.cri import CreateContainerConfigError, Machine, ManifestError, container_config, with_defaults
 from labkit.kubelet.api import ApiError, segment
 from labkit.kubelet.cgroups import Cgroups
 from labkit.kubelet.configuration import Configuration
@@ -20,6 +19,8 @@ from labkit.kubelet.pleg import Listed
 from labkit.kubelet.volumes import Volumes, mounts_below
 from labkit.node import containerd, leavings, podfiles, remotefiles
 from labkit.node.errors import NodeError
+from labkit.podspec import ManifestError, with_defaults
+from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
 from labkit.safepath import UnsafeName, below, component
 from tests.unit.foreign_names import AWAY, ODD, away, names
 from tests.unit.kubelet_pods import container, pod
@@ -161,7 +162,7 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     manifest = pod(container(volumeMounts=mounts), volumes=volumes)
     config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=Machine(1 << 30, 2))
     written: list[str] = []
-    podfiles.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), pod_ip="")
+    podfiles.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), hosts="")
     uid = manifest["metadata"]["uid"]
     assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data"
     assert [path.rpartition("/")[0] for path in written[1:]] == [f"/lab/pods/{uid}/containers/app"]

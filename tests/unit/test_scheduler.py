@@ -8,8 +8,8 @@ import pytest
 
 from labkit.kubeapi.filters import world
 from labkit.kubeapi.placement import Assigned, Unschedulable, place
-from labkit.kubeapi.requests import pod_requests
 from labkit.kubeapi.scheduler import waits
+from labkit.podspec.requests import pod_requests
 
 HELPLESS = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 HOPELESS = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."

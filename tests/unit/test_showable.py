@@ -12,7 +12,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from labkit.cri import container_config, sandbox_config
 from labkit.cri.text import to_dict
 from labkit.flight import Call, Exec, Flight, FlightError, FlightProcess
 from labkit.kube import CgroupLine, EventLine, Request, Resource, StatusChange
@@ -20,6 +19,7 @@ from labkit.load import Answer, Moment
 from labkit.node import NodeError
 from labkit.node.shims import HeldContainer, ShimHold
 from labkit.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.podspec.messages import container_config, sandbox_config
 from labkit.showable import columns, escaped, fitted, padded, short_path, showable, showable_lines
 from labkit.views import (
     Layer,

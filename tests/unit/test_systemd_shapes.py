@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from labkit.cri.resources import Machine, cgroup_path
 from labkit.kubelet import slices
 from labkit.kubelet.cgroups import Cgroups
 from labkit.node import inside
 from labkit.node.cgroups import below_kubepods
 from labkit.node.kind import PULLING
+from labkit.podspec.messages.resources import Machine, cgroup_path
 from tests.standin import runtime
 
 GIB = 2**30

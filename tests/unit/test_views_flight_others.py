@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.cri import container_config, sandbox_config, services, with_defaults
+from labkit.cri import services
 from labkit.cri.text import to_dict
 from labkit.flight import FlightProcess
 from labkit.kernel import Mount
 from labkit.pods import PodProcess, PodSnapshot
+from labkit.podspec import with_defaults
+from labkit.podspec.messages import container_config, sandbox_config
 from labkit.views.call_chain import call_chain
 from labkit.views.field_map import field_map
 from labkit.views.field_rules import RULES

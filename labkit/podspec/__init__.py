@@ -1,0 +1,27 @@
+"""What a Pod is, once: amounts, types, defaults, rules, requests, host ports and selectors.
+
+Used by Pods made by hand, by the API server, the scheduler and the kubelet alike. `messages` makes CRI's messages of a Pod; it is
+not imported here, since the API server needs no protobuf.
+"""
+
+from labkit.podspec.manifest import (
+    DefaultedPod,
+    ManifestError,
+    container_kind,
+    container_names,
+    defaulted,
+    find_container,
+    volume_kind,
+    with_defaults,
+)
+
+__all__ = [
+    "DefaultedPod",
+    "ManifestError",
+    "container_kind",
+    "container_names",
+    "defaulted",
+    "find_container",
+    "volume_kind",
+    "with_defaults",
+]
