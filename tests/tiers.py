@@ -38,7 +38,7 @@ LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel")
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""
 FIRST = (
-    "live/test_kind", "live/test_vm", "notebooks/test_notebooks.py::test_outputs", "live/test_truth.py::test_pods",
+    "live/test_kind", "live/test_vm", "notebooks/test_notebooks.py::test_outputs", "notebooks/test_teacher", "live/test_truth.py",
     "live/test_chaos", "live/test_kill", "browser/", "live/test_daemon", "live/test_trouble", "live/test_sweep",
     "live/test_kubectl", "live/test_shell", "live/test_other_pods",
 )  # fmt: skip
