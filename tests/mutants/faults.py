@@ -155,8 +155,7 @@ FAULTS = (
         "leftover: a Pod's sandbox is stopped and not removed",
         "    with gone_is_fine():\n        cri.remove_pod_sandbox(pod_sandbox_id=sandbox_id)\n",
         "",
-        ("tests/live/test_pods.py::test_removing_a_pod_leaves_nothing",),
-        "quick",
+        ("tests/unit/test_node_pods.py",),
     ),
     Fault(
         "leftover: the bridge stays after clean",
@@ -183,8 +182,7 @@ FAULTS = (
         "exit code: a container that failed is said to have succeeded",
         "return int(status.exit_code)",
         "return 0",
-        ("tests/live/test_pods.py::test_an_init_container_that_fails_leaves_no_pod",),
-        "quick",
+        ("tests/unit/test_node_pods.py",),
     ),
     Fault(
         "signal: the virtual machine's containerd is asked to end where it should be killed, and the reverse",

@@ -1,0 +1,71 @@
+"""Pods by CRI calls alone: what is asked of the runtime, in which order, and what comes back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cri_api.v1 import api_pb2 as pb
+
+from labkit.cri import CriError
+from labkit.node.pods import remove_sandbox, wait_exit
+
+GONE = CriError("StopContainer", "NOT_FOUND", "no such container", "")
+BROKEN = CriError("StopPodSandbox", "UNKNOWN", "the network plugin failed", "")
+
+
+class Cri:
+    """A runtime with one running and one ended container. `refused`: method → the error that it answers with."""
+
+    def __init__(self, **refused: CriError) -> None:
+        self.refused, self.asked = refused, []
+
+    def list_containers(self, *, filter: dict[str, str]) -> Any:
+        states = {"running": pb.CONTAINER_RUNNING, "ended": pb.CONTAINER_EXITED}
+        return SimpleNamespace(containers=[SimpleNamespace(id=id, state=state) for id, state in states.items()])
+
+    def __getattr__(self, method: str) -> Any:
+        def call(**fields: Any) -> None:
+            self.asked.append((method, *fields.values()))
+            if method in self.refused:
+                raise self.refused[method]
+
+        return call
+
+
+REMOVAL = [
+    ("stop_container", "running", 0),
+    ("stop_pod_sandbox", "box"),
+    ("remove_container", "running"),
+    ("remove_container", "ended"),
+    ("remove_pod_sandbox", "box"),
+]
+
+
+@pytest.mark.parametrize("gone", ["", "stop_container", "stop_pod_sandbox", "remove_container", "remove_pod_sandbox"])
+def test_a_pod_is_removed_whole_also_where_a_part_of_it_is_gone(gone: str) -> None:
+    cri: Any = Cri(**({gone: GONE} if gone else {}))
+    remove_sandbox(cri, "box")
+    assert cri.asked == REMOVAL
+
+
+def test_a_sandbox_that_cannot_be_stopped_is_an_error() -> None:
+    cri: Any = Cri(stop_pod_sandbox=BROKEN)
+    with pytest.raises(CriError, match="the network plugin failed"):
+        remove_sandbox(cri, "box")
+
+
+def status(state: int, exit_code: int = 0) -> Any:
+    answer = SimpleNamespace(status=SimpleNamespace(state=state, exit_code=exit_code))
+    return SimpleNamespace(container_status=lambda container_id: answer)
+
+
+@pytest.mark.parametrize("code", [0, 3, 137])
+def test_the_exit_code_of_a_container_is_its_own(code: int) -> None:
+    assert wait_exit(status(pb.CONTAINER_EXITED, code), "c", 10) == code
+
+
+def test_a_container_that_goes_on_is_waited_for_no_longer_than_asked() -> None:
+    with pytest.raises(TimeoutError):
+        wait_exit(status(pb.CONTAINER_RUNNING), "c", 0.05)
