@@ -21,13 +21,13 @@ FAULTS = (
         "namespace: every container gets its Pod's PID namespace",
         'pb.POD if spec.get("shareProcessNamespace") else pb.CONTAINER',
         "pb.POD",
-        ("tests/unit/test_cri_configs.py",),
+        ("tests/unit/test_podspec_messages.py",),
     ),
     Fault(
         "namespace: the node's IPC goes to who asked for its PIDs",
         'ipc=pb.NODE if spec.get("hostIPC")',
         'ipc=pb.NODE if spec.get("hostPID")',
-        ("tests/unit/test_cri_configs.py",),
+        ("tests/unit/test_podspec_messages.py",),
     ),
     Fault(
         "status word: Error and Completed swapped",
@@ -113,7 +113,7 @@ FAULTS = (
         "label: containers do not say of which Pod they are",
         ', POD_UID: metadata["uid"]}',
         "}",
-        ("tests/unit/test_cri_configs.py",),
+        ("tests/unit/test_podspec_messages.py",),
     ),
     Fault(
         "back-off: the delay does not grow",
@@ -149,7 +149,7 @@ FAULTS = (
         "resources: the memory limit does not reach the runtime",
         "        memory_limit_in_bytes=memory_bytes,\n",
         "",
-        ("tests/unit/test_cri_configs.py",),
+        ("tests/unit/test_podspec_messages.py",),
     ),
     Fault(
         "leftover: a Pod's sandbox is stopped and not removed",
