@@ -6,9 +6,11 @@ directives $patch, $retainKeys, $deleteFromPrimitiveList/… and $setElementOrde
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
 from typing import Any
 
-from labkit.kubeapi import status
+from labkit.kubeapi import bodies, status
 from labkit.kubeapi.registry import Resource
 from labkit.kubeapi.store import Object
 from labkit.podspec import schema
@@ -55,7 +57,7 @@ def merge(target: Any, change: Any) -> Any:
 
 
 def _json_patched(resource: Resource, obj: Object, operations: Any) -> Object:
-    from jsonpatch import JsonPatch, JsonPatchException
+    from jsonpatch import JsonPatchException
     from jsonpointer import JsonPointerException
 
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
@@ -65,7 +67,7 @@ def _json_patched(resource: Resource, obj: Object, operations: Any) -> Object:
                               f" got {len(operations)}", {})  # fmt: skip
     whole = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
     try:
-        result = JsonPatch(operations).apply(whole)
+        result = _carried_out(deepcopy(whole), operations)
     except (JsonPatchException, JsonPointerException) as error:
         raise status.unprocessable(f"the server rejected our request due to an error in our request: {error}") from error
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:  # the package's answer to odd operations
@@ -73,6 +75,23 @@ def _json_patched(resource: Resource, obj: Object, operations: Any) -> Object:
     if not isinstance(result, dict):
         raise status.unprocessable("the patch leaves no object")
     return result
+
+
+def _carried_out(value: Any, operations: list[Object]) -> Any:
+    """The value after the operations, which may copy as many bytes as a body has: copies of copies grow as a power
+    (evanphx/json-patch, AccumulatedCopySizeLimit)."""
+    from jsonpatch import JsonPatch
+    from jsonpointer import JsonPointer
+
+    copied = 0
+    for operation in operations:
+        if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
+            copied += len(json.dumps(JsonPointer(operation["from"]).resolve(value)))
+            if copied > bodies.MAX_BYTES:
+                words = f"the accumulated size increase of copy is {copied}, exceeding the limit {bodies.MAX_BYTES}"
+                raise status.unprocessable(f"Unable to complete the copy, {words}")
+        value = JsonPatch([operation]).apply(value, in_place=True)
+    return value
 
 
 def _strategic(target: Any, change: Object, place: Field | None) -> Any:
@@ -89,14 +108,16 @@ def _strategic(target: Any, change: Object, place: Field | None) -> Any:
     if (keep := change.pop(RETAIN, None)) is not None:
         if not isinstance(keep, list):
             raise status.bad_request("$retainKeys must be a list")
-        merged = {key: value for key, value in merged.items() if key in keep}
+        kept = set(map(_word, keep))
+        merged = {key: value for key, value in merged.items() if _word(key) in kept}
     orders = {key.removeprefix(ORDER): change.pop(key) for key in list(change) if key.startswith(ORDER)}
     removals = {key.removeprefix(DELETE): change.pop(key) for key in list(change) if key.startswith(DELETE)}
     for key, gone in removals.items():
         if not isinstance(gone, list):
             raise status.bad_request(f"{DELETE}{key} must be a list")
         if isinstance(merged.get(key), list):
-            merged[key] = [value for value in merged[key] if value not in gone]
+            words = set(map(_word, gone))
+            merged[key] = [value for value in merged[key] if _word(value) not in words]
     for key, value in change.items():
         below = _below(place, key)
         if value is None:
@@ -124,20 +145,27 @@ def _merged_list(target: Any, change: list[Any], place: Field) -> list[Any]:
     there = list(target) if isinstance(target, list) else []
     key = place.merge_key
     if not key:
-        return there + [value for value in change if value not in there]
+        words = set(map(_word, there))
+        return there + [value for value in change if _word(value) not in words]
     if any(isinstance(item, dict) and item.get(DIRECTIVE) == "replace" for item in change):
         return [_clean(item) for item in change if not (isinstance(item, dict) and DIRECTIVE in item)]
+    places: dict[str, list[int]] = {}
+    for number, other in enumerate(there):
+        if isinstance(other, dict):
+            places.setdefault(_word(other.get(key)), []).append(number)
+    gone: set[int] = set()
     for item in change:
         if not isinstance(item, dict) or key not in item:
             raise status.bad_request(f"map: {item!r} does not contain declared merge key: {key}"[:500])
-        same = [i for i, other in enumerate(there) if isinstance(other, dict) and other.get(key) == item[key]]
+        word = _word(item[key])
         if item.get(DIRECTIVE) == "delete":
-            there = [other for i, other in enumerate(there) if i not in same]
-        elif same:
+            gone.update(places.pop(word, ()))
+        elif same := places.get(word):
             there[same[0]] = _strategic(there[same[0]], item, place.items)
         else:
+            places[word] = [len(there)]
             there.append(_strategic({}, item, place.items))
-    return there
+    return [other for number, other in enumerate(there) if number not in gone]
 
 
 def ordered(there: list[Any], order: list[Any], key: str = "") -> list[Any]:
@@ -146,16 +174,24 @@ def ordered(there: list[Any], order: list[Any], key: str = "") -> list[Any]:
     def name(item: Any) -> Any:
         return item.get(key) if key and isinstance(item, dict) else item
 
-    wanted = [name(item) for item in order]
+    wanted: dict[str, int] = {}
+    for number, item in enumerate(order):
+        wanted.setdefault(_word(name(item)), number)
     ranks: list[tuple[int, int]] = []
     last = -1
     for position, item in enumerate(there):
-        if name(item) in wanted:
-            last = wanted.index(name(item))
+        rank = wanted.get(_word(name(item)))
+        if rank is not None:
+            last = rank
             ranks.append((last, -1))
         else:
             ranks.append((last, position))
     return [there[i] for i in sorted(range(len(there)), key=ranks.__getitem__)]
+
+
+def _word(value: Any) -> str:
+    """What equal values have in common, to look them up by: a search for each item of one list in another takes too long."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _clean(value: Any) -> Any:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit import environment
+from labkit import environment, trees
 from labkit.node import private, status, traces
 from labkit.node.errors import NodeError
 from labkit.node.home import SOCKET_PATH_MAX, Home
@@ -127,7 +126,7 @@ def forget(second: Home) -> None:
     for socket in sockets:
         socket.unlink(missing_ok=True)
     for tree in (second.run, second.data):
-        shutil.rmtree(tree, ignore_errors=True)
+        trees.remove(tree)
 
 
 def output(second: Home) -> Path:

@@ -7,20 +7,21 @@ other in the cache, each in a directory of its own; the node's runc serves them 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from labkit.node import suites
 from labkit.node.apt import Apt, ProgramsError, Progress, apt_usable
 from labkit.node.programs import BINARY_DIRECTORIES, Programs, find_programs, read_os_release
-from labkit.node.unpack import Unpacked, fetch, filled, load, one_at_a_time, quiet, require_checksum, write_record
+from labkit.node.unpack import Unpacked, fetch, filled, load, one_at_a_time, quiet, require_checksum, verified, write_record
 
 PACKAGE = "containerd"
 FILES = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -117,23 +118,13 @@ def from_file(cache: Path, file: Path, sha256: str = "", progress: Progress = qu
     """
     expected = require_checksum(file, sha256, ".sha256sum", f"Download it from the same page, {WHERE}.")
     progress(f"checking {file.name}")
-    try:
-        with file.open("rb") as data:
-            found = hashlib.file_digest(data, "sha256").hexdigest()
-    except OSError as error:
-        raise ProgramsError(f"{file} cannot be read ({error.strerror}).", f"Bring a release from {WHERE}.") from None
-    if found != expected:
-        raise ProgramsError(
-            f"{file.name} is not what its checksum says: {found[:12]}… in place of {expected[:12]}….",
-            "It was cut short or changed on its way: download it again.",
-        )
-    dest = _place(cache) / f"file-{found[:12]}"
-    with one_at_a_time(dest.parent, progress):
+    dest = _place(cache) / f"file-{expected[:12]}"
+    with verified(file, expected, dest.parent) as data, one_at_a_time(dest.parent, progress):
         if not _load(dest):
             with filled(dest) as partial:
                 progress(f"unpacking {file.name}")
                 root = partial / "unpacked" / "root"
-                _extract(file, root)
+                _extract(file.name, data, root)
                 write_record(partial / "unpacked", [PACKAGE], {PACKAGE: _says(root / "bin" / "containerd", file.name)})
     release = _load(dest)
     assert release is not None
@@ -230,28 +221,27 @@ def _release(unpacked: Unpacked) -> Release | None:
     return Release(upstream(package), package, containerd, shim, ctr, os.pathsep.join(map(str, unpacked.library_path)))
 
 
-def _extract(file: Path, root: Path) -> None:
+def _extract(file: str, data: BinaryIO, root: Path) -> None:
     """The three programs and nothing else, as files of root's that are not set-uid, whatever the archive says."""
     (root / "bin").mkdir(parents=True)
     try:
-        with tarfile.open(file) as archive:
+        with tarfile.open(fileobj=data) as archive:
             for name in FILES:
-                data = archive.extractfile(_member(archive.getmembers(), name, file))
-                assert data is not None
+                program = archive.extractfile(_member(archive.getmembers(), name, file))
+                assert program is not None
                 target = root / "bin" / name
-                with data, target.open("wb") as out:
-                    while block := data.read(1 << 20):
-                        out.write(block)
+                with program, target.open("wb") as out:
+                    shutil.copyfileobj(program, out, 1 << 20)
                 target.chmod(0o755)
     except (tarfile.TarError, EOFError) as error:
-        raise ProgramsError(f"{file.name} is no release file of containerd ({error}).", f"Bring one from {WHERE}.") from None
+        raise ProgramsError(f"{file} is no release file of containerd ({error}).", f"Bring one from {WHERE}.") from None
 
 
-def _member(members: Sequence[tarfile.TarInfo], name: str, file: Path) -> tarfile.TarInfo:
+def _member(members: Sequence[tarfile.TarInfo], name: str, file: str) -> tarfile.TarInfo:
     for member in members:
         if member.isfile() and member.name.removeprefix("./") == f"bin/{name}":
             return member
-    raise ProgramsError(f"{file.name} has no bin/{name}, so it is no release file of containerd.", f"Bring one from {WHERE}.")
+    raise ProgramsError(f"{file} has no bin/{name}, so it is no release file of containerd.", f"Bring one from {WHERE}.")
 
 
 def _says(program: Path, file: str) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from labkit.node import trust
 from labkit.node.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
@@ -162,6 +162,31 @@ def require_checksum(file: Path, given: str, beside: str, todo: str) -> str:
         lacks = f"{given} is no SHA-256" if given else f"no {neighbour.name} lies beside it, and --sha256 was not given"
         raise ProgramsError(f"There is no checksum for {file.name}: {lacks}.", todo)
     return match[0].lower()
+
+
+@contextmanager
+def verified(file: Path, expected: str, place: Path) -> Iterator[BinaryIO]:
+    """A copy of `file`, open for reading and without a name, whose SHA-256 is `expected`: whoever can write to the file cannot
+    change what was checked. It takes its space in `place`, a directory. Raises ProgramsError."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=place) as copy:
+        found = hashlib.sha256()
+        try:
+            with file.open("rb") as source:
+                while block := source.read(1 << 20):
+                    found.update(block)
+                    copy.write(block)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_full(place) from None
+            raise ProgramsError(f"{file} cannot be read ({error.strerror}).", "Give the path of the file.") from None
+        if found.hexdigest() != expected:
+            raise ProgramsError(
+                f"{file.name} is not what its checksum says: {found.hexdigest()[:12]}… in place of {expected[:12]}….",
+                "It was cut short or changed on its way: download it again.",
+            )
+        copy.seek(0)
+        yield copy
 
 
 def _unchanged(dest: Path, root: Path, record: dict[str, Any]) -> bool:

@@ -38,9 +38,22 @@ def enter(door: Path, verb: str, argv: Sequence[str]) -> socket.socket:
     except FileNotFoundError:
         raise ConnectionRefusedError("it does not run") from None
     connection = socket.create_connection(("127.0.0.1", said["port"]), timeout=CONNECT_WITHIN_S)
+    if strangers := listeners(said["port"]) - {os.geteuid()}:
+        connection.close()
+        raise ConnectionRefusedError(f"the user {min(strangers)} has its port")
     connection.settimeout(None)
     connection.sendall(b"%s %s %s\n" % (said["word"].encode(), verb.encode(), b" ".join(map(quoted, argv))))
     return connection
+
+
+def listeners(port: int) -> set[int]:
+    """The users who listen on a TCP port, by the kernel's list (man 5 proc_net). Another one may have taken the port of a machine
+    that ended: neither the word nor a command is for that one."""
+    try:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return set()
+    return {int(row[7]) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
 
 
 def quoted(word: str) -> bytes:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from labkit.node.apt import ProgramsError, Progress
-from labkit.node.unpack import digest, require_checksum
+from labkit.node.unpack import digest, require_checksum, verified
 from labkit.vm.build import RECORD, Image, find, images, only_one, point
 
 SUMS = "SHA256SUMS"
@@ -51,17 +51,16 @@ def unpack(source: Path, cache: Path, progress: Progress, sha256: str = "") -> I
     not the right one.
     """
     progress(f"verifying {source.name}")
-    try:
-        found = digest(source)
-    except OSError as error:
-        raise ProgramsError(f"{source} cannot be read ({error.strerror}).", "Give the path of the machine's file.") from None
-    if found != require_checksum(source, sha256, ".sha256", "Fetch it from where the machine's file is, or give --sha256 SUM."):
-        raise ProgramsError(f"{source} is not the file that its checksum is of.", "Fetch both files again.")
-    with only_one(cache, progress), tempfile.TemporaryDirectory(prefix=".use-", dir=images(cache)) as scratch:
+    expected = require_checksum(source, sha256, ".sha256", "Fetch it from where the machine's file is, or give --sha256 SUM.")
+    with (
+        verified(source, expected, images(cache)) as data,
+        only_one(cache, progress),
+        tempfile.TemporaryDirectory(prefix=".use-", dir=images(cache)) as scratch,
+    ):
         new = Path(scratch, "new")
         new.mkdir(mode=0o755)
         try:
-            with tarfile.open(source, "r:") as tar:  # as it is written, uncompressed
+            with tarfile.open(fileobj=data, mode="r:") as tar:  # as it is written, uncompressed
                 key = extract(tar, new)
             verify(new)
         except (tarfile.TarError, EOFError, KeyError, ValueError, OSError) as error:

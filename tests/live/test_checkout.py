@@ -66,7 +66,15 @@ def test_the_folder_of_another_user_is_refused(checkout: Path) -> None:
     for environ in ({}, {"SUDO_UID": "1000"}, {"SUDO_UID": "x"}):
         said, ran = clean(checkout, **environ)
         assert not ran and f"{checkout} belongs to another user ({OTHER}), and root would run what lies in" in said
-        assert "Run ./course with sudo as the owner" in said
+        assert ("Run ./course with sudo as the owner" in said) == bool(environ)
+
+
+def test_root_without_sudo_names_the_owner_that_it_trusts(checkout: Path) -> None:
+    """doas, su and a container leave no SUDO_UID."""
+    give(checkout, OTHER)
+    said, ran = clean(checkout)
+    assert not ran and "run it as SUDO_UID=NUMBER ./course" in said and "sudo as" not in said
+    assert clean(checkout, SUDO_UID=str(OTHER)) == ("", True)
 
 
 @pytest.mark.parametrize("what", [".venv", ".venv/bin/labkit"])

@@ -178,6 +178,22 @@ def test_a_release_file_that_is_not_what_its_checksum_says_changes_nothing(
     assert files_below(cache) == []
 
 
+def test_a_release_file_that_is_exchanged_after_it_was_checked_is_not_used(
+    tmp_path: Path, release_file: Callable[..., Path]
+) -> None:
+    good = release_file()
+    whole = good.read_bytes()
+    other = release_file(containerd=PROGRAM + b"# another\n").read_bytes()
+    good.write_bytes(whole)
+
+    def exchange(text: str) -> None:
+        if text.startswith("unpacking"):
+            good.write_bytes(other)
+
+    release = releases.from_file(tmp_path / "cache", good, hashlib.sha256(whole).hexdigest(), exchange)
+    assert good.read_bytes() == other and release.containerd.read_bytes() == PROGRAM
+
+
 def test_a_release_file_that_lacks_something_or_does_not_run_changes_nothing(
     tmp_path: Path, release_file: Callable[..., Path]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from copy import deepcopy
 from typing import Any
 
@@ -201,3 +202,24 @@ def test_many_updaters_are_kept_together() -> None:
         live = new
     names = [entry["manager"] for entry in live["metadata"]["managedFields"]]
     assert len(names) <= apply.MAX_UPDATERS and apply.ANCIENT in names and "m29" in names
+
+
+def test_copies_of_copies_are_refused() -> None:
+    """Each doubles what there is: forty operations would fill any memory."""
+    operations = [{"op": "copy", "from": "/metadata", "path": f"/metadata/x{n}"} for n in range(40)]
+    with pytest.raises(ApiError, match="accumulated size increase of copy") as refused:
+        patch.patched(BY_PLURAL["pods"], {"metadata": {"name": "p"}}, operations, patch.JSON)
+    assert refused.value.code == 422
+
+
+@pytest.mark.parametrize("directive", ["finalizers", "$deleteFromPrimitiveList/finalizers", "$setElementOrder/finalizers"])
+def test_a_patch_of_a_long_list_takes_a_time_in_proportion(directive: str) -> None:
+    def cost(number: int) -> float:
+        live = {"metadata": {"finalizers": [f"a.b/{n}" for n in range(number)]}}
+        change = {"metadata": {directive: [f"a.b/{n}" for n in range(2 * number, number, -1)]}}
+        began = time.process_time()
+        patch.patched(BY_PLURAL["pods"], live, change, patch.STRATEGIC)
+        return time.process_time() - began
+
+    few = min(cost(2_000) for _ in range(3))
+    assert cost(20_000) < 40 * few  # a hundred times as long where each is looked for among all

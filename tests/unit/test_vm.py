@@ -170,11 +170,26 @@ def test_a_parcel_needs_its_checksum(tmp_path: Path) -> None:
     whole = tmp_path / "a.tar"
     sum = parcel.pack(image_in(tmp_path / "here"), whole)
     (tmp_path / "a.tar.sha256").unlink()
-    for given, words in (("", "no a.tar.sha256 lies beside it"), ("abc", "abc is no SHA-256"), ("0" * 64, "is not the file")):
+    wrong = "is not what its checksum says"
+    for given, words in (("", "no a.tar.sha256 lies beside it"), ("abc", "abc is no SHA-256"), ("0" * 64, wrong)):
         with pytest.raises(ProgramsError, match=words):
             parcel.unpack(whole, tmp_path / "there", lambda text: None, given)
     assert build.find(tmp_path / "there") is None
     assert parcel.unpack(whole, tmp_path / "there", lambda text: None, sum.upper()).key
+
+
+def test_a_parcel_that_is_exchanged_after_it_was_checked_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tmp_path / "a.tar"
+    parcel.pack(image_in(tmp_path / "here"), whole)
+
+    def exchange(cache: Path, progress: object) -> Any:
+        whole.write_bytes(b"another")
+        return only_one(cache, progress)
+
+    only_one = parcel.only_one
+    monkeypatch.setattr(parcel, "only_one", exchange)
+    parcel.unpack(whole, tmp_path / "there", lambda text: None)
+    assert whole.read_bytes() == b"another" and build.find(tmp_path / "there") is not None
 
 
 def test_an_image_is_not_taken_for_whole_when_a_file_is_short(tmp_path: Path) -> None:
