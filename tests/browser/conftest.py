@@ -34,7 +34,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="module")
 def jupyterlab(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
     with serve(tmp_path_factory.mktemp("jupyterlab")) as server:
-        server.ask_nothing()
         yield server
 
 

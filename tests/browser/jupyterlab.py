@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.views.style import JUPYTERLAB_EXTENSIONS
+from labkit.jupyter import copy, lab
 from tests.conftest import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -33,10 +31,6 @@ class JupyterLab:
         """The theme of pages opened from now on: "light" or "dark"."""
         self._set("themes", {"theme": THEMES[theme]})
 
-    def ask_nothing(self) -> None:
-        """Answer beforehand the question whether JupyterLab may look for its news in the network."""
-        self._set("notification", {"fetchNews": "false", "checkForUpdates": False})
-
     def address(self, notebook: str) -> str:
         return f"{self.url}lab/tree/{notebook}?token={self.token}&reset"
 
@@ -50,7 +44,7 @@ class JupyterLab:
 def serve(directory: Path) -> Iterator[JupyterLab]:
     """A server whose files are all below `directory`; it ends with its kernels. Its log is `directory`/server.log."""
     notebooks, settings, runtime = directory / "notebooks", directory / "settings", directory / "runtime"
-    shutil.copytree(NOTEBOOKS, notebooks, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    copy.update(notebooks)
     places = {
         "JUPYTER_CONFIG_DIR": directory / "config",
         "JUPYTER_DATA_DIR": directory / "data",
@@ -60,10 +54,8 @@ def serve(directory: Path) -> Iterator[JupyterLab]:
         "IPYTHONDIR": directory / "ipython",
     }
     environment = {**os.environ, "LABKIT_THEME": "page", **{name: str(place) for name, place in places.items()}}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0",
-               f"--LabApp.extra_labextensions_path={JUPYTERLAB_EXTENSIONS}"]  # fmt: skip
-    if os.geteuid() == 0:
-        command.append("--allow-root")
+    environment["PATH"] = os.defpath  # as where no environment was activated
+    command = [*lab.command(), "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
     with (directory / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=notebooks, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                                   stderr=subprocess.STDOUT)  # fmt: skip

@@ -45,19 +45,19 @@ class Learner:
 
     def runs_all(self) -> None:
         """Run → Run All Cells, and wait for the last cell's number."""
-        self._menu("Run", "Run All Cells")
+        self.menu("Run", "Run All Cells")
         self._wait_for_number(max(self.cells_of("code")))
         self.waits_until_idle()
 
     def runs_the_rest(self) -> None:
         """Run → Run Selected Cell and All Below, and wait for the last cell's number."""
-        self._menu("Run", "Run Selected Cell and All Below")
+        self.menu("Run", "Run Selected Cell and All Below")
         self._wait_for_number(max(self.cells_of("code")), 240)
         self.waits_until_idle()
 
     def switches_theme(self, theme: str) -> None:
         """Settings → Theme → JupyterLab Light or Dark."""
-        self._menu("Settings", "Theme", THEMES[theme])
+        self.menu("Settings", "Theme", THEMES[theme])
         expect(self.page.locator(f'body[data-jp-theme-light="{"true" if theme == "light" else "false"}"]')).to_be_attached()
 
     def runs_to(self, cell: int) -> None:
@@ -95,7 +95,7 @@ class Learner:
         """The numbers of the cells whose source contains `words`."""
         return [number for number, source in enumerate(self.cells) if words in source]
 
-    def _menu(self, *names: str) -> None:
+    def menu(self, *names: str) -> None:
         for name in names:
             self.page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(name, exact=True).click()
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import pytest
 from playwright.sync_api import Browser, expect
 
+from labkit.node import Home
 from labkit.views.style import contrast
 from tests.browser.jupyterlab import JupyterLab
 from tests.browser.learner import HALF_A_SCREEN, LAPTOP, Learner, Looks
+from tests.live.cluster import wait_for
 
 Opens = Callable[..., Learner]
 READABLE = 4.5
@@ -33,6 +38,29 @@ def test_run_all(lesson: str, learner: Opens) -> None:
     notebook.switches_theme("dark")
     assert_readable(notebook, "dark")
     assert_no_wider_than_text(notebook)
+
+
+def test_the_address_opens_notebook_00_and_nothing_covers_it(jupyterlab: JupyterLab, chromium: Browser) -> None:
+    """The address that JupyterLab prints. A question about news of JupyterLab's would be there when the page is."""
+    page = chromium.new_page(viewport=LAPTOP)
+    page.goto(f"{jupyterlab.url}?token={jupyterlab.token}")
+    expect(page.locator(".lm-TabBar-tab.lm-mod-current", has_text="00-is-my-lab-real.ipynb").first).to_be_visible(timeout=60e3)
+    expect(page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=60e3)
+    assert page.locator(".Toastify__toast, .jp-toast").count() == 0
+    page.close()
+
+
+def test_a_terminal_finds_labkit_and_the_labs_cluster(learner: Opens, jupyterlab: JupyterLab) -> None:
+    """The server has neither the environment's commands on PATH nor a terminal of its own, as where a service starts it."""
+    page = learner("00")
+    page.menu("File", "New", "Terminal")
+    page.page.locator(".jp-Terminal .xterm-screen").click()
+    page.page.keyboard.type("labkit status --json >status; kubectl get nodes -o name >nodes; echo $KUBECONFIG >done\n")
+    done = jupyterlab.notebooks / "done"
+    wait_for(lambda: done.exists() and done.read_text(), "the terminal's commands")
+    assert json.loads((jupyterlab.notebooks / "status").read_text())["state"] == "ready"
+    assert (jupyterlab.notebooks / "nodes").read_text().startswith("node/")
+    assert Path(done.read_text().strip()) == Home.find().kubeconfig
 
 
 def test_before_anything_is_run(learner: Opens) -> None:

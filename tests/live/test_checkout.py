@@ -94,3 +94,19 @@ def test_a_folder_that_others_may_write_to_is_refused(checkout: Path, where: str
     if where != ".venv/lib":
         said, ran = clean(checkout)
         assert not ran and f"the group {OTHER} can write to" in said
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all",)])
+def test_clean_keeps_a_learners_notebooks_and_names_them(checkout: Path, arguments: tuple[str, ...]) -> None:
+    mine = checkout / "my-notebooks"
+    work = [mine / "00.ipynb", mine / ".ipynb_checkpoints/00.ipynb"]
+    for file in work:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    environ = {**os.environ, "LABKIT_HOME": str(checkout / "lab")}  # whose cache --all removes
+    command = ["./course", "clean", *arguments]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environ, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(file.read_text() == "{}" for file in work)
+    assert (checkout / ".venv").exists() == (not arguments)
+    assert (f"your copy of the notebooks stays; remove it with: rm -r '{mine}'" in done.stderr) == bool(arguments)

@@ -23,7 +23,8 @@ EXECUTE = """
 import sys, nbformat, nbclient
 notebook = nbformat.read(sys.argv[1], as_version=4)
 nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": "."}}).execute()
-print(notebook.cells[3].outputs[0].text)
+outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+print(*(output.text for output in outputs if output.output_type == "stream"))
 """
 
 
