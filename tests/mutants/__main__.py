@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--tier", choices=TIERS, action="append", help="the faults of that tier; can be given several times")
     parser.add_argument("words", nargs="*", metavar="WORD", help="only faults whose name has one of these")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the copy is removed then, too
     tiers = arguments.tier or ["unit"]
     chosen = [
         fault

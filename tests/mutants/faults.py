@@ -147,7 +147,7 @@ FAULTS = (
     ),
     Fault(
         "resources: the memory limit does not reach the runtime",
-        "        memory_limit_in_bytes=memory_bytes,\n",
+        "        memory_limit_in_bytes=min(memory_bytes, MAX_INT64),\n",
         "",
         ("tests/unit/test_podspec_messages.py",),
     ),
