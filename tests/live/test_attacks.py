@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from labkit.kubelet.api import ApiError
-from labkit.node import Home, links, private, vm_enter
+from labkit.node import Home, private, turns, vm_enter
+from labkit.node.traces import shim_sockets
 from labkit.vm import machine
-from tests.conftest import labkit
+from tests.conftest import ROOT, labkit
 from tests.live import exposed
 from tests.live.cluster import Cluster, wait_for
-from tests.live.test_strangers import DROP, as_stranger
+from tests.live.test_strangers import DROP, OPEN, as_stranger, shown
 
 pytestmark = pytest.mark.live
 
@@ -88,6 +90,14 @@ def inside(cluster: Cluster, script: str) -> str:
 def test_an_ordinary_pod_gets_nothing(cluster: Cluster, name: str) -> None:
     """Root in a container, without a privilege, tries what root on a machine can do."""
     assert inside(cluster, INSIDE[name]).splitlines() == ["tried"]
+
+
+def test_a_pod_adds_nothing_but_its_shims_socket(cluster: Cluster) -> None:
+    found = {(each.program, shown(each.address, cluster.home)) for each in exposed.listeners(cluster.home)}
+    rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
+    assert found - set(rows) == {("containerd-shim", "/run/containerd/s/HASH")}
+    sockets = [str(path) for path in shim_sockets(cluster.home)]
+    assert sockets and as_stranger(OPEN, input="\0".join(sockets)) == []
 
 
 def test_a_pod_that_nests_directories_without_end_is_removed(cluster: Cluster) -> None:
@@ -199,7 +209,7 @@ HOLD = (
     DROP
     + """
 holder = socket.socket(socket.AF_UNIX)
-holder.bind("\\0labkit-subnet")
+holder.bind("\\0labkit-attacked")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -207,12 +217,12 @@ sys.stdin.read()
 
 
 def test_who_holds_the_name_of_a_lock_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "CHOICE_WITHIN_S", 0.2)
-    holder = subprocess.Popen(["python3", "-I", "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    monkeypatch.setattr(turns, "WITHIN_S", 0.2)
+    holder = subprocess.Popen([sys.executable, "-I", "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin and holder.stdout
     with holder:
         assert holder.stdout.readline() == b"held\n"
-        with links.one_choice_at_a_time():
+        with turns.one_choice_at_a_time("attacked"):
             pass
         holder.stdin.close()
 
