@@ -23,6 +23,7 @@ PLACES = {
     "live/test_kill": "chaos",
     "live/test_kind": "kind",
     "live/test_kubeapi_schemathesis": "fuzz",
+    "live/test_lesson_tools": "authoring",
     "live/test_standin": "kind",
     "live/test_tracefs_vm": "vm",
     "live/test_vm": "vm",
@@ -33,7 +34,7 @@ PLACES = {
     "browser/": "browser",
 }
 """The beginning of a file's path below tests/, and the marker that its tests get."""
-LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel")
+LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""

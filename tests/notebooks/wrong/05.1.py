@@ -6,7 +6,10 @@ node.cluster.apply(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "api"},
-        "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}]},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}],
+        },
     }
 )
 node.cluster.wait_status("api", "Running")

@@ -6,9 +6,10 @@ node.cluster.apply(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "cache"},
-        "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}],
+        },
     }
 )
 node.cluster.wait_status("cache", "Running")
-# %% the Pod is gone
-node.cluster.delete("cache")

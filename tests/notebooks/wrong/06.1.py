@@ -7,6 +7,7 @@ node.cluster.apply(
         "kind": "Pod",
         "metadata": {"name": "exact"},
         "spec": {
+            "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "app",
@@ -14,7 +15,7 @@ node.cluster.apply(
                     "command": ["sleep", "1000000"],
                     "resources": {"requests": {"cpu": f"{free}m", "memory": "16Mi"}},
                 }
-            ]
+            ],
         },
     }
 )
@@ -27,6 +28,7 @@ node.cluster.apply(
         "kind": "Pod",
         "metadata": {"name": "exact"},
         "spec": {
+            "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "app",
@@ -34,7 +36,7 @@ node.cluster.apply(
                     "command": ["sleep", "1000000"],
                     "resources": {"limits": {"cpu": f"{free + 1}m", "memory": "16Mi"}},
                 }
-            ]
+            ],
         },
     }
 )
@@ -47,6 +49,7 @@ node.cluster.apply(
         "kind": "Pod",
         "metadata": {"name": "exact"},
         "spec": {
+            "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "app",
@@ -54,7 +57,7 @@ node.cluster.apply(
                     "command": ["sleep", "1000000"],
                     "resources": {"limits": {"cpu": f"{free - 1}m", "memory": "16Mi"}},
                 }
-            ]
+            ],
         },
     }
 )
