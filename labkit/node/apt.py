@@ -28,7 +28,9 @@ UNTRUSTED = (
     "|cannot be authenticated"
 )
 NO_ANSWER = r"resolving|Could not (connect|resolve)|Unable to connect|timed out|unreachable|refused|Failed to fetch"
-"""What apt says (LC_ALL=C) when it rejects a signature, and when a source cannot be reached."""
+NOT_THE_SIGNED = r"Hash Sum mismatch|unexpected size|Failed to fetch copy:\S+\s+Undetermined Error"
+"""What apt says (LC_ALL=C) when it rejects a signature, when a source cannot be reached, and when a file has another hash (apt 3
+has no words of its own for that where it copies the file)."""
 
 DPKG_STATUS = Path("/var/lib/dpkg/status")
 
@@ -230,9 +232,9 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
             f"apt does not trust a package source: {_first(output, UNTRUSTED)}.",
             "Repair the key or the source (see man apt-secure) until `apt-get update` is content, then try again.",
         )
-    if re.search(r"Hash Sum mismatch|unexpected size", output):
+    if re.search(NOT_THE_SIGNED, output):
         return ListsError(
-            f"A downloaded file is not the one that was signed: {_first(output, 'Hash Sum mismatch|unexpected size')}.",
+            f"A downloaded file is not the one that was signed: {_first(output, NOT_THE_SIGNED)}.",
             "A mirror in the middle of an update does that: try again in a few minutes.",
         )
     if re.search(NO_ANSWER, output):
