@@ -14,6 +14,7 @@ from typing import Any
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.routing import Matcher
+from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from labkit.kubeapi import paths, proxy, status
@@ -51,8 +52,9 @@ def protocol(request: HTTPServerRequest) -> str:
     return ours if ours in offered else ""
 
 
+@stream_request_body
 class WebSocket(Exchange, WebSocketHandler):
-    """One exec, attach or port-forward."""
+    """One exec, attach or port-forward. It has no body; one that is sent is not kept (`Exchange.data_received`)."""
 
     upstream: IOStream
     session: Session
@@ -89,11 +91,13 @@ class WebSocket(Exchange, WebSocketHandler):
         code = int(first.split(" ")[1])
         if code == 101:
             return True
-        with contextlib.suppress(StreamClosedError):
-            answer = await self.upstream.read_until_close()
-            self.set_status(code)
-            self.set_header("Content-Type", HTTPHeaders.parse(rest.strip()).get("Content-Type", "text/plain"))
-            self.finish(answer)
+        fields = HTTPHeaders.parse(rest.strip())
+        length = fields.get("Content-Length")  # the kubelet keeps the connection open
+        answer = await (self.upstream.read_bytes(int(length)) if length else self.upstream.read_until_close())
+        self.upstream.close()
+        self.set_status(code)
+        self.set_header("Content-Type", fields.get("Content-Type", "text/plain"))
+        self.finish(answer)
         return False
 
     def check_origin(self, origin: str) -> bool:
@@ -148,4 +152,5 @@ class WebSocket(Exchange, WebSocketHandler):
                 await self.session.send(self.streams[data[0]], data[1:])
 
     def on_close(self) -> None:
-        self.upstream.close()
+        if hasattr(self, "upstream"):  # the client may have gone before the kubelet was asked
+            self.upstream.close()
