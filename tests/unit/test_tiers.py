@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -149,3 +151,15 @@ def test_the_same_seed_is_the_same_order_and_keeps_modules_together(request: pyt
         assert ordered(1) != ordered(2)
     modules = [item.path for item in ordered(1)]
     assert len([1 for one, other in itertools.pairwise(modules) if one != other]) == len(set(modules)) - 1
+
+
+def test_tests_of_one_group_run_on_one_worker(tmp_path: Path) -> None:
+    """pytest-xdist keeps no group, and does not say so, where pytest has changed what it relies on."""
+    lines = ["import os, pytest", *(
+        f"@pytest.mark.xdist_group('{number % 2}')\ndef test_{number}():\n"
+        f"    open(f'{number % 2}-' + os.environ['PYTEST_XDIST_WORKER'], 'w').close()" for number in range(12)
+    )]  # fmt: skip
+    (tmp_path / "test_groups.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert sorted(path.name[0] for path in tmp_path.glob("?-gw*")) == ["0", "1"]
