@@ -64,7 +64,8 @@ def state_of(engine: Engine) -> dict[str, set[str]]:
 
 
 def on_node(standin: StandIn) -> dict[str, set[str]]:
-    """What the node has, by its own tools."""
+    """What the node has, by its own tools; not what its own runtime and init make of themselves when they are first used."""
+    own = " ".join(f"-path {path} -prune -o" for path in ("/run/containerd", "/run/cni-ipam-state", "/run/netns", "/run/utmp"))
     ask = {
         "processes": "ps -eo comm=",
         "mounts": "grep -v -e /proc/ /proc/mounts",
@@ -72,7 +73,7 @@ def on_node(standin: StandIn) -> dict[str, set[str]]:
         "images": "ctr -n k8s.io images ls -q",
         "containers": "ctr -n k8s.io containers ls -q",
         "tenants": "ctr namespaces ls -q",
-        "files": "find /etc /var/lib/labkit /var/log/pods /run -path /run/containerd -prune -o -print 2>/dev/null",
+        "files": f"find /etc /var/lib/labkit /var/log/pods /run {own} -print 2>/dev/null",
         "cgroups": "find /sys/fs/cgroup -type d",
     }
     return {what: set(standin.exec("sh", "-c", f"{script}; true").splitlines()) for what, script in ask.items()}
