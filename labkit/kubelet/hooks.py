@@ -6,6 +6,7 @@ Knowledge: kubelet's lifecycle/handlers.go, kubernetes' pkg/probe/{exec,http,tcp
 from __future__ import annotations
 
 import http.client
+import io
 import logging
 import re
 import socket
@@ -30,6 +31,7 @@ NO_TLS = "http: server gave HTTP response to HTTPS client"
 BROKEN = "net/http: HTTP/1.x transport connection broken"
 PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 """OpenSSL's reasons for an answer that is no TLS."""
+PORTS = {"http": 80, "https": 443}
 REDIRECTS = 10
 FOLLOWED = (301, 302, 303, 307, 308)
 NEVER_SENT = ("Content-Length", "Transfer-Encoding", "Trailer")
@@ -83,20 +85,33 @@ def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: st
 def http_answer(
     action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str
 ) -> tuple[int, str]:
-    """GET; the status code and the body that came. Redirects to the same host are followed. Raises HookFailed without an answer,
-    HookError."""
+    """GET; the status code and the body that came. Redirects to the same host are followed, all within `timeout_s`. Raises
+    HookFailed without an answer, HookError."""
     host, port = action.get("host") or pod_ip, port_of(action["port"], container)
     scheme, shown = action.get("scheme", "HTTP").lower(), f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}{url_path(action.get('path') or '/')}"
     headers = request_headers(action.get("httpHeaders") or (), agent)
-    target = url
+    target, deadline = url, time.monotonic() + timeout_s
     for _ in range(REDIRECTS):
-        status, location, body = _get(target, headers, timeout_s)
-        following = urljoin(target, location) if location and status in FOLLOWED else ""
-        if not following or urlsplit(following).hostname != urlsplit(url).hostname:
+        status, location, body = _get(target, headers, deadline)
+        if not location or status not in FOLLOWED or not (following := redirected(target, location)):
             return status, body
         target = following
     raise HookFailed(f'Get "{location}": stopped after {REDIRECTS} redirects')
+
+
+def redirected(url: str, location: str) -> str:
+    """Where a redirect leads, "" where that is another host. Raises HookFailed where nobody can go."""
+    try:
+        following = urlsplit(urljoin(url, location))
+        _ = following.port  # it is read only now
+    except ValueError as error:
+        raise HookFailed(f'Get "{url}": failed to parse Location header {go_quote(location)}: {error}') from None
+    if following.hostname != urlsplit(url).hostname:
+        return ""
+    if following.scheme not in PORTS:
+        raise HookFailed(f'Get "{location}": unsupported protocol scheme {go_quote(following.scheme)}')
+    return following.geturl()
 
 
 def url_path(path: str) -> str:
@@ -120,15 +135,16 @@ def request_headers(given: Iterable[Mapping[str, str]], agent: str) -> list[tupl
     return [pair for pair in first if pair[1]] + rest + [("Connection", "close")]
 
 
-def _get(url: str, headers: list[tuple[str, str]], timeout_s: float) -> tuple[int, str, str]:
-    first, parts = url, urlsplit(url)
-    address = f"{parts.hostname}:{parts.port}"
+def _get(url: str, headers: list[tuple[str, str]], deadline: float) -> tuple[int, str, str]:
+    first, parts, timeout_s = url, urlsplit(url), seconds_until(deadline)
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    address = f"{host}:{port}"
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = ssl._create_unverified_context()  # the kubelet does not verify a probed server's certificate either
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
     else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.connect()
     except ssl.SSLError as error:
@@ -150,8 +166,11 @@ def _get(url: str, headers: list[tuple[str, str]], timeout_s: float) -> tuple[in
         for name, value in headers:
             connection.putheader(name, value.encode(errors="surrogateescape"))
         connection.endheaders()
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("Location") or "", answer.read(OUTPUT_BYTES).decode(errors="replace")
+        connection.response_class = lambda sock, **how: http.client.HTTPResponse(  # type: ignore[assignment]
+            Until(deadline, sock), **how  # type: ignore[arg-type]  # of a socket it uses makefile alone
+        )
+        with connection.getresponse() as answer:
+            return answer.status, answer.getheader("Location") or "", answer.read(OUTPUT_BYTES).decode(errors="replace")
     except TimeoutError:
         raise HookFailed(f'Get "{first}": {NO_TIME}') from None
     except http.client.RemoteDisconnected:
@@ -164,6 +183,33 @@ def _get(url: str, headers: list[tuple[str, str]], timeout_s: float) -> tuple[in
         raise HookFailed(f'Get "{first}": {BROKEN}: {error}') from None
     finally:
         connection.close()
+
+
+class Until(io.RawIOBase):
+    """What comes on a socket until `deadline`, for http.client. A timeout of the socket itself begins anew with each byte that
+    comes."""
+
+    def __init__(self, deadline: float, sock: socket.socket) -> None:
+        self.deadline, self.sock, self.file = deadline, sock, sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self.sock.settimeout(seconds_until(self.deadline))
+        return self.file.readinto(buffer)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def seconds_until(deadline: float) -> float:
+    """Seconds that are left of a time.monotonic(); never 0, which would mean not to wait at all."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 def tls_words(error: ssl.SSLError) -> str:
@@ -203,7 +249,7 @@ def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None
             words = f'timeout: failed to connect service "{address}" within {go_duration(timeout_s)}'
             raise HookFailed(f"{words}: context deadline exceeded") from None
         try:
-            answer = channel.unary_unary(HEALTH_CHECK, None, None)(request, timeout=max(end - time.monotonic(), 0.001))
+            answer = channel.unary_unary(HEALTH_CHECK, None, None)(request, timeout=seconds_until(end))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 words = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"

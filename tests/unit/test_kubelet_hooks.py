@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -99,6 +100,19 @@ def test_a_redirect_to_another_host_is_a_success_with_a_warning(answering):
     assert http_get({"port": port}, {}, "127.0.0.1", 5, "test") == "Probe terminated redirects, Response body: hi"
 
 
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://[", "failed to parse Location header"),
+        ("http://127.0.0.1:99999/", "failed to parse Location header"),
+        ("ftp://127.0.0.1/", 'Get "ftp://127.0.0.1/": unsupported protocol scheme "ftp"'),
+    ],
+)
+def test_a_redirect_to_what_is_no_place_is_a_failure(answering, location, words):
+    port = answering(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+    assert words in found(port)
+
+
 def test_redirects_that_never_end():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -127,6 +141,31 @@ def test_no_answer_and_no_http(answering):
     assert found(silent) == f'Get "http://127.0.0.1:{silent}/": EOF'
     broken = 'net/http: HTTP/1.x transport connection broken: malformed HTTP response "220 mail"'
     assert found(odd) == f'Get "http://127.0.0.1:{odd}/": {broken}'
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["headers", "body"])
+def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_others(head):
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(head)
+                while not over.wait(0.05):
+                    connection.sendall(b"x")
+
+        def probe():
+            with contextlib.suppress(HookFailed):
+                http_get({"port": server.getsockname()[1]}, {}, "127.0.0.1", 0.2, "test")
+
+        threading.Thread(target=serve, daemon=True).start()
+        probing = threading.Thread(target=probe, daemon=True)
+        probing.start()
+        probing.join(20)
+        assert not probing.is_alive()
+        over.set()
 
 
 def test_nobody_there():
