@@ -75,11 +75,13 @@ def pytest(*arguments: str) -> int:
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Its exit status. Ctrl-C reaches it without us, and it cleans up; SIGTERM, on which it would not, is handed on as that."""
+    """Its exit status, as a shell has it (128 and the signal that killed it). Ctrl-C reaches it without us, and it cleans up;
+    SIGTERM, on which it would not, is handed on as that."""
     signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     while True:
         try:
-            return process.wait()
+            status = process.wait()
+            return status if status >= 0 else 128 - status
         except KeyboardInterrupt:
             continue
 

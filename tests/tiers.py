@@ -93,9 +93,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("soak") and not config.getoption("--soak"):
             item.add_marker(pytest.mark.skip(reason="takes long; --soak runs it"))
     if (alone := config.getoption("--alone")) != "too":
-        left_out = [item for item in items if bool(item.get_closest_marker("alone")) != (alone == "only")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        left_out = {item for item in items if bool(item.get_closest_marker("alone")) != (alone == "only")}
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     if config.getoption("--shuffle"):
         shuffle(items, int(os.environ[SEED]))
     elif hasattr(config, "workerinput"):

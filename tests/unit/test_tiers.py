@@ -138,6 +138,12 @@ def test_the_worse_of_both_runs_counts(
     assert (found, len(started)) == (status, runs)
 
 
+def test_a_run_that_was_killed_has_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    assert runner.wait(subprocess.Popen(["sh", "-c", "kill -KILL $$"])) == 128 + 9
+    assert runner.wait(subprocess.Popen(["sh", "-c", "exit 5"])) == 5
+
+
 def test_the_same_seed_is_the_same_order_and_keeps_modules_together(request: pytest.FixtureRequest) -> None:
     items = [item for item in request.session.items if item.path == Path(__file__)]
 
