@@ -23,6 +23,7 @@ from labkit.sockets import private_socket
 
 SENT_WITHIN_S = 2.0
 PING = "ping"
+SILENT = ("The node's owner runs and does not answer.", "Its log, labkit.log, may say why.")
 Progress = Callable[[str], None]
 
 
@@ -126,6 +127,8 @@ def ask(home: Home, progress: Progress, within_s: float | None = None, **words: 
         connection.settimeout(within_s)
         try:
             connection.connect(str(home.control))
+        except TimeoutError:
+            raise NodeError(*SILENT) from None
         except OSError:
             raise NodeError("The node's owner does not run.", "Bring the node up with `labkit up`.") from None
         connection.sendall(json.dumps(words).encode() + b"\n")
@@ -139,7 +142,10 @@ def ask(home: Home, progress: Progress, within_s: float | None = None, **words: 
 def answered(lines: Any) -> Iterator[str]:
     """Lines until the owner is done, or gone."""
     with contextlib.suppress(OSError):
-        yield from lines
+        try:
+            yield from lines
+        except TimeoutError:
+            raise NodeError(*SILENT) from None
 
 
 def _answer(lines: Any, progress: Progress) -> dict[str, Any]:

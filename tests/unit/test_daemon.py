@@ -23,6 +23,7 @@ from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.kind_daemon import KindDaemon
+from labkit.sockets import private_socket
 from tests.unit.test_programs import Source, needs_apt, source
 
 __all__ = ["source"]
@@ -365,6 +366,11 @@ def test_an_asker_who_dies_does_not_hold_up_the_owner(home: Home, owner: Control
 def test_nobody_to_ask(home: Home) -> None:
     with pytest.raises(NodeError, match="owner does not run"):
         control.ask(home, lambda text: None, do="kill")
+
+
+def test_an_owner_that_hangs_is_not_one_that_was_stopped(home: Home) -> None:
+    with private_socket(home.control), pytest.raises(NodeError, match="runs and does not answer"):
+        control.ask(home, lambda text: None, 0.05, do=control.PING)
 
 
 def test_an_owner_that_stops_says_so(home: Home) -> None:
