@@ -191,9 +191,9 @@ def _note(directory: Path, notes: Mapping[str, str], undo: contextlib.ExitStack)
     if not mark.exists():
         undo.callback(mark.unlink, missing_ok=True)
     content = {"what": "a learner's copy of the notebooks of Inside the Node", "files": dict(sorted(notes.items()))}
-    data = json.dumps(content, indent=1)
-    if not mark.exists() or mark.read_text() != data:
-        write_whole(mark, data.encode())
+    data = json.dumps(content, indent=1).encode()
+    if _differs(mark, data):
+        write_whole(mark, data)
 
 
 def _add(path: Path, data: bytes, undo: contextlib.ExitStack) -> None:

@@ -235,8 +235,8 @@ def test_a_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
 
 def test_a_damaged_mark_costs_no_file(mine: Path) -> None:
     written = changed(mine / NOTEBOOK_03, "my words")
-    for damage in ("", "{", '{"files": [1]}', "[]"):
-        (mine / place.MARK).write_text(damage)
+    for damage in (b"", b"{", b'{"files": [1]}', b"[]", b"\xff"):
+        (mine / place.MARK).write_bytes(damage)
         assert copy.update(mine).newer == (NOTEBOOK_03,)
         assert (mine / NOTEBOOK_03).read_bytes() == written
 
