@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shlex
 from pathlib import Path
 
 from labkit.commands.common import AddVerb, answer, say
@@ -33,21 +35,30 @@ def course(arguments: argparse.Namespace) -> int:
     unchanged = "; nothing had to be changed"
     lines = [f"{number} is as the course has it{'' if reset.replaced else unchanged}." for number, reset in resets.items()]
     lines += [f"Your {name} is now {aside}." for name, aside in kept.items()]
-    lines += [newer_text(number) for number in newer]
+    lines += [newer_text(directory, number) for number in newer]
     if arguments.open:
         for line in lines:
             say(line)
         return lab.serve(directory)
     report = {"directory": str(directory), "added": made.added, "newer": newer, "reset": list(resets), "kept": kept}
-    added = f"{len(made.added)} files are new" if made.added else "nothing is new"
+    count = len(made.added)
+    added = f"{count} file{'s are' if count > 1 else ' is'} new" if count else "nothing is new"
     todo = f"Work in it with `labkit course {arguments.directory or directory} --open`."
     answer(arguments, report, lambda: "\n".join([f"Your copy of the notebooks is {directory}; {added}. {todo}", *lines]))
     return 0
 
 
-def newer_text(lesson: str) -> str:
+def newer_text(directory: Path, lesson: str) -> str:
     """One line for a lesson that the course has in a newer version."""
     if not lesson:
         return "The course has newer files of no lesson in particular. Make a new copy to get them."
-    todo = f"`labkit course --reset {lesson}` takes it, and keeps yours under another name."
+    named = "" if is_default(directory) else f"{shlex.quote(str(directory))} "
+    todo = f"`labkit course {named}--reset {lesson}` takes it, and keeps yours under another name."
     return f"The course has a newer version of {lesson}. {todo}"
+
+
+def is_default(directory: Path) -> bool:
+    """Whether the commands mean this copy where they name none."""
+    with contextlib.suppress(NodeError):
+        return copy.default() == directory
+    return False

@@ -98,16 +98,21 @@ def test_what_a_learner_wrote_stays_and_what_is_missing_comes_back(mine: Path) -
     assert (mine / NOTEBOOK_03).read_bytes() == written and (mine / "own.ipynb").exists()
 
 
-def test_a_newer_notebook_is_offered_and_not_forced(mine: Path, course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_newer_notebook_is_offered_and_not_forced(
+    mine: Path, course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = files(mine)
     changed(course / NOTEBOOK_03, "better words")
     (course / "08-new.ipynb").write_bytes(before[NOTEBOOK_03])
     assert labkit(str(mine)) == 0
-    assert "The course has a newer version of 03. `labkit course --reset 03` takes it" in capsys.readouterr().out
+    assert f"The course has a newer version of 03. `labkit course {mine} --reset 03` takes it" in capsys.readouterr().out
     after = files(mine)
     assert set(after) - set(before) == {"08-new.ipynb"} and {name: after[name] for name in before} == before
     assert labkit(str(mine), "--json") == 0
     assert json.loads(capsys.readouterr().out)["newer"] == ["03"]
+    monkeypatch.chdir(mine)
+    assert labkit() == 0
+    assert "`labkit course --reset 03` takes it" in capsys.readouterr().out
 
 
 def test_outputs_of_the_course_are_no_newer_version(mine: Path, course: Path) -> None:
