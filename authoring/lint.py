@@ -74,7 +74,12 @@ def check(chosen: Sequence[Lesson]) -> list[Fault]:
 
 
 def faults(lesson: Lesson) -> Iterator[Fault]:
-    exempt = {(cell.number, name): reason for cell in lesson.cells for name, reason in cell.metadata.get("lint", {}).items()}
+    exempt: dict[tuple[int, str], object] = {}
+    for cell in lesson.cells:
+        if not isinstance(reasons := cell.metadata.get("lint", {}), dict):
+            yield Fault(lesson.number, cell.number, "exemption", f'"lint" names rules and reasons, not {reasons!r}.')
+            continue
+        exempt |= {(cell.number, name): reason for name, reason in reasons.items()}
     for name, each in RULES.items():
         for number, says, *where in each.look(lesson):
             if not str(exempt.pop((number, name), "")).strip():
@@ -256,7 +261,10 @@ def link(lesson: Lesson) -> Found:
 
 
 def leads(target: str, lesson: Lesson) -> bool:
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return False
     if parts.scheme in ("http", "https"):
         return "." in (parts.hostname or "")
     if parts.scheme:
@@ -288,13 +296,17 @@ def exercise(lesson: Lesson) -> Found:
             yield -1, f"exercise {name} has no check.", checks
         if name not in starters:
             yield -1, f"no cell runs labkit.check({name!r}, node)."
-        elif not all(line.startswith("Not yet") for text in starters[name].texts for line in text.splitlines() if line.strip()):
+        elif not (lines := printed(starters[name])) or not all(line.startswith("Not yet") for line in lines):
             yield starters[name].number, f"what the cell of exercise {name} printed is not only “Not yet: …”."
         solution, wrong = (str(path.relative_to(lesson.root)) for path in (lesson.solution(name), lesson.wrong(name)))
         if not lesson.solution(name).exists() or solution.removeprefix("notebooks/") not in links:
             yield -1, f"exercise {name} has no solution, or the notebook does not link to it.", solution
         if not lesson.wrong_answers(name):
             yield -1, f"exercise {name} has no wrong answers.", wrong
+
+
+def printed(cell: Cell) -> list[str]:
+    return [line for text in cell.texts for line in text.splitlines() if line.strip()]
 
 
 def parsed(cell: Cell) -> list[Block]:

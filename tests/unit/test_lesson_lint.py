@@ -150,11 +150,14 @@ FAULTS = {
     "broken anchor elsewhere": (put(new_markdown_cell("[see](../README.md#nowhere-at-all)")), "link", "leads nowhere"),
     "link out of the repository": (put(new_markdown_cell("[see](../../../../../../../etc/passwd)")), "link", "leads nowhere"),
     "link without a host": (put(new_markdown_cell("[see](https:///x)")), "link", "leads nowhere"),
+    "link that is no URL": (put(new_markdown_cell('<a href="http://[">x</a>')), "link", "leads nowhere"),
     "lesson that is not there": (put(new_markdown_cell("As in notebook 55.")), "link", "no lesson 55"),
     "exercise solved": (edit("labkit.check", 'print("Done")\nlabkit.check'), "", ""),
     "no exercise": (edit('labkit.check("08.1", node)', "node"), "exercise", "no cell runs labkit.check('08.1'"),
+    "nothing printed": (lambda n: n.cells[-3].outputs.clear(), "exercise", "not only “Not yet"),
     "no link to the solution": (edit("(solutions/08.1.py)", "(../README.md)"), "exercise", "does not link"),
     "an exemption for nothing": (put(code("x = 1", lint={"length": "It is long."})), "exemption", "finds nothing"),
+    "an exemption from everything": (put(code("x = 1", lint="It is fine.")), "exemption", "not 'It is fine.'"),
     "an exemption without a reason": (put(code("x = 1\n" * 11, lint={"length": " "})), "length", "11 lines"),
 }  # fmt: skip
 
