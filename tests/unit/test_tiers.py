@@ -41,6 +41,13 @@ def test_the_markers_are_those_of_pyproject() -> None:
     assert named > {*tiers.LONG, *tiers.ONE_WORKER}
 
 
+def test_the_page_on_tests_has_a_row_for_each_marker() -> None:
+    rows = re.findall(r"(?m)^\| `(\w+)` \| .* \| (quick|`--\w+`) \|", (ROOT / "docs/testing.md").read_text())
+    assert dict(rows) == {
+        **dict.fromkeys(tiers.PLACES.values(), "quick"), **dict.fromkeys(tiers.LONG, "`--all`"), "soak": "`--soak`"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("file", "markers"),
     [
