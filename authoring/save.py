@@ -60,9 +60,9 @@ def origin(node: Node) -> dict[str, str]:
 
 def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:
     """The notebook with new outputs; cells and metadata are otherwise those of `notebook`."""
-    new = copy.deepcopy(notebook)
+    new, env = copy.deepcopy(notebook), {**os.environ}
     if made_on["node"] == "containerd":  # a node elsewhere has a resolv.conf of its own
-        os.environ.setdefault("LABKIT_RESOLV_CONF", str(lesson.root / "authoring" / "resolv.conf"))
+        env.setdefault("LABKIT_RESOLV_CONF", str(lesson.root / "authoring" / "resolv.conf"))
     client = NotebookClient(
         new,
         timeout=TIMEOUT_S,
@@ -72,7 +72,7 @@ def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:
         resources={"metadata": {"path": str(lesson.notebook.parent)}},
     )
     try:
-        client.execute()
+        client.execute(env=env)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         ran = [i for i, cell in enumerate(new.cells) if cell.get("execution_count") is not None]
         reason = CONTROL.sub("", str(error)).strip().splitlines()[-1]
@@ -80,6 +80,8 @@ def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:
         raise LessonError(f"{where} failed: {reason} Nothing was saved. Mend the cell and save again.") from None
     for cell, before in zip(new.cells, notebook.cells, strict=True):
         cell.metadata = before.metadata
+        if cell.cell_type == "code":  # an empty display had progress in it (labkit.progress)
+            cell.outputs = [output for output in cell.outputs if output.output_type != "display_data" or output.data]
     new.metadata = {**notebook.metadata, "labkit": made_on}
     nbformat.validate(new)
     return new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_output
 
 from authoring import new, prove, save
 from authoring.__main__ import main
@@ -137,13 +139,16 @@ def test_lint_help_says_what_each_rule_looks_at(capsys: pytest.CaptureFixture[st
 def executed(lesson: Lesson, monkeypatch: pytest.MonkeyPatch, fails_at: int | None = None) -> Any:
     """What `save` would write, with a stand-in for the kernel that runs nothing."""
 
-    def execute(client: NotebookClient) -> None:
+    def execute(client: NotebookClient, *, env: dict[str, str]) -> None:
+        assert env["LABKIT_RESOLV_CONF"] == str(lesson.root / "authoring/resolv.conf")
         for count, cell in enumerate(c for c in client.nb.cells if c.cell_type == "code"):
             cell.metadata["execution"] = {"iopub.execute_input": "2026-01-01"}
             cell.execution_count = count + 1
+            cell.outputs = [new_output("display_data", data=data) for data in ({}, {"text/plain": "a tree"})]
             if count == fails_at:
                 raise CellExecutionError("Traceback …\n\x1b[31mValueError\x1b[0m: no", "ValueError", "no")
 
+    monkeypatch.delenv("LABKIT_RESOLV_CONF", raising=False)
     monkeypatch.setattr(NotebookClient, "execute", execute)
     return save.executed(nbformat.read(lesson.notebook, as_version=4), lesson, MADE_ON)
 
@@ -157,6 +162,8 @@ def test_what_is_saved_has_the_cells_ids_and_metadata_and_says_where_it_is_from(
     saved = executed(lesson, monkeypatch)
     assert [(c.id, c.metadata, c.source) for c in saved.cells] == [(c.id, c.metadata, c.source) for c in notebook.cells]
     assert saved.metadata == {**notebook.metadata, "labkit": MADE_ON}
+    assert {len(cell.outputs) for cell in saved.cells if cell.cell_type == "code"} == {1}, "without what progress was shown in"
+    assert "LABKIT_RESOLV_CONF" not in os.environ
 
 
 def test_a_cell_that_fails_is_named_and_nothing_is_written(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
