@@ -25,7 +25,7 @@ from labkit.node import Choice, Home, discovery, status, vm, vm_owner, vm_pods
 from labkit.node.apt import ProgramsError
 from labkit.node.errors import NodeError
 from labkit.node.vm_clock import Offset, shifted
-from labkit.node.vm_enter import enter, quoted
+from labkit.node.vm_enter import enter, quoted, server_users
 from labkit.node.vm_home import Places
 from labkit.vm import build, files, guest, machine, packages, parcel, python
 from labkit.vm.packages import Tools
@@ -34,6 +34,42 @@ WORDS = [
     "", "plain", "two  words", "it's", 'a "quote"', "back\\slash\\n", "line\nbreak\ttab", "dollar $HOME `id` $(id)", "ä→",
     "\udcff",
 ]  # fmt: skip
+
+
+CLIENT = "0100007F:9C40 0100007F:1F90 01 1000 5"
+ME, OTHER = "0100007F:1F90 00000000:0000 0A 1000 6", "0200007F:1F90 00000000:0000 0A 1001 7"
+DUAL = f"{'0' * 32}:1F90 {'0' * 32}:0000 0A 1001 8"
+MAPPED = "0000000000000000FFFF00000100007F"
+
+
+@pytest.mark.parametrize(
+    ("tcp", "tcp6", "users"),
+    [
+        ([CLIENT, ME], [], {1000}),
+        ([CLIENT, ME, OTHER], [DUAL], {1000}),
+        ([CLIENT], [DUAL], {1001}),
+        ([CLIENT, "0100007F:1F90 0100007F:9C40 01 0 0"], [DUAL], {1001}),
+        ([CLIENT, ME, "0100007F:1F90 0100007F:9C40 01 1001 9"], [], {1001}),
+        ([CLIENT], [f"{MAPPED}:1F90 {MAPPED}:9C40 01 1001 9"], {1001}),
+        ([CLIENT, OTHER], [], set()),
+        ([ME], [], None),
+    ],
+    ids=["my own", "another address's", "IPv6's", "not accepted yet", "who accepted it", "accepted by IPv6", "gone", "no list"],
+)
+@pytest.mark.skipif(sys.byteorder == "big", reason="the rows are of a little-endian machine")
+def test_who_has_the_other_end_of_a_connection(tmp_path: Path, tcp: list[str], tcp6: list[str], users: set[int] | None) -> None:
+    for name, rows in (("tcp", tcp), ("tcp6", tcp6)):
+        lines = ["0: {} {} {} 0:0 00:0 0 {} 0 {} 1".format(*row.split()) for row in rows]
+        (tmp_path / name).write_text("\n".join(["  sl  local_address rem_address", *lines, ""]))
+    connection: Any = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 40000), getpeername=lambda: ("127.0.0.1", 8080))
+    assert server_users(connection, tmp_path) == users
+
+
+def test_the_kernel_says_that_a_server_of_mine_is_mine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert server_users(client) == {os.geteuid()}
+        with server.accept()[0]:
+            assert server_users(client) == {os.geteuid()}
 
 
 def test_words_reach_the_other_shell_as_they_are() -> None:
