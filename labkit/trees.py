@@ -56,8 +56,9 @@ def usage(directory: Path) -> int:
         here = os.open(directory, DIRECTORY)
     except OSError:
         return 0
-    total = _blocks(here)
-    trail = [(_identity(here), list(_directories(here)))]
+    linked: set[tuple[int, int]] = set()
+    total = _blocks(here, linked)
+    trail = [(_identity(os.fstat(here)), list(_directories(here)))]
     try:
         while True:
             if names := trail[-1][1]:
@@ -67,8 +68,8 @@ def usage(directory: Path) -> int:
                     continue
                 os.close(here)
                 here = below
-                total += _blocks(here)
-                trail.append((_identity(here), list(_directories(here))))
+                total += _blocks(here, linked)
+                trail.append((_identity(os.fstat(here)), list(_directories(here))))
                 continue
             trail.pop()
             if not trail:
@@ -76,7 +77,7 @@ def usage(directory: Path) -> int:
             above = os.open("..", DIRECTORY, dir_fd=here)
             os.close(here)
             here = above
-            if _identity(here) != trail[-1][0]:  # a Pod has moved it meanwhile, perhaps out of the directory
+            if _identity(os.fstat(here)) != trail[-1][0]:  # a Pod has moved it meanwhile, perhaps out of the directory
                 return total
     finally:
         os.close(here)
@@ -93,17 +94,19 @@ def _directories(here: int, *, unlink: bool = False) -> Iterator[str]:
                     os.unlink(entry.name, dir_fd=here)
 
 
-def _blocks(here: int) -> int:
-    """The bytes of an open directory and of the files in it."""
+def _blocks(here: int, linked: set[tuple[int, int]]) -> int:
+    """The bytes of an open directory and of the files in it, but for those in `linked`: files of several names are put there."""
     total = os.fstat(here).st_blocks
     with contextlib.suppress(OSError), os.scandir(here) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if not entry.is_dir(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_blocks
+                if entry.is_dir(follow_symlinks=False) or _identity(found := entry.stat(follow_symlinks=False)) in linked:
+                    continue
+                total += found.st_blocks
+                if found.st_nlink > 1:
+                    linked.add(_identity(found))
     return total * BLOCK_BYTES
 
 
-def _identity(here: int) -> tuple[int, int]:
-    found = os.fstat(here)
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino

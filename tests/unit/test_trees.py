@@ -62,6 +62,8 @@ def test_a_flat_directory_is_measured_as_du_does(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"y" * 5_000)
     (tmp_path / "link").symlink_to("/usr")
     expected = sum(path.lstat().st_blocks for path in (tmp_path, *tmp_path.rglob("*"))) * 512
+    (tmp_path / "a" / "again").hardlink_to(tmp_path / "a" / "file")
+    (tmp_path / "another").hardlink_to(tmp_path / "a" / "file")
     assert trees.usage(tmp_path) == expected and trees.usage(tmp_path / "none") == 0
 
 
