@@ -1,4 +1,4 @@
-"""What Kubernetes has and this API does not serve: told as what it is, with what to do in the lab instead.
+"""What Kubernetes has and this API does not serve: each resource is named in the answer, with what to do in the lab instead.
 
 Discovery lists these resources without a verb. A client then finds the kind, sends its request, and gets our words in a Status.
 It would otherwise say of its own that the kind does not exist, or that CRDs have to be installed. `kubectl api-resources` leaves
