@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import Any
 
+from labkit import trees
 from labkit.node import choice as choices
 from labkit.node import endpoint_clean, kind_clean, lifecycle, strays, traces, vm
 from labkit.node.choice import Choice
@@ -94,5 +95,4 @@ def own_traces(home: Home) -> traces.Traces:
 def kept(home: Home) -> dict[str, Any] | None:
     if not home.cache.exists():
         return None
-    size = sum(f.lstat().st_size for f in home.cache.rglob("*") if not f.is_symlink())
-    return {"path": str(home.cache), "mb": round(size / 1e6)}
+    return {"path": str(home.cache), "mb": round(trees.usage(home.cache.resolve()) / 1e6)}

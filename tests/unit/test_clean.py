@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -9,7 +10,7 @@ import os
 import subprocess
 import tarfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -637,3 +638,22 @@ def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
     )
     inside.forget(cri, lambda argv, **_: removed.append(argv[5:]) or b"", lambda name: name.startswith("localhost:15055/"))
     assert removed == [["--sync", "localhost:15055/pause:1", "localhost:15055/pause@sha256:1"], "busybox"]
+
+
+def test_programs_that_another_lab_brings_meanwhile_do_not_stop_clean(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is measured last. A directory in which programs are being unpacked goes when they are there."""
+    brought = home.cache.parent / "brought"
+    (brought / ".partial").mkdir(parents=True)
+    (brought / "program").write_bytes(b"x" * 2_000_000)
+    home.cache.symlink_to(brought)
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def and_then_it_goes(place: Any) -> Iterator[Any]:
+        found = list(scandir(place))
+        if (brought / ".partial").exists():
+            (brought / ".partial").rmdir()
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", and_then_it_goes)
+    assert cleaning.kept(home) == {"path": str(home.cache), "mb": 2}
