@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -43,13 +44,19 @@ def with_api(tmp_path: Path, kubelet: Kubelet, use: Callable[[int], Coroutine[An
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         server.add_socket(listening)
-        async with await asyncio.start_unix_server(kubelet, tmp_path / "kubelet.sock"):
-            try:
-                return await asyncio.wait_for(use(listening.getsockname()[1]), WITHIN_S)
-            finally:
-                server.stop()
-                await server.close_all_connections()
-                store.close()
+        node = await asyncio.start_unix_server(until_hung_up, tmp_path / "kubelet.sock")
+        try:
+            return await asyncio.wait_for(use(listening.getsockname()[1]), WITHIN_S)
+        finally:
+            node.close()
+            server.stop()
+            await server.close_all_connections()
+            store.close()
+
+    async def until_hung_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await kubelet(reader, writer)
+            await reader.read()
 
     return asyncio.run(run())
 
