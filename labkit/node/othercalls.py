@@ -26,6 +26,7 @@ from labkit.node.errors import NodeError
 log = logging.getLogger("labkit")
 
 POLL_S = 0.4
+LOOKS = 9
 STEP_NS = 20_000_000
 """More than this between two looks at the clocks is no drift: somebody has set the wall clock."""
 
@@ -167,5 +168,12 @@ def log_reader(node: Runs, pid: int) -> Callable[[], str] | None:
 
 
 def wall_to_monotonic() -> int:
-    """What added to ns since 1970 makes ns of CLOCK_MONOTONIC, now."""
-    return time.monotonic_ns() - time.time_ns()
+    """What added to ns since 1970 makes ns of CLOCK_MONOTONIC, now: from the readings between which the least time went by, since
+    on a busy machine another process may run between two of them."""
+    _, offset = min(_one_look() for _ in range(LOOKS))
+    return offset
+
+
+def _one_look() -> tuple[int, int]:
+    before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+    return after - before, (before + after) // 2 - wall

@@ -205,7 +205,7 @@ def test_kubectl_from_creation_to_deletion(served: Served) -> None:
     assert [line.split()[0] for line in k("get", "all").splitlines()] == ["NAME", "one", "web"]
     assert "OnFailure" in k("explain", "pod.spec.restartPolicy")
     assert "deleted" in k("delete", "pod", "one", "web")
-    assert "the server doesn't have a resource type" in k("get", "deployments", check=False)
+    assert "deployments.apps are not served by the lab's API" in k("get", "deployments", check=False)
     k("create", "namespace", "short")
     k("-n", "short", "apply", "-f", "-", stdin=manifest)
     k("delete", "namespace", "short", "--timeout=20s")

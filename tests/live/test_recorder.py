@@ -272,6 +272,7 @@ raise SystemExit(7)
 """
 
 
+@pytest.mark.alone("reads arguments before their processes end")
 def test_the_command_records_what_another_client_does(lab: None) -> None:
     """`labkit record --json - -- CMD`, where CMD is bare gRPC: its calls, its processes, its exit code."""
     done = labkit("record", "--json", "-", "--", sys.executable, "-c", BARE_CALLS, check=False)

@@ -231,6 +231,7 @@ with CriClient(sys.argv[1]) as cri:
 """  # noqa: E501  # a script
 
 
+@pytest.mark.alone("reads arguments before their processes end")
 @pytest.mark.parametrize(("feed", "caller", "source"), [(True, "kubelet", "interceptor"), (False, "?", "log")])
 def test_calls_of_other_programs(node: Node, feed: bool, caller: str, source: str) -> None:
     arguments = [node.endpoint, *([str(node.home.run)] if feed else [])]
@@ -317,6 +318,7 @@ def test_what_cannot_be_written_is_said_before_it_is_recorded(lab: None, tmp_pat
     assert labkit("record", "--", "no-such-command", check=False).returncode == 1
 
 
+@pytest.mark.alone("reads arguments before their processes end")
 def test_trace_tells_what_a_command_does(lab: None) -> None:
     script = OTHER.replace("sys.argv[1]", '__import__("os").environ["CONTAINER_RUNTIME_ENDPOINT"]')
     script = script.replace('print("ready", flush=True)', "")
