@@ -43,7 +43,7 @@ def look(*ours: Path) -> dict[str, set[str]]:
         "network namespaces": set(run("ip", "netns").splitlines()),
         "rules": set(rules()),
         "sysctls": {line for line in run("sysctl", "-a").splitlines() if "forward" in line and ".conf.veth" not in line},
-        "cgroups": {base for base, _, _ in os.walk("/sys/fs/cgroup")},
+        "cgroups": set(cgroups()),
         "files": {name for tree in TREES for name in walk(Path(tree), ours)}
         | {str(f) for f in Path("/tmp").iterdir() if any(word in f.name for word in TEMPORARY)},
     }
@@ -69,12 +69,17 @@ def of(home: Home) -> dict[str, set[str]]:
         "links": run("ip", "-o", "link").splitlines(),
         "addresses and routes": (run("ip", "-o", "addr") + run("ip", "route")).splitlines(),
         "sysctls": run("sysctl", "-a").splitlines(),
-        "cgroups": (directory for directory, _, _ in os.walk("/sys/fs/cgroup")),
+        "cgroups": cgroups(),
         "files": [*map(str, Path("/tmp").iterdir()), *(name for tree in ("/run", "/etc") for name in walk(Path(tree), ()))],
     }
     found = {kind: {line for line in each if any(name in line for name in names)} for kind, each in lines.items()}
     found["files"] -= {str(base)}
     return {kind: each for kind, each in found.items() if each}
+
+
+def cgroups() -> Iterator[str]:
+    """Every cgroup's directory, but for those that go meanwhile, on which Path.glob would fail."""
+    return (directory for directory, _, _ in os.walk("/sys/fs/cgroup"))
 
 
 def processes() -> Iterator[str]:

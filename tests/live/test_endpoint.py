@@ -17,6 +17,7 @@ import pytest
 from labkit.cri import CriClient
 from labkit.node import Home
 from tests.conftest import CI, labkit
+from tests.live import machine
 
 pytestmark = pytest.mark.live
 
@@ -64,7 +65,7 @@ def on_runtime(endpoint: str, homes: list[str]) -> dict[str, set[str]]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LABKIT_HOME", home)
             roots.append(Home.find().cgroup_root.strip("/"))
-    found["cgroups"] = {str(path) for root in roots for path in Path("/sys/fs/cgroup").glob(f"**/{root}/**")}
+    found["cgroups"] = {cgroup for cgroup in machine.cgroups() if any(f"/{root}/" in f"{cgroup}/" for root in roots)}
     return found
 
 

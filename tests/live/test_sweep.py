@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from labkit import connect
 from labkit.node import Home, releases
 from labkit.node.daemon import Daemon
 from tests.conftest import labkit
+from tests.live import machine
 from tests.live.cluster import Cluster, wait_for
 from tests.live.remains import containers_alive
 
@@ -44,7 +44,7 @@ def test_a_pod_made_by_hand_leaves_nothing_of_an_application_whose_shim_died(hom
         kill_the_shim(made)
         wait_for(lambda: application not in containers_alive(home), "the application to end")
         wait_for(lambda: not (home.run / "runc/k8s.io" / application).exists(), "runc to forget it")
-        wait_for(lambda: not list(Path("/sys/fs/cgroup").glob(f"*{home.cgroup_root}/**/{application}")), "its cgroup to go")
+        wait_for(lambda: not any(cgroup.endswith(f"/{application}") for cgroup in machine.cgroups()), "its cgroup to go")
 
 
 def test_an_application_whose_shim_died_does_not_run_beside_the_next(home: Home) -> None:
