@@ -50,8 +50,8 @@ _WORDS = (
 )
 """How an error ends that the gRPC code is made of (containerd's errdefs)."""
 RESULTS = {"RunPodSandbox": "pod_sandbox_id", "CreateContainer": "container_id", "PullImage": "image_ref", "Exec": "url"}
-SLACK_NS = 20_000_000
-"""A client knows of a call this much before and after the runtime writes of it, at most."""
+SLACK_NS = 500_000_000
+"""A client knows of a call this much before and after the runtime writes of it, at most: on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,13 @@ def subject(record: CallRecord) -> tuple[str, ...]:
 
 def is_told_by(logged: CallRecord, others: Iterable[CallRecord]) -> CallRecord | None:
     """The record among `others`, noted by the caller's side, of the same call as `logged`."""
-    for each in others:
-        began, ended = each.from_ns - SLACK_NS, (each.to_ns or logged.from_ns) + SLACK_NS
-        if each.source != "log" and began <= logged.from_ns <= ended and subject(each) == subject(logged):
-            return each
-    return None
+
+    def apart_ns(each: CallRecord) -> int:
+        """By how much the log's time lies outside of the call."""
+        return max(each.from_ns - logged.from_ns, logged.from_ns - (each.to_ns or logged.from_ns), 0)
+
+    same = [each for each in others if each.source != "log" and subject(each) == subject(logged) and apart_ns(each) <= SLACK_NS]
+    return min(same, key=apart_ns, default=None)
 
 
 def parse_line(text: str) -> Line | None:

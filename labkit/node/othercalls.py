@@ -95,14 +95,15 @@ class LogFollower:
         self.caller = caller
         self._read, self._log, self._ahead_ns = read, log, ahead_ns
         self._calls = LoggedCalls()
-        self._seen = 0
+        self._seen = self._there = 0
         self._numbers: dict[int, int | None] = {}  # the log's number -> the CallLog's; None: told by its caller
         self._told: set[int] = set()
         self._offset = wall_to_monotonic()
         self._from_ns = time.monotonic_ns()
 
     def take(self, last: bool = False) -> None:
-        """Read on. last: the final line may be without its end."""
+        """Read on, up to what was there the last time: the caller's own word of a call may come later than the log's. last: read
+        all; the final line may be without its end."""
         try:
             lines = self._read().splitlines(keepends=True)
         except NodeError as error:
@@ -110,9 +111,10 @@ class LogFollower:
             return
         if len(lines) < self._seen:
             self.notes.append("The runtime's log was emptied during the recording: some calls of other programs are missing.")
-            self._seen = 0
-        whole = [line for line in lines[self._seen :] if last or line.endswith("\n")]
+            self._seen = self._there = 0
+        whole = lines[self._seen :] if last else lines[self._seen : self._there]
         self._seen += len(whole)
+        self._there = sum(line.endswith("\n") for line in lines)
         offset = wall_to_monotonic()
         if abs(offset - self._offset) > STEP_NS:
             self.notes.append("The clock was set during the recording: times of calls from the runtime's log may be wrong.")

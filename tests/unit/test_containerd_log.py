@@ -127,3 +127,12 @@ def test_a_call_that_its_caller_told_too(shift_ns: int, same: bool) -> None:
     assert (is_told_by(logged, [told]) is told) == same
     other = replace(told, request=type(told.request)(container_id="another"))
     assert is_told_by(logged, [other]) is None
+
+
+def test_of_two_equal_calls_the_nearer_is_the_one_in_the_log() -> None:
+    logged = calls(V1_6)[3]
+    first, second = (
+        replace(logged, from_ns=logged.from_ns + shift, to_ns=logged.to_ns + shift, source="interceptor")
+        for shift in (-300_000_000, 10_000_000)
+    )
+    assert is_told_by(logged, [first, second]) is second and is_told_by(logged, [first]) is first
