@@ -30,6 +30,8 @@ UPSTREAM = {CHANNELS: "v4.channel.k8s.io", TUNNEL: "portforward.k8s.io"}
 
 NAMES = ("stdin", "stdout", "stderr", "error", "resize")
 """Streams by the number of their channel."""
+OF_CLIENT = (NAMES.index("stdin"), NAMES.index("resize"))
+"""Channels on which a client may send; what comes on others is dropped."""
 
 END_OF_CHANNEL = 255
 LARGEST_HEAD = 65536
@@ -145,11 +147,11 @@ class WebSocket(Exchange, WebSocketHandler):
         with contextlib.suppress(StreamClosedError):  # the runtime has ended; `pass_on` closes
             if self.spoken == TUNNEL:
                 await self.upstream.write(data)
-            elif data and data[0] == END_OF_CHANNEL and len(data) > 1:
-                if data[1] in self.streams:
-                    await self.session.send(self.streams[data[1]], b"", end=True)
-            elif len(data) > 1 and data[0] in self.streams:
-                await self.session.send(self.streams[data[0]], data[1:])
+                return
+            ends = data[:1] == bytes([END_OF_CHANNEL])
+            channel = next(iter(data[ends:]), -1)
+            if channel in self.streams and channel in OF_CLIENT and (ends or len(data) > 1):
+                await self.session.send(self.streams[channel], b"" if ends else data[1:], end=ends)
 
     def on_close(self) -> None:
         if hasattr(self, "upstream"):  # the client may have gone before the kubelet was asked

@@ -199,6 +199,8 @@ class Until(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() >= self.deadline:
+            raise TimeoutError  # what is there already comes within any timeout of the socket
         self.sock.settimeout(seconds_until(self.deadline))
         return self.file.readinto(buffer)
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import resource
 import socket
 import tarfile
 import threading
@@ -210,6 +211,45 @@ def test_a_release_file_that_lacks_something_or_does_not_run_changes_nothing(
     with pytest.raises(ProgramsError, match="is no release file"):
         releases.from_file(cache, words, hashlib.sha256(words.read_bytes()).hexdigest())
     assert files_below(cache) == []
+
+
+HARMS: dict[str, dict[str, Any]] = {
+    "a link": {"type": tarfile.SYMTYPE, "linkname": "/etc/shadow"},
+    "a hard link": {"type": tarfile.LNKTYPE, "linkname": "/bin/sh"},
+    "a device": {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 1},
+    "an exabyte of holes": {"pax_headers": {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 60)}},
+    "a path outside": {"name": "bin/../../bin/containerd"},
+    "an absolute path": {"name": "/bin/containerd"},
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_release_file_that_means_harm_changes_nothing(tmp_path: Path, harm: str) -> None:
+    """Its checksum is right: whoever made the file gave it."""
+    member = tarfile.TarInfo("bin/containerd")
+    for name, value in HARMS[harm].items():
+        setattr(member, name, value)
+    file = tmp_path / "a.tar"
+    file.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + b"\0" * 10240)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(ProgramsError, match="has no bin/containerd"):
+            releases.from_file(tmp_path / "cache", file, hashlib.sha256(file.read_bytes()).hexdigest())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files_below(tmp_path / "cache") == []
+
+
+def test_a_release_file_that_unpacks_to_more_than_any_release_is_refused(
+    release_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "LARGEST", 1 << 16)
+    file = release_file(containerd=b"\0" * (1 << 20))
+    assert file.stat().st_size < 1 << 16
+    with pytest.raises(ProgramsError, match="has no bin/containerd"):
+        releases.from_file(tmp_path / "cache", file)
+    assert files_below(tmp_path / "cache") == []
 
 
 def test_an_interrupt_while_unpacking_leaves_nothing(

@@ -168,6 +168,29 @@ def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_others(head):
         over.set()
 
 
+def test_answers_without_end_that_come_at_once_have_no_more_time_than_others():
+    """Each "100 Continue" is followed by another: what is read is there already, and no socket's timeout ever ends."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while not over.is_set():
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+        def probe():
+            with contextlib.suppress(HookFailed):
+                http_get({"port": server.getsockname()[1]}, {}, "127.0.0.1", 0.2, "test")
+
+        threading.Thread(target=serve, daemon=True).start()
+        probing = threading.Thread(target=probe, daemon=True)
+        probing.start()
+        probing.join(10)
+        over.set()
+        assert not probing.is_alive()
+
+
 def test_nobody_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
