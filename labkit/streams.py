@@ -9,9 +9,9 @@ from tornado.iostream import IOStream, StreamClosedError
 CHUNK = 65536
 
 
-async def relay(one: IOStream, other: IOStream) -> None:
-    """Copy both ways until either side has ended."""
-    tasks = [asyncio.ensure_future(copy(one, other)), asyncio.ensure_future(copy(other, one))]
+async def relay(one: IOStream, other: IOStream, *, both_ways: bool = True) -> None:
+    """Copy both ways until either side has ended; else from `other` only, and what `one` sends is dropped."""
+    tasks = [asyncio.ensure_future(copy(one, other if both_ways else None)), asyncio.ensure_future(copy(other, one))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -21,9 +21,11 @@ async def relay(one: IOStream, other: IOStream) -> None:
         other.close()
 
 
-async def copy(source: IOStream, sink: IOStream) -> None:
+async def copy(source: IOStream, sink: IOStream | None) -> None:
     try:
         while True:
-            await sink.write(await source.read_bytes(CHUNK, partial=True))
+            data = await source.read_bytes(CHUNK, partial=True)
+            if sink:
+                await sink.write(data)
     except StreamClosedError:
         return

@@ -169,7 +169,8 @@ class Handler(Exchange):
         await self.to_kubelet(nodes[0][0][1], self.request.uri or "", upgrade=False)
 
     async def to_kubelet(self, node: str, path: str, upgrade: bool) -> None:
-        """Ask the kubelet, then take this connection out of HTTP's hands and pass on bytes until one side has done."""
+        """Ask the kubelet, then take this connection out of HTTP's hands and pass on bytes until one side has done. A client that
+        gets a log has nothing to say meanwhile."""
         kubelet = await proxy.connect(self.context.store, self.context.run, node)
         try:
             headers = self.request.headers.get_all()
@@ -181,7 +182,7 @@ class Handler(Exchange):
             raise status.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
         with contextlib.suppress(StreamClosedError):
             await client.write(first)
-        await relay(client, kubelet)
+        await relay(client, kubelet, both_ways=upgrade)
 
     async def changes(self, target: Target) -> None:
         """A watch, until its time is over or the client leaves."""

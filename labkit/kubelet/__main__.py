@@ -136,7 +136,12 @@ def runtime_lock(endpoint: str) -> TextIO:
     """The lock file of a runtime's one kubelet, next to the socket: only users who can reach the runtime can lock it."""
     place = Path(endpoint.removeprefix("unix://"))
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
-    return place.with_name(f"{place.name}.kubelet").open("a", encoding="utf-8")
+    return open(place.with_name(f"{place.name}.kubelet"), "a", encoding="utf-8", opener=owners_alone)
+
+
+def owners_alone(path: str, flags: int) -> int:
+    """Opens a file for `open` that only its owner can open, and so lock."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def main(arguments: list[str]) -> int:
@@ -147,7 +152,8 @@ def main(arguments: list[str]) -> int:
         return 2
     os.umask(0o022)  # what containers see of its files does not depend on who started it
     options.root.mkdir(parents=True, exist_ok=True)
-    locks = [(options.root / "kubelet.lock").open("w"), runtime_lock(options.endpoint)]  # held until this process ends
+    lock = open(options.root / "kubelet.lock", "w", encoding="utf-8", opener=owners_alone)  # noqa: SIM115
+    locks = [lock, runtime_lock(options.endpoint)]  # held until this process ends
     try:
         fcntl.flock(locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     """`SOCKET LOG ARGV…` serves in the background: exit code 0 once it listens, else 1 with what happened and what to do on
     stderr, a line each."""
     path, log_file, *argv = arguments
+    os.umask(0o077)
     try:
         serve(Path(path), Path(log_file), argv)
     except Refused as error:

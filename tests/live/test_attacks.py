@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -22,10 +21,10 @@ from labkit.kubelet.api import ApiError
 from labkit.node import Home, private, turns, vm_enter
 from labkit.node.traces import shim_sockets
 from labkit.vm import machine
-from tests.conftest import ROOT, labkit
+from tests.conftest import labkit
 from tests.live import exposed
 from tests.live.cluster import Cluster, wait_for
-from tests.live.test_strangers import DROP, OPEN, as_stranger, shown
+from tests.live.test_strangers import DROP, OPEN, as_stranger
 
 pytestmark = pytest.mark.live
 
@@ -93,9 +92,7 @@ def test_an_ordinary_pod_gets_nothing(cluster: Cluster, name: str) -> None:
 
 
 def test_a_pod_adds_nothing_but_its_shims_socket(cluster: Cluster) -> None:
-    found = {(each.program, shown(each.address, cluster.home)) for each in exposed.listeners(cluster.home)}
-    rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
-    assert found - set(rows) == {("containerd-shim", "/run/containerd/s/HASH")}
+    assert exposed.sockets(cluster.home) == exposed.documented("containerd")[0]
     sockets = [str(path) for path in shim_sockets(cluster.home)]
     assert sockets and as_stranger(OPEN, input="\0".join(sockets)) == []
 

@@ -17,7 +17,7 @@ import pytest
 from labkit.cri import CriClient
 from labkit.node import Home
 from tests.conftest import CI, labkit
-from tests.live import machine
+from tests.live import exposed, machine
 
 pytestmark = pytest.mark.live
 
@@ -50,6 +50,10 @@ def homes(programs: Path) -> Iterator[tuple[str, str, str]]:
         yield owner, first, second
 
 
+def home_at(base: str) -> Home:
+    return Home.find({"LABKIT_HOME": base})
+
+
 def on_runtime(endpoint: str, homes: list[str]) -> dict[str, set[str]]:
     """What is on the runtime, and what Pods of these homes leave on this machine."""
     with CriClient(endpoint) as cri:
@@ -60,11 +64,7 @@ def on_runtime(endpoint: str, homes: list[str]) -> dict[str, set[str]]:
         }
     logs = Path("/var/log/pods")
     found["logs"] = set(os.listdir(logs)) if logs.exists() else set()
-    roots = []
-    for home in homes:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LABKIT_HOME", home)
-            roots.append(Home.find().cgroup_root.strip("/"))
+    roots = [home_at(home).cgroup_root.strip("/") for home in homes]
     found["cgroups"] = {cgroup for cgroup in machine.cgroups() if any(f"/{root}/" in f"{cgroup}/" for root in roots)}
     return found
 
@@ -85,6 +85,10 @@ def test_two_labs_use_a_runtime_that_is_stopped_meanwhile(homes: tuple[str, str,
     assert len(ports) == 2, "each has a registry of its own"
     for name, env in zip(("first", "second"), environments, strict=True):
         subprocess.run([sys.executable, "-c", START_POD.replace("NAME", repr(name))], env={**os.environ, **env}, check=True)
+
+    sockets, files = exposed.documented("cri:")
+    assert exposed.sockets(home_at(learners[0])) == sockets
+    assert exposed.files(home_at(learners[0])) == files
 
     labkit("containerd", "stop", LABKIT_HOME=owner, LABKIT_NODE="containerd")
     stopped = labkit("clean", "--json", check=False, **environments[0])

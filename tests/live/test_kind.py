@@ -22,6 +22,7 @@ from labkit.cri import CriClient
 from labkit.load import exchange
 from labkit.node import Home, inside, relay
 from tests.conftest import ROOT, labkit
+from tests.live import exposed
 from tests.live.test_pods import SLEEP, WEB, manifest
 from tests.standin.engine import Engine, User
 from tests.standin.node import StandIn
@@ -102,6 +103,13 @@ def test_ps_is_what_the_node_itself_says(docker: Engine, standin: StandIn) -> No
                 assert counted[inode][1] == sum(inode in p["namespaces"].values() for p in processes)
         on_host = Path(f"/proc/{process['host_pid']}/status").read_text()
         assert str(process["pid"]) in next(line for line in on_host.splitlines() if line.startswith("NSpid:")).split()
+
+
+def test_what_it_shows_is_what_the_documentation_lists(docker: Engine, standin: StandIn, own_home: Home) -> None:
+    up()
+    sockets, files = exposed.documented("kind")
+    assert exposed.sockets(own_home, exposed.in_node(standin.pid, "docker-registry")) == sockets
+    assert exposed.files(own_home) == files
 
 
 def test_pulls_are_real_and_the_password_is_wanted(docker: Engine, standin: StandIn) -> None:

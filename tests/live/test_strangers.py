@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
-import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit.cri import CriClient, CriError
+from labkit.images import registry
 from labkit.kubeapi import access
 from labkit.node import Home, endpoint, private, status
-from tests.conftest import ROOT, labkit
+from tests.conftest import labkit
 from tests.live import exposed
 from tests.standin.system import wait_for
 
@@ -99,15 +101,19 @@ def test_who_has_no_token_hears_so_at_every_port(home: Home) -> None:
     }  # fmt: skip
 
 
+SHIM = ("containerd-shim", "/run/containerd/s/HASH", "srw------- root")
+
+
 def test_what_listens_is_what_the_documentation_lists(home: Home) -> None:
-    rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
-    found = {(one.program, shown(one.address, home)) for one in exposed.listeners(home)}
-    assert found == set(rows)
+    sockets, _ = exposed.documented("containerd")
+    assert exposed.sockets(home) == sockets - {SHIM}
 
 
-def shown(address: str, home: Home) -> str:
-    """As the documentation writes it: the home and what differs from lab to lab by a word in capitals."""
-    return re.sub(r":\d+$", ":PORT", re.sub(r"[0-9a-f]{64}", "HASH", address.replace(str(home.run), "RUN")))
+def test_the_files_are_those_that_the_documentation_lists(home: Home) -> None:
+    """And none elsewhere is open for writing."""
+    _, files = exposed.documented("containerd")
+    assert exposed.files(home) == files
+    assert exposed.written(home) == set()
 
 
 WRITE = """
@@ -226,3 +232,116 @@ def test_the_registries_run_as_nobody_who_has_anything(home: Home) -> None:
 
 def registry_pid(home: Home, name: str) -> int:
     return int(status.read(home)["processes"][name])
+
+
+VULTURE = (
+    """
+import pathlib, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(f"{sys.argv[1]}/server.crt", f"{sys.argv[1]}/server.key")
+"""
+    + DROP
+    + """
+asked, ended = json.loads(sys.stdin.readline()), threading.Event()
+got, taken, heard, rounds = set(), {}, [], 0
+
+def listen(listener):
+    while True:
+        connection, _ = listener.accept()
+        try:
+            connection.settimeout(5)
+            if connection.recv(1, socket.MSG_PEEK) == bytes([22]):
+                connection = context.wrap_socket(connection, server_side=True)
+            heard.append(connection.recv(10000).decode(errors="replace"))
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+        except OSError:
+            pass
+        connection.close()
+
+def end():
+    sys.stdin.readline()
+    ended.set()
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+
+def connect(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+TRIES = {"read": lambda path: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK)), "bind": bind, "connect": connect,
+         "make": lambda path: os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)), "directory": os.mkdir,
+         "link": lambda path: os.symlink("/etc/passwd", path), "rename": lambda path: os.rename(path, path + ".taken")}
+threading.Thread(target=end, daemon=True).start()
+while not ended.is_set():
+    for path in asked["paths"]:
+        for name, attempt in TRIES.items():
+            try:
+                attempt(path)
+                got.add(f"{name} {path}")
+            except OSError:
+                pass
+    for port in asked["ports"]:
+        if port not in taken:
+            try:
+                taken[port] = socket.create_server(("127.0.0.1", port))
+                threading.Thread(target=listen, args=[taken[port]], daemon=True).start()
+            except OSError:
+                pass
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            try:
+                text = (process / name).read_bytes()
+            except OSError:
+                continue
+            got.update(f"secret in {process / name}" for secret in asked["secrets"] if secret.encode() in text)
+    rounds += 1
+print(json.dumps({"got": sorted(got), "taken": sorted(taken), "heard": heard, "rounds": rounds}))
+"""
+)
+"""Tries each path again and again, takes each port that comes free and answers there as anybody would, and reads every argv."""
+
+
+@contextlib.contextmanager
+def vulture(directory: Path, **asked: Any) -> Iterator[dict[str, Any]]:
+    """Another user who lies in wait; what he got is there after the block."""
+    access.make_certificates(directory)
+    command, found = [sys.executable, "-I", "-c", VULTURE, str(directory)], dict[str, Any]()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stdin
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        try:
+            yield found
+        finally:
+            said, _ = process.communicate("end\n", timeout=60)
+    found.update(json.loads(said))
+
+
+def test_who_lies_in_wait_gets_nothing_while_it_goes_down_and_up(home: Home, tmp_path: Path) -> None:
+    """He waits before `down`, during it, between it and the next `up`, and during that: for paths, for ports, for a secret."""
+    base = home.run.parent
+    base.chmod(0o755)
+    old = tmp_path / "kubeconfig"
+    old.write_bytes(home.kubeconfig.read_bytes())
+    token = json.loads(old.read_text())["users"][0]["user"]["token"]
+    keys = [path.read_text().splitlines()[1] for path in home.data.glob("*/server.key")]
+    ports = {int(one.address.rpartition(":")[2]) for one in exposed.listeners(home) if one.address.startswith("127.")}
+    paths = [str(path) for path in (*exposed.places(home), home.run / "new", home.data / "new")]
+    assert keys and len(ports) >= 4 and len(paths) > 100
+    with vulture(tmp_path, paths=paths, ports=sorted(ports), secrets=[token, *keys]) as found:
+        labkit("down")
+        left = [str(path) for path in exposed.places(home)]
+        assert exposed.listeners(home) == set() and as_stranger(OPEN, input="\0".join(left)) == []
+        wait_for(lambda: not any(map(registry.is_free, ports)), "every port to be taken")
+        refused = labkit("kubectl", "--kubeconfig", str(old), "get", "nodes", check=False)
+        assert refused.returncode and "certificate" in refused.stderr, "the old kubeconfig trusts only the lab's own certificate"
+        labkit("up", "--node", "containerd")
+        assert "sim-worker" in labkit("kubectl", "get", "nodes").stdout
+        new = {int(one.address.rpartition(":")[2]) for one in exposed.listeners(home) if one.address.startswith("127.")}
+        assert not new & ports
+    assert found["got"] == [] and found["taken"] == sorted(ports) and found["rounds"] > 1
+    assert found["heard"] == [""] * len(found["heard"]), "nobody spoke to him"
+    assert status.read(home)["state"] == "ready"
+

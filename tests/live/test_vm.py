@@ -26,8 +26,10 @@ import pytest
 
 from labkit.images.build import PAUSE
 from labkit.kernel import LocalKernel
+from labkit.node import Home
 from labkit.vm.packages import builds_here
 from tests.conftest import CI, ROOT
+from tests.live import exposed
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
@@ -236,6 +238,13 @@ def test_another_user_reaches_nothing(learner: User, node: dict[str, Any], user:
     with socket.create_connection(("127.0.0.1", door["port"])) as connection:
         connection.sendall(f"{door['word']} stream echo here\n".encode())
         assert connection.makefile().read() == "here\n"
+
+
+def test_what_it_shows_is_what_the_documentation_lists(learner: User, node: dict[str, Any]) -> None:
+    home = Home(*(learner.home / "lab" / name for name in ("run", "data", "cache")))
+    sockets, files = exposed.documented("vm")
+    assert exposed.sockets(home) == sockets
+    assert exposed.files(home) == files
 
 
 WORDS = (

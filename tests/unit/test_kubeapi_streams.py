@@ -1,4 +1,4 @@
-"""Websockets to a kubelet that plays its part on the real socket: clients that mean harm, that leave, and that do not read."""
+"""Streams to a kubelet that plays its part on the real socket: clients that mean harm, that leave, and that do not read."""
 
 from __future__ import annotations
 
@@ -177,6 +177,26 @@ def test_channels_that_are_not_open_carry_nothing(directory: Path) -> None:
         return kubelet.seen
 
     assert b"no" not in run(directory, attack)
+
+
+def test_what_follows_a_request_for_a_log_does_not_reach_the_kubelet(directory: Path) -> None:
+    """A second request, hidden behind the first, would come to the kubelet as from the API itself."""
+    smuggled = b"GET /exec/default/p/app?command=id&output=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def attack(address: Path, kubelet: Kubelet) -> None:
+        for body in (b"\r\n", b"Content-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
+            reader, writer = await asyncio.open_unix_connection(address)
+            log = f"GET {POD}/log?follow=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token\r\n".encode()
+            writer.write(log + body + smuggled)
+            assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+            writer.write(smuggled)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.close()
+            await until(lambda: kubelet.open == 0)
+            assert kubelet.seen == b""
+
+    run(directory, attack)
 
 
 def test_who_does_not_read_holds_up_the_runtime_and_not_the_apis_memory(directory: Path) -> None:

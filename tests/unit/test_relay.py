@@ -208,6 +208,12 @@ def test_all_bytes_pass_when_the_server_has_shut_down_its_half(home, far):
         eventually(lambda: read == [sent])
 
 
+def test_its_files_are_its_owners(home):
+    path = start_relay(home, "node", ECHO)
+    made = [path, *path.parent.glob("node.sock.*"), home.data / "node-relay.log"]
+    assert len(made) == 4 and {stat.S_IMODE(each.stat().st_mode) for each in made} == {0o600}
+
+
 def test_a_sender_waits_for_a_reader_that_does_not_read(home, far):
     go, read = threading.Event(), []
 
