@@ -18,7 +18,7 @@ import pytest
 from labkit.cri import CriClient, CriError
 from labkit.images import registry
 from labkit.kubeapi import access
-from labkit.node import Home, endpoint, private, status
+from labkit.node import Home, endpoint, kubectl, private, status
 from tests.conftest import labkit
 from tests.live import exposed
 from tests.standin.system import wait_for
@@ -335,7 +335,8 @@ def test_who_lies_in_wait_gets_nothing_while_it_goes_down_and_up(home: Home, tmp
         left = [str(path) for path in exposed.places(home)]
         assert exposed.listeners(home) == set() and as_stranger(OPEN, input="\0".join(left)) == []
         wait_for(lambda: not any(map(registry.is_free, ports)), "every port to be taken")
-        refused = labkit("kubectl", "--kubeconfig", str(old), "get", "nodes", check=False)
+        ask = [kubectl.program(), "--kubeconfig", str(old), "get", "nodes"]
+        refused = subprocess.run(ask, capture_output=True, text=True, timeout=60)
         assert refused.returncode and "certificate" in refused.stderr, "the old kubeconfig trusts only the lab's own certificate"
         labkit("up", "--node", "containerd")
         assert "sim-worker" in labkit("kubectl", "get", "nodes").stdout
