@@ -146,7 +146,9 @@ def limit_size(log_file: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > OUTPUT_MOST:
-            shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
+            older = log_file.with_name(f"{log_file.name}.1")
+            trust.append(older).close()  # its owner's alone
+            shutil.copyfile(log_file, older)
             os.truncate(log_file, 0)
 
 
