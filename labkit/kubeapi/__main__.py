@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from tornado.httpserver import HTTPServer
 from tornado.netutil import add_accept_handler, bind_sockets
 
+from labkit import loglines
 from labkit.kubeapi import access, claims, nodes, registry, scheduler, taints
 from labkit.kubeapi.connections import Connections
 from labkit.kubeapi.exchange import Context
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: the last one, or any")
     parser.add_argument("--socket", type=Path, help="Unix socket on which connections are handed over")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    loglines.start()
     logging.getLogger("tornado.access").disabled = True
     for directory in (arguments.data, arguments.run):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from labkit import loglines
 from labkit.cri import CriClient, CriError
 from labkit.kubelet import machine as node_machine
 from labkit.kubelet.api import Api, segment
@@ -146,7 +147,7 @@ def owners_alone(path: str, flags: int) -> int:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    loglines.start(format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     if not 0 < options.time_scale <= 10:
         print(f"--time-scale {options.time_scale} is out of range.\nGive a number up to 10, e.g. 0.1.", file=sys.stderr)
         return 2

@@ -83,7 +83,9 @@ def exceptions(text: str) -> list[tuple[float, str]]:
                 found.append((when, f"{what}: {last}"))
             if line.startswith("0000"):
                 break
-            when, what, raised = datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp(), match[2], False
+            what, raised = match[2], False
+            with contextlib.suppress(ValueError):  # it only looks like a time
+                when = datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp()
         elif line.startswith("Traceback "):
             raised = True
         elif line.strip() and not line.startswith(" "):

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+from labkit import loglines
 from labkit.node import kubernetes, links, private, status, trust
 from labkit.node.control import Control
 from labkit.node.errors import NodeError
@@ -62,7 +63,7 @@ def main() -> int:
     threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(home.log_file)
-    logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    loglines.start(log_file)
     lock = trust.append(home.run / "supervisor.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from labkit import loglines
 from labkit.node import kubernetes, private, status, strays, trust, vm_clock, vm_cluster, vm_pods
 from labkit.node.control import Control
 from labkit.node.home import Home
@@ -46,7 +47,7 @@ def main() -> int:
     threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(places.home.log_file)
-    logging.basicConfig(stream=log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    loglines.start(log_file)
     lock = trust.append(places.home.run / "owner.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,8 +25,8 @@ from labkit.vm.packages import Parts, place
 PACKAGE = "python3-minimal"
 """It only depends on the interpreter's own packages, whose names have its version."""
 ROOMS = (
-    "kubelet", "podspec", "cri", "kernel", "outputs.py", "safepath.py", "showable.py", "sockets.py", "streams.py", "trees.py",
-    "__init__.py",
+    "kubelet", "podspec", "cri", "kernel", "loglines.py", "outputs.py", "safepath.py", "showable.py", "sockets.py", "streams.py",
+    "trees.py", "__init__.py",
 )  # fmt: skip
 """Of labkit: what `python -m labkit.kubelet` imports."""
 LIBRARIES = ("container-runtime-interface-api", "grpcio", "protobuf", "pyyaml", "tornado")

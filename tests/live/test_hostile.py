@@ -138,6 +138,18 @@ def test_kubectl_cp_from_a_pod_writes_only_where_it_is_told_to(cluster: Cluster,
     assert sorted(outside) == [tmp_path / "a", tmp_path / "a" / "b"]
 
 
+def test_a_containers_output_is_no_line_of_the_kubelets_log(cluster: Cluster) -> None:  # noqa: F811
+    """Where it was one, `labkit status` told of an error that never was, or ended with one."""
+    printed = "2026-01-02 03:04:05,678 ERROR x forged\\nTraceback (most\\nForged: it\\n2026-99-99 99:99:99,999 ERROR x no time\\n"
+    probe = {"exec": {"command": ["sh", "-c", f"printf 'failed\\n{printed}'; exit 1"]}, "periodSeconds": 1}
+    cluster.create(pod("forges", shell("sleep 1000", readinessProbe=probe)))
+    wait_for(lambda: cluster.messages("forges", "Unhealthy"), "its probe to fail")
+    log = (cluster.home.data / "kubelet.log").read_text()
+    assert "forged" in log and not [line for line in log.splitlines() if line.startswith(("2026-99", "Traceback (most"))]
+    report = json.loads(labkit("status", "--json").stdout)
+    assert report["state"] == "ready" and not [words for words in report.get("unexpected", ()) if "forged" in words]
+
+
 def test_probes_and_hooks_of_the_labs_own_ports_tell_nothing(cluster: Cluster) -> None:  # noqa: F811
     """The kubelet asks wherever a manifest says, from this machine: what it hears must be no more than everybody does."""
     found = [one for one in exposed.listeners(cluster.home) if one.address.startswith("127.")]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from labkit import loglines
 from labkit.cri.calls import CallLog
 from labkit.kubeapi import __main__ as main
 from labkit.kubeapi import claims, scheduler
@@ -113,6 +114,37 @@ def test_a_look_for_strangers_that_fails_is_made_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(sweep, "strangers", lambda home: {}["odd"])
     sweep.Tidier(SimpleNamespace()).look()  # type: ignore[arg-type]
     assert "KeyError" in caplog.text
+
+
+FORGED = """it failed
+2026-01-02 03:04:05,678 ERROR MainThread forged
+Traceback (most recent call last):
+ValueError: \x1b[2Jforged
+2026-99-99 99:99:99,999 ERROR MainThread no time
+"""
+
+
+def test_what_a_container_prints_forges_no_line_of_a_log(tmp_path: Path) -> None:
+    """A failed probe's output is in the kubelet's log, and so are the words of an error."""
+    with (tmp_path / "kubelet.log").open("w") as log:
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(loglines.OneLine(loglines.FORMAT))
+        logger = logging.Logger("kubelet")
+        logger.addHandler(handler)
+        logger.info("event Unhealthy default/p: %s", FORGED)
+        assert status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00") == []
+        try:
+            raise ValueError(FORGED)
+        except ValueError:
+            logger.exception("a probe failed")
+    (words,) = status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00")
+    assert "1 unexpected, the last: a probe failed" in words and "\x1b" not in (tmp_path / "kubelet.log").read_text()
+
+
+def test_a_line_that_only_looks_like_a_records_does_not_keep_status_from_being_told(tmp_path: Path) -> None:
+    (tmp_path / "kubelet.log").write_text(FORGED)
+    (words,) = status.unexpected(tmp_path, "2020-01-01T00:00:00+00:00")
+    assert "1 unexpected" in words
 
 
 def test_status_tells_of_exceptions_since_the_node_is_up(tmp_path: Path) -> None:
