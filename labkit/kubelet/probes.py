@@ -23,7 +23,8 @@ from labkit.kubelet.runtime import RUNNING, PodRuntime
 log = logging.getLogger("kubelet")
 
 KINDS = {"liveness": "livenessProbe", "readiness": "readinessProbe", "startup": "startupProbe"}
-AT_ONCE = 16
+AT_ONCE = 128
+"""Threads that all Pods' probes share, made as needed. A probe whose answer does not come keeps its thread until its timeout."""
 WAIT_FOR_CONTAINER_S = 0.25
 
 
