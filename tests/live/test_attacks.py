@@ -24,7 +24,7 @@ from labkit.vm import machine
 from tests.conftest import labkit
 from tests.live import exposed
 from tests.live.cluster import Cluster, wait_for
-from tests.live.test_strangers import DROP, OPEN, as_stranger
+from tests.live.test_strangers import DROP, OF_A_RELEASE, OPEN, as_stranger
 
 pytestmark = pytest.mark.live
 
@@ -92,7 +92,9 @@ def test_an_ordinary_pod_gets_nothing(cluster: Cluster, name: str) -> None:
 
 
 def test_a_pod_adds_nothing_but_its_shims_socket(cluster: Cluster) -> None:
-    assert exposed.sockets(cluster.home) == exposed.documented("containerd")[0]
+    sockets, files = exposed.documented("containerd")
+    assert exposed.sockets(cluster.home) == sockets
+    assert exposed.files(cluster.home) == files - {OF_A_RELEASE}
     sockets = [str(path) for path in shim_sockets(cluster.home)]
     assert sockets and as_stranger(OPEN, input="\0".join(sockets)) == []
 
