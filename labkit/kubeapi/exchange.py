@@ -154,7 +154,7 @@ class Exchange(RequestHandler):
 
     def encoder(self, target: Target) -> watch.Encoder:
         """One encoder for all who want the same, so that each change is put into text once."""
-        form, include = self.form(), one(self.query, "includeObject")
+        form, include = self.form(), self.included()
         shape, key = form.shape, f"{target.resource.plural} {form.shape} {form.version} {include}"
         if key not in self.context.encoders:
             def text(entry: Entry) -> bytes:
@@ -164,9 +164,14 @@ class Exchange(RequestHandler):
             self.context.encoders[key] = watch.Encoder(target.resource, text if shape else None)
         return self.context.encoders[key]
 
+    def included(self) -> str:
+        """What the client wants in a table's rows: None, Object or Metadata, which is the default."""
+        include = one(self.query, "includeObject")
+        return include if include in ("None", "Object") else "Metadata"
+
     def table(self, target: Target, objects: list[Object], include: str | None = None) -> dict[str, Any]:
         """A table; `include` says what its rows carry: the objects' metadata, the Object, or None."""
-        include = one(self.query, "includeObject") if include is None else include
+        include = self.included() if include is None else include
         form = self.form()
         table = tables.table(target.resource.plural, objects, datetime.now(UTC)) | {"apiVersion": form.api_version}
         for row, obj in zip(table["rows"], objects, strict=True):

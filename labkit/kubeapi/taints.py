@@ -23,6 +23,7 @@ from labkit.podspec.matching import tolerates
 
 log = logging.getLogger("kubeapi")
 PODS = registry.BY_PLURAL["pods"]
+AGAIN_S = 1.0
 
 
 class TaintEviction:
@@ -48,9 +49,13 @@ class TaintEviction:
             left = lasting(pod, on_node) - (now - self.since.setdefault(uid, now))
             under.add(uid)
             if left <= 0:
-                self.evict(namespace, name, pod)
-            else:
-                soonest = min(soonest, left)
+                try:
+                    self.evict(namespace, name, pod)
+                    continue
+                except ApiError as error:
+                    log.warning("the Pod %s/%s could not be evicted: %s", namespace, name, error)
+                    left = AGAIN_S
+            soonest = min(soonest, left)
         for uid in [uid for uid in self.since if uid not in under]:
             del self.since[uid]
         return soonest
@@ -79,11 +84,7 @@ async def run(api: Api) -> None:
     try:
         while True:
             woken.clear()
-            try:
-                soonest = eviction.look(time.monotonic())
-            except ApiError as error:
-                log.warning("a Pod could not be evicted: %s", error)
-                soonest = 1.0
+            soonest = eviction.look(time.monotonic())
             try:
                 await asyncio.wait_for(woken.wait(), None if math.isinf(soonest) else soonest)
             except TimeoutError:

@@ -68,6 +68,7 @@ class WebSocket(Exchange, WebSocketHandler):
         self.spoken = protocol(self.request)
         try:
             self.check()
+            self.check_handshake()
             if not await self.connect():
                 return
         except status.ApiError as error:
@@ -77,6 +78,12 @@ class WebSocket(Exchange, WebSocketHandler):
         await super().get(*args, **kwargs)
         if self.ws_connection is None:
             self.upstream.close()
+
+    def check_handshake(self) -> None:
+        """Nothing is asked of the kubelet, and no command begins, for a client that cannot follow. Raises ApiError (400)."""
+        headers = self.request.headers
+        if not headers.get("Sec-WebSocket-Key") or headers.get("Sec-WebSocket-Version") != "13":
+            raise status.bad_request("a websocket needs the headers Sec-WebSocket-Key and Sec-WebSocket-Version: 13 (RFC 6455)")
 
     async def connect(self) -> bool:
         """Ask the kubelet for the streams. False when it refused, and the client has got its answer."""

@@ -238,11 +238,17 @@ def tcp_open(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: st
         raise HookFailed(f"dial tcp {host}:{port}: connect: {said(error)}") from None
 
 
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
+    more = number >> 7
+    return bytes([number & 0x7F | 0x80]) + varint(more) if more else bytes([number])
+
+
 def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None:
     """gRPC's health check (grpc.health.v1). Raises HookFailed."""
     service = (action.get("service") or "").encode()
     address = f"{pod_ip}:{action['port']}"
-    request = b"\x0a" + bytes([len(service)]) + service if service else b""
+    request = b"\x0a" + varint(len(service)) + service if service else b""
     end = time.monotonic() + timeout_s
     with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         try:

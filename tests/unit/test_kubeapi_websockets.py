@@ -135,3 +135,20 @@ def test_a_body_is_refused_before_it_has_come(
 
     assert code in with_api(tmp_path, nobody, use)
     assert not caplog.records  # it has closed streams of which it had none
+
+
+def test_the_kubelet_is_not_asked_for_a_client_that_cannot_follow(tmp_path: Path) -> None:
+    asked = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(True)
+
+    async def use(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        without = HANDSHAKE.replace("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "")
+        writer.write(f"{without}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+        answer = await reader.readline()
+        writer.close()
+        return answer
+
+    assert b"400" in with_api(tmp_path, note, use) and not asked

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from labkit.kubelet.hooks import HookError, HookFailed, Until, grpc_check, http_get, port_of, run_hook, url_path
+from labkit.kubelet.hooks import HookError, HookFailed, Until, grpc_check, http_get, port_of, run_hook, url_path, varint
 from labkit.kubelet.words import go_quote
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
@@ -126,6 +126,10 @@ def test_redirects_that_never_end():
 
         threading.Thread(target=serve, daemon=True).start()
         assert found(port, path="/b/c") == 'Get "again": stopped after 10 redirects'
+
+
+def test_a_length_is_written_as_protobuf_does():
+    assert [varint(number).hex() for number in (0, 127, 128, 300)] == ["00", "7f", "8001", "ac02"]
 
 
 def test_go_quotes_what_is_not_printable():
