@@ -52,9 +52,9 @@ def newer_text(directory: Path, lesson: str) -> str:
     """One line for a lesson that the course has in a newer version."""
     if not lesson:
         return "The course has newer files of no lesson in particular. Make a new copy to get them."
-    named = "" if is_default(directory) else f"{shlex.quote(str(directory))} "
-    todo = f"`labkit course {named}--reset {lesson}` takes it, and keeps yours under another name."
-    return f"The course has a newer version of {lesson}. {todo}"
+    place = shlex.quote(str(directory))
+    todo = f"`labkit course --reset {lesson}`" if is_default(directory) else f"`labkit course {place} --reset {lesson}`"
+    return f"The course has a newer version of {lesson}. {todo} takes it, and keeps yours under another name."
 
 
 def is_default(directory: Path) -> bool:
