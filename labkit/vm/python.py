@@ -131,7 +131,8 @@ def lay_out(root: Path, python: Python, parts: Parts) -> list[Path]:
     for name in ROOMS:
         (target / "labkit").mkdir(exist_ok=True)
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / "labkit" / name)
+            # what root's Python compiled here may be readable by root alone
+            shutil.copytree(source / name, target / "labkit" / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source / name, target / "labkit" / name)
     note = target / f"{OWN.replace('-', '_')}-{own_version()}.dist-info/METADATA"
