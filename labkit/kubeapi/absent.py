@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote
 
-from labkit.kubeapi import status
+from labkit.kubeapi import paths, status
 
 NO_CONTROLLERS = (
     "The lab runs a scheduler and a kubelet, but no controllers that make Pods. Make the Pod itself: kubectl run, or a manifest "
@@ -131,21 +130,13 @@ SUBRESOURCES = {
 
 def find(path: str) -> Absent | None:
     """The absent resource that a request's path names."""
-    steps = [unquote(step) for step in path.strip("/").split("/")]
-    if steps[:1] == ["api"] and len(steps) > 2:
-        api_version, steps = steps[1], steps[2:]
-    elif steps[:1] == ["apis"] and len(steps) > 3:
-        api_version, steps = "/".join(steps[1:3]), steps[3:]
-    else:
+    parts = paths.split(path)
+    if parts is None:
         return None
+    group, version, steps = parts
     if steps[0] == "namespaces" and len(steps) > 2:
         steps = steps[2:]
-    return next((each for each in ABSENT if (each.api_version, each.plural) == (api_version, steps[0])), None)
-
-
-def lists(path: str) -> bool:
-    """Whether the path is that of a list."""
-    return path.rstrip("/").endswith(tuple(f"/{each.plural}" for each in ABSENT))
+    return next((each for each in ABSENT if (each.group, each.version, each.plural) == (group, version, steps[0])), None)
 
 
 def subresource(plural: str, sub: str) -> status.ApiError:

@@ -24,15 +24,22 @@ class Target:
     sub: str = ""
 
 
-def target(path: str) -> Target | None:
-    """/api/v1/namespaces/NS/pods/NAME/log → its target; None where nothing is served."""
+def split(path: str) -> tuple[str, str, list[str]] | None:
+    """/api/v1/pods/NAME → ("", "v1", ["pods", "NAME"]): group, version and the steps below them; None for any other path."""
     steps = [unquote(step) for step in path.strip("/").split("/")]
     if steps[:1] == ["api"] and len(steps) > 2:
-        group, version, steps = "", steps[1], steps[2:]
-    elif steps[:1] == ["apis"] and len(steps) > 3:
-        group, version, steps = steps[1], steps[2], steps[3:]
-    else:
+        return "", steps[1], steps[2:]
+    if steps[:1] == ["apis"] and len(steps) > 3:
+        return steps[1], steps[2], steps[3:]
+    return None
+
+
+def target(path: str) -> Target | None:
+    """/api/v1/namespaces/NS/pods/NAME/log → its target; None where nothing is served."""
+    parts = split(path)
+    if parts is None:
         return None
+    group, version, steps = parts
     namespace = ""
     if steps[0] == "namespaces" and len(steps) > 2 and not (len(steps) == 3 and steps[2] in ("status", "finalize")):
         namespace, steps = steps[1], steps[2:]

@@ -151,7 +151,8 @@ class Handler(Exchange):
 
     def not_here(self, method: str, missing: absent.Absent) -> None:
         """Say that a resource of Kubernetes is not served. Raises ApiError (404)."""
-        if not (missing.empty and method == "GET" and absent.lists(self.path) and not flag(self.query, "watch")):
+        is_list = method == "GET" and self.path.rstrip("/").endswith(f"/{missing.plural}") and not flag(self.query, "watch")
+        if not (missing.empty and is_list):
             raise missing.refusal()
         form = self.form()
         if form.shape == "Table":  # somebody reads it: other clients ask on their way to something else

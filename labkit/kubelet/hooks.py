@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import grpc
+from google.protobuf.wrappers_pb2 import StringValue
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.words import go_code, go_duration, go_quote, pod_words, rpc_error
+from labkit.kubelet.words import go_code, go_duration, go_quote, kernel_words, pod_words, rpc_error
 
 log = logging.getLogger("kubelet")
 
@@ -155,7 +156,7 @@ def _get(url: str, headers: list[tuple[str, str]], deadline: float) -> tuple[int
         raise HookFailed(f'Get "{first}": {NO_TIME}') from None
     except OSError as error:
         connection.close()
-        raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {said(error)}') from None
+        raise HookFailed(f'Get "{first}": dial tcp {address}: connect: {kernel_words(error)}') from None
     try:
         for name, value in headers:
             if re.search(r"[\0-\x08\x0a-\x1f\x7f]", value):
@@ -176,7 +177,7 @@ def _get(url: str, headers: list[tuple[str, str]], deadline: float) -> tuple[int
     except http.client.RemoteDisconnected:
         raise HookFailed(f'Get "{first}": EOF') from None
     except OSError as error:
-        raise HookFailed(f'Get "{first}": read tcp {local_address(connection)}->{address}: read: {said(error)}') from None
+        raise HookFailed(f'Get "{first}": read tcp {local_address(connection)}->{address}: read: {kernel_words(error)}') from None
     except http.client.BadStatusLine as error:
         raise HookFailed(f'Get "{first}": {BROKEN}: malformed HTTP response {go_quote(str(error.args[0]).strip())}') from None
     except (http.client.HTTPException, ValueError) as error:
@@ -235,20 +236,18 @@ def tcp_open(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: st
     except TimeoutError:
         raise HookFailed(f"dial tcp {host}:{port}: i/o timeout") from None
     except OSError as error:
-        raise HookFailed(f"dial tcp {host}:{port}: connect: {said(error)}") from None
+        raise HookFailed(f"dial tcp {host}:{port}: connect: {kernel_words(error)}") from None
 
 
-def varint(number: int) -> bytes:
-    """A number as protobuf writes it: seven bits a byte, the lowest first."""
-    more = number >> 7
-    return bytes([number & 0x7F | 0x80]) + varint(more) if more else bytes([number])
+def health_request(service: str) -> bytes:
+    """grpc.health.v1.HealthCheckRequest, which like a StringValue has one text, as its field 1."""
+    return StringValue(value=service).SerializeToString()
 
 
 def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None:
     """gRPC's health check (grpc.health.v1). Raises HookFailed."""
-    service = (action.get("service") or "").encode()
     address = f"{pod_ip}:{action['port']}"
-    request = b"\x0a" + varint(len(service)) + service if service else b""
+    request = health_request(action.get("service") or "")
     end = time.monotonic() + timeout_s
     with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         try:
@@ -311,8 +310,3 @@ def http_hook(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: s
     http_answer({**action, "scheme": "HTTP"}, container, pod_ip, timeout_s, agent)
     address = f"{action.get('host') or pod_ip}:{port_of(action['port'], container)}"
     return f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
-
-
-def said(error: OSError) -> str:
-    """The kernel's words as Go prints them: "connection refused"."""
-    return (error.strerror or str(error)).lower()

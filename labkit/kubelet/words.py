@@ -73,8 +73,13 @@ def _go_escaped(letter: str) -> str:
     return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
+def kernel_words(error: OSError) -> str:
+    """What the kernel says of a failed call, as Go prints it: "connection refused"."""
+    return (error.strerror or str(error)).lower()
+
+
 def os_error(error: OSError, operation: str, path: object = None) -> str:
     """A failed call of the operating system as Go prints it: "mkdir /a: file name too long" (fs.PathError). `path`: what it was
     about; the error's own file by default."""
     path = path or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
-    return f"{operation}{path and ' '}{path}: {(error.strerror or str(error)).lower()}"
+    return f"{operation}{path and ' '}{path}: {kernel_words(error)}"

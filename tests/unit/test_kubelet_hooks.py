@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from labkit.kubelet.hooks import HookError, HookFailed, Until, grpc_check, http_get, port_of, run_hook, url_path, varint
+from labkit.kubelet.hooks import HookError, HookFailed, Until, grpc_check, health_request, http_get, port_of, run_hook, url_path
 from labkit.kubelet.words import go_quote
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
@@ -129,7 +129,8 @@ def test_redirects_that_never_end():
 
 
 def test_a_length_is_written_as_protobuf_does():
-    assert [varint(number).hex() for number in (0, 127, 128, 300)] == ["00", "7f", "8001", "ac02"]
+    assert health_request("") == b""
+    assert [health_request("s" * number)[1:-number].hex() for number in (127, 128, 300)] == ["7f", "8001", "ac02"]
 
 
 def test_go_quotes_what_is_not_printable():
