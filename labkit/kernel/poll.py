@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labkit.kernel.events import Batch, Event, EventStream
 from labkit.kernel.model import Process, Snapshot
@@ -13,6 +14,10 @@ from labkit.kernel.snapshot import LocalKernel
 
 ENDED = ("Z", "X")
 """States of a process that has ended and only waits for its parent to ask how (man 5 proc)."""
+LAST_LOOKS = 5
+"""So many snapshots at most are taken for processes that begin at the end."""
+Identity = tuple[int, int]
+"""(pid, start in ns): a pid alone may be given again."""
 
 
 def watch_by_polling(kernel: LocalKernel | RemoteKernel, every_s: float = 0.02) -> EventStream:
@@ -28,15 +33,43 @@ def watch_by_polling(kernel: LocalKernel | RemoteKernel, every_s: float = 0.02) 
     stopped = threading.Event()
 
     def batches(before: Snapshot) -> Iterator[Batch]:
-        last = False
-        while not last:
-            # What there is at the end is looked at, too.
-            last = stopped.wait(every_s)
+        last, unclear = 0, frozenset[Identity]()
+        # What there is at the end is looked at, too.
+        while not last or (unclear and last < LAST_LOOKS):
+            last += stopped.wait(every_s)
             after = kernel.snapshot(fds=False)
+            unclear = orphans(before, after) - unclear
+            after = without(after, unclear)
             yield Batch(tuple(differences(before, after)))
             before = after
 
     return EventStream("poll", precision, batches(before), stopped.set)
+
+
+def orphans(before: Snapshot, after: Snapshot) -> frozenset[Identity]:
+    """New processes whose parent is not in the same snapshot, and their descendants.
+
+    /proc is not read in one moment: a parent can end between the reading of its child and its own. The next snapshot shows who
+    the parent is then. A parent of pid 0 is outside of the pid namespace.
+    """
+    old = {identity(p) for p in before.processes.values()}
+    alive = {pid for pid, p in after.processes.items() if p.state not in ENDED}
+    new = [p for p in after.processes.values() if p.pid in alive and identity(p) not in old]
+    found: set[Identity] = set()
+    while more := [p for p in new if p.ppid and p.ppid not in alive]:
+        found.update(map(identity, more))
+        alive -= {p.pid for p in more}
+        new = [p for p in new if p.pid in alive]
+    return frozenset(found)
+
+
+def without(snapshot: Snapshot, left_out: frozenset[Identity]) -> Snapshot:
+    kept = {pid: p for pid, p in snapshot.processes.items() if identity(p) not in left_out}
+    return replace(snapshot, processes=kept) if left_out else snapshot
+
+
+def identity(process: Process) -> Identity:
+    return process.pid, process.start_ns
 
 
 def differences(before: Snapshot, after: Snapshot) -> Iterator[Event]:

@@ -55,9 +55,11 @@ def test_an_ordinary_user_runs_the_notebooks_in_their_order(cluster: KindCluster
         cluster.give(learner)
         started = as_user(engine, learner, "-m", "labkit.cli", "up", "--json")
         assert started.returncode == 0, started.stderr
-        done = as_user(engine, learner, *NBVAL, *NOTEBOOKS, timeout=900)
+        try:
+            done = as_user(engine, learner, *NBVAL, *NOTEBOOKS, timeout=900)
+        finally:
+            cleaned = as_user(engine, learner, "-m", "labkit.cli", "clean", "--json")
         assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-        cleaned = as_user(engine, learner, "-m", "labkit.cli", "clean", "--json")
         assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr
 
 

@@ -1,9 +1,9 @@
 """Where events come from a poll: what stays is tied to its call, however late it was seen and whatever was missed."""
 
 from labkit.flight import Flight
-from labkit.kernel import Process
+from labkit.kernel import Process, Snapshot
 from labkit.kernel.events import Event
-from labkit.kernel.poll import differences
+from labkit.kernel.poll import differences, watch_by_polling
 from labkit.recorder import names
 from labkit.recorder.causes import join
 from labkit.recorder.processes import Processes
@@ -90,3 +90,47 @@ def test_a_zombie_has_ended():
 
     assert [(e.kind, e.pid) for e in differences(Look(1, alive), Look(2, zombie))] == [("exit", 7)]
     assert list(differences(Look(2, zombie), Look(3))) == [] == list(differences(Look(2), Look(3, zombie)))
+
+
+def looks_of(*looks):
+    """A kernel that shows these snapshots one after the other; the last one for ever."""
+    snapshots = [Snapshot(at * 10**9, {p.pid: p for p in processes}, {}, ()) for at, processes in enumerate(looks, start=1)]
+
+    class Kernel:
+        def snapshot(self, fds=True):
+            return snapshots.pop(0) if len(snapshots) > 1 else snapshots[0]
+
+    return Kernel()
+
+
+def process(pid, ppid, comm, *argv):
+    return Process(
+        pid, ppid, comm, argv, "S", pid * 10**6, 0, 0, (pid,), {}, {"": f"/kubepods/podabc/{hexadecimal('web')}"}, comm
+    )
+
+
+def test_a_parent_that_ended_while_proc_was_read_is_no_parent():
+    """Seen on a busy node: pause was read as a child of `runc create`, which had ended when its own turn came."""
+    init, shim = process(1, 0, "init"), process(60, 1, "shim", SHIM)
+    early = process(70, 65, "pause", "/pause")
+    late = process(70, 60, "pause", "/pause")
+    kernel = looks_of([init], [init, shim, early], [init, shim, late])
+    with watch_by_polling(kernel, every_s=0.001) as stream:
+        events = [next(stream) for _ in range(4)]
+    assert [(e.kind, e.pid, e.ppid) for e in events] == [
+        ("fork", 60, 1), ("exec", 60, None), ("fork", 70, 60), ("exec", 70, None)
+    ]  # fmt: skip
+
+
+def test_the_last_look_is_taken_again_where_a_parent_is_missing():
+    init, shim = process(1, 0, "init"), process(60, 1, "shim", SHIM)
+    kernel = looks_of([init, shim], [init, shim, process(70, 65, "pause")], [init, shim, process(70, 60, "pause")])
+    stream = watch_by_polling(kernel, every_s=1000)
+    assert [(e.kind, e.ppid) for e in stream.stop()] == [("fork", 60), ("exec", None)]
+
+
+def test_a_parent_that_is_never_shown_keeps_no_process_back():
+    """Where /proc hides other users' processes (hidepid), init is not shown."""
+    kernel = looks_of([process(60, 1, "shell")], [process(60, 1, "shell"), process(70, 1, "job"), process(80, 70, "child")])
+    stream = watch_by_polling(kernel, every_s=1000)
+    assert [(e.pid, e.ppid) for e in stream.stop() if e.kind == "fork"] == [(70, 1), (80, 70)]
