@@ -7,12 +7,12 @@ component-helpers' nodeaffinity, scheduler's AdmissionCheck and noderesources.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.podspec.matching import wants_node
+from labkit.podspec.matching import repelled, wants_node
 from labkit.podspec.ports import ports_are_free
 from labkit.podspec.requests import added, amounts, lacking, pod_requests
 
@@ -22,6 +22,9 @@ AFFINITY_WORDS = "Predicate NodeAffinity failed: node(s) didn't match Pod's node
 PORTS_WORDS = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
 APPARMOR_WORDS = "Cannot enforce AppArmor: AppArmor is not enabled on the host"
 OS_WORDS = "Failed to admit pod as the OS field doesn't match node OS"
+OS_LABEL, OS_LABEL_WORDS = "kubernetes.io/os", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+GROUPS_WORDS = "SupplementalGroupsPolicy=Strict is not supported in this node"
+TAINT_WORDS = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
 ENDED = ("Succeeded", "Failed")
 SAFE_SYSCTLS = {
     "kernel.shm_rmid_forced": "ipc",
@@ -43,12 +46,14 @@ class Rejection:
 
 
 def admit(pod: Manifest, others: Iterable[Manifest], labels: Mapping[str, str],
-          allocatable: Mapping[str, str], *, name: str = "", apparmor: bool = True) -> Rejection | None:  # fmt: skip
+          allocatable: Mapping[str, str], *, name: str = "", taints: Sequence[Manifest] = (), apparmor: bool = True,
+          strict_groups: bool = True) -> Rejection | None:  # fmt: skip
     """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. `others`: the Pods that run here
-    already. `labels`, `allocatable`, `name`: the node's. `apparmor`: whether the node's kernel has it on."""
+    already. `labels`, `allocatable`, `name`, `taints`: the node's. `apparmor`: whether the node's kernel has it on;
+    `strict_groups`: whether its runtime knows supplementalGroupsPolicy."""
     running = [other for other in others if (other.get("status") or {}).get("phase") not in ENDED]
-    node = {"metadata": {"name": name, "labels": labels}}
-    return next(rejections(pod, running, node, allocatable, apparmor), None)
+    node = {"metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}}
+    return next(rejections(pod, running, node, allocatable, apparmor, strict_groups), None)
 
 
 def apparmor_enabled(root: Path = Path("/sys")) -> bool:
@@ -61,19 +66,25 @@ def apparmor_enabled(root: Path = Path("/sys")) -> bool:
 
 
 def rejections(pod: Manifest, running: list[Manifest], node: Manifest,
-               allocatable: Mapping[str, str], apparmor: bool) -> Iterator[Rejection]:  # fmt: skip
+               allocatable: Mapping[str, str], apparmor: bool, strict_groups: bool) -> Iterator[Rejection]:  # fmt: skip
     """Every reason to reject a Pod, the first that the kubelet would tell first."""
     spec = pod["spec"]
     for sysctl in spec["securityContext"].get("sysctls", ()):
         if why := forbidden_sysctl(sysctl["name"].replace("/", "."), spec):
             yield Rejection("SysctlForbidden", f"forbidden sysctl: {why}")
+    if (pod["metadata"].get("labels") or {}).get(OS_LABEL, "linux") != "linux":
+        yield Rejection("PodOSSelectorNodeLabelDoesNotMatch", OS_LABEL_WORDS)
     if spec.get("os", {}).get("name", "linux") != "linux":
         yield Rejection("PodOSNotSupported", OS_WORDS)
+    if not strict_groups and spec["securityContext"].get("supplementalGroupsPolicy") == "Strict":
+        yield Rejection("SupplementalGroupsPolicyNotSupported", GROUPS_WORDS)
     yield from out_of_resources(pod, running, allocatable)
     if not wants_node(pod, node):
         yield Rejection("NodeAffinity", AFFINITY_WORDS)
     if not ports_are_free(pod, running):
         yield Rejection("NodePorts", PORTS_WORDS)
+    if repelled(node, pod, ("NoExecute",)):
+        yield Rejection("TaintToleration", TAINT_WORDS)
     if not apparmor and wants_apparmor(spec):
         yield Rejection("AppArmor", APPARMOR_WORDS)
 

@@ -34,6 +34,7 @@ class RuntimeState:
         self.runtime = ""
         self.network = "container runtime network not ready: <nil>"
         self.handlers: list[dict[str, Any]] = []
+        self.strict_groups = False
 
     def look(self, max_age_s: float = 0.0) -> None:
         """Ask the runtime (CRI Status), unless its last answer is younger than `max_age_s`. Never raises."""
@@ -49,12 +50,17 @@ class RuntimeState:
             self.network = words_of("container runtime network not ready", found.get("NetworkReady"))
             self.runtime = words_of("container runtime not ready", found.get("RuntimeReady"))
             self.handlers = [handler(h) for h in said.runtime_handlers]
+            self.strict_groups = said.features.supplemental_groups_policy
             self.answered = self.clock()
 
     def network_error(self, max_age_s: float = 1.0) -> str:
         """Why no Pod can have a network now, "" where one can: "container runtime network not ready: NetworkReady=false …"."""
         self.look(max_age_s)
         return self.network
+
+    def read_only_recursively(self, name: str = "") -> bool:
+        """Whether the runtime's handler of that name can make a mount read-only with all that is mounted below it."""
+        return any(h["name"] == name and h["features"]["recursiveReadOnlyMounts"] for h in self.handlers)
 
     def runtime_errors(self) -> list[str]:
         """What is wrong with the runtime or with relisting it."""

@@ -7,6 +7,7 @@ threads at a time. Knowledge: kubelet.go (syncLoop), pod_workers.go.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import queue
 import threading
@@ -29,6 +30,7 @@ from labkit.kubelet.words import rfc3339, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import OWN_CONDITIONS
 from labkit.podspec import DefaultedPod, container_names
+from labkit.podspec.defaults import fill_pod
 
 log = logging.getLogger("kubelet")
 
@@ -68,6 +70,8 @@ class Kubelet:
         while not self._try_relist():
             time.sleep(RUNTIME_RETRY_S)
         self.pleg.start()
+        own = {"fieldSelector": f"metadata.name={self.name}"}
+        Informer(self.api, "/api/v1/nodes", self.on_nodes, self.on_node, **own).start()
         path = "/api/v1/pods"
         Informer(self.api, path, self.on_list, self.on_event, fieldSelector=f"spec.nodeName={self.name}").start()
         while True:
@@ -111,6 +115,15 @@ class Kubelet:
         return Probing(worker.pod, worker.runtime, ips[0] if ips else self.pods_sync.host_ip)
 
     # What the API tells
+
+    def on_nodes(self, nodes: list[dict[str, Any]]) -> None:
+        for node in nodes:
+            self.on_node("ADDED", node)
+
+    def on_node(self, type: str, node: Mapping[str, Any]) -> None:
+        """The node's object as the API has it: its labels and taints decide which Pods are admitted."""
+        known = {"labels": node["metadata"].get("labels") or {}, "taints": (node.get("spec") or {}).get("taints") or ()}
+        self.node = {**self.node, **({} if type == "DELETED" else known)}
 
     def on_list(self, pods: list[dict[str, Any]]) -> None:
         """Everything that is bound to this node. What is not in the list any more was deleted."""
@@ -172,8 +185,9 @@ class Kubelet:
             worker.ending = True
         elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
-            allocatable = self.node.get("allocatable", {})
-            check = partial(admit, pod, others, allocatable=allocatable, name=self.name, apparmor=self.apparmor)
+            there = {"allocatable": self.node.get("allocatable", {}), "taints": self.node.get("taints", ())}
+            can = {"apparmor": self.apparmor, "strict_groups": self.pods_sync.state.strict_groups}
+            check = partial(admit, pod, others, name=self.name, **there, **can)
             rejection = check(self.node.get("labels", {}))
             if rejection and rejection.reason == "NodeAffinity":  # the labels may have changed (predicate.go)
                 rejection = check(self.labels_now())
@@ -373,8 +387,11 @@ class Kubelet:
 
 
 def read_pod(raw: Mapping[str, Any]) -> DefaultedPod:
-    """A Pod as the API stored it, which has checked and completed it; its status is left out, for the Worker holds it."""
-    return DefaultedPod({key: value for key, value in raw.items() if key != "status"})
+    """A Pod as the API stored it, which has checked and completed it; its status is left out, for the Worker holds it. Defaults
+    that an older labkit did not know when it stored the Pod are filled in now."""
+    pod = copy.deepcopy({key: value for key, value in raw.items() if key != "status"})
+    fill_pod(pod)
+    return DefaultedPod(pod)
 
 
 def called_not_ready(raw: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

@@ -142,6 +142,7 @@ class NodeStatus(threading.Thread):
             "daemonEndpoints": {"kubeletEndpoint": {"Port": NO_PORT}},
             "images": self.images,
             "nodeInfo": machine.node_info(self.runtime),
+            "features": {"supplementalGroupsPolicy": self.state.strict_groups},
             **({"runtimeHandlers": self.state.handlers} if self.state.handlers else {}),
         }
 

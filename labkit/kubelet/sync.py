@@ -33,6 +33,7 @@ from labkit.kubelet.words import os_error, rpc_error
 from labkit.kubelet.worker import Worker
 from labkit.kubelet.writer import StatusWriter
 from labkit.podspec import volume_kind
+from labkit.podspec.messages.hosts import HostnameError
 
 log = logging.getLogger("kubelet")
 
@@ -241,7 +242,7 @@ class PodSync:
                 return known.id, config, known.ips or self.node_ips(worker)
             handler = worker.pod["spec"].get("runtimeClassName", "")
             sandbox_id = self.cri.run_pod_sandbox(config=config, runtime_handler=handler).pod_sandbox_id
-        except (CriError, OSError) as error:
+        except (CriError, HostnameError, OSError) as error:
             if isinstance(error, CriError) and RESERVED in error.message:  # an earlier kubelet's call is still under way
                 raise Later(SOON_S) from None
             words = rpc_error(error) if isinstance(error, CriError) else str(error)

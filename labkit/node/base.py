@@ -40,7 +40,7 @@ from labkit.podspec import DefaultedPod, defaulted, find_container, with_default
 from labkit.podspec.messages import container_config, dns, sandbox_config
 from labkit.podspec.messages.configs import POD_UID
 from labkit.podspec.messages.environment import reads_limits
-from labkit.podspec.messages.hosts import hosts_file
+from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, hosts_file
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
@@ -117,7 +117,13 @@ class Node:
         if "dns" not in more:
             more["dns"] = self.dns_of(pod)
         self.note(pod)
+        more.setdefault("cluster_domain", self.cluster_domain)
         return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
+
+    @property
+    def cluster_domain(self) -> str:
+        """What the full names of Pods with a subdomain end in."""
+        return CLUSTER_DOMAIN
 
     def dns_of(self, pod: Manifest) -> dns.Dns | None:
         """What the dnsPolicy of a Pod stands for on this node. pod: a manifest with its defaults."""
@@ -144,7 +150,7 @@ class Node:
             more["allocatable"] = self.allocatable()
         config = container_config(pod, name, **{**self.settings.get("container", {}), **more})
         ips = [more["pod_ip"]] if isinstance(more["pod_ip"], str) else more["pod_ip"] or []
-        hosts = hosts_file(pod, ips, lambda: self.shell(["cat", "/etc/hosts"]))
+        hosts = hosts_file(pod, ips, lambda: self.shell(["cat", "/etc/hosts"]), self.cluster_domain)
         podfiles.make(pod, config, self.write_file, self.make_directory, hosts=hosts)
         log = posixpath.join(self.sandbox_config(pod).log_directory, config.log_path)
         self.make_directory(posixpath.dirname(log), 0o755)  # containerd makes it where it is missing, CRI-O does not

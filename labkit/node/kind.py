@@ -89,6 +89,10 @@ class KindNode(InContainer, Node):
         said = self.kubelet_configuration
         return dns.of_pod(pod, self.own_dns, said.get("clusterDNS") or (), said.get("clusterDomain") or "")
 
+    @property
+    def cluster_domain(self) -> str:
+        return str(self.kubelet_configuration.get("clusterDomain") or super().cluster_domain)
+
     @cached_property
     def kubelet_configuration(self) -> dict[str, Any]:
         """The KubeletConfiguration of the node's kubelet, as kubeadm writes it; {} where there is none."""

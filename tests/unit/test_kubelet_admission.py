@@ -87,3 +87,22 @@ def test_apparmor_needs_a_kernel_that_has_it(tmp_path):
     for said, enabled in (("Y\n", True), ("N\n", False)):
         (tmp_path / "module/apparmor/parameters/enabled").write_text(said)
         assert apparmor_enabled(tmp_path) is enabled
+
+
+def test_a_no_execute_taint_that_is_not_tolerated_keeps_a_pod_out():
+    taint = {"key": "gpu", "value": "yes", "effect": "NoExecute"}
+    words = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    assert admit(pod(), [], {}, NODE, taints=[taint]) == Rejection("TaintToleration", words)
+    assert admit(pod(tolerations=[{"key": "gpu", "operator": "Exists"}]), [], {}, NODE, taints=[taint]) is None
+    assert admit(pod(), [], {}, NODE, taints=[{**taint, "effect": "NoSchedule"}]) is None
+
+
+def test_what_the_runtime_or_the_system_cannot_do_keeps_a_pod_out():
+    strict = pod(securityContext={"supplementalGroupsPolicy": "Strict"})
+    words = "SupplementalGroupsPolicy=Strict is not supported in this node"
+    assert admit(strict, [], {}, NODE, strict_groups=False) == Rejection("SupplementalGroupsPolicyNotSupported", words)
+    assert admit(strict, [], {}, NODE) is None and admit(pod(), [], {}, NODE, strict_groups=False) is None
+    labelled = pod()
+    labelled["metadata"]["labels"] = {"kubernetes.io/os": "windows"}
+    words = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+    assert admit(labelled, [], {}, NODE) == Rejection("PodOSSelectorNodeLabelDoesNotMatch", words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet
+from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet, read_pod
 from labkit.kubelet.pleg import Listed
 from labkit.kubelet.runtime import PodRuntime, Runtime
 from labkit.kubelet.worker import Worker
-from tests.unit.kubelet_pods import pod
+from tests.unit.kubelet_pods import container, pod
 
 
 def test_a_deleted_pod_of_which_something_cannot_be_removed_yet_is_looked_at_again() -> None:
@@ -81,8 +82,9 @@ def kubelet_of(sync: Any, told: list[tuple[str, ...]], **more: Any) -> Kubelet:
     writer = SimpleNamespace(seen=lambda pod: None, set=lambda pod, status: told.append((status["reason"], status["message"])))
     configuration = SimpleNamespace(logs=None)
     syncing: Any = SimpleNamespace(
-        sync=sync, cri=None, volumes=None, configuration=configuration, recorder=recorder, report=lambda w: "", writer=writer
-    )
+        sync=sync, cri=None, volumes=None, configuration=configuration, recorder=recorder, report=lambda w: "", writer=writer,
+        state=SimpleNamespace(strict_groups=True),
+    )  # fmt: skip
     return Kubelet("node", None, syncing, **{"pleg": None, "housekeeping": None, "node": {}, **more})  # type: ignore[arg-type]
 
 
@@ -191,3 +193,24 @@ def test_the_loop_goes_on_after_an_exception(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SystemExit):
         kubelet.run()
     assert seen == ["a", "b"]
+
+
+def test_the_nodes_taints_are_those_that_the_api_has_now() -> None:
+    told: list[tuple[str, ...]] = []
+    kubelet = kubelet_of(lambda worker: None, told)
+    taint = {"key": "gpu", "effect": "NoExecute"}
+    kubelet.on_node("MODIFIED", {"metadata": {"name": "node", "labels": {}}, "spec": {"taints": [taint]}})
+    kubelet.known(pod())
+    assert [reason for reason, _ in told] == ["TaintToleration", "TaintToleration"] and not kubelet.workers
+    kubelet.on_node("MODIFIED", {"metadata": {"name": "node"}, "spec": {}})
+    kubelet.known(pod())
+    assert len(told) == 2 and kubelet.workers
+
+
+def test_a_pod_that_an_older_labkit_stored_gets_the_defaults_of_today() -> None:
+    stored = {"metadata": {"name": "web", "namespace": "default", "uid": "u1"},
+              "spec": {"nodeName": "node", "containers": [{"name": "app", "image": "i"}]}}  # fmt: skip
+    before = copy.deepcopy(stored)
+    spec = read_pod(stored)["spec"]
+    wanted = pod(container(image="i"), nodeName="node")["spec"]
+    assert stored == before and spec == {name: wanted[name] for name in wanted if name != "serviceAccountName"}

@@ -13,7 +13,7 @@ from labkit.podspec import DefaultedPod, ManifestError, with_defaults
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config, qos_class, sandbox_config
 from labkit.podspec.messages.configs import container_hash
 from labkit.podspec.messages.environment import expand
-from labkit.podspec.messages.hosts import hosts_file
+from labkit.podspec.messages.hosts import HostnameError, hosts_file
 
 DATA = Path(__file__).with_name("data")
 SHOP = json.loads((DATA / "cri_shop.json").read_text())
@@ -350,6 +350,28 @@ def test_an_ephemeral_container_joins_its_targets_pid_namespace():
 def test_a_container_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(ManifestError, match="container db is not valid for pod web: its containers are app"):
         container_config(manifest(), "db")
+
+
+def test_a_subdomain_gives_the_pod_a_full_name_in_its_hosts_file():
+    pod = with_defaults(manifest(hostname="a", subdomain="db"))
+    assert hosts_file(pod, ["10.88.0.5"], str).endswith("\n10.88.0.5\ta.db.default.svc.cluster.local\ta\n")
+    assert hosts_file(pod, ["10.88.0.5"], str, "lab.example").endswith("\ta.db.default.svc.lab.example\ta\n")
+    assert sandbox_config(pod).hostname == "a"
+    overridden = with_defaults(manifest(hostnameOverride="x.example", subdomain="db"))
+    assert hosts_file(overridden, ["10.88.0.5"], str).endswith("\n10.88.0.5\tx.example\n")
+
+
+def test_set_hostname_as_fqdn_makes_the_full_name_the_hostname():
+    assert sandbox_config(manifest(subdomain="db", setHostnameAsFQDN=True)).hostname == "web.db.default.svc.cluster.local"
+    assert sandbox_config(manifest(setHostnameAsFQDN=True)).hostname == "web"
+    assert sandbox_config(manifest(subdomain="d" * 34, setHostnameAsFQDN=True)).hostname.startswith("web.d")
+    with pytest.raises(HostnameError) as refused:
+        sandbox_config(manifest(subdomain="d" * 35, setHostnameAsFQDN=True))
+    full = f"web.{'d' * 35}.default.svc.cluster.local"
+    assert str(refused.value) == (
+        f"failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long (64 characters is the max, "
+        "65 characters requested)"
+    )
 
 
 def test_the_hosts_file_is_that_of_a_kubelet():

@@ -17,7 +17,7 @@ from cri_api.v1 import api_pb2 as pb
 from labkit.cri import lenient
 from labkit.podspec.manifest import defaulted, find_container
 from labkit.podspec.messages.environment import CreateContainerConfigError, Data, environment, expand
-from labkit.podspec.messages.hosts import hostname
+from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
 from labkit.podspec.messages.mounts import container_mounts
 from labkit.podspec.messages.resources import Machine, cgroup_parent, container_resources, overhead_resources, sandbox_resources
 from labkit.podspec.messages.security import container_security_context, sandbox_security_context
@@ -51,13 +51,15 @@ def sandbox_config(
     seen: str | None = None,
     source: str = "api",
     machine: Machine | None = None,
+    cluster_domain: str = CLUSTER_DOMAIN,
 ) -> pb.PodSandboxConfig:
     """The PodSandboxConfig of a Pod, for RunPodSandbox and CreateContainer.
 
     pod: dict or V1Pod. attempt: how often its sandbox was made before. cgroup_driver: "cgroupfs" or "systemd", as the
     runtime has it. dns: servers, searches and options that dnsPolicy stands for on that node; None leaves
     the node's resolv.conf to the runtime. seen: when the Pod was first seen, RFC 3339 (default: now). machine: the node's
-    (default: this one). Raises ManifestError.
+    (default: this one). cluster_domain: what the full names of Pods end in. Raises ManifestError, and HostnameError for a full
+    name that is too long.
     """
     pod, machine = defaulted(pod), machine or Machine.here()
     metadata, spec = pod["metadata"], pod["spec"]
@@ -65,7 +67,7 @@ def sandbox_config(
         metadata=pb.PodSandboxMetadata(
             name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], attempt=attempt
         ),
-        hostname="" if spec.get("hostNetwork") else hostname(pod),
+        hostname="" if spec.get("hostNetwork") else kernel_hostname(pod, cluster_domain),
         log_directory=f"{log_root}/{metadata['namespace']}_{metadata['name']}_{metadata['uid']}",
         dns_config=_dns(spec, dns),
         port_mappings=[_port_mapping(port) for container in spec["containers"] for port in container.get("ports", ())],
