@@ -185,9 +185,10 @@ class Kubelet:
             worker.ending = True
         elif not status.get("startTime") and "deletionTimestamp" not in pod["metadata"]:
             others = [{**w.pod, "status": w.status} for w in list(self.workers.values()) if not w.ended]
-            there = {"allocatable": self.node.get("allocatable", {}), "taints": self.node.get("taints", ())}
-            can = {"apparmor": self.apparmor, "strict_groups": self.pods_sync.state.strict_groups}
-            check = partial(admit, pod, others, name=self.name, **there, **can)
+            allocatable, taints = self.node.get("allocatable", {}), self.node.get("taints", ())
+            strict_groups = self.pods_sync.state.strict_groups
+            check = partial(admit, pod, others, allocatable=allocatable, name=self.name, taints=taints, apparmor=self.apparmor,
+                            strict_groups=strict_groups)  # fmt: skip
             rejection = check(self.node.get("labels", {}))
             if rejection and rejection.reason == "NodeAffinity":  # the labels may have changed (predicate.go)
                 rejection = check(self.labels_now())
