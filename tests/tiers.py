@@ -30,11 +30,12 @@ PLACES = {
     "live/test_watcher": "kind",
     "live/test_wheel": "wheel",
     "notebooks/": "notebooks",
+    "notebooks/test_reruns": "reruns",
     "notebooks/test_teacher": "teacher",
     "browser/": "browser",
 }
 """The beginning of a file's path below tests/, and the marker that its tests get."""
-LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring")
+LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring", "reruns")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""

@@ -18,7 +18,7 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, CriError, verbose
+from labkit.cri import CriClient, CriError, errors, verbose
 from labkit.cri.calls import CallLog
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
@@ -111,6 +111,10 @@ class Node:
         """Whether this lab made a Pod: labkit's label is on it and, on a node that other labs may use too, its uid was noted."""
         return is_ours(sandbox.labels) and (self.ledger is None or sandbox.metadata.uid in known_pods(self.ledger.home))
 
+    def is_of_lesson(self, sandbox: Any) -> bool:
+        """Whether this lesson made a Pod: what a cell that is run again may replace."""
+        return bool(self.lesson) and sandbox.labels.get(LESSON) == self.lesson and self.is_own(sandbox)
+
     def sandbox_config(self, pod: Manifest, **more: Any) -> Any:
         """The PodSandboxConfig that this node's kubelet would make of a manifest (see `labkit.podspec.messages`)."""
         pod = defaulted(pod)
@@ -191,8 +195,18 @@ class Node:
                 raise NodeError(
                     f"The Pod {sandbox.metadata.name} was not made by {who}.", "Remove it with the tool that made it."
                 )
-            pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox)
+            self.remove_sandbox(sandbox)
+
+    def remove_sandbox(self, sandbox: Any) -> None:
+        """Stop and remove a sandbox as the runtime listed it, with its containers, files and cgroups."""
+        pods.remove_sandbox(self.cri, sandbox.id)
+        self.remove_leavings(sandbox)
+
+    def remove_container(self, pod: PodSnapshot | Manifest | str, name: str, attempt: int = 0) -> None:
+        """Stop and remove a Pod's containers of that name, from an attempt on, so that they can be created again. Where there is
+        none, nothing is done. Leaves a Pod alone that labkit did not make."""
+        for sandbox in filter(self.is_own, self.sandboxes(pod)):
+            pods.remove_containers(self.cri, sandbox.id, name, attempt)
 
     def remove_leavings(self, sandbox: Any) -> None:
         """What the runtime does not remove: the kubelet's files and cgroup of a Pod. A node that has a kubelet leaves
@@ -241,19 +255,30 @@ class Node:
     def remove_leftovers(self) -> list[str]:
         """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod.
 
-        Repairs the network first, where a lesson was left with a broken one: without it no Pod can be removed.
+        Starts the runtime first where a lesson has stopped it, and repairs the network where one was left broken: without them no
+        Pod can be removed.
         """
         if not self.lesson:
             return []
+        self.start_runtime()
         if self.ledger is None or self.ledger.noted("network"):
             with contextlib.suppress(NodeError):
                 self.cni.repair()
         wanted = {"label_selector": {LESSON: self.lesson, MANAGED_BY: "labkit"}}
         left = [s for s in self.cri.list_pod_sandbox(filter=wanted).items if self.is_own(s)]
         for sandbox in left:
-            pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox)
+            self.remove_sandbox(sandbox)
         return sorted(s.metadata.name for s in left)
+
+    def start_runtime(self) -> None:
+        """Start the node's runtime where a lesson has stopped it and nobody has started it since. Raises NodeError."""
+        if errors.look_at(self.cri.path) is None or (self.ledger and not self.ledger.noted("runtime")):
+            return
+        try:
+            daemon = self.daemon
+        except NodeError:  # it is not labkit's: the next call tells what is wrong with it
+            return
+        daemon.start()
 
     # The flight recorder
 
@@ -320,6 +345,11 @@ class Node:
     def shims(self) -> tuple[ShimHold, ...]:
         """Every Pod's shim and what it holds: also while the runtime is away (see `labkit.node.shims`). Raises NodeError."""
         return shims.shims(self)
+
+    def runs(self, pid: int) -> bool:
+        """Whether the node has a process of this pid that has not ended; one that waits to be collected has."""
+        process = self.kernel.snapshot(fds=False).processes.get(pid)
+        return process is not None and process.state not in "ZX"
 
     def listener(self) -> Process:
         """The process that listens on the runtime's socket, as the kernel tells it. Raises NodeError when nobody does."""
@@ -465,8 +495,7 @@ class Node:
         """Remove every Pod that labkit made on this node, of any lesson; how many."""
         own = [s for s in self.cri.list_pod_sandbox().items if self.is_own(s)]
         for sandbox in own:
-            pods.remove_sandbox(self.cri, sandbox.id)
-            self.remove_leavings(sandbox)
+            self.remove_sandbox(sandbox)
         return len(own)
 
     def host_pids(self) -> Mapping[int, int]:

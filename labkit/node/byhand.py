@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cri_api.v1 import api_pb2
+
 from labkit.cri import CriError
 from labkit.node import podfiles, pods
 from labkit.node.errors import NodeError
@@ -26,7 +28,7 @@ def start(node: Node, manifest: Manifest, auth: Mapping[str, str] | None, runtim
     """Start a complete manifest's Pod (see `Node.start_pod`). What could not be started is removed again."""
     podfiles.refuse_volumes(manifest)
     config = node.sandbox_config(manifest)
-    refuse_twin(node, manifest)
+    replace_twin(node, manifest)
     with removed_on_failure(node, manifest):
         sandbox = node.cri.run_pod_sandbox(config=config, runtime_handler=runtime_handler, timeout=60).pod_sandbox_id
         ip = node.cri.pod_sandbox_status(pod_sandbox_id=sandbox).status.network.ip
@@ -70,14 +72,16 @@ def run_init(node: Node, container: str, name: str) -> None:
         )
 
 
-def refuse_twin(node: Node, manifest: Manifest) -> None:
+def replace_twin(node: Node, manifest: Manifest) -> None:
+    """Remove the Pod of that name that this lesson started before: a learner runs a cell twice. Refuse that of anybody else."""
     name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-    if any(
-        s.metadata.name == name and s.metadata.namespace == namespace and s.state == 0 for s in node.cri.list_pod_sandbox().items
-    ):
+    twins = [s for s in node.cri.list_pod_sandbox().items if (s.metadata.name, s.metadata.namespace) == (name, namespace)]
+    if any(s.state == api_pb2.SANDBOX_READY and not node.is_of_lesson(s) for s in twins):
         raise NodeError(
             f"A Pod {namespace}/{name} runs on this node already.", "Remove it with node.remove_pod, or choose another name."
         )
+    for sandbox in filter(node.is_of_lesson, twins):
+        node.remove_sandbox(sandbox)
 
 
 @contextlib.contextmanager

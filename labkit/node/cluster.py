@@ -85,6 +85,13 @@ class Cluster:
         """`kubectl apply` of manifests; kubectl's words, "pod/shop created". Raises NodeError."""
         return self._send("apply", *manifests).strip()
 
+    def recreate(self, *manifests: Manifest) -> str:
+        """`kubectl delete`, where such objects are there, and `kubectl apply`: a cell that is run again begins anew. Raises
+        NodeError."""
+        for manifest in reversed(manifests):  # a claim can only be deleted after the Pod that uses it
+            self.delete(named(manifest)[1], kind=named(manifest)[0].lower())
+        return self.apply(*manifests)
+
     def delete(self, *names: str, kind: str = "pod") -> str:
         """`kubectl delete`, and wait until they are gone; what is gone already is no error."""
         return self.kubectl("delete", kind, *names, "--ignore-not-found", "--wait=true").strip()

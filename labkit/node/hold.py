@@ -24,6 +24,7 @@ from labkit.node.cluster import wait_until
 from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
+    from labkit.node.choice import Choice
     from labkit.node.kind import KindNode
 
 HOLDS = "/run/labkit-hold"
@@ -138,6 +139,10 @@ class Hold:
         self.release()
 
 
+HELD: dict[tuple[Choice, str], KubeletHold] = {}
+"""This process's holds that are not released, by node and by the mark of the home."""
+
+
 class KubeletHold(Hold):
     """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
     `mark`: of the home."""
@@ -145,6 +150,7 @@ class KubeletHold(Hold):
     def __init__(self, node: KindNode, *, asks: bool, mark: str = "") -> None:
         super().__init__()
         self.node, self.asks = node, asks
+        self.key = node.choice, mark
         self.name = f"{mark}.{secrets.token_hex(4)}"
         self.since: float | None = None
         """When this hold began (CLOCK_MONOTONIC); None where there is none."""
@@ -178,6 +184,7 @@ class KubeletHold(Hold):
             self.done.clear()
             self.beats = threading.Thread(target=self.beat, daemon=True)
             self.beats.start()
+            HELD[self.key] = self
         how = "its Lease is renewed" if self.lease else f"{WITHOUT_LEASE_S} s at the longest, since its Lease cannot be renewed"
         return Said(f"The kubelet of {self.node.name} is held still until release() or until this notebook ends ({how}).")
 
@@ -209,6 +216,7 @@ class KubeletHold(Hold):
                     f"It goes on by itself {SILENT_S} s after this, or call release() again.",
                 ) from None
         held_s, self.since = time.monotonic() - self.since, None
+        HELD.pop(self.key, None)
         left = wait_ready(self.node, held_s, self.before) if self.lease else ""
         return Said(f"The kubelet of {self.node.name} goes on{left}.")
 
@@ -237,6 +245,11 @@ class KubeletHold(Hold):
                 with contextlib.suppress(Exception):
                     self.lease()
             number += 1
+
+
+def kubelet_held(node: KindNode, *, asks: bool, mark: str = "") -> KubeletHold:
+    """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
+    return HELD.get((node.choice, mark)) or KubeletHold(node, asks=asks, mark=mark)
 
 
 def let_go(node: KindNode, prefix: str) -> None:

@@ -31,7 +31,7 @@ from labkit.node.choice import Choice
 from labkit.node.commands_in import InContainer
 from labkit.node.engine import COMMANDS, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.errors import NodeError
-from labkit.node.hold import Hold, KubeletHold
+from labkit.node.hold import Hold, kubelet_held
 from labkit.node.home import Home
 from labkit.node.kind_cluster import CLUSTER, made_here, make
 from labkit.node.kind_daemon import KindDaemon
@@ -120,7 +120,7 @@ class KindNode(InContainer, Node):
         return self.engine.run("logs", "--since", f"{since:.3f}", self.container.name, timeout=30.0)
 
     def kubelet_held(self) -> Hold:
-        return KubeletHold(self, asks=not self.is_made_here(), mark=mark_of(self.home))
+        return kubelet_held(self, asks=not self.is_made_here(), mark=mark_of(self.home))
 
     def is_made_here(self) -> bool:
         """Whether this home made the node's cluster."""

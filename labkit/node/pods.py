@@ -24,9 +24,7 @@ def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
     """
     containers = cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers
     for container in containers:
-        if container.state != api_pb2.CONTAINER_EXITED:
-            with gone_is_fine():
-                cri.stop_container(container_id=container.id, timeout=0)
+        stop(cri, container)
     with gone_is_fine():
         cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id)
     for container in containers:
@@ -34,6 +32,22 @@ def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
             cri.remove_container(container_id=container.id)
     with gone_is_fine():
         cri.remove_pod_sandbox(pod_sandbox_id=sandbox_id)
+
+
+def remove_containers(cri: CriClient, sandbox_id: str, name: str, attempt: int = 0) -> None:
+    """Stop and remove a sandbox's containers of that name, from an attempt on. One gone already is no error."""
+    for container in cri.list_containers(filter={"pod_sandbox_id": sandbox_id}).containers:
+        if container.metadata.name == name and container.metadata.attempt >= attempt:
+            stop(cri, container)
+            with gone_is_fine():
+                cri.remove_container(container_id=container.id)
+
+
+def stop(cri: CriClient, container: Any) -> None:
+    """Stop a container as the runtime listed it, without giving it time to end."""
+    if container.state != api_pb2.CONTAINER_EXITED:
+        with gone_is_fine():
+            cri.stop_container(container_id=container.id, timeout=0)
 
 
 @contextlib.contextmanager

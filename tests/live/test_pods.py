@@ -148,10 +148,13 @@ def test_a_wrong_manifest_names_the_field(node: Node, change: dict, says: str) -
         node.start_pod({**manifest("wrong"), **change})
 
 
-def test_a_second_pod_of_that_name_is_refused(node: Node) -> None:
-    node.start_pod(manifest("twin"))
-    with pytest.raises(lab.NodeError, match="runs on this node already"):
-        node.start_pod(manifest("twin"))
+def test_a_pod_started_twice_is_replaced_and_another_lessons_pod_of_that_name_is_not(node: Node) -> None:
+    first, second = (node.start_pod(manifest("twin")) for _ in range(2))
+    assert [p.id for p in node.pods()] == [second.id] != [first.id]
+    already = pytest.raises(lab.NodeError, match="runs on this node already")
+    with contextlib.closing(lab.connect(lesson="other")) as other, already:
+        other.start_pod(manifest("twin"))
+    assert node.pod("twin").id == second.id
 
 
 def test_a_lesson_removes_its_own_leftovers_only(node: Node) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.node import NodeError, hold
+from labkit.node.choice import Choice
 from labkit.node.hold import KubeletHold
 
 AWAY = CriError("ListPodSandbox", "UNAVAILABLE", "connection refused", "")
@@ -29,6 +30,7 @@ class FakeNode:
 
     def __init__(self, kubelet: int) -> None:
         self.kubelet = kubelet
+        self.choice = Choice("kind", "", self.name)
         self.watchers: list[subprocess.Popen[bytes]] = []
         self.pods_error: Exception | None = None
         self.run_error: Exception | None = None
@@ -119,6 +121,17 @@ def test_a_kubelet_that_cannot_be_told_is_still_called_held_and_the_next_call_te
 
     assert "goes on" in holding.release() and state(node.kubelet) == "S"
     assert holding.release() == "No kubelet was held."
+
+
+def test_a_cell_that_holds_again_leaves_one_hold_which_one_release_ends(node: FakeNode) -> None:
+    held(node)
+    again = hold.kubelet_held(node, asks=False, mark="anne")
+    again.start()
+    assert len(hold.holders(node)) == 1 and state(node.kubelet) == "T"
+
+    again.release()
+
+    assert hold.holders(node) == [] and state(node.kubelet) == "S"
 
 
 def test_two_homes_hold_one_kubelet_and_it_goes_on_with_the_last(node: FakeNode) -> None:
