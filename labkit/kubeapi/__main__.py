@@ -14,8 +14,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,27 +22,28 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import add_accept_handler, bind_sockets
 
 from labkit import loglines
-from labkit.kubeapi import access, claims, nodes, registry, scheduler, taints
+from labkit.kubeapi import access
+from labkit.kubeapi.claims import Binder
 from labkit.kubeapi.connections import Connections
 from labkit.kubeapi.exchange import Context
+from labkit.kubeapi.housekeeping import EventExpiry, NamespaceController
+from labkit.kubeapi.nodes import NodeLifecycleController
 from labkit.kubeapi.rest import Api
+from labkit.kubeapi.scheduler import Scheduler
 from labkit.kubeapi.server import application
-from labkit.kubeapi.store import Change, Store
+from labkit.kubeapi.store import Store
+from labkit.kubeapi.taints import TaintEviction
 from labkit.sockets import private_socket
 
 log = logging.getLogger("kubeapi")
 
 HOST = "127.0.0.1"
-EVENTS_LIVE = timedelta(hours=1)
-"""kube-apiserver's --event-ttl."""
-
-SWEEP_EVERY_S = 60.0
 IDLE_S = 90.0
 """How long a connection may be idle between two requests, as in kube-apiserver (k8s.io/apiserver, IdleTimeout)."""
 BODY_WITHIN_S = 60.0
 HANDED_WITHIN_S = 0.5
 LOCK_WITHIN_S = 5.0
-LONGEST_WAIT_S = 60.0
+CONTROLLERS = (Scheduler, Binder, NodeLifecycleController, TaintEviction, NamespaceController, EventExpiry)
 
 
 def main() -> None:
@@ -73,16 +73,14 @@ async def serve(data: Path, run: Path, port: int, handed_over: Path | None = Non
     store = Store(data / "objects.sqlite")
     api = Api(store)
     shared = Context(api, run, token)
-    server = HTTPServer(
-        application(shared), max_body_size=1 << 40, idle_connection_timeout=IDLE_S, body_timeout=BODY_WITHIN_S
-    )
+    server = HTTPServer(application(shared), max_body_size=1 << 40, idle_connection_timeout=IDLE_S, body_timeout=BODY_WITHIN_S)
     connections = Connections(server, context)
     shared.prove = connections.prove
     (listening,) = listen(data, port)
     endings = [connections.accept_from(listening)]
     if handed_over:
         endings.append(take_over(handed_over, connections.take))
-    jobs = [asyncio.create_task(job) for job in background(api)]
+    jobs = [asyncio.create_task(controller(api).run()) for controller in CONTROLLERS]
     access.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
     log.info("serving on %s:%d", *listening.getsockname())
     await stop.wait()
@@ -150,57 +148,6 @@ def listen(data: Path, port: int) -> list[socket.socket]:
         access.write_private(kept, str(sockets[0].getsockname()[1]))
         return sockets
     raise SystemExit(f"No port on {HOST} can be listened on.")
-
-
-def background(api: Api) -> list[Coroutine[Any, Any, None]]:
-    """What goes on beside the requests: the small controllers of a control plane."""
-    return [_guarded(loop, api) for loop in (scheduler.run, claims.run, nodes.run, taints.run, _namespaces, _old_events)]
-
-
-async def _guarded(loop: Any, api: Api) -> None:
-    """Run a controller for ever: after a failure, which `labkit status` reports, it starts again, later each time."""
-    wait = 0.5
-    while True:
-        try:
-            await loop(api)
-        except Exception:
-            wait = min(wait * 2, LONGEST_WAIT_S)
-            log.exception("%s.%s failed; it starts again in %d s", loop.__module__, loop.__name__, wait)
-            await asyncio.sleep(wait)
-
-
-async def _namespaces(api: Api) -> None:
-    """Each namespace gets its service account; those that end are emptied."""
-    woken = asyncio.Event()
-
-    def hear(change: Change) -> None:
-        if change.type == "DELETED" or change.resource == "namespaces":
-            woken.set()
-
-    ends = [api.store.subscribe(resource.plural, hear) for resource in registry.RESOURCES]
-    try:
-        woken.set()
-        while True:
-            await woken.wait()
-            woken.clear()
-            api.finish_namespaces()
-            for _, entry in api.store.list("namespaces"):
-                api.make_account(entry.obj)
-    finally:
-        for end in ends:
-            end()
-
-
-async def _old_events(api: Api) -> None:
-    """Events are forgotten an hour after they last happened."""
-    while True:
-        oldest = (datetime.now(UTC) - EVENTS_LIVE).strftime("%Y-%m-%dT%H:%M:%S")
-        for (namespace, name), entry in api.store.list("events"):
-            event = entry.obj
-            last = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-            if str(last or event["metadata"]["creationTimestamp"]) < oldest:
-                api.store.remove("events", namespace, name)
-        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ pkg/controller/volume/persistentvolume (pv_controller.go, index.go), whose words
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labkit.kubeapi.recorder import Recorder
+from labkit.kubeapi.controller import Controller
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import Change, Store
 from labkit.podspec.matching import labels, selects
 from labkit.podspec.quantity import exact
 
@@ -27,30 +26,17 @@ NOTHING_SUITS = "no persistent volumes available for this claim and no storage c
 LOST = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
 
 
-class Binder:
-    """Listens to claims and volumes, and settles both after each change."""
+class Binder(Controller):
+    """Binds claims to volumes after each change of either."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.recorder, self.wake = store, Recorder(store, "persistentvolume-controller"), asyncio.Event()
-        self.told: dict[str, str] = {}
-        self.ends = [store.subscribe(resource, self.hear) for resource in (CLAIMS, VOLUMES)]
+    component = "persistentvolume-controller"
+    resources = (CLAIMS, VOLUMES)
 
-    def hear(self, change: Change) -> None:
-        self.wake.set()
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.reported: dict[str, str] = {}
 
-    async def run(self) -> None:
-        """Settle for ever."""
-        self.wake.set()
-        while True:
-            await self.wake.wait()
-            self.wake.clear()
-            try:
-                self.settle()
-            except ApiError as error:  # a disk that is full now may have room later
-                log.warning("the claim binder could not write: %s", error)
-                asyncio.get_running_loop().call_later(1.0, self.wake.set)
-
-    def settle(self) -> None:
+    def reconcile(self, now: float) -> float:
         """Every claim in turn, then the phase of every volume."""
         for claim in self.objects(CLAIMS):
             try:
@@ -63,6 +49,7 @@ class Binder:
         claims = {claim["metadata"]["uid"]: claim for claim in self.objects(CLAIMS)}
         for volume in self.objects(VOLUMES):
             self.phase(VOLUMES, volume, phase_of(volume, claims))
+        return math.inf
 
     def settle_claim(self, claim: Manifest) -> None:
         phase, name = (claim.get("status") or {}).get("phase"), claim["spec"].get("volumeName")
@@ -109,7 +96,7 @@ class Binder:
         spec = {**claim["spec"], "volumeName": volume["metadata"]["name"]}
         got = {"phase": "Bound", "accessModes": volume["spec"]["accessModes"], "capacity": volume["spec"]["capacity"]}
         self.store.put(CLAIMS, annotated(claim, marks) | {"spec": spec, "status": got})
-        self.told.pop(meta["uid"], None)
+        self.reported.pop(meta["uid"], None)
 
     def phase(self, resource: str, obj: Manifest, phase: str) -> None:
         status = obj.get("status") or {}
@@ -119,22 +106,12 @@ class Binder:
     def say(self, claim: Manifest, type_: str, reason: str, message: str) -> None:
         """An event, once for each claim until something else is to be said of it."""
         uid = claim["metadata"]["uid"]
-        if self.told.get(uid) != message:
-            self.told[uid] = message
+        if self.reported.get(uid) != message:
+            self.reported[uid] = message
             self.recorder.event(claim, "PersistentVolumeClaim", type_, reason, message)
 
     def objects(self, resource: str) -> list[Any]:
         return [e.obj for _, e in self.store.list(resource)]
-
-
-async def run(api: Api) -> None:
-    """Bind the claims of an API for ever."""
-    binder = Binder(api.store)
-    try:
-        await binder.run()
-    finally:
-        for end in binder.ends:
-            end()
 
 
 def best(claim: Manifest, volumes: Iterable[Manifest]) -> Manifest | None:

@@ -8,17 +8,13 @@ Knowledge: pkg/controller/nodelifecycle (node_lifecycle_controller.go).
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from typing import Any
 
-from labkit.kubeapi.recorder import Recorder, with_condition
+from labkit.kubeapi.controller import Controller
+from labkit.kubeapi.recorder import with_condition
 from labkit.kubeapi.rest import Api
-from labkit.kubeapi.status import ApiError
 from labkit.kubeapi.strategy import timestamp
 
-log = logging.getLogger("kubeapi")
 LOOK_EVERY_S = 5.0
 GRACE_S = 50.0
 CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
@@ -27,16 +23,18 @@ NEVER, STOPPED = ("NodeStatusNeverUpdated", "Kubelet never posted node status.")
     "NodeStatusUnknown", "Kubelet stopped posting node status.")  # fmt: skip
 
 
-class Watcher:
+class NodeLifecycleController(Controller):
     """Looks at every node's Lease by this process's own clock, so that no clock of anybody else matters."""
 
+    component = "node-controller"
+
     def __init__(self, api: Api) -> None:
-        self.store, self.recorder = api.store, Recorder(api.store, "node-controller")
+        super().__init__(api)
         self.heard: dict[str, tuple[Any, float]] = {}
         self.looked: float | None = None
 
-    def look(self, now: float) -> None:
-        """Judge every node; `now` in seconds of a clock that never goes back.
+    def reconcile(self, now: float) -> float:
+        """Judge every node.
 
         Time in which this process did not run (it was stopped, or the machine was paused) does not count as a kubelet's
         silence.
@@ -53,6 +51,7 @@ class Watcher:
                 self.lose(name, entry.obj)
             elif not is_unknown(entry.obj) and tainted(entry.obj):
                 self.store.put("nodes", with_taints(entry.obj, []))
+        return LOOK_EVERY_S
 
     def sign_of_life(self, name: str, node: Any) -> Any:
         lease = self.store.get("leases", "kube-node-lease", name)
@@ -74,19 +73,6 @@ class Watcher:
             if entry.obj["spec"].get("nodeName") == name and conditions(entry.obj).get("Ready", {}).get("status") == "True":
                 self.store.put("pods", with_condition(entry.obj, "Ready", "False", lastProbeTime=None))
                 self.recorder.event(entry.obj, "Pod", "Warning", "NodeNotReady", "Node is not ready")
-
-
-async def run(api: Api) -> None:
-    """Watch over the nodes of an API for ever."""
-    watcher = Watcher(api)
-    while True:
-        try:
-            watcher.look(time.monotonic())
-        except ApiError as error:
-            log.warning("the node controller could not write: %s", error)
-        except Exception:  # what it has heard of the nodes must not be forgotten
-            log.exception("the nodes could not be checked; the next check follows")
-        await asyncio.sleep(LOOK_EVERY_S)
 
 
 def conditions(thing: Any) -> dict[str, Any]:

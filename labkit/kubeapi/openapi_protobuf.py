@@ -6,11 +6,12 @@ Field names and numbers are those of gnostic's openapiv2/OpenAPIv2.proto; only t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit.protowire import bytes_field, number_field, text_field
+
 Json = Mapping[str, Any]
-LENGTH_DELIMITED, VARINT = 2, 0
 
 
 def document(swagger: Json) -> bytes:
@@ -18,17 +19,17 @@ def document(swagger: Json) -> bytes:
     info = _text(1, swagger["info"]["title"]) + _text(2, swagger["info"]["version"])
     paths = _named(2, ((path, _path(item)) for path, item in swagger["paths"].items()))
     definitions = _named(1, ((name, _schema(value)) for name, value in swagger["definitions"].items()))
-    return _text(1, swagger["swagger"]) + _message(2, info) + _message(8, paths) + _message(9, definitions)
+    return _text(1, swagger["swagger"]) + bytes_field(2, info) + bytes_field(8, paths) + bytes_field(9, definitions)
 
 
 def _path(item: Json) -> bytes:
     numbers = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
-    operations = b"".join(_message(numbers[verb], _operation(item[verb])) for verb in numbers if verb in item)
+    operations = b"".join(bytes_field(numbers[verb], _operation(item[verb])) for verb in numbers if verb in item)
     return operations + _parameters(9, item.get("parameters", ()))
 
 
 def _operation(operation: Json) -> bytes:
-    responses = _named(1, ((code, _message(1, _response(value))) for code, value in operation["responses"].items()))
+    responses = _named(1, ((code, bytes_field(1, _response(value))) for code, value in operation["responses"].items()))
     return b"".join(
         (
             *(_text(1, tag) for tag in operation["tags"]),
@@ -36,19 +37,19 @@ def _operation(operation: Json) -> bytes:
             *(_text(6, kind) for kind in operation["produces"]),
             *(_text(7, kind) for kind in operation["consumes"]),
             _parameters(8, operation["parameters"]),
-            _message(9, responses),
+            bytes_field(9, responses),
             _extensions(13, operation),
         )
     )
 
 
 def _response(response: Json) -> bytes:
-    shape = _message(2, _message(1, _schema(response["schema"]))) if "schema" in response else b""
+    shape = bytes_field(2, bytes_field(1, _schema(response["schema"]))) if "schema" in response else b""
     return _text(1, response["description"]) + shape
 
 
 def _parameters(number: int, parameters: Iterable[Json]) -> bytes:
-    return b"".join(_message(number, _message(1, _parameter(parameter))) for parameter in parameters)
+    return b"".join(bytes_field(number, bytes_field(1, _parameter(parameter))) for parameter in parameters)
 
 
 def _parameter(parameter: Json) -> bytes:
@@ -56,11 +57,13 @@ def _parameter(parameter: Json) -> bytes:
     name, where, about = parameter["name"], parameter["in"], parameter.get("description", "")
     needed = bool(parameter.get("required"))
     if where == "body":
-        shape = _message(5, _schema(parameter["schema"]))
-        return _message(1, _text(1, about) + _text(2, name) + _text(3, where) + _flag(4, needed) + shape)
+        shape = bytes_field(5, _schema(parameter["schema"]))
+        return bytes_field(1, _text(1, about) + _text(2, name) + _text(3, where) + _flag(4, needed) + shape)
     number, kind, unique = {"query": (3, 6, 20), "path": (4, 5, 19)}[where]
     common = _flag(1, needed) + _text(2, where) + _text(3, about) + _text(4, name)
-    return _message(2, _message(number, common + _text(kind, parameter["type"]) + _flag(unique, parameter.get("uniqueItems"))))
+    return bytes_field(
+        2, bytes_field(number, common + _text(kind, parameter["type"]) + _flag(unique, parameter.get("uniqueItems")))
+    )
 
 
 def _schema(schema: Json) -> bytes:
@@ -68,14 +71,14 @@ def _schema(schema: Json) -> bytes:
         _text(1, schema.get("$ref", "")),
         _text(2, schema.get("format", "")),
         _text(4, schema.get("description", "")),
-        _message(5, _any(schema["default"])) if "default" in schema else b"",
+        bytes_field(5, _any(schema["default"])) if "default" in schema else b"",
         *(_text(19, name) for name in schema.get("required", ())),
-        _message(21, _message(1, _schema(schema["additionalProperties"]))) if "additionalProperties" in schema else b"",
-        _message(22, _text(1, schema["type"])) if "type" in schema else b"",
-        _message(23, _message(1, _schema(schema["items"]))) if "items" in schema else b"",
+        bytes_field(21, bytes_field(1, _schema(schema["additionalProperties"]))) if "additionalProperties" in schema else b"",
+        bytes_field(22, _text(1, schema["type"])) if "type" in schema else b"",
+        bytes_field(23, bytes_field(1, _schema(schema["items"]))) if "items" in schema else b"",
     ]
     if "properties" in schema:
-        parts.append(_message(25, _named(1, ((name, _schema(value)) for name, value in schema["properties"].items()))))
+        parts.append(bytes_field(25, _named(1, ((name, _schema(value)) for name, value in schema["properties"].items()))))
     return b"".join(parts) + _extensions(31, schema)
 
 
@@ -89,23 +92,12 @@ def _any(value: Any) -> bytes:
 
 
 def _named(number: int, items: Iterable[tuple[str, bytes]]) -> bytes:
-    return b"".join(_message(number, _text(1, name) + _message(2, value)) for name, value in items)
-
-
-def _message(number: int, content: bytes) -> bytes:
-    return bytes(_varint(number << 3 | LENGTH_DELIMITED)) + bytes(_varint(len(content))) + content
+    return b"".join(bytes_field(number, _text(1, name) + bytes_field(2, value)) for name, value in items)
 
 
 def _text(number: int, text: str) -> bytes:
-    return _message(number, text.encode()) if text else b""
+    return text_field(number, text) if text else b""
 
 
 def _flag(number: int, value: bool | None) -> bytes:
-    return bytes(_varint(number << 3 | VARINT)) + b"\x01" if value else b""
-
-
-def _varint(value: int) -> Iterator[int]:
-    while value > 0x7F:
-        yield value & 0x7F | 0x80
-        value >>= 7
-    yield value
+    return number_field(number, 1) if value else b""

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labkit import protowire
 from labkit.kubeapi import registry, status
 
 MAGIC = b"k8s\x00"
@@ -33,8 +34,12 @@ class Known:
 
 
 FRAME = {
-    "Unknown": {1: Known("typeMeta", "TypeMeta"), 2: Known("raw", "raw"), 3: Known("contentEncoding", "text"),
-                4: Known("contentType", "text")},
+    "Unknown": {
+        1: Known("typeMeta", "TypeMeta"),
+        2: Known("raw", "raw"),
+        3: Known("contentEncoding", "text"),
+        4: Known("contentType", "text"),
+    },
     "TypeMeta": {1: Known("apiVersion", "text"), 2: Known("kind", "text")},
     "Timestamp": {1: Known("seconds", "int"), 2: Known("nanos", "int")},
     "Quantity": {1: Known("string", "text")},
@@ -118,34 +123,8 @@ def _value(value: Any, kind: str, left: list[int]) -> Any:
 
 def _fields(data: bytes, left: list[int]) -> Iterator[tuple[int, Any]]:
     """Number and raw value of each field in a message."""
-    place = 0
-    while place < len(data):
+    for field in protowire.fields(data):
         left[0] -= 1
         if left[0] < 0:
             raise ValueError("it has too many fields")
-        tag, place = _varint(data, place)
-        value: Any
-        match tag & 7:
-            case 0:
-                value, place = _varint(data, place)
-            case 2:
-                length, place = _varint(data, place)
-                if place + length > len(data):
-                    raise ValueError("a field is cut short")
-                value, place = data[place : place + length], place + length
-            case 1 | 5 as wire:
-                value, place = None, place + (8 if wire == 1 else 4)
-            case wire:
-                raise ValueError(f"wire type {wire} is unknown")
-        yield tag >> 3, value
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & (1 << 64) - 1, place
-    raise ValueError("a number is too long")
+        yield field

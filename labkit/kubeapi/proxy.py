@@ -9,7 +9,7 @@ command), /portForward/NAMESPACE/POD, and for `kubectl top` the metrics API's ow
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -26,6 +26,7 @@ RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.
 LOG_OPTIONS = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
 LOG_FLAGS = ("follow", "previous", "timestamps")
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+Answered = tuple[IOStream, bytes]
 NOT_FORWARDED = {"authorization", "host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
 
 
@@ -73,8 +74,8 @@ def check_protocols(headers: HTTPHeaders) -> None:
             raise status.bad_request(f"unable to upgrade: the runtime does not speak {', '.join(offered)}; use SPDY/3.1")
 
 
-async def connect(store: Store, run: Path, node: str) -> IOStream:
-    """A connection to a node's kubelet. Raises ApiError (404, 503)."""
+async def ask(store: Store, run: Path, node: str, request: bytes, read: Callable[[IOStream], Awaitable[bytes]]) -> Answered:
+    """Send a request to a node's kubelet: the connection, and what `read` takes of the answer. Raises ApiError (404, 503)."""
     if store.get("nodes", "", node) is None:
         raise status.not_found("nodes", node)
     stream = IOStream(socket.socket(socket.AF_UNIX))
@@ -83,11 +84,16 @@ async def connect(store: Store, run: Path, node: str) -> IOStream:
     except (OSError, StreamClosedError) as error:
         words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
         raise status.unavailable(words) from error
-    return stream
+    try:
+        await stream.write(request)
+        return stream, await read(stream)
+    except StreamClosedError as error:
+        stream.close()
+        raise status.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
 
 
-def request(method: str, path: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
-    """The head of the request to the kubelet."""
+def request_head(method: str, path: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
+    """The head of a request to the kubelet."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += ["Connection: Upgrade" if upgrade else "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers if name.lower() not in NOT_FORWARDED]

@@ -5,15 +5,13 @@ It runs in the API's process and reads its store. The decision itself is `placem
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import time
 from typing import Any
 
 from labkit.kubeapi import filters
+from labkit.kubeapi.controller import Controller
 from labkit.kubeapi.placement import Assigned, Manifest, place
-from labkit.kubeapi.recorder import Recorder, with_condition
+from labkit.kubeapi.recorder import with_condition
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
 from labkit.kubeapi.store import Change
@@ -24,57 +22,45 @@ log = logging.getLogger("kubeapi")
 NAME = "default-scheduler"
 AGAIN_AFTER_S = 300.0
 """A Pod that stays unschedulable is said to be so again after this time (kube-scheduler's podMaxInUnschedulablePodsDuration)."""
-LISTENED_TO = ("pods", "nodes", "persistentvolumeclaims", "persistentvolumes")
 GATED = "Scheduling is blocked due to non-empty scheduling gates"
 
 
-class Scheduler:
-    """Listens to the store; a change that could let a Pod fit wakes `run`."""
+class Scheduler(Controller):
+    """A change that could let a Pod fit wakes it."""
+
+    component = NAME
+    resources = ("pods", "nodes", "persistentvolumeclaims", "persistentvolumes")
 
     def __init__(self, api: Api) -> None:
-        self.api, self.store, self.wake = api, api.store, asyncio.Event()
-        self.recorder = Recorder(api.store, NAME)
-        self.said: dict[str, tuple[str, float]] = {}
-        self.ends = [self.store.subscribe(resource, self.hear) for resource in LISTENED_TO]
+        super().__init__(api)
+        self.reported: dict[str, tuple[str, float]] = {}
+        """The last message about each Pod that waits, by its uid, and when its event was written."""
 
-    def hear(self, change: Change) -> None:
-        if change.resource == "pods" and change.type == "DELETED":
-            self.said.pop(change.entry.obj["metadata"].get("uid", ""), None)
-        if matters(change):
-            self.wake.set()
+    def matters(self, change: Change) -> bool:
+        return matters(change)
 
-    async def run(self) -> None:
-        """Schedule for ever: at once after each change that matters, and now and then without one."""
-        self.wake.set()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), AGAIN_AFTER_S)
-            self.wake.clear()
-            try:
-                self.schedule_all()
-            except ApiError as error:  # a disk that is full now may have room later
-                log.warning("the scheduler could not write: %s", error)
-                asyncio.get_running_loop().call_later(1.0, self.wake.set)
-
-    def schedule_all(self) -> None:
-        """One look at every Pod that waits, the more important first, then the older."""
+    def reconcile(self, now: float) -> float:
+        """Try every Pod that waits, the more important first, then the older."""
         waiting = [pod for pod in self.objects("pods") if waits(pod)]
+        uids = {pod["metadata"]["uid"] for pod in waiting}
+        self.reported = {uid: last for uid, last in self.reported.items() if uid in uids}
         if not waiting:
-            return
+            return AGAIN_AFTER_S
         names = ("nodes", "pods", "persistentvolumeclaims", "persistentvolumes", "namespaces")
         known = filters.world(*(self.objects(name) for name in names))
         for pod in sorted(waiting, key=lambda p: (-p["spec"].get("priority", 0), int(p["metadata"]["resourceVersion"]))):
             try:
-                self.schedule(pod, known)
+                self.schedule(pod, known, now)
             except ApiError:
                 raise
             except Exception as error:  # of this Pod: the others are scheduled all the same
                 log.exception("the Pod %s cannot be scheduled", pod["metadata"]["name"])
-                self.tell(pod, "SchedulerError", f"running the scheduler: {type(error).__name__}: {error}")
+                self.report(pod, "SchedulerError", f"running the scheduler: {type(error).__name__}: {error}", now)
+        return AGAIN_AFTER_S
 
-    def schedule(self, pod: Manifest, known: Any) -> None:
+    def schedule(self, pod: Manifest, known: Any, now: float) -> None:
         if pod["spec"].get("schedulingGates"):
-            self.tell(pod, "SchedulingGated", GATED)
+            self.report(pod, "SchedulingGated", GATED, now)
             return
         decision = place(pod, known)
         if isinstance(decision, Assigned):
@@ -83,7 +69,7 @@ class Scheduler:
             there.pods.append(pod)
             there.requested.update(pod_requests(pod))
         else:
-            self.tell(pod, "Unschedulable", decision.message)
+            self.report(pod, "Unschedulable", decision.message, now)
 
     def objects(self, resource: str) -> list[Any]:
         return [entry.obj for _, entry in self.store.list(resource)]
@@ -94,30 +80,20 @@ class Scheduler:
         message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"
         self.recorder.event(pod, "Pod", "Normal", "Scheduled", message, action="Binding")
 
-    def tell(self, pod: Manifest, reason: str, message: str) -> None:
+    def report(self, pod: Manifest, reason: str, message: str, now: float) -> None:
         """Condition and event, only where they are news or the last ones are old."""
-        uid, now = pod["metadata"]["uid"], time.monotonic()
+        uid = pod["metadata"]["uid"]
         conditions = (pod.get("status") or {}).get("conditions") or []
         there: Manifest = next((c for c in conditions if c.get("type") == "PodScheduled"), {})
         known = (there.get("reason"), there.get("message")) == (reason, message)
-        said = self.said.setdefault(uid, (message, now)) if known else ("", 0.0)
-        if known and (now - said[1] < AGAIN_AFTER_S or reason == "SchedulingGated"):
+        last = self.reported.setdefault(uid, (message, now)) if known else ("", 0.0)
+        if known and (now - last[1] < AGAIN_AFTER_S or reason == "SchedulingGated"):
             return
-        self.said[uid] = (message, now)
+        self.reported[uid] = (message, now)
         if not known:
             self.store.put("pods", with_condition(pod, "PodScheduled", "False", reason, message, **observed(pod)))
         if reason != "SchedulingGated":
             self.recorder.event(pod, "Pod", "Warning", "FailedScheduling", message, action="Scheduling")
-
-
-async def run(api: Api) -> None:
-    """Schedule the Pods of an API for ever."""
-    scheduler = Scheduler(api)
-    try:
-        await scheduler.run()
-    finally:
-        for end in scheduler.ends:
-            end()
 
 
 def waits(pod: Manifest) -> bool:

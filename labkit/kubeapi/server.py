@@ -172,15 +172,10 @@ class Handler(Exchange):
     async def to_kubelet(self, node: str, path: str, upgrade: bool) -> None:
         """Ask the kubelet, then take this connection out of HTTP's hands and pass on bytes until one side has done. A client that
         gets a log has nothing to say meanwhile."""
-        kubelet = await proxy.connect(self.context.store, self.context.run, node)
-        try:
-            headers = self.request.headers.get_all()
-            await kubelet.write(proxy.request(self.request.method or "GET", path, headers, upgrade))
-            first = await kubelet.read_bytes(CHUNK, partial=True)
-            client: IOStream = self.detach()
-        except StreamClosedError as error:
-            kubelet.close()
-            raise status.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
+        head = proxy.request_head(self.request.method or "GET", path, self.request.headers.get_all(), upgrade)
+        store, run = self.context.store, self.context.run
+        kubelet, first = await proxy.ask(store, run, node, head, lambda stream: stream.read_bytes(CHUNK, partial=True))
+        client: IOStream = self.detach()
         with contextlib.suppress(StreamClosedError):
             await client.write(first)
         await relay(client, kubelet, both_ways=upgrade)

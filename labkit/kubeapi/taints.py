@@ -7,34 +7,35 @@ Knowledge: pkg/controller/tainteviction (taint_eviction.go).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from labkit.kubeapi import registry
+from labkit.kubeapi.controller import RETRY_S, Controller
 from labkit.kubeapi.nodes import UNREACHABLE
-from labkit.kubeapi.recorder import Recorder, with_condition
+from labkit.kubeapi.recorder import with_condition
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.status import ApiError
 from labkit.podspec.matching import tolerates
 
 log = logging.getLogger("kubeapi")
 PODS = registry.BY_PLURAL["pods"]
-AGAIN_S = 1.0
 
 
-class TaintEviction:
+class TaintEviction(Controller):
     """Knows since when each Pod is under a taint that it tolerates for a while."""
 
+    component = "taint-eviction-controller"
+    resources = ("nodes", "pods")
+
     def __init__(self, api: Api) -> None:
-        self.api, self.recorder = api, Recorder(api.store, "taint-eviction-controller")
+        super().__init__(api)
         self.since: dict[str, float] = {}
 
-    def look(self, now: float) -> float:
-        """Delete every Pod whose time is over; seconds until the next one's is. `now` is of a clock that never goes back."""
+    def reconcile(self, now: float) -> float:
+        """Delete every Pod whose time is over; returns the seconds until the next one's is."""
         taints = {
             name: [taint for taint in (entry.obj.get("spec") or {}).get("taints") or []
                    if taint.get("effect") == "NoExecute" and taint.get("key") != UNREACHABLE]
@@ -54,7 +55,7 @@ class TaintEviction:
                     continue
                 except ApiError as error:
                     log.warning("the Pod %s/%s could not be evicted: %s", namespace, name, error)
-                    left = AGAIN_S
+                    left = RETRY_S
             soonest = min(soonest, left)
         for uid in [uid for uid in self.since if uid not in under]:
             del self.since[uid]
@@ -75,20 +76,3 @@ def lasting(pod: Mapping[str, Any], taints: list[Mapping[str, Any]]) -> float:
         return 0
     limits = [each["tolerationSeconds"] for each in used if each and each.get("tolerationSeconds") is not None]
     return max(min(limits, default=math.inf), 0)
-
-
-async def run(api: Api) -> None:
-    """Watch over the Pods and taints of an API for ever."""
-    eviction, woken = TaintEviction(api), asyncio.Event()
-    ends = [api.store.subscribe(resource, lambda change: woken.set()) for resource in ("nodes", "pods")]
-    try:
-        while True:
-            woken.clear()
-            soonest = eviction.look(time.monotonic())
-            try:
-                await asyncio.wait_for(woken.wait(), None if math.isinf(soonest) else soonest)
-            except TimeoutError:
-                continue
-    finally:
-        for end in ends:
-            end()

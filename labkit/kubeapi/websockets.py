@@ -92,10 +92,11 @@ class WebSocket(Exchange, WebSocketHandler):
             raise status.not_served()
         pod = self.context.api.get(target.resource, target.namespace, target.name).obj
         path = proxy.stream_path(pod, target.sub, self.query)
-        self.upstream = await proxy.connect(self.context.store, self.context.run, pod["spec"]["nodeName"])
         headers = [("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", UPSTREAM[self.spoken])]
-        await self.upstream.write(proxy.request("POST", path, headers, upgrade=True))
-        head = await self.upstream.read_until(b"\r\n\r\n", max_bytes=LARGEST_HEAD)
+        asked, store, run = proxy.request_head("POST", path, headers, upgrade=True), self.context.store, self.context.run
+        self.upstream, head = await proxy.ask(
+            store, run, pod["spec"]["nodeName"], asked, lambda stream: stream.read_until(b"\r\n\r\n", max_bytes=LARGEST_HEAD)
+        )
         first, _, rest = head.decode("latin-1").partition("\r\n")
         code = int(first.split(" ")[1])
         if code == 101:

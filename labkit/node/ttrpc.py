@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from labkit.protowire import bytes_field, fields, text_field
 
 HEADER = struct.Struct(">IIBB")
 REQUEST, RESPONSE = 1, 2
@@ -44,7 +46,7 @@ def task_state(address: str, container: str, dial: Callable[[str], socket.socket
     socket. Raises OSError."""
     for service in SERVICES:
         with dial(address) as connection:
-            answer = call(connection, service, "State", text(1, container))
+            answer = call(connection, service, "State", text_field(1, container))
         if answer is not None:
             values = dict(fields(answer))
             state = STATES[int(values.get(4, 0))]
@@ -55,12 +57,15 @@ def task_state(address: str, container: str, dial: Callable[[str], socket.socket
 
 def call(connection: socket.socket, service: str, method: str, payload: bytes) -> bytes | None:
     """One call, the connection's first; None where it is answered with an error. Raises OSError."""
-    request = text(1, service) + text(2, method) + bytes_field(3, payload)
+    request = text_field(1, service) + text_field(2, method) + bytes_field(3, payload)
     connection.settimeout(ANSWERS_WITHIN_S)
     connection.sendall(HEADER.pack(len(request), 1, REQUEST, 0) + request)
     length, _, kind, _ = HEADER.unpack(receive(connection, HEADER.size))
-    answer = dict(fields(receive(connection, length)))
-    failed = kind != RESPONSE or dict(fields(as_bytes(answer.get(1, b"")))).get(1, 0)
+    try:
+        answer = dict(fields(receive(connection, length)))
+        failed = kind != RESPONSE or dict(fields(as_bytes(answer.get(1, b"")))).get(1, 0)
+    except ValueError as error:
+        raise ConnectionError(f"the shim's answer cannot be read: {error}") from error
     return None if failed else as_bytes(answer.get(2, b""))
 
 
@@ -74,46 +79,5 @@ def receive(connection: socket.socket, length: int) -> bytes:
     return data
 
 
-def text(number: int, value: str) -> bytes:
-    return bytes_field(number, value.encode())
-
-
-def bytes_field(number: int, value: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
 def as_bytes(value: int | bytes) -> bytes:
     return value if isinstance(value, bytes) else b""
-
-
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of a protobuf message on the wire; groups, which nobody uses any more, are not read."""
-    at = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-    while at < len(message):
-        key = number()
-        if key & 7 == 0:
-            yield key >> 3, number()
-            continue
-        length = {1: 8, 5: 4}.get(key & 7) or number()
-        yield key >> 3, message[at : at + length]
-        at += length

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.kubeapi import registry
 from labkit.kubeapi.claims import Binder
-from labkit.kubeapi.nodes import GRACE_S, UNREACHABLE, Watcher
+from labkit.kubeapi.nodes import GRACE_S, UNREACHABLE, NodeLifecycleController
 from labkit.kubeapi.rest import Api
 from labkit.kubeapi.scheduler import AGAIN_AFTER_S, Scheduler, matters
 from labkit.kubeapi.status import ApiError
@@ -76,7 +76,7 @@ def test_what_is_bound_in_one_pass_is_counted_in_the_same(api: Api) -> None:
     make_node(api, cpu="1")
     for name in ("a", "b", "c"):
         make_pod(api, name, cpu="400m")
-    Scheduler(api).schedule_all()
+    Scheduler(api).reconcile(0)
     assert [pod(api, n)["spec"].get("nodeName") for n in "abc"] == ["sim-worker", "sim-worker", None]
     assert "1 Insufficient cpu" in scheduled(api, "c")["message"]
 
@@ -87,23 +87,20 @@ def test_the_more_important_pod_goes_first(api: Api) -> None:
     make_pod(api, "high", cpu="800m")
     entry = api.get(PODS, "default", "high")
     api.store.put("pods", {**entry.obj, "metadata": dict(entry.obj["metadata"]), "spec": {**entry.obj["spec"], "priority": 10}})
-    Scheduler(api).schedule_all()
+    Scheduler(api).reconcile(0)
     assert pod(api, "high")["spec"]["nodeName"] == "sim-worker" and "nodeName" not in pod(api, "low")["spec"]
 
 
-def test_an_unschedulable_pod_is_told_once_and_counted_after_five_minutes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("labkit.kubeapi.scheduler.time.monotonic", lambda: now[0])
+def test_an_unschedulable_pod_is_told_once_and_counted_after_five_minutes(api: Api) -> None:
     make_node(api)
     make_pod(api, cpu="8")
     scheduler = Scheduler(api)
-    for _ in range(3):
-        scheduler.schedule_all()
+    for now in (1000.0, 1001.0, 1002.0):
+        scheduler.reconcile(now)
     (event,) = events(api, "FailedScheduling")
     assert scheduled(api)["message"] == event["message"] and scheduled(api)["reason"] == "Unschedulable"
     assert "series" not in event
-    now[0] += AGAIN_AFTER_S + 1
-    scheduler.schedule_all()
+    scheduler.reconcile(1001.0 + AGAIN_AFTER_S)
     (event,) = events(api, "FailedScheduling")
     assert event["series"]["count"] == 2
 
@@ -112,7 +109,7 @@ def test_gated_pods_and_those_of_other_schedulers_are_left_alone(api: Api) -> No
     make_node(api)
     make_pod(api, "gated", schedulingGates=[{"name": "example.com/wait"}])
     make_pod(api, "other", schedulerName="mine")
-    Scheduler(api).schedule_all()
+    Scheduler(api).reconcile(0)
     assert scheduled(api, "gated")["reason"] == "SchedulingGated" and not events(api)
     assert "nodeName" not in pod(api, "other")["spec"] and scheduled(api, "other") is None
 
@@ -154,9 +151,9 @@ def volume(api: Api, name: str) -> Any:
 
 def test_a_claim_waits_says_why_once_and_is_bound_by_the_smallest_volume_that_suits(api: Api) -> None:
     make_claim(api)
-    binder = Binder(api.store)
-    binder.settle()
-    binder.settle()
+    binder = Binder(api)
+    binder.reconcile(0)
+    binder.reconcile(0)
     assert claim(api)["status"]["phase"] == "Pending"
     (event,) = events(api)
     assert event["message"] == "no persistent volumes available for this claim and no storage class is set"
@@ -165,7 +162,7 @@ def test_a_claim_waits_says_why_once_and_is_bound_by_the_smallest_volume_that_su
     make_volume(api, "right", "2Gi")
     make_volume(api, "read-only", "1Gi", accessModes=["ReadOnlyMany"])
     make_volume(api, "classy", "1Gi", storageClassName="fast")
-    binder.settle()
+    binder.reconcile(0)
     assert (claim(api)["spec"]["volumeName"], claim(api)["status"]["phase"]) == ("right", "Bound")
     assert claim(api)["status"]["capacity"] == {"storage": "2Gi"}
     assert volume(api, "right")["spec"]["claimRef"]["uid"] == claim(api)["metadata"]["uid"]
@@ -176,21 +173,21 @@ def test_a_claim_waits_says_why_once_and_is_bound_by_the_smallest_volume_that_su
 def test_a_volume_whose_claim_is_gone_is_released_and_given_to_nobody(api: Api) -> None:
     make_volume(api, "v")
     make_claim(api)
-    binder = Binder(api.store)
-    binder.settle()
+    binder = Binder(api)
+    binder.reconcile(0)
     api.store.remove("persistentvolumeclaims", "default", "data")
     make_claim(api)
-    binder.settle()
+    binder.reconcile(0)
     assert volume(api, "v")["status"]["phase"] == "Released" and claim(api)["status"]["phase"] == "Pending"
 
 
 def test_a_claim_whose_volume_is_gone_is_lost(api: Api) -> None:
     make_volume(api, "v")
     make_claim(api)
-    binder = Binder(api.store)
-    binder.settle()
+    binder = Binder(api)
+    binder.reconcile(0)
     api.store.remove("persistentvolumes", "", "v")
-    binder.settle()
+    binder.reconcile(0)
     assert claim(api)["status"]["phase"] == "Lost" and events(api, "ClaimLost")
 
 
@@ -205,7 +202,7 @@ def test_a_claim_whose_volume_is_gone_is_lost(api: Api) -> None:
 def test_a_claim_that_nothing_suits(api: Api, spec: dict[str, Any], says: str) -> None:
     make_volume(api, "v")
     make_claim(api, **spec)
-    Binder(api.store).settle()
+    Binder(api).reconcile(0)
     assert claim(api)["status"]["phase"] == "Pending" and says in events(api)[0]["message"]
 
 
@@ -213,7 +210,7 @@ def test_a_claim_with_a_selector_and_one_that_names_its_volume(api: Api) -> None
     make_volume(api, "plain", "1Gi")
     make_volume(api, "labelled", "8Gi", labels={"disk": "ssd"})
     make_claim(api, selector={"matchLabels": {"disk": "ssd"}})
-    Binder(api.store).settle()
+    Binder(api).reconcile(0)
     assert claim(api)["spec"]["volumeName"] == "labelled"
 
 
@@ -224,7 +221,7 @@ def test_a_kill_between_the_two_halves_of_a_binding_is_mended(api: Api) -> None:
     there = volume(api, "v")
     spec = {**there["spec"], "claimRef": {"namespace": "default", "name": "data", "uid": meta["uid"]}}
     api.store.put("persistentvolumes", {**there, "metadata": dict(there["metadata"]), "spec": spec})
-    Binder(api.store).settle()
+    Binder(api).reconcile(0)
     assert claim(api)["spec"]["volumeName"] == "v"
 
 
@@ -236,12 +233,12 @@ def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api)
     api.patch(NODES, "", "sim-worker", {"status": {"conditions": [ready]}}, patch, sub="status")
     make_pod(api, nodeName="sim-worker")
     api.patch(PODS, "default", "app", {"status": {"conditions": [ready]}}, patch, sub="status")
-    watcher = Watcher(api)
+    watcher = NodeLifecycleController(api)
     for second in range(0, int(GRACE_S), 5):
-        watcher.look(second)
+        watcher.reconcile(second)
     assert conditions(api)["Ready"]["status"] == "True"
-    watcher.look(GRACE_S)
-    watcher.look(GRACE_S + 5)
+    watcher.reconcile(GRACE_S)
+    watcher.reconcile(GRACE_S + 5)
     said = conditions(api)
     assert {c["status"] for c in said.values()} == {"Unknown"} and len(said) == 4
     assert (said["Ready"]["reason"], said["Ready"]["message"]) == ("NodeStatusUnknown", "Kubelet stopped posting node status.")
@@ -252,7 +249,7 @@ def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api)
     assert {e["reason"] for e in events(api)} == {"NodeNotReady"} and len(events(api)) == 2
     later = {**ready, "lastHeartbeatTime": "2026-11-23T21:30:00Z"}
     api.patch(NODES, "", "sim-worker", {"status": {"conditions": [later]}}, patch, sub="status")
-    watcher.look(GRACE_S + 10)
+    watcher.reconcile(GRACE_S + 10)
     assert "taints" not in api.get(NODES, "", "sim-worker").obj["spec"]
 
 
@@ -260,12 +257,12 @@ def test_the_time_that_the_controller_itself_slept_counts_for_no_kubelet(api: Ap
     make_node(api)
     ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-23T21:14:00Z"}
     api.patch(NODES, "", "sim-worker", {"status": {"conditions": [ready]}}, "application/merge-patch+json", sub="status")
-    watcher = Watcher(api)
+    watcher = NodeLifecycleController(api)
     for second in (0, 5, 10, 300, 305, 345):  # it was stopped, or its machine was, for 290 s, then for 40 s
-        watcher.look(second)
+        watcher.reconcile(second)
         assert conditions(api)["Ready"]["status"] == "True", second
     for second in range(350, 400, 5):
-        watcher.look(second)
+        watcher.reconcile(second)
     assert conditions(api)["Ready"]["status"] == "Unknown"
 
 
@@ -279,13 +276,13 @@ def test_a_no_execute_taint_evicts_what_does_not_tolerate_it(api: Api) -> None:
     make_pod(api, "goes")
     make_pod(api, "stays", tolerations=[some])
     make_pod(api, "stays-30s", tolerations=[some | {"tolerationSeconds": 30}])
-    Scheduler(api).schedule_all()
+    Scheduler(api).reconcile(0)
     eviction = TaintEviction(api)
-    assert eviction.look(0.0) == float("inf")
+    assert eviction.reconcile(0.0) == float("inf")
     taint(api, {"key": "k", "effect": "NoSchedule"})
-    assert eviction.look(0.0) == float("inf")
+    assert eviction.reconcile(0.0) == float("inf")
     taint(api, {"key": "k", "effect": "NoExecute"})
-    assert eviction.look(1.0) == 30
+    assert eviction.reconcile(1.0) == 30
     assert "deletionTimestamp" in pod(api, "goes")["metadata"]
     condition = next(c for c in pod(api, "goes")["status"]["conditions"] if c["type"] == "DisruptionTarget")
     assert (condition["reason"], condition["message"]) == (
@@ -294,19 +291,19 @@ def test_a_no_execute_taint_evicts_what_does_not_tolerate_it(api: Api) -> None:
         "Marking for deletion Pod default/goes"
     ]
     taint(api)
-    eviction.look(20.0)
+    eviction.reconcile(20.0)
     taint(api, {"key": "k", "effect": "NoExecute"})
-    assert eviction.look(40.0) == 30  # the time begins anew with the taint
-    eviction.look(70.0)
+    assert eviction.reconcile(40.0) == 30  # the time begins anew with the taint
+    eviction.reconcile(70.0)
     assert "deletionTimestamp" in pod(api, "stays-30s")["metadata"] and "deletionTimestamp" not in pod(api, "stays")["metadata"]
 
 
 def test_a_kubelet_that_is_silent_evicts_nobody(api: Api) -> None:
     make_node(api)
     make_pod(api)
-    Scheduler(api).schedule_all()
+    Scheduler(api).reconcile(0)
     taint(api, {"key": UNREACHABLE, "effect": "NoExecute"})
-    assert TaintEviction(api).look(1000.0) == float("inf") and "deletionTimestamp" not in pod(api)["metadata"]
+    assert TaintEviction(api).reconcile(1000.0) == float("inf") and "deletionTimestamp" not in pod(api)["metadata"]
 
 
 def test_a_pod_of_a_runtime_class_that_is_not_there_is_refused(api: Api) -> None:

@@ -24,6 +24,7 @@ from labkit.node.control import Control
 from labkit.node.errors import NodeError
 from labkit.node.home import Home
 from labkit.node.kind_daemon import KindDaemon
+from labkit.protowire import bytes_field, fields, number_field, text_field
 from labkit.sockets import private_socket
 from tests.unit.test_programs import Source, needs_apt, source
 
@@ -437,15 +438,13 @@ def test_the_exit_code_that_a_shim_keeps(tmp_path: Path) -> None:
             for _ in range(2):
                 connection, _ = listener.accept()
                 length, stream, kind, _ = ttrpc.HEADER.unpack(ttrpc.receive(connection, 10))
-                request = dict(ttrpc.fields(ttrpc.receive(connection, length)))
-                assert (stream, kind, request[2]) == (1, ttrpc.REQUEST, b"State") and dict(ttrpc.fields(request[3])) == {
-                    1: b"id-1"
-                }
+                request = dict(fields(ttrpc.receive(connection, length)))
+                assert (stream, kind, request[2]) == (1, ttrpc.REQUEST, b"State") and dict(fields(request[3])) == {1: b"id-1"}
                 if request[1] == b"containerd.task.v3.Task":
-                    answer = ttrpc.bytes_field(1, b"\x08\x0c" + ttrpc.text(2, "not implemented"))
+                    answer = bytes_field(1, b"\x08\x0c" + text_field(2, "not implemented"))
                 else:
-                    state = ttrpc.text(1, "id-1") + b"\x18" + ttrpc.varint(4711) + b"\x20\x03" + b"\x48" + ttrpc.varint(139)
-                    answer = ttrpc.bytes_field(2, state)
+                    state = text_field(1, "id-1") + number_field(3, 4711) + b"\x20\x03" + number_field(9, 139)
+                    answer = bytes_field(2, state)
                 connection.sendall(ttrpc.HEADER.pack(len(answer), 1, ttrpc.RESPONSE, 0) + answer)
                 connection.close()
 
@@ -453,6 +452,14 @@ def test_the_exit_code_that_a_shim_keeps(tmp_path: Path) -> None:
         thread.start()
         assert ttrpc.task_state(str(path), "id-1") == ttrpc.TaskState("Stopped", 4711, 139)
         thread.join(5)
+
+
+def test_a_shim_whose_answer_cannot_be_read_is_told_by_an_os_error() -> None:
+    ours, shim = socket.socketpair()
+    with ours, shim:
+        shim.sendall(ttrpc.HEADER.pack(2, 1, ttrpc.RESPONSE, 0) + b"\x0a\x05")
+        with pytest.raises(ConnectionError, match="a field is cut short"):
+            ttrpc.call(ours, ttrpc.SERVICES[0], "State", b"")
 
 
 def test_where_a_shim_listens_by_either_file_of_its_bundle() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from labkit.kubeapi import bodies, paths, protobuf
 from labkit.kubeapi.status import ApiError
+from labkit.protowire import bytes_field
 
 
 def test_yaml_says_what_json_can() -> None:
@@ -237,25 +238,16 @@ def test_json_of_many_values_is_refused_before_it_is_built(body: bytes) -> None:
 
 def test_protobuf_of_many_fields_is_refused() -> None:
     with pytest.raises(ApiError, match="too many fields"):
-        protobuf.decode(long_envelope(sized(2, b"") * (MEGABYTES // 2)))
+        protobuf.decode(long_envelope(bytes_field(2, b"") * (MEGABYTES // 2)))
 
 
 def long_envelope(raw: bytes) -> bytes:
-    return protobuf.MAGIC + message(1, message(1, b"v1") + message(2, b"ConfigMap")) + sized(2, raw)
-
-
-def sized(field: int, value: bytes) -> bytes:
-    """A field whose number or length may take several bytes."""
-    return varint(field << 3 | 2) + varint(len(value)) + value
-
-
-def varint(number: int) -> bytes:
-    return bytes([number & 0x7F | 0x80]) + varint(number >> 7) if number > 0x7F else bytes([number])
+    return protobuf.MAGIC + message(1, message(1, b"v1") + message(2, b"ConfigMap")) + bytes_field(2, raw)
 
 
 def test_deep_json_within_protobuf_is_refused() -> None:
     with pytest.raises(ApiError) as refused:
-        protobuf.decode(long_envelope(sized(1, sized(17, sized(7, sized(1, b"[" * 100_000))))))
+        protobuf.decode(long_envelope(bytes_field(1, bytes_field(17, bytes_field(7, bytes_field(1, b"[" * 100_000))))))
     assert refused.value.code == 400
 
 

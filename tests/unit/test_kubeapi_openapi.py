@@ -8,6 +8,7 @@ import pytest
 from labkit.kubeapi import openapi, registry
 from labkit.podspec import schema
 from labkit.podspec.schema import make
+from labkit.protowire import fields
 
 
 @pytest.mark.skipif(
@@ -121,34 +122,8 @@ def test_version_3_has_a_document_for_each_group_that_says_the_same():
         openapi.v3("apis/apps/v1")
 
 
-def decoded(data):
-    """A protobuf message as (field number, value) pairs: an int, or bytes."""
-    place = 0
-
-    def varint():
-        nonlocal place
-        value = shift = 0
-        while True:
-            byte = data[place]
-            place += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while place < len(data):
-        tag = varint()
-        if tag & 7 == 0:
-            yield tag >> 3, varint()
-        else:
-            assert tag & 7 == 2
-            length = varint()
-            yield tag >> 3, data[place : place + length]
-            place += length
-
-
 def of(data, number):
-    return [value for found, value in decoded(data) if found == number]
+    return [value for found, value in fields(data) if found == number]
 
 
 def test_protobuf_says_what_version_2_says():
@@ -159,10 +134,10 @@ def test_protobuf_says_what_version_2_says():
     assert set(kinds) == set(two["definitions"])
     spec = two["definitions"]["io.k8s.api.core.v1.PodSpec"]
     (properties,) = of(kinds["io.k8s.api.core.v1.PodSpec"], 25)
-    fields = {of(named, 1)[0].decode(): of(named, 2)[0] for named in of(properties, 1)}
-    assert set(fields) == set(spec["properties"])
-    assert of(fields["containers"], 4) == [spec["properties"]["containers"]["description"].encode()]
-    extensions = {of(named, 1)[0].decode(): json.loads(of(of(named, 2)[0], 2)[0]) for named in of(fields["containers"], 31)}
+    written = {of(named, 1)[0].decode(): of(named, 2)[0] for named in of(properties, 1)}
+    assert set(written) == set(spec["properties"])
+    assert of(written["containers"], 4) == [spec["properties"]["containers"]["description"].encode()]
+    extensions = {of(named, 1)[0].decode(): json.loads(of(of(named, 2)[0], 2)[0]) for named in of(written["containers"], 31)}
     assert extensions["x-kubernetes-patch-merge-key"] == "name"
     (paths,) = of(document, 8)
     assert {of(named, 1)[0].decode() for named in of(paths, 2)} == set(two["paths"])

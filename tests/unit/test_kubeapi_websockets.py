@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.websocket import websocket_connect
 
@@ -123,9 +123,7 @@ def test_a_refusal_of_the_kubelet_reaches_the_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("token", "code"), [("", b"401"), (TOKEN, b"413")])
-def test_a_body_is_refused_before_it_has_come(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, token: str, code: bytes
-) -> None:
+def test_a_body_is_refused_before_it_has_come(tmp_path: Path, caplog: pytest.LogCaptureFixture, token: str, code: bytes) -> None:
     async def use(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"{HANDSHAKE}Authorization: Bearer {token}\r\nContent-Length: 1000000000\r\n\r\n".encode())
@@ -152,3 +150,24 @@ def test_the_kubelet_is_not_asked_for_a_client_that_cannot_follow(tmp_path: Path
         return answer
 
     assert b"400" in with_api(tmp_path, note, use) and not asked
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("upgrading", [True, False])
+def test_a_kubelet_that_hangs_up_is_named_however_it_was_asked(tmp_path: Path, upgrading: bool) -> None:
+    async def use(port: int) -> Any:
+        with pytest.raises(HTTPClientError) as refused:
+            if upgrading:
+                await websocket_connect(upgrade(port), subprotocols=["v5.channel.k8s.io"])
+            else:
+                url = f"http://127.0.0.1:{port}/api/v1/namespaces/default/pods/web/log"
+                await AsyncHTTPClient().fetch(HTTPRequest(url, headers={"Authorization": f"Bearer {TOKEN}"}))
+        return refused.value
+
+    refused = with_api(tmp_path, hang_up, use)
+    told = json.loads(refused.response.body)["message"]
+    assert refused.code == 503 and told == 'The kubelet of node "node" hung up; its log, kubelet.log, may say why.'

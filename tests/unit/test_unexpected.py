@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ import pytest
 
 from labkit import loglines
 from labkit.cri.calls import CallLog
-from labkit.kubeapi import __main__ as main
 from labkit.kubeapi import claims, scheduler
+from labkit.kubeapi import controller as controller_module
+from labkit.kubeapi.controller import Controller
+from labkit.kubeapi.status import ApiError
 from labkit.node import Home, NodeError, cluster, othercalls, relay, relay_process, status, supervisor, sweep
 from labkit.node.cluster import Cluster
 from labkit.node.operate import Operator
@@ -44,7 +47,7 @@ def test_a_pod_that_the_scheduler_cannot_judge_keeps_no_other_waiting(api: Any, 
     make_node(api)
     make_pod(api, "bad")
     make_pod(api, "good")
-    scheduler.Scheduler(api).schedule_all()
+    scheduler.Scheduler(api).reconcile(0)
     assert pod(api, "good")["spec"]["nodeName"] == "sim-worker"
     assert scheduled(api, "bad")["reason"] == "SchedulerError"
     assert events(api, "FailedScheduling")[0]["message"] == "running the scheduler: KeyError: 'odd'"
@@ -55,28 +58,84 @@ def test_a_claim_that_cannot_be_settled_keeps_no_other_waiting(api: Any, monkeyp
     for name in ("bad", "good"):
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
         api.create(controllers.CLAIMS, "default", {"metadata": {"name": name}, "spec": spec})
-    claims.Binder(api.store).settle()
+    claims.Binder(api).reconcile(0)
     assert {e["involvedObject"]["name"]: e["message"] for e in events(api, "FailedBinding")} == {
         "bad": "KeyError: 'odd'",
         "good": claims.NOTHING_SUITS,
     }
 
 
-def test_a_controller_that_fails_starts_again_each_time_later(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
+class Odd(Controller):
+    """Fails as its test wants it to."""
+
+    resources = ("nodes",)
+
+    def __init__(self, api: Any, answers: list[Any]) -> None:
+        super().__init__(api)
+        self.answers, self.calls = answers, 0
+
+    def reconcile(self, now: float) -> float:
+        self.calls += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return float(answer)
+
+
+def waits_of(controller: Odd, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The seconds that a controller waits each time, until it has no more answers."""
+    waits: list[float | None] = []
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
-        if len(waits) == 8:
-            raise asyncio.CancelledError
 
-    async def loop(api: Any) -> None:
-        raise ValueError("odd")
+    async def wait_for(change: Any, seconds: float | None) -> None:
+        change.close()
+        waits.append(seconds)
+        raise TimeoutError
 
-    monkeypatch.setattr(main.asyncio, "sleep", sleep)
+    monkeypatch.setattr(controller_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(controller_module.asyncio, "wait_for", wait_for)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main._guarded(loop, api))
-    assert waits[:3] == [1, 2, 4] and waits[-1] == main.LONGEST_WAIT_S
+        asyncio.run(controller.run())
+    return waits
+
+
+def test_a_controller_that_fails_starts_again_each_time_later(
+    api: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [*(ValueError("odd") for _ in range(8)), 5, ValueError("odd"), asyncio.CancelledError()]
+    assert waits_of(Odd(api, answers), monkeypatch) == [1, 2, 4, 8, 16, 32, 60, 60, 5, 1]
+    assert "Odd failed; it starts again in 4 s" in caplog.text and "ValueError: odd" in caplog.text
+    assert not api.store.listeners["nodes"]
+
+
+def test_a_controller_that_cannot_write_tries_again_and_one_that_waits_for_nothing_waits(
+    api: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [ApiError(500, "InternalError", "database or disk is full"), math.inf, asyncio.CancelledError()]
+    assert waits_of(Odd(api, answers), monkeypatch) == [1, None]
+    assert "Odd could not write: database or disk is full" in caplog.text and "Traceback" not in caplog.text
+
+
+def test_a_change_wakes_a_controller_once_and_one_that_does_not_matter_does_not(api: Any) -> None:
+    async def changed() -> list[int]:
+        controller, calls = Odd(api, [math.inf, math.inf, math.inf]), []
+        running = asyncio.create_task(controller.run())
+        await asyncio.sleep(0)
+        for change in (lambda: None, lambda: (make_node(api), api.store.remove("nodes", "", "sim-worker"))):
+            change()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            calls.append(controller.calls)
+        controller.matters = lambda change: False  # type: ignore[method-assign]
+        make_node(api)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        running.cancel()
+        return [*calls, controller.calls]
+
+    assert asyncio.run(changed()) == [1, 2, 2]
 
 
 def test_an_action_that_fails_is_answered_and_the_owner_lives(tmp_path: Path) -> None:
