@@ -1,4 +1,4 @@
-"""Read /proc/PID of every process once, with as few system calls as that needs.
+"""Read /proc/PID of every process, with as few system calls as that needs.
 
 The directory of a process is opened first and its files relative to it: such a descriptor stands for that one process, so a pid
 that is used again in the middle cannot mix two processes up.
@@ -7,110 +7,140 @@ that is used again in the middle cannot mix two processes up.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
-from labkit.kernel.model import NAMESPACE_TYPES, Mount, Process
-from labkit.kernel.parse import (
-    nsfs_mounts,
-    parse_cgroup,
-    parse_cmdline,
-    parse_mountinfo,
-    parse_namespace_link,
-    parse_ns_pids,
-    parse_stat,
-)
+from labkit.kernel.model import NAMESPACE_TYPES, Process
+from labkit.kernel.parse import parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
 
 # Type, link, and where the number begins in its text, "net:[4026531840]".
 _LINKS = tuple((type, f"ns/{type}".encode(), len(type) + 2) for type in NAMESPACE_TYPES)
 _READ_SIZE = 65536
+_NOT_COUNTED = b"0 0 0\n"
+"""/proc/PID/schedstat where the kernel's counters are switched off."""
 Held = tuple[str, int, int, int]
 """(type, inode, pid, fd): a namespace, and the open file descriptor that holds it."""
 
 
 class ProcReader:
-    """Reads every process under `proc` in one pass; what most of them share is read or parsed once.
+    """Reads every process under `proc`, again and again; what most of them share is parsed once.
 
-    fds: whether to look at open files too. mounts: the node's own, so that pins tells of others only.
-    After read(), `held` has what open files hold, and `pins` (type, inode, path) the bind mounts of namespaces that only mount
-    namespaces other than the node's have, each through /proc/PID/root.
+    A process that has not run since it was last read cannot have changed itself, so its state, arguments, credentials and
+    namespaces are taken from that time. /proc/PID/schedstat (CONFIG_SCHED_INFO; the kernel counts each time that the main thread
+    gets a CPU) tells whether it has run. What others can change while it sleeps is read each time: its cgroups, its parent, the
+    name of its program's file. Where there is no schedstat, all is read each time.
     """
 
-    def __init__(self, proc: str, fds: bool, mounts: Iterable[Mount]) -> None:
-        self.held: list[Held] = []
-        self.pins: list[tuple[str, int, str]] = []
+    def __init__(self, proc: str) -> None:
         self._proc = proc
-        self._fds = fds
-        self._pid_namespace = _own_namespace(proc, "pid") if _numbers_are_own(proc) else None
-        self._mount_namespaces = {_own_namespace(proc, "mnt")}
-        self._pinned = set(nsfs_mounts(mounts))
+        self._known: dict[int, _Known] = {}
         self._cgroups: dict[str, Mapping[str, str]] = {}
+        self._pid_namespace: int | None = None
 
-    def read(self) -> list[Process]:
-        """Ascending by pid. Left out without an error: what ends while it is read, and what the reader may not see at all
-        (hidepid, man 5 proc). Raises OSError only where `proc` cannot be listed."""
-        processes = []
-        for pid in sorted(int(name) for name in os.listdir(self._proc) if name.isdigit()):
-            try:
-                directory = os.open(f"{self._proc}/{pid}", os.O_PATH | os.O_DIRECTORY)
-            except OSError:
-                continue
-            try:
-                processes.append(self._process(directory))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            finally:
-                os.close(directory)
-        return processes
+    def read(self, fds: bool) -> tuple[list[Process], list[Held]]:
+        """The processes, ascending by pid, and with `fds` what their open files hold. Left out without an error: what ends while
+        it is read, and what the reader may not see at all (hidepid, man 5 proc). Raises OSError only where `proc` cannot be
+        listed."""
+        self._pid_namespace = own_namespace(self._proc, "pid") if _numbers_are_own(self._proc) else None
+        before = self._known
+        pids = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())
+        found = {pid: known for pid in pids if (known := self._unchanged(before.get(pid)) or self._read(pid))}
+        for pid, known in found.items():
+            if known is before.get(pid) and _lost_its_parent(known, before, found):
+                found[pid] = self._read(pid) or known
+        used = {known.cgroup: known.process.cgroups for known in found.values()}
+        self._known, self._cgroups = found, used
+        processes = [known.process for known in found.values()]
+        return processes, [each for known in found.values() for each in self._held(known)] if fds else []
 
-    def _process(self, directory: int) -> Process:
+    def _unchanged(self, known: _Known | None) -> _Known | None:
+        if known is None or not known.ran or known.process.state == "R":
+            return None
+        directory = f"{self._proc}/{known.process.pid}/"
+        try:
+            same = _read_bytes(directory + "schedstat") == known.ran and _read_record(directory + "cgroup") == known.cgroup
+            return known if same and (known.kernel_thread or _exe(directory + "exe") == known.process.exe) else None
+        except OSError:
+            return None
+
+    def _read(self, pid: int) -> _Known | None:
+        try:
+            directory = os.open(f"{self._proc}/{pid}", os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return None
+        try:
+            return self._process(directory)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None
+        finally:
+            os.close(directory)
+
+    def _process(self, directory: int) -> _Known:
+        # Before all else: whatever the process does from now on, it runs again for it.
+        ran = _ran(directory)
         namespaces = _namespaces(directory)
         # After them, so that a process which has given its namespaces up is known to be a zombie.
         stat = parse_stat(_read_record("stat", directory))
         pid = stat.pid
         cmdline: tuple[str, ...] = ()
         exe = ""
-        held: list[Held] = []
         if not stat.kernel_thread:
             cmdline = parse_cmdline(_read_record("cmdline", directory))
-            exe = _exe(directory)
-            if self._fds:
-                held = _held(self._proc, pid, directory)
+            exe = _exe("exe", directory)
         # The owner of the directory, unlike that of the files in it, is always the effective user (the kernel's task_dump_owner).
         # That spares status, the most expensive of the files, wherever there is no other pid to be learnt from it.
         owner = os.fstat(directory)
         at_home = namespaces.get("pid", 0) == self._pid_namespace
         ns_pids = (pid,) if at_home else parse_ns_pids(_read_record("status", directory))
         # Last, because it succeeds only while the process exists: then all that was read before was there to be read.
-        cgroups = self._cgroup(_read_record("cgroup", directory))
-        self.held += held
-        self._look_for_pins(namespaces.get("mnt"), pid, directory)
-        uid, gid = owner.st_uid, owner.st_gid
-        return Process(pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe)
-
-    def _look_for_pins(self, mount_namespace: int | None, pid: int, directory: int) -> None:
-        if mount_namespace is None or mount_namespace in self._mount_namespaces:
-            return
-        try:
-            # The kernel writes mountstats in little more than half the time, enough to see that there is nothing to see.
-            text = read_text("mountstats", directory)
-            text = read_text("mountinfo", directory) if " with fstype nsfs" in text else ""
-        except OSError:
-            # It ended. Another process may be in the same mount namespace and still be there to ask.
-            return
-        self._mount_namespaces.add(mount_namespace)
-        lines = "\n".join(line for line in text.split("\n") if " nsfs " in line)
-        for type, inode, path in nsfs_mounts(parse_mountinfo(lines)):
-            # A mount namespace begins as a copy of another, so the same mount is met again and again.
-            if (type, inode, path) not in self._pinned:
-                self._pinned.add((type, inode, path))
-                self.pins.append((type, inode, f"/proc/{pid}/root{path}"))
-
-    def _cgroup(self, text: str) -> Mapping[str, str]:
-        cgroups = self._cgroups.get(text)
+        cgroup = _read_record("cgroup", directory)
+        cgroups = self._cgroups.get(cgroup)
         if cgroups is None:
-            cgroups = self._cgroups[text] = MappingProxyType(parse_cgroup(text))
-        return cgroups
+            cgroups = self._cgroups[cgroup] = MappingProxyType(parse_cgroup(cgroup))
+        uid, gid = owner.st_uid, owner.st_gid
+        return _Known(
+            ran,
+            cgroup,
+            stat.kernel_thread,
+            Process(pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe),
+        )
+
+    def _held(self, known: _Known) -> Iterator[Held]:
+        """The namespaces that open files of a process hold."""
+        directory = f"{self._proc}/{known.process.pid}/fd"
+        try:
+            names = () if known.kernel_thread else os.listdir(directory)
+        except OSError:
+            return
+        for name in names:
+            try:
+                link = os.readlink(f"{directory}/{name}")
+            except OSError:
+                # Closed since, as the one that listed them is.
+                continue
+            if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
+                yield (*parse_namespace_link(link), known.process.pid, int(name))
+
+
+class _Known(NamedTuple):
+    """A process as it was read. ran: the text of its schedstat before that, b"" where the kernel does not count. cgroup: the text
+    of that file."""
+
+    ran: bytes
+    cgroup: str
+    kernel_thread: bool
+    process: Process
+
+
+def _lost_its_parent(known: _Known, before: Mapping[int, _Known], now: Mapping[int, _Known]) -> bool:
+    """Whether a process may have another parent since `before`: by the end of its parent, which it sleeps through."""
+    ppid = known.process.ppid
+    if not ppid:  # of another pid namespace, where its end cannot be seen
+        return known.process.pid != 1
+    if ppid not in before or ppid not in now or now[ppid].process.state in "ZX":
+        return True
+    return now[ppid].process.start_ns != before[ppid].process.start_ns
 
 
 def read_text(path: str, directory: int | None = None) -> str:
@@ -125,7 +155,8 @@ def read_text(path: str, directory: int | None = None) -> str:
     return b"".join(chunks).decode(errors="surrogateescape")
 
 
-def _own_namespace(proc: str, type: str) -> int | None:
+def own_namespace(proc: str, type: str) -> int | None:
+    """The inode of this process's namespace of a type; None where `proc` is another pid namespace's."""
     try:
         return parse_namespace_link(os.readlink(f"{proc}/self/ns/{type}"))[1]
     except OSError:
@@ -150,37 +181,32 @@ def _namespaces(directory: int) -> dict[str, int]:
     return namespaces
 
 
-def _read_record(name: str, directory: int) -> str:
+def _read_record(name: str, directory: int | None = None) -> str:
+    return _read_bytes(name, directory).decode(errors="surrogateescape")
+
+
+def _read_bytes(name: str, directory: int | None = None) -> bytes:
     # These files are one record each: the kernel hands a record out whole when there is room for it.
     descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
     try:
         data = os.read(descriptor, _READ_SIZE)
-        while len(data) % _READ_SIZE == 0 and (more := os.read(descriptor, _READ_SIZE)):
+        while data and len(data) % _READ_SIZE == 0 and (more := os.read(descriptor, _READ_SIZE)):
             data += more
     finally:
         os.close(descriptor)
-    return data.decode(errors="surrogateescape")
+    return data
 
 
-def _exe(directory: int) -> str:
+def _ran(directory: int) -> bytes:
     try:
-        return os.readlink("exe", dir_fd=directory)
+        ran = _read_bytes("schedstat", directory)
+    except OSError:
+        return b""
+    return b"" if ran == _NOT_COUNTED else ran
+
+
+def _exe(path: str, directory: int | None = None) -> str:
+    try:
+        return os.readlink(path, dir_fd=directory)
     except OSError:
         return ""
-
-
-def _held(proc: str, pid: int, directory: int) -> list[Held]:
-    held = []
-    try:
-        names = os.listdir(f"{proc}/{pid}/fd")
-    except OSError:
-        return []
-    for name in names:
-        try:
-            link = os.readlink(f"fd/{name}", dir_fd=directory)
-        except OSError:
-            # Closed since, as the one that listed them is.
-            continue
-        if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
-            held.append((*parse_namespace_link(link), pid, int(name)))
-    return held

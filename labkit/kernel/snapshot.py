@@ -10,7 +10,8 @@ from labkit.kernel.cgroup import Cgroup, cgroup_mounts, cgroups_of
 from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
 from labkit.kernel.network import interfaces_of
 from labkit.kernel.parse import nsfs_mounts, parse_cgroup, parse_mountinfo
-from labkit.kernel.processes import Held, ProcReader, read_text
+from labkit.kernel.pins import PinReader
+from labkit.kernel.processes import Held, ProcReader, own_namespace, read_text
 from labkit.kernel.sockets import unix_listener
 
 
@@ -24,20 +25,21 @@ class LocalKernel:
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc.rstrip("/")
         self._root = self._proc.removesuffix("/proc")
+        self._processes, self._pins = ProcReader(self._proc), PinReader(self._proc)
 
     def snapshot(self, fds: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
 
-        With fds=False it does not look at every open file of the machine, and so misses file descriptors that hold a
-        namespace, and
-        the namespaces that nothing else holds. That spares a fifth of the time (tests/bench/bench_snapshot.py). Raises
-        OSError only where there is no readable /proc.
+        With fds=False it looks where `lsns` looks: at the processes and at the node's own mounts. It misses what else can hold a
+        namespace, and the namespaces that nothing else holds: open files, and bind mounts that only another mount namespace
+        than the node's has. That spares more than half of the time (tests/bench/bench_snapshot.py). Raises OSError only where
+        there is no readable /proc.
         """
         at_ns = time.monotonic_ns()
         mounts = self.mounts()
-        reader = ProcReader(self._proc, fds, mounts)
-        processes = reader.read()
-        return assemble(at_ns, processes, mounts, reader.pins, reader.held)
+        processes, held = self._processes.read(fds)
+        pins = self._pins.read(processes, own_namespace(self._proc, "mnt"), mounts) if fds else []
+        return assemble(at_ns, processes, mounts, pins, held)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of the node: of labkit's own mount namespace, or of process 1 where /proc is another pid namespace's."""

@@ -1,0 +1,232 @@
+"""The same LocalKernel looks again: it reads little of what has not changed, and nothing that has changed escapes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit.kernel import LocalKernel, Process, pins, processes
+from tests.unit.test_kernel_snapshot import inode, needs_root, spawn, wait_until
+
+__all__ = ["spawn"]
+
+Spawn = Callable[..., subprocess.Popen]
+OBEYS = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nfor line in sys.stdin: exec(line); print(flush=True)"
+
+
+@pytest.fixture
+def obeys() -> Iterator[subprocess.Popen]:
+    """A process that runs each line of Python that it is sent, and sleeps before and after."""
+    child = subprocess.Popen([sys.executable, "-c", OBEYS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    tell(child, "pass")
+    yield child
+    child.kill()
+    child.wait()
+
+
+def tell(child: subprocess.Popen, line: str) -> None:
+    assert child.stdin
+    assert child.stdout
+    child.stdin.write(f"{line}\n")
+    child.stdin.flush()
+    child.stdout.readline()
+    wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] == "S")
+
+
+def seen_again(kernel: LocalKernel, pid: int) -> Process:
+    """A process as a kernel sees it that has looked before, which must be as one sees it that has not."""
+    again, anew = (each.snapshot(fds=False).processes[pid] for each in (kernel, LocalKernel()))
+    assert again == anew
+    return again
+
+
+@pytest.fixture
+def files(monkeypatch) -> Counter[str]:
+    """How often a file of each name below /proc/PID was read, and each path."""
+    counts: Counter[str] = Counter()
+
+    def counting(module, function: str) -> None:
+        real = getattr(module, function)
+
+        def read(path, *rest):
+            counts.update({path, path.rpartition("/")[2]})
+            return real(path, *rest)
+
+        monkeypatch.setattr(module, function, read)
+
+    counting(processes, "_read_bytes")
+    counting(pins, "read_text")
+    return counts
+
+
+def test_what_has_not_run_is_not_read_again(obeys, files):
+    kernel = LocalKernel()
+    before = kernel.snapshot(fds=False).processes[obeys.pid]
+    first = files.copy()
+    files.clear()
+    after = kernel.snapshot(fds=False).processes
+    assert after[obeys.pid] is before
+    assert files["cmdline"] < first["cmdline"] / 2
+    assert files["cgroup"] >= len(after) - 5
+
+
+@pytest.mark.parametrize("counter", [b"", b"0 0 0\n"])
+def test_without_the_kernels_counter_all_is_read_again(obeys, files, monkeypatch, counter):
+    real = processes._read_bytes
+    monkeypatch.setattr(processes, "_read_bytes", lambda path, *at: counter if "schedstat" in path else real(path, *at))
+    kernel = LocalKernel()
+    before = kernel.snapshot(fds=False).processes[obeys.pid]
+    assert kernel.snapshot(fds=False).processes[obeys.pid] is not before
+    assert seen_again(kernel, obeys.pid) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("libc.prctl(15, b'renamed')", "comm"),
+        ("open('/proc/self/comm', 'w').write('renamed')", "comm"),
+        pytest.param("libc.unshare(0x04000000)", "namespaces", marks=needs_root),
+        pytest.param("os.setresuid(0, 65534, 0)", "uid", marks=needs_root),
+        ("os.execvp('sleep', ['sleep', '60'])", "cmdline"),
+        ("os.execvp('cat', ['cat', '-'])", "exe"),
+    ],
+)
+def test_what_a_process_does_to_itself(obeys, line, changed):
+    kernel = LocalKernel()
+    before = seen_again(kernel, obeys.pid)
+    if "exec" in line:
+        become(obeys, line)
+    else:
+        tell(obeys, line)
+    after = seen_again(kernel, obeys.pid)
+    assert getattr(after, changed) != getattr(before, changed)
+
+
+def become(child: subprocess.Popen, line: str) -> None:
+    assert child.stdin
+    child.stdin.write(f"{line}\n")
+    child.stdin.flush()
+
+    def waits() -> bool:
+        _, comm, rest = re.split(r" \(|\) ", Path(f"/proc/{child.pid}/stat").read_text())
+        return not comm.startswith("python") and rest[0] == "S"
+
+    wait_until(waits)
+
+
+def test_the_arguments_that_a_process_writes_over(obeys):
+    kernel = LocalKernel()
+    before = seen_again(kernel, obeys.pid)
+    start = "int(open('/proc/self/stat').read().rpartition(') ')[2].split()[45])"
+    tell(obeys, f"libc.memset(ctypes.c_void_p({start}), ord('x'), 3)")
+    assert seen_again(kernel, obeys.pid).cmdline != before.cmdline
+
+
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_what_a_signal_does(obeys, sent):
+    kernel = LocalKernel()
+    before = seen_again(kernel, obeys.pid)
+    obeys.send_signal(sent)
+    wait_until(lambda: Path(f"/proc/{obeys.pid}/stat").read_text().rpartition(") ")[2][0] in "TZ")
+    assert seen_again(kernel, obeys.pid).state != before.state
+
+
+def test_another_parent(tmp_path):
+    note = tmp_path / "pid"
+    parent = subprocess.Popen(["sh", "-c", f"sleep 61 & echo $! >{note}.new; mv {note}.new {note}; wait"])
+    wait_until(note.exists)
+    orphan = int(note.read_text())
+    wait_until(lambda: Path(f"/proc/{orphan}/comm").read_text() == "sleep\n")
+    kernel = LocalKernel()
+    try:
+        assert seen_again(kernel, orphan).ppid == parent.pid
+        parent.kill()
+        wait_until(lambda: Path(f"/proc/{parent.pid}/stat").read_text().rpartition(") ")[2][0] == "Z")
+        assert seen_again(kernel, orphan).ppid != parent.pid
+        parent.wait()
+        assert seen_again(kernel, orphan).ppid != parent.pid
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        parent.wait()
+
+
+def test_a_program_whose_file_is_removed(tmp_path):
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/sleep").resolve().read_bytes())
+    program.chmod(0o755)
+    child = subprocess.Popen([program, "60"])
+    kernel = LocalKernel()
+    try:
+        wait_until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "program\n")
+        seen_again(kernel, child.pid)
+        program.unlink()
+        assert seen_again(kernel, child.pid).exe.endswith("program (deleted)")
+    finally:
+        child.kill()
+        child.wait()
+
+
+@needs_root
+def test_a_process_moved_to_another_cgroup(obeys):
+    kernel = LocalKernel()
+    before = seen_again(kernel, obeys.pid)
+    mount = next(m for m in kernel.cgroup_mounts().values() if m.fs_type in ("cgroup", "cgroup2") and "rw" in m.options)
+    group = Path(mount.mount_point) / f"labkit-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(obeys.pid))
+        assert seen_again(kernel, obeys.pid).cgroups != before.cgroups
+    finally:
+        obeys.kill()
+        obeys.wait()
+        wait_until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+@needs_root
+@pytest.mark.parametrize("newer", [True, False])
+def test_bind_mounts_that_come_move_and_go_in_another_mount_namespace(spawn, files, monkeypatch, tmp_path, newer):
+    if not newer:
+        monkeypatch.setattr(pins, "listmount", lambda path: (0, b""))
+    elif not pins.listmount("/proc/self/ns/mnt")[1]:
+        pytest.skip("the kernel has no listmount(2) for other mount namespaces: it came with Linux 6.11")
+    for name in ("green", "a place/blue", "moved"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch() if name != "moved" else (tmp_path / name).mkdir()
+    holder = spawn("unshare", "--mount", "--propagation", "private")
+    inside = ("nsenter", "--mount", f"--target={holder.pid}")
+    subprocess.run([*inside, "umount", "--all", "--types", "nsfs"], check=True)  # those that it has of the machine's
+    kernel = LocalKernel()
+
+    def found() -> list[str]:
+        paths = (path for namespace in kernel.snapshot().namespaces.values() for path in namespace.mounts)
+        return sorted(path.partition(str(tmp_path))[2] for path in paths if path.startswith(f"/proc/{holder.pid}/root"))
+
+    assert found() == []
+    files.clear()
+    assert found() == []
+    assert not newer or not files[f"/proc/{holder.pid}/mountstats"]
+    pin = tmp_path / "a place/blue"
+    subprocess.run([*inside, "mount", "--bind", tmp_path / "a place", tmp_path / "a place"], check=True)
+    subprocess.run([*inside, "unshare", f"--uts={pin}", "true"], check=True)
+    assert found() == ["/a place/blue"]
+    reachable = f"/proc/{holder.pid}/root{pin}"
+    assert kernel.snapshot().namespaces[inode(reachable)].mounts == (reachable,)
+    assert inode(reachable) not in kernel.snapshot(fds=False).namespaces
+    subprocess.run([*inside, "mount", "--move", tmp_path / "a place", tmp_path / "moved"], check=True)
+    assert found() == ["/moved/blue"]
+    subprocess.run([*inside, "unshare", f"--uts={tmp_path / 'green'}", "true"], check=True)
+    assert found() == ["/green", "/moved/blue"]
+    subprocess.run([*inside, "umount", tmp_path / "moved/blue", tmp_path / "green"], check=True)
+    assert found() == []
+    files.clear()
+    assert found() == []
+    assert not files[f"/proc/{holder.pid}/mountinfo"]
