@@ -15,6 +15,7 @@ from cri_api.v1 import api_pb2
 
 from labkit.cri import CriClient, CriError, verbose
 from labkit.kernel import Process, Snapshot
+from labkit.showable import Absent
 
 ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "application", "exec", "other")
 """Each process of a figure, a table or a JSON answer has one of these roles."""
@@ -90,13 +91,12 @@ class PodSnapshot:
     labels: Mapping[str, str] | None = None
 
     def container(self, name: str) -> PodContainer:
-        """The newest attempt of the container of that name. Raises KeyError, naming those there are."""
+        """The newest attempt of the container of that name. Raises Absent, naming those there are."""
         for container in reversed(self.containers):
             if container.name == name:
                 return container
-        raise KeyError(
-            f"Pod {self.name} has no container {name!r}; it has {', '.join(sorted({c.name for c in self.containers})) or 'none'}"
-        )
+        there = sorted({c.name for c in self.containers})
+        raise Absent(f"The Pod {self.name} has no container {name}; it has {', '.join(there) or 'none'}.")
 
 
 def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:

@@ -18,6 +18,17 @@ _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u316
 """Letters that take part in a text by Unicode's categories, and show nothing."""
 
 
+class Absent(KeyError):
+    """What was asked for by its name is not there. `str()` is a sentence, which names what is there."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback (IPython's protocol)."""
+        return [showable_lines(self)]
+
+
 def showable(text: object, longest: int = LONGEST) -> str:
     """`text` as one line that prints the same everywhere; of more than `longest` letters the middle is left out.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import methodcaller
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from cri_api.v1 import api_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from labkit.cri import errors, lenient
@@ -92,6 +93,10 @@ class CriClient(Rpcs):
         self.path = socket_path(endpoint)
         self.endpoint = f"unix://{self.path}"
         self.timeout = timeout
+        self.away: Callable[[], tuple[str, str] | None] = lambda: None
+        """What is known of a runtime that nobody can reach: why, and what to do. A node knows that a lesson has stopped it."""
+        self.exec_within: float | None = None
+        """How long ExecSync may take, in seconds, where the request has no timeout; None for as long as it likes."""
         self._api_version: str | None = None
         self._closed = False
         self._callables: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -166,13 +171,19 @@ class CriClient(Rpcs):
             return call(request, timeout=seconds)
         except grpc.RpcError as error:
             if not self._missed_the_restart(error):
-                raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
+                raise self._error(rpc, error) from None
         with suppress(grpc.FutureTimeoutError):
             grpc.channel_ready_future(self._raw_channel).result(RECONNECT_WITHIN_SECONDS)
         try:
             return call(request, timeout=seconds)
         except grpc.RpcError as error:
-            raise errors.from_rpc_error(rpc.rpc, error, self.path) from None
+            raise self._error(rpc, error) from None
+
+    def _error(self, rpc: Rpc, error: grpc.RpcError) -> CriError:
+        found = errors.from_rpc_error(rpc.rpc, error, self.path)
+        if found.code == "UNAVAILABLE" and (known := self.away()):
+            return CriError(rpc.rpc, found.code, *known)
+        return found
 
     def _missed_the_restart(self, error: grpc.RpcError) -> bool:
         """Whether the call was never sent because the channel still backs off from a runtime that is back by now."""
@@ -200,7 +211,7 @@ class CriClient(Rpcs):
         if seconds is not None:
             return seconds
         if rpc.rpc == "ExecSync" and not request.timeout:
-            return None  # the request's 0 means that the command may take as long as it likes
+            return self.exec_within  # the request's 0 means that the runtime sets no limit
         longest = max(self.timeout, AT_LEAST_SECONDS.get(rpc.rpc, 0.0)) + (request.timeout if own_timeout(rpc) else 0)
         return None if longest == UNLIMITED else longest
 
@@ -233,12 +244,26 @@ def build_request(rpc: Rpc, request: Any, fields: dict[str, Any]) -> Message:
         if not first or first in fields:
             raise TypeError(f"{rpc.method}() takes a {rpc.request}, not {type(request).__name__}.")
         fields = {first: request} | fields
+    if name := characters(kind.DESCRIPTOR, fields):
+        raise TypeError(f"{rpc.method}(): {name} must be a list of strings, not one string: ['sleep', '10'], not 'sleep 10'.")
     try:
         kind, fields = lenient.request_class(kind, fields)
         message: Message = kind(**{name: value for name, value in fields.items() if value is not None})
         return message
     except (TypeError, ValueError) as error:
         raise TypeError(f"{rpc.method}(): {_wrong_field(rpc, kind, fields)}{error}") from None
+
+
+def characters(kind: Descriptor, fields: Mapping[str, Any]) -> str:
+    """The path of a field that takes a list of strings and has a string: protobuf would take its characters. "" for none."""
+    for name, value in fields.items():
+        if (field := kind.fields_by_name.get(name)) is None:
+            continue
+        if isinstance(value, str) and field.is_repeated:
+            return name
+        if field.message_type and isinstance(value, Mapping) and (found := characters(field.message_type, value)):
+            return f"{name}.{found}"
+    return ""
 
 
 def _wrong_field(rpc: Rpc, kind: Any, fields: dict[str, Any]) -> str:

@@ -17,6 +17,12 @@ from labkit.showable import showable_lines
 
 CONNECT_SECONDS = 0.5
 GONE = re.compile(r"could not find (container|pod)\b")
+OUTPUT_OPEN = (
+    "the command still runs, or a process that it left behind keeps its standard output or error open",
+    "Let what stays write elsewhere (`… >/dev/null 2>&1 &`), or give a longer timeout=, in seconds.",
+)
+"""ExecSync answers when nobody can write to the command's output any more: a process in the background can, though the command
+has ended."""
 ANSWERS_LATE = "the endpoint accepts connections but did not answer within the time-out"
 
 
@@ -57,6 +63,8 @@ def from_rpc_error(rpc: str, error: grpc.RpcError, path: str) -> CriError:
         found = look_at(path)
         if found:
             return CriError(rpc, code, *found)
+    if code == "DEADLINE_EXCEEDED" and rpc == "ExecSync":
+        return CriError(rpc, code, *OUTPUT_OPEN)
     if code == "DEADLINE_EXCEEDED":
         return CriError(rpc, code, *_late(path))
     if code == "UNAVAILABLE":

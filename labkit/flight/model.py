@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.flight.programs import Stage, ancestors, hooks, parents, stages
+from labkit.showable import Absent
 
 if TYPE_CHECKING:
     from labkit.flight.steps import Steps, Tree
@@ -158,13 +159,13 @@ class Flight:
 
     def zoom(self, step: int | str) -> Flight:
         """One step alone: the call of that number in `steps()`, or all of that method ("RunPodSandbox"), with what they caused.
-        Raises KeyError, naming those there are."""
+        Raises Absent, naming those there are."""
         shown = [index for index, call in enumerate(self.calls) if self.is_step(index)]
         chosen = shown[step - 1 : step] if isinstance(step, int) and step > 0 else []
         chosen = chosen or [index for index, call in enumerate(self.calls) if call.method == step]
         if not chosen:
             names = ", ".join(dict.fromkeys(self.calls[index].method for index in shown)) or "none"
-            raise KeyError(f"There is no step {step!r} in this recording; it has 1 to {len(shown)}: {names}.")
+            raise Absent(f"There is no step {step!r} in this recording; it has 1 to {len(shown)}: {names}.")
         return self._only(chosen, lambda process: process.call in chosen or self.ended_by(process) in chosen)
 
     def pods(self) -> set[str]:
@@ -172,10 +173,10 @@ class Flight:
         return {c.pod for c in self.calls if c.pod} | {p.pod for p in self.processes if p.pod}
 
     def pod(self, name: str) -> Flight:
-        """One Pod alone. Raises KeyError, naming those there are."""
+        """One Pod alone. Raises Absent, naming those there are."""
         names = self.pods()
         if name not in names:
-            raise KeyError(f"There is no Pod {name!r} in this recording; it has {', '.join(sorted(names)) or 'none'}.")
+            raise Absent(f"There is no Pod {name!r} in this recording; it has {', '.join(sorted(names)) or 'none'}.")
         return self._only([i for i, c in enumerate(self.calls) if c.pod == name], lambda process: process.pod == name)
 
     def fold(self, *roles: str) -> Flight:

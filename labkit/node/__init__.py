@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit import environment, progress
-from labkit.node import discovery
+from labkit.node import discovery, onekernel
 from labkit.node.base import Node
 from labkit.node.choice import Choice
 from labkit.node.discovery import examine
@@ -16,19 +16,23 @@ from labkit.node.verdict import Verdict
 __all__ = ["Choice", "Home", "Node", "NodeError", "Verdict", "connect", "examine"]
 
 
-def connect(node: str = "auto", lesson: str | None = None, *, cluster: str = "", node_name: str = "") -> Node:
+def connect(
+    node: str = "auto", lesson: str | None = None, *, cluster: str = "", node_name: str = "", take_over: bool = False
+) -> Node:
     """Connect to a node, bringing it up when it is down, and remove what `lesson` left behind last time (nothing else).
 
     `node` is "auto", "containerd", "kind", "vm" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
     "auto". `cluster` and
     `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is started through
-    the returned Node. A
-    notebook is told which kind it is and why. Raises NodeError with what to do when no node can be had.
+    the returned Node. A notebook is told which kind it is and why, and a second notebook on one lesson is refused, unless it is
+    to `take_over`. Raises NodeError with what to do when no node can be had.
     """
     environment.prepare_client()
     progress.only_errors()
     home = Home.find()
     choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
+    if lesson and progress.in_notebook():
+        onekernel.claim(home, choice, lesson, take_over=take_over)
     with progress.shown() as show:
         connected: Any = discovery.KINDS[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()

@@ -18,7 +18,7 @@ from cri_api.v1 import api_pb2
 
 from labkit import pods as joined
 from labkit import recorder
-from labkit.cri import CriClient, CriError, errors, verbose
+from labkit.cri import CriClient, CriError, verbose
 from labkit.cri.calls import CallLog
 from labkit.flight import Flight
 from labkit.kernel import LocalKernel, Process, Snapshot
@@ -41,12 +41,23 @@ from labkit.podspec.messages import container_config, dns, sandbox_config
 from labkit.podspec.messages.configs import POD_UID
 from labkit.podspec.messages.environment import reads_limits
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, hosts_file
+from labkit.showable import Absent
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
 IMAGES = {"busybox": "registry.lab/busybox:1", "pause": "registry.lab/pause:1", "private": "private.registry.lab/busybox:1"}
 
+EXEC_WITHIN_S = 60.0
+"""So long a learner waits for a command without a timeout."""
+
 Manifest = Mapping[str, Any]
+
+
+class Images(dict[str, str]):
+    """The course's images: short name → reference."""
+
+    def __missing__(self, name: str) -> str:
+        raise Absent(f"The course has no image {name!r}; it has {', '.join(self)}.")
 
 
 class Node:
@@ -71,11 +82,26 @@ class Node:
         kernel: LocalKernel | RemoteKernel | None = None,
     ) -> None:
         self.kind, self.name, self.endpoint, self.runtime, self.why, self.lesson = kind, name, endpoint, runtime, why, lesson
-        self.cri = CriClient(endpoint)
+        self.use(CriClient(endpoint))
         self.kernel = kernel or LocalKernel()
-        self.images = dict(IMAGES)
+        self.images: dict[str, str] = Images(IMAGES)
         self.settings = dict(settings or {})
         self.choice = Choice(kind)
+
+    def use(self, cri: CriClient) -> None:
+        """Make this client the node's."""
+        cri.away, cri.exec_within = self.why_away, EXEC_WITHIN_S
+        self.cri = cri
+
+    def why_away(self) -> tuple[str, str] | None:
+        """What was done to a runtime that cannot be reached, and what to do; None where that is not known."""
+        with contextlib.suppress(NodeError):
+            if self.daemon.state == "stopped":
+                return (
+                    f"containerd on {self.name} was stopped, here or in another notebook",
+                    "Start it with node.daemon.start(), or with `labkit up` in a terminal.",
+                )
+        return None
 
     def __repr__(self) -> str:
         return f"<Node {self.name}: kind {self.kind}, {self.runtime}, {self.endpoint}>"
@@ -228,11 +254,19 @@ class Node:
         wanted = {s.id for s in self.sandboxes(pod)}
         found = [p for p in self.pods() if p.id in wanted]
         if not found:
-            name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
-            raise NodeError(
-                f"There is no Pod {name} on this node.", f"It has {', '.join(p.name for p in self.pods()) or 'none'}."
-            )
+            raise self.no_pod(pod)
         return sorted(found, key=lambda p: p.state != "Ready")[0]
+
+    def no_pod(self, pod: PodSnapshot | Manifest | str) -> NodeError:
+        """Why `pod` finds none."""
+        name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
+        there = [p.name for p in self.pods()]
+        if name in there:
+            return NodeError(
+                f"Your Pod {name} is gone: another run of a cell, or another notebook, has started the {name} that is here now.",
+                "Run the notebook again from its first cell.",
+            )
+        return NodeError(f"There is no Pod {name} on this node.", f"It has {', '.join(there) or 'none'}.")
 
     def pods(self) -> tuple[PodSnapshot, ...]:
         """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
@@ -272,7 +306,10 @@ class Node:
 
     def start_runtime(self) -> None:
         """Start the node's runtime where a lesson has stopped it and nobody has started it since. Raises NodeError."""
-        if errors.look_at(self.cri.path) is None or (self.ledger and not self.ledger.noted("runtime")):
+        if self.ledger and not self.ledger.noted("runtime"):  # nor has this lab stopped another's
+            return
+        with contextlib.suppress(CriError):
+            self.cri.version()
             return
         try:
             daemon = self.daemon
@@ -370,7 +407,14 @@ class Node:
 
     def kill(self, pid: int, signal: int = signal.SIGTERM) -> None:
         """Send a signal to a process of a Pod that labkit made. Refuses any other process with NodeError."""
+        if pid < 1:
+            raise NodeError(
+                f"There is no process {pid}: the pid of a container is 0 when it has ended, or was not started.",
+                "Start the container, and take its pid from node.pod(NAME) then.",
+            )
         owned = {p.pid for pod in self.pods() if is_ours(pod.labels) for p in pod.processes}
+        if pid not in owned and not self.runs(pid):
+            raise NodeError(f"The process {pid} has ended.", "Take the pid of one that runs from node.pod(NAME).processes.")
         if pid not in owned:
             raise NodeError(
                 f"The process {pid} belongs to no Pod of labkit's, so it is left alone.",

@@ -101,7 +101,7 @@ class Cluster:
         for name, status in self._statuses(self._get(self._pods_path(), fieldSelector=f"metadata.name={pod}")):
             if name == pod:
                 return status
-        raise NodeError(f"There is no Pod {pod} in the namespace {NAMESPACE}.", "`kubectl get pods` lists those that are there.")
+        raise self.no_pod(pod)
 
     def wait_status(self, pod: str, *wanted: str, timeout: float = 60.0) -> str:
         """Wait until a Pod's STATUS is one of `wanted`; that one. Raises NodeError with the last one after `timeout` seconds."""
@@ -119,7 +119,8 @@ class Cluster:
         return last
 
     def wait_event(self, pod: str, reason: str, timeout: float = 60.0) -> EventLine:
-        """Wait until a Pod has an event of that reason; the newest one. Raises NodeError with those it has after `timeout` s."""
+        """Wait until a Pod has an event of that reason; the newest one. Raises NodeError with those it has after `timeout` s, and
+        at once where there is no such Pod."""
         found: list[EventLine] = []
 
         def happened() -> bool:
@@ -157,8 +158,12 @@ class Cluster:
         return blocks
 
     def events(self, *pods: str) -> tuple[EventLine, ...]:
-        """The events of Pods that are there now, oldest first; of all that this lesson made when none is named."""
-        objects = {p.metadata.uid: p.metadata.name for p in self._own_pods() if not pods or p.metadata.name in pods}
+        """The events of Pods that are there now, oldest first; of all that this lesson made when none is named. Raises NodeError
+        where one that is named is not there."""
+        there = self.kube.list_namespaced_pod(NAMESPACE).items if pods else self._own_pods()
+        objects = {p.metadata.uid: p.metadata.name for p in there if not pods or p.metadata.name in pods}
+        for missing in set(pods).difference(objects.values()):
+            raise self.no_pod(missing)
         listed = self.kube.list_namespaced_event(NAMESPACE).items
         own = [e for e in listed if e.involved_object.uid in objects]
         own.sort(key=lambda e: int(e.metadata.resource_version))  # what came first within a second
@@ -249,6 +254,10 @@ class Cluster:
         if labels:
             made.setdefault("metadata", {}).setdefault("labels", {}).update(labels)
         return dict(made)
+
+    def no_pod(self, name: str) -> NodeError:
+        there = [p.metadata.name for p in self.kube.list_namespaced_pod(NAMESPACE).items]
+        return NodeError(f"There is no Pod {name} in the namespace {NAMESPACE}.", f"It has {', '.join(there) or 'none'}.")
 
     def _own_pods(self) -> list[Any]:
         selector = {"label_selector": f"{LESSON}={self.lesson}"} if self.lesson else {}

@@ -81,7 +81,7 @@ class KindNode(InContainer, Node):
         )
         self.ledger = Ledger(home, choice or choice_of(engine, container))
         self.cri.close()
-        self.cri = NotingClient(self.endpoint, self.ledger)
+        self.use(NotingClient(self.endpoint, self.ledger))
         self.images_by = inside.Supply("")
 
     def dns_of(self, pod: Mapping[str, Any]) -> dns.Dns | None:
@@ -380,6 +380,7 @@ def prepared(
 ) -> KindNode:
     engine = need_engine()
     container = pick(engine, choice)
+    start_stopped(Ledger(home, choice_of(engine, container)), engine, container.name)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress, again=again)
     node.remark = import_only(node)
@@ -388,6 +389,13 @@ def prepared(
     node.choice = choice_of(engine, container)
     choices.remember(home, node.choice)
     return node
+
+
+def start_stopped(ledger: Ledger, engine: Engine, container: str) -> None:
+    """Start the runtime that a lesson of this home has stopped, and that it has not started again. Raises NodeError."""
+    if units := ledger.values("runtime", "unit"):
+        engine.run("exec", container, "systemctl", "start", *sorted(units))
+        ledger.drop("runtime")
 
 
 PULLING = ("03", "05", "07")

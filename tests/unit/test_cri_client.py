@@ -193,6 +193,8 @@ def test_message_first_field_and_keywords_send_the_same_request(cri, runtime):
         ),
         (lambda cri: cri.run_pod_sandbox(config=5), "run_pod_sandbox(): config must be PodSandboxConfig"),
         (lambda cri: cri.run_pod_sandbox(config={"metdata": {}}), 'no "metdata" field'),
+        (lambda cri: cri.exec_sync(container_id="a", cmd="sh -c true"), "cmd must be a list of strings, not one string"),
+        (lambda cri: cri.create_container(config={"args": "10"}), "config.args must be a list of strings"),
         (lambda cri: cri.stop_pod_sandbox(pod_sandbox_id=3), "pod_sandbox_id must be str"),
         (lambda cri: cri.get_container_events("x"), "get_container_events() takes a GetEventsRequest, not str"),
         (lambda cri: cri.version(pb.VersionRequest(), version="x"), "not both"),
@@ -384,6 +386,25 @@ def test_a_server_that_never_answers_is_given_up_at_the_deadline(path):
     assert error.code == "DEADLINE_EXCEEDED" and "did not answer within the time-out" in error.message
     assert "timeout=" in error.hint
     listener.close()
+
+
+def test_a_command_whose_output_stays_open_is_given_up_and_the_runtime_is_not_blamed(path):
+    held = []
+    listener = raw_server(path, held.append)
+    client = CriClient(path)
+    client.exec_within = 0.3
+    client._api_version = "v1"
+    error = error_of(lambda: client.exec_sync(container_id="a", cmd=["sh", "-c", "sleep 1000 &"]))
+    assert error.code == "DEADLINE_EXCEEDED" and "keeps its standard output or error open" in error.message
+    assert ">/dev/null 2>&1 &" in error.hint
+    listener.close()
+
+
+def test_whoever_knows_why_the_runtime_is_away_is_asked(path):
+    client = CriClient(path)
+    client.away = lambda: ("a lesson has stopped it", "Start it.")
+    error = error_of(client.list_containers)
+    assert (error.code, error.message, error.hint) == ("UNAVAILABLE", "a lesson has stopped it", "Start it.")
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "run/cri.sock", "", "http://x", "/" + "x" * 120])

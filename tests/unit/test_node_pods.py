@@ -9,7 +9,10 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
+from labkit.node.base import Images
 from labkit.node.pods import remove_sandbox, wait_exit
+from labkit.pods import PodContainer, PodSnapshot
+from labkit.showable import Absent
 
 GONE = CriError("StopContainer", "NOT_FOUND", "no such container", "")
 BROKEN = CriError("StopPodSandbox", "UNKNOWN", "the network plugin failed", "")
@@ -69,3 +72,11 @@ def test_the_exit_code_of_a_container_is_its_own(code: int) -> None:
 def test_a_container_that_goes_on_is_waited_for_no_longer_than_asked() -> None:
     with pytest.raises(TimeoutError):
         wait_exit(status(pb.CONTAINER_RUNNING), "c", 0.05)
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
+    pod = PodSnapshot("shop", "default", "u", "id", "Ready", "", (), containers=(PodContainer("web", "c", "Running", 0, "", 7),))
+    with pytest.raises(Absent, match="The Pod shop has no container nginx; it has web"):
+        pod.container("nginx")
+    with pytest.raises(Absent, match="The course has no image 'nginx'; it has busybox"):
+        Images(busybox="registry.lab/busybox:1")["nginx"]
