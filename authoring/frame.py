@@ -26,18 +26,17 @@ hold.start()
 ## TODO The first experiment, named by what is done
 
 TODO What the learner does, and why. A new term is in **bold** where it first occurs, with its meaning, and has a row in
-`docs/glossary.yaml`. In this example a Pod of one container is started.
-
-**Predict:** TODO the question again, in one line. Each answer below must be one that the cell after it can report.
+`docs/glossary.yaml`. The heading and this text do not give the answer away. The question's texts are in
+`notebooks/quizzes/NUMBER.yaml`. In this example a Pod of one container is started.
 -----
 %%
-guess = labkit.predict("How many processes does a Pod of one container have?", "one", "two", "three or more")
+guess = labkit.predict("NUMBER.processes")
 guess
 -----
 %%
 main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
 pod = node.start_pod({"metadata": {"name": "example"}, "spec": {"containers": [main]}})
-guess.seen(guess.options[min(len(pod.processes), 3) - 1])
+guess.seen({1: "one", 2: "two"}.get(len(pod.processes), "three or more"))
 -----
 %%
 labkit.process_tree(node.processes(), pods=node.pods())
@@ -76,6 +75,24 @@ The last cell lets the kubelet go on, if there is one, and removes what this not
 %%
 node.remove_leftovers()
 hold.release()
+"""
+
+QUIZ = """
+# The questions of notebook NUMBER. docs/authoring.md ("A quiz") describes this file.
+processes:
+  question: TODO How many processes does a Pod of one container have?
+  options:
+    one:
+      tempts: TODO Why this looks right.
+      shows: TODO What the learner sees that shows that it is wrong.
+      source: TODO containerd, `core/runtime/v2/README.md`
+    two:
+      tempts: TODO Why this looks right.
+      shows: TODO What the learner sees that shows that it is wrong.
+      source: TODO containerd, `core/runtime/v2/README.md`
+    three or more:
+      right: TODO Why it is so. The learner reads this with the verdict, and not before.
+      source: TODO containerd, `core/runtime/v2/README.md`
 """
 
 CHECK = '''

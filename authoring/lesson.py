@@ -11,6 +11,8 @@ from typing import Any
 
 import nbformat
 
+from labkit.course.quiz import DIRECTORY
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -74,6 +76,10 @@ class Lesson:
     @property
     def checks(self) -> Path:
         return self.root / "labkit" / "course" / "checks" / f"lesson_{self.number}.py"
+
+    @property
+    def quiz(self) -> Path:
+        return self.root / "notebooks" / DIRECTORY / f"{self.number}.yaml"
 
     def solution(self, exercise: str) -> Path:
         return self.root / "notebooks" / "solutions" / f"{exercise}.py"

@@ -7,16 +7,21 @@ An exemption that nothing needs is a fault, too.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from authoring import glossary
 from authoring.lesson import Cell, Lesson, lessons
-from authoring.predictions import unreachable
+from authoring.predictions import Prediction, unreachable
+from authoring.predictions import predictions as asked_in
 from authoring.prose import Block, blocks
+from labkit.course.quiz import Question, quiz
+from labkit.node import NodeError
 
 LINES = 10
 
@@ -93,11 +98,14 @@ def faults(lesson: Lesson) -> Iterator[Fault]:
 
 @rule
 def frame(lesson: Lesson) -> Found:
-    """The notebook has a title "# 08 · …", the question in bold in a quotation, "**Predict", "## Summary", "## Exercise", a
-    solution in <details>, "**Sources:**", and ends with a code cell that calls remove_leftovers(). README.md links to it."""
+    """The notebook has a title "# 08 · …", the question in bold in a quotation, "## Summary", "## Exercise", a solution in
+    <details>, "**Sources:**", asks a question with labkit.predict, and ends with a code cell that calls remove_leftovers().
+    README.md links to it."""
     text = "\n".join(cell.source for cell in lesson.prose)
-    parts = (f"# {lesson.number} · ", "\n> **", "**Predict", "## Summary", "## Exercise", "<details>", "**Sources:**")
+    parts = (f"# {lesson.number} · ", "\n> **", "## Summary", "## Exercise", "<details>", "**Sources:**")
     yield from ((-1, f"there is no {part.strip()!r}.") for part in parts if part not in text)
+    if not any("labkit.predict" in cell.source for cell in lesson.code):
+        yield -1, "the learner predicts nothing: ask a question with labkit.predict."
     if not lesson.cells or "remove_leftovers()" not in lesson.cells[-1].source or lesson.cells[-1].kind != "code":
         yield len(lesson.cells) - 1, "the last cell removes nothing: call node.remove_leftovers() in it."
     if f"](notebooks/{lesson.notebook.name})" not in (lesson.root / "README.md").read_text():
@@ -106,10 +114,10 @@ def frame(lesson: Lesson) -> Found:
 
 @rule
 def todo(lesson: Lesson) -> Found:
-    """No TODO of the frame is left in a cell, in the check, in a solution or in its wrong answers."""
+    """No TODO of the frame is left in a cell, in the quiz, in the check, in a solution or in its wrong answers."""
     yield from ((cell.number, "a TODO is left.") for cell in lesson.cells if "TODO" in cell.source)
     answers = [path for exercise in lesson.starters() for path in (lesson.solution(exercise), lesson.wrong(exercise))]
-    for path in (lesson.checks, *answers):
+    for path in (lesson.quiz, lesson.checks, *answers):
         if path.exists() and "TODO" in path.read_text():
             yield -1, "a TODO is left.", str(path.relative_to(lesson.root))
 
@@ -182,12 +190,46 @@ def unshown(lesson: Lesson, summary: Cell) -> Found:
 
 @rule
 def prediction(lesson: Lesson) -> Found:
-    """Each labkit.predict(…) is answered by a seen(…), whose argument can be each option and nothing else, as far as the code can
-    be followed (names, conditions, indexes, dictionaries, functions of the notebook). Another call may return any option."""
+    """Each labkit.predict("08.name") is answered by a seen(…), whose argument can be each option and nothing else, as far as the
+    code can be followed (names, conditions, indexes, dictionaries, functions of the notebook). Another call may return any
+    option. notebooks/quizzes/08.yaml has each question that the notebook asks, complete, and no other. A paragraph with
+    "**Predict" is followed by a cell with labkit.predict."""
+    named = str(lesson.quiz.relative_to(lesson.root))
     try:
-        yield from unreachable({cell.number: cell.source for cell in lesson.code})
-    except SyntaxError:
-        return  # the rule `output` says so
+        questions = quiz(lesson.quiz)
+    except NodeError as error:
+        yield -1, str(error), named
+        questions = {}
+    known = predictions(lesson, questions)
+    yield from unreachable(known)
+    for each in known:
+        if questions and each.identifier not in questions:
+            yield each.cell, f"{named} has no question {each.identifier}."
+    for name in sorted(set(questions) - {each.identifier for each in known}):
+        yield -1, f"the notebook does not ask {name}: ask it, or remove it.", named
+    for here, after in pairwise(lesson.cells):
+        if here.kind == "markdown" and predicts(here) and "labkit.predict" not in after.source:
+            yield here.number, "a prediction to which the learner cannot commit: put a cell with labkit.predict after it."
+
+
+def predictions(lesson: Lesson, questions: Mapping[str, Question]) -> list[Prediction]:
+    """The predictions of the cells that are Python: the rule `output` names the others."""
+
+    def options(identifier: str) -> tuple[str, ...] | None:
+        asked = questions.get(identifier)
+        return tuple(option.answer for option in asked.options) or None if asked else None
+
+    cells = {}
+    for cell in lesson.code:
+        with contextlib.suppress(SyntaxError):
+            ast.parse(cell.source)
+            cells[cell.number] = cell.source
+    return asked_in(cells, options)
+
+
+def predicts(cell: Cell) -> bool:
+    """Whether the prose asks for a prediction; the list of an experiment's four steps in notebook 00 does not."""
+    return any(stress.startswith("Predict") for block in parsed(cell) if block.kind != "item" for stress in block.emphasis)
 
 
 @rule

@@ -28,6 +28,7 @@ def run(number: str, question: str, root: Path = ROOT) -> int:
     fields = {"NUMBER": number, "QUESTION": question, "DOCSTRING": question.replace("\\", "\\\\").replace('"', '\\"')}
     files = {
         notebook: nbformat.writes(made(fields)) + "\n",
+        made_lesson.quiz: filled(frame.QUIZ, fields),
         made_lesson.checks: filled(frame.CHECK, fields),
         made_lesson.solution(f"{number}.1"): filled(frame.SOLUTION, fields),
         made_lesson.wrong(f"{number}.1"): filled(frame.WRONG, fields),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,16 @@ class Prediction:
 
     name: str
     cell: int
+    identifier: str
     options: tuple[str, ...] | None
     reports: list[Values] = field(default_factory=list)
 
 
-def predictions(cells: dict[int, str]) -> list[Prediction]:
+Options = Callable[[str], tuple[str, ...] | None]
+"""The options of a question by its id; None where it asks for an order."""
+
+
+def predictions(cells: dict[int, str], options: Options) -> list[Prediction]:
     """The predictions of a notebook. cells: its code by number. Raises SyntaxError where a cell is no Python."""
     known: list[Prediction] = []
     names = Names()
@@ -35,7 +40,7 @@ def predictions(cells: dict[int, str]) -> list[Prediction]:
         tree = ast.parse(source)
         names.read(tree, number)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and (made := asked(node, number)):
+            if isinstance(node, ast.Assign) and (made := asked(node, number, options)):
                 known.append(made)
                 names.options[made.name] = made.options
         for node in ast.walk(tree):
@@ -46,15 +51,14 @@ def predictions(cells: dict[int, str]) -> list[Prediction]:
     return known
 
 
-def asked(node: ast.Assign, number: int) -> Prediction | None:
-    call, target = node.value, node.targets[0]
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(target, ast.Name)):
-        return None
-    if call.func.attr not in ("predict", "predict_order"):
-        return None
-    words = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-    literal = call.func.attr == "predict" and len(words) == len(call.args)
-    return Prediction(target.id, number, tuple(words[1:]) if literal else None)
+def asked(node: ast.Assign, number: int, options: Options) -> Prediction | None:
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id=name)],
+            value=ast.Call(func=ast.Attribute(attr="predict" | "predict_order"), args=[ast.Constant(value=str() as identifier)]),
+        ):
+            return Prediction(name, number, identifier, options(identifier))
+    return None
 
 
 class Names:
@@ -193,9 +197,9 @@ def union(*sets: Values) -> Values:
     return frozenset().union(*known) if known and len(known) == len(sets) else ANY
 
 
-def unreachable(cells: dict[int, str]) -> Iterator[tuple[int, str]]:
+def unreachable(known: list[Prediction]) -> Iterator[tuple[int, str]]:
     """Each prediction that no cell answers, or whose options no cell can report: its cell, and what is wrong."""
-    for each in predictions(cells):
+    for each in known:
         if not each.reports:
             yield each.cell, f"nothing answers the prediction: call {each.name}.seen(…) in a cell after it."
         answers = union(*each.reports)

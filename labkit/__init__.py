@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.course import check as check
     from labkit.course import predict_order as predict_order
     from labkit.course import wait_until as wait_until
+    from labkit.course import within as within
     from labkit.course.predict import predict as predict
     from labkit.cri import CriError as CriError
     from labkit.cri import to_yaml as to_yaml
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from labkit.views import *  # noqa: F403  (every figure that views exports)
 
 _NAMES = {
-    "course": ("break_pods", "check", "predict", "predict_order", "wait_until"),
+    "course": ("break_pods", "check", "predict", "predict_order", "wait_until", "within"),
     "cri": ("CriError", "to_yaml"),
     "load": ("Load", "Moment"),
     "node": ("Node", "NodeError", "connect"),

@@ -5,6 +5,6 @@ from labkit.course.checks import check
 from labkit.course.order import Order, predict_order
 from labkit.course.predict import Prediction, predict
 from labkit.course.verdict import Check
-from labkit.course.wait import wait_until
+from labkit.course.wait import wait_until, within
 
-__all__ = ["Check", "Order", "Prediction", "break_pods", "check", "predict", "predict_order", "wait_until"]
+__all__ = ["Check", "Order", "Prediction", "break_pods", "check", "predict", "predict_order", "wait_until", "within"]

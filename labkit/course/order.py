@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
-import html
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from labkit.course.predict import Seen
+from labkit.course.answer import NOT_COMMITTED, Verdict
+from labkit.course.predict import box
+from labkit.course.quiz import Question, learner, question, shuffled
 
 
 class Order:
-    """Steps to put in order: buttons in a notebook, plain text elsewhere, always shuffled in the same way.
+    """Steps to put in order: buttons in a notebook, plain text elsewhere, shuffled.
 
-    `choice` holds the steps clicked so far. `seen(order)` says how the choice and what was seen go together.
+    `choice` holds the steps chosen so far. A step that is chosen already is taken out again by a second click.
     """
 
-    def __init__(self, question: str, steps: tuple[str, ...]) -> None:
-        if len(set(steps)) < max(2, len(steps)):
-            raise ValueError("An order needs two steps at least, and no step twice.")
-        # The same for every learner and every run, and not the order in which the steps were written.
-        self.question, self.steps = question, tuple(sorted(steps, key=lambda step: hashlib.sha256(step.encode()).digest()))
+    def __init__(self, asked: Question) -> None:
+        self.question, self.steps = asked, asked.steps
         self.choice: list[str] = []
         self._box: Any = None
+        self._buttons: dict[str, Any] = {}
 
-    def seen(self, order: Sequence[str]) -> Seen:
-        """The order that was seen, a step a line, and how many steps had been put into their place.
+    def choose(self, *steps: str) -> None:
+        """Commit to an order where there are no buttons to click. Raises ValueError for what is no step."""
+        self._known(steps)
+        self.choice[:] = dict.fromkeys(steps)
+        self._show()
+
+    def seen(self, order: Sequence[str]) -> Verdict:
+        """The order that was seen, a step a line, and how many steps the learner had put into their place.
 
         Steps that could not be seen may be left out of `order`; the others are then compared without them. Raises ValueError
         for what is no step.
         """
-        if strangers := [step for step in order if step not in self.steps]:
-            raise ValueError(f"{strangers[0]!r} is none of the steps: {', '.join(self.steps)}.")
-        told = ["Seen, in this order:", *(f"  {step}" for step in order)]
+        self._known(order)
+        lines = ["Seen, in this order:", *(f"{number}. {step}" for number, step in enumerate(order, 1))]
         guessed = [step for step in self.choice if step in order]
+        paragraphs: list[tuple[str, str]] = []
         if guessed:
             right = sum(a == b for a, b in zip(guessed, order, strict=False))
-            told.append(f"You had put {right} of {len(order)} in this place.")
-        return Seen("\n".join(told))
+            lines.append(f"You had put {right} of {len(order)} in this place.")
+        else:
+            lines.append(NOT_COMMITTED)
+        for swap in self.question.swaps:
+            if all(step in guessed and step in order for step in (swap.first, swap.then)) and (
+                guessed.index(swap.first) < guessed.index(swap.then) and order.index(swap.first) > order.index(swap.then)
+            ):
+                paragraphs += [(f"Why “{swap.first}” before “{swap.then}” is tempting", swap.tempts)]
+                paragraphs += [("What shows that it is wrong", swap.shows), ("Source", swap.source)]
+        paragraphs += [("Why this order", self.question.right), ("Source", self.question.source)]
+        return Verdict("\n".join(lines), tuple(paragraphs), bool(guessed))
+
+    def _known(self, order: Sequence[str]) -> None:
+        if strangers := [step for step in order if step not in self.steps]:
+            raise ValueError(f"{strangers[0]!r} is none of the steps: {', '.join(self.steps)}.")
 
     def __repr__(self) -> str:
-        return "\n".join([self.question, *(f"( ) {step}" for step in self.steps)])
+        return "\n".join([self.question.text, *(f"( ) {step}" for step in shuffled(self.question.id, self.steps))])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._box is None:
@@ -52,34 +69,34 @@ class Order:
         import ipywidgets
 
         layout = {"width": "auto", "align_self": "flex-start"}
-        buttons = {step: ipywidgets.Button(description=f"□ {step}", layout=layout) for step in self.steps}
-        again = ipywidgets.Button(description="start again", button_style="", layout=layout)
+        for step in shuffled(self.question.id, self.steps, learner()):
+            self._buttons[step] = ipywidgets.Button(layout=layout)
+            self._buttons[step].on_click(lambda _, step=step: self._clicked(step))
+        again = ipywidgets.Button(description="start again", layout=layout)
+        again.on_click(lambda _: self.choose())
+        self._show()
+        return box(self.question.text, [*self._buttons.values(), again])
 
-        def show() -> None:
-            for step, button in buttons.items():
-                number = self.choice.index(step) + 1 if step in self.choice else 0
-                button.description, button.disabled = f"{number or '□'}  {step}", bool(number)
+    def _clicked(self, step: str) -> None:
+        self.choice.remove(step) if step in self.choice else self.choice.append(step)
+        self._show()
 
-        def clicked(step: str) -> None:
-            if step not in self.choice:
-                self.choice.append(step)
-            show()
-
-        def cleared(_: Any) -> None:
-            self.choice.clear()
-            show()
-
-        for step, button in buttons.items():
-            button.on_click(lambda _, step=step: clicked(step))
-        again.on_click(cleared)
-        question = ipywidgets.HTML(f"<b>{html.escape(self.question)}</b>")
-        return ipywidgets.VBox([question, *buttons.values(), again])
+    def _show(self) -> None:
+        """Each button's text says the step and its place; no button is disabled, so that the focus stays on it."""
+        for step, button in self._buttons.items():
+            place = self.choice.index(step) + 1 if step in self.choice else None
+            button.description = f"{place}. {step}" if place else f"–  {step}"
+            button.tooltip = f"place {place}: click to take it out" if place else "click to give it the next place"
 
 
 @cache
-def predict_order(question: str, *steps: str) -> Order:
-    """Steps to put in order: `predict_order("What comes first?", "fork", "exec")`.
+def predict_order(identifier: str) -> Order:
+    """A question of the notebook's quiz that asks for an order: `predict_order("03.steps")`.
 
-    The same question is the same object, so that running its cell again keeps the choice.
+    The same question is the same object, so that running its cell again keeps the choice. Raises NodeError where the quiz has no
+    such question, and ValueError where it asks for no order.
     """
-    return Order(question, steps)
+    asked = question(identifier)
+    if not asked.steps:
+        raise ValueError(f"{identifier} asks for no order: use labkit.predict.")
+    return Order(asked)

@@ -6,6 +6,12 @@ import html
 from functools import cache
 from typing import Any
 
+from labkit.course.answer import Verdict, unseen, verdict
+from labkit.course.quiz import Question, learner, question, shuffled
+
+QUIZ_CLASS = "labkit-quiz"
+"""What the extension for JupyterLab (labkit/views/jupyterlab) finds the buttons of a quiz by, to name and group them."""
+
 
 class Seen(str):
     """A sentence that a notebook shows without quotation marks."""
@@ -15,47 +21,67 @@ class Seen(str):
 
 
 class Prediction:
-    """A question with options to choose from, shown as buttons in a notebook and as plain text elsewhere.
+    """A question with options: buttons in a notebook, plain text elsewhere.
 
-    `choice` is the option chosen, None before. `seen(answer)` says how the choice and what was seen go together.
+    `options` are in the order of the quiz's file; the learner sees them shuffled. `choice` is the option chosen, None before.
     """
 
-    def __init__(self, question: str, options: tuple[str, ...]) -> None:
-        if len(options) < 2:
-            raise ValueError("A prediction needs two options at least.")
-        self.question, self.options = question, options
+    def __init__(self, asked: Question) -> None:
+        self.question = asked
+        self.options = tuple(option.answer for option in asked.options)
+        self.choice: str | None = None
         self._buttons: Any = None
 
-    @property
-    def choice(self) -> str | None:
-        return self._buttons.value if self._buttons is not None else None
+    def choose(self, answer: str) -> None:
+        """Commit to an answer where there are no buttons to click. Raises ValueError where it is no option."""
+        self.choice = self._known(answer)
+        if self._buttons is not None:
+            self._buttons.value = answer
 
-    def seen(self, answer: str) -> Seen:
-        """One sentence: what was predicted, what was seen. `answer` must be one of the options (ValueError)."""
+    def seen(self, answer: str) -> Verdict:
+        """What was predicted, what was seen, and why. Raises ValueError where `answer` is no option."""
+        return verdict(self.question, self._known(answer), self.choice)
+
+    def unseen(self, why: str) -> Verdict:
+        """In place of `seen` on a node that cannot show the answer: `why` says what is missing."""
+        return unseen(self.question, why, self.choice)
+
+    def _known(self, answer: str) -> str:
         if answer not in self.options:
             raise ValueError(f"{answer!r} is none of the options: {', '.join(self.options)}.")
-        if self.choice is None:
-            return Seen(f"Seen: {answer}.")
-        if self.choice == answer:
-            return Seen(f"Seen: {answer}. You predicted the same.")
-        return Seen(f"Seen: {answer}. You had predicted: {self.choice}.")
+        return answer
 
     def __repr__(self) -> str:
-        return "\n".join([self.question, *(f"( ) {option}" for option in self.options)])
+        shown = shuffled(self.question.id, self.options)
+        return "\n".join([self.question.text, *(f"( ) {option}" for option in shown)])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         import ipywidgets
 
         if self._buttons is None:
-            self._buttons = ipywidgets.RadioButtons(options=list(self.options), value=None, layout={"width": "auto"})
-        box = ipywidgets.VBox([ipywidgets.HTML(f"<b>{html.escape(self.question)}</b>"), self._buttons])
-        return {**box._repr_mimebundle_(), "text/plain": repr(self)}
+            shown = shuffled(self.question.id, self.options, learner())
+            self._buttons = ipywidgets.RadioButtons(options=shown, value=self.choice, layout={"width": "auto"})
+            self._buttons.observe(lambda change: setattr(self, "choice", change["new"]), "value")
+        return {**box(self.question.text, [self._buttons])._repr_mimebundle_(), "text/plain": repr(self)}
+
+
+def box(text: str, buttons: list[Any]) -> Any:
+    """The widget of a quiz: the question above its buttons."""
+    import ipywidgets
+
+    widget = ipywidgets.VBox([ipywidgets.HTML(f"<b>{html.escape(text)}</b>"), *buttons])
+    widget.add_class(QUIZ_CLASS)
+    return widget
 
 
 @cache
-def predict(question: str, *options: str) -> Prediction:
-    """A question to commit to: `predict("Does the address change?", "yes", "no")`.
+def predict(identifier: str) -> Prediction:
+    """A question of the notebook's quiz to commit to: `predict("02.pause")`.
 
-    The same question is the same object, so that running its cell again, which a click and Shift-Enter do, keeps the choice.
+    The same question is the same object, so that running its cell again keeps the choice. Raises NodeError where the quiz has no
+    such question, and ValueError where it asks for an order.
     """
-    return Prediction(question, options)
+    asked = question(identifier)
+    if asked.steps:
+        raise ValueError(f"{identifier} asks for an order: use labkit.predict_order.")
+    return Prediction(asked)

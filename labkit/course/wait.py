@@ -10,16 +10,23 @@ from labkit.node.errors import NodeError
 POLL_S = 0.05
 
 
+def within(seconds: float, happened: Callable[[], object]) -> bool:
+    """Whether `happened` becomes true in this time: `within(20, lambda: …)`. It is called until it is."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def wait_until(what: str, happened: Callable[[], object], timeout: float = 30.0) -> None:
     """Call `happened` until it is true, for `timeout` seconds at most: `wait_until("the container ends", lambda: …)`.
 
     Raises NodeError, which says what did not happen.
     """
-    deadline = time.monotonic() + timeout
-    while not happened():
-        if time.monotonic() > deadline:
-            raise NodeError(
-                f"Waited {timeout:g} s for this: {what}. It did not happen.",
-                "Look at the cells above: one of them failed or was left out. Then run the notebook from its start.",
-            )
-        time.sleep(POLL_S)
+    if not within(timeout, happened):
+        raise NodeError(
+            f"Waited {timeout:g} s for this: {what}. It did not happen.",
+            "Look at the cells above: one of them failed or was left out. Then run the notebook from its start.",
+        )

@@ -74,10 +74,10 @@ def test_before_anything_is_run(learner: Opens) -> None:
 def test_predictions(learner: Opens) -> None:
     """The learner works downwards, chooses an answer, runs the experiment, and is told how both go together."""
     notebook = learner("02")
-    sandbox, sharing = asks(notebook, "How many new processes") + asks(notebook, "In which namespaces")
+    sandbox, sharing = asks(notebook, '"02.sandbox"') + asks(notebook, '"02.shared"')
     for question, option, said in (
         (sandbox, "two", "Seen: two. You predicted the same."),
-        (sharing, "net and ipc", "Seen: net, ipc and uts. You had predicted: net and ipc."),
+        (sharing, "net and ipc", "Seen: net, ipc and uts. You predicted net and ipc."),
     ):
         answer = next(number for number in asks(notebook, "guess.seen(") if number > question)
 
@@ -88,11 +88,29 @@ def test_predictions(learner: Opens) -> None:
         assert said in notebook.output(answer)
 
 
+def test_a_quiz_by_keyboard_alone(learner: Opens) -> None:
+    """Tab reaches the question's group, arrows choose, Shift-Enter goes on; the group has the question as its name."""
+    notebook = learner("02")
+    question = asks(notebook, '"02.sandbox"')[0]
+    notebook.runs_to(question)
+    group = notebook.cell(question).get_by_role("radiogroup", name="How many new processes")
+    group.get_by_role("radio").first.focus()
+    notebook.page.keyboard.press("Space")
+    for _ in range(2):
+        if not group.get_by_role("radio", name="two", exact=True).is_checked():
+            notebook.page.keyboard.press("ArrowDown")
+    expect(group.get_by_role("radio", name="two", exact=True)).to_be_checked()
+    notebook.page.keyboard.press("Shift+Enter")
+    answer = next(number for number in asks(notebook, "guess.seen(") if number > question)
+    notebook.runs_to(answer)
+    assert "Seen: two. You predicted the same." in notebook.output(answer)
+
+
 def test_a_pod_that_is_stuck(learner: Opens) -> None:
     """Notebook 05 from top to bottom: a right and a wrong prediction told back, the figures of statuses and events readable on
     both pages, and the checks, which find the broken Pods broken."""
     notebook = learner("05")
-    last_call, status = asks(notebook, "Which CRI call is the last") + asks(notebook, "STATUS after the first attempt")
+    last_call, status = asks(notebook, '"05.last-call"') + asks(notebook, '"05.typo"')
     for question, option in ((last_call, "StartContainer"), (status, "CrashLoopBackOff")):
         notebook.runs_to(question)
         notebook.chooses(question, option)
@@ -102,7 +120,7 @@ def test_a_pod_that_is_stuck(learner: Opens) -> None:
     assert not notebook.errors()
     first, second = (number for number in asks(notebook, "guess.seen(") if number < status + 2)
     assert "Seen: StartContainer. You predicted the same." in notebook.output(first)
-    assert "Seen: ErrImagePull. You had predicted: CrashLoopBackOff." in notebook.output(second)
+    assert "Seen: ErrImagePull. You predicted CrashLoopBackOff." in notebook.output(second)
     assert notebook.output(asks(notebook, "labkit.break_pods(")[0]).count("Not yet:") == 3
     assert len(notebook.figures()) == len(draws(notebook))
     assert_readable(notebook, "light")

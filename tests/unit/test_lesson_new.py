@@ -28,7 +28,7 @@ MADE_ON = {"node": "containerd", "runtime": "containerd 1.6.20", "labkit": "0.1.
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("notebooks/solutions", "labkit/course/checks", "tests/notebooks/wrong"):
+    for name in ("notebooks/quizzes", "notebooks/solutions", "labkit/course/checks", "tests/notebooks/wrong"):
         (tmp_path / name).mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
     shutil.copy(next(ROOT.glob("notebooks/00-*.ipynb")), tmp_path / "notebooks")
