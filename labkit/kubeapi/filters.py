@@ -169,19 +169,31 @@ def spread(pod: Manifest, info: NodeInfo, known: World) -> No | None:
         key, words = rule["topologyKey"], "node(s) didn't match pod topology spread constraints"
         if key not in labels(info.node):
             return No((f"{words} (missing required label)",), helpless=True)
-        domains = [labels(n.node)[key] for n in known.nodes if key in labels(n.node) and wants_node(pod, n.node)]
-        counted: Counter[str] = Counter(dict.fromkeys(domains, 0))
-        for node in known.nodes:
-            if labels(node.node).get(key) in counted:
-                counted[labels(node.node)[key]] += sum(
-                    selects(rule.get("labelSelector"), labels(p)) and p["metadata"]["namespace"] == pod["metadata"]["namespace"]
-                    and not p["metadata"].get("deletionTimestamp") for p in node.pods
-                )  # fmt: skip
+        nodes = [n for n in known.nodes if key in labels(n.node) and counts(rule, pod, n.node)]
+        counted: Counter[str] = Counter(dict.fromkeys((labels(n.node)[key] for n in nodes), 0))
+        for node in nodes:
+            counted[labels(node.node)[key]] += sum(
+                selects(rule.get("labelSelector"), labels(p)) and p["metadata"]["namespace"] == pod["metadata"]["namespace"]
+                and same_labels(rule, pod, p) and not p["metadata"].get("deletionTimestamp") for p in node.pods
+            )  # fmt: skip
         itself = int(selects(rule.get("labelSelector"), labels(pod)))
         least = 0 if len(counted) < (rule.get("minDomains") or 1) else min(counted.values(), default=0)
         if counted[labels(info.node)[key]] + itself - least > rule["maxSkew"]:
             return No((words,))
     return None
+
+
+def counts(rule: Manifest, pod: Manifest, node: Manifest) -> bool:
+    """Whether a constraint takes a node into account: by default unless the Pod's affinity excludes it, whatever its taints."""
+    affine = rule.get("nodeAffinityPolicy") == "Ignore" or wants_node(pod, node)
+    return affine and not (rule.get("nodeTaintsPolicy") == "Honor" and repelled(node, pod))
+
+
+def same_labels(rule: Manifest, pod: Manifest, other: Manifest) -> bool:
+    """Whether another Pod has the Pod's own values of the labels that matchLabelKeys names, and none of mismatchLabelKeys."""
+    own, theirs = labels(pod), labels(other)
+    alike = all(theirs.get(key) == own[key] for key in rule.get("matchLabelKeys") or [] if key in own)
+    return alike and all(theirs.get(key) != own[key] for key in rule.get("mismatchLabelKeys") or [] if key in own)
 
 
 def neighbours(pod: Manifest, info: NodeInfo, known: World) -> No | None:
@@ -214,7 +226,7 @@ def chosen(term: Manifest, owner: Manifest, other: Manifest, known: World) -> bo
     names = term.get("namespaces") or ([] if by_labels is not None else [owner["metadata"]["namespace"]])
     of_namespace = labels(known.namespaces.get(namespace, {"metadata": {}}))
     inside = namespace in names or (by_labels is not None and selects(by_labels, of_namespace))
-    return inside and selects(term.get("labelSelector"), labels(other))
+    return inside and selects(term.get("labelSelector"), labels(other)) and same_labels(term, owner, other)
 
 
 def same_domain(one: NodeInfo, other: NodeInfo, key: str) -> bool:

@@ -91,7 +91,8 @@ class Api:
         strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
         self._check(resource, obj, None)
         if resource.plural == "pods":
-            options.warnings.extend(warnings.of_pod(obj))
+            nodes = {name for (_, name), _ in self.store.list("nodes")}
+            options.warnings.extend(warnings.of_pod(obj, nodes))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
             leaving = "deletionTimestamp" in there.obj["metadata"]
             raise status.already_exists(resource.plural, meta["name"], resource.group, leaving)

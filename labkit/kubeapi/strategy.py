@@ -132,6 +132,9 @@ def _admit_pod(store: Store, pod: Object) -> None:
     if name := spec.get("runtimeClassName"):
         why = f'pod rejected: RuntimeClass "{name}" not found'
         raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+    if spec.get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
     _admit_priority(pod, spec)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.get("tolerations") or []

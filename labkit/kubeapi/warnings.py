@@ -6,20 +6,16 @@ cluster would act on and this one does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from labkit.kubeapi import ignored
+
 Manifest = Mapping[str, Any]
-NOT_HERE = {
-    "serviceAccountToken": "The lab's API issues no tokens, so the Pod waits in ContainerCreating.",
-    "clusterTrustBundle": "The lab serves no ClusterTrustBundles, so the Pod waits in ContainerCreating.",
-    "podCertificate": "The lab issues no certificates, so the Pod waits in ContainerCreating.",
-}
-"""Sources of a projected volume."""
 
 
-def of_pod(pod: Manifest) -> Iterator[str]:
-    """The warnings about a Pod whose defaults are filled in."""
+def of_pod(pod: Manifest, nodes: Collection[str]) -> Iterator[str]:
+    """The warnings about a Pod whose defaults are filled in. `nodes`: the names of the nodes that there are."""
     spec = pod.get("spec") or {}
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         yield "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
@@ -29,11 +25,9 @@ def of_pod(pod: Manifest) -> Iterator[str]:
     for kind in ("initContainers", "containers"):
         for number, container in enumerate(spec.get(kind) or []):
             yield from _of_container(container, f"spec.{kind}[{number}]")
-    for number, volume in enumerate(spec.get("volumes") or []):
-        for place, source in enumerate((volume.get("projected") or {}).get("sources") or []):
-            for name in source:
-                if name in NOT_HERE:
-                    yield f"spec.volumes[{number}].projected.sources[{place}].{name}: {NOT_HERE[name]}"
+    yield from (f"{path}: {words}" for path, words in ignored.of_pod(pod))
+    if spec.get("nodeName") and spec["nodeName"] not in nodes:
+        yield f'spec.nodeName: The lab has no node "{spec["nodeName"]}", so the Pod stays Pending until there is one.'
 
 
 def _of_container(container: Manifest, path: str) -> Iterator[str]:

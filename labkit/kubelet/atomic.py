@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.kubelet import ownership
+
 DATA = "..data"
+PATH_LENGTH, NAME_LENGTH = 4096, 255
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     volume.mkdir(parents=True, exist_ok=True)
     volume.chmod(0o777)
     if group is not None:
-        _give(volume, group)
+        give_directory(volume, group)
     now = volume / DATA
     old = os.readlink(now) if now.is_symlink() else ""
     if old and held(volume / old) == {path: (file.data, file.mode & 0o777) for path, file in files.items()}:
@@ -49,8 +51,7 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
         target.write_bytes(file.data)
         target.chmod(file.mode)
     if group is not None:
-        for each in (made, *made.rglob("*")):
-            _give(each, group)
+        ownership.give(made, group, read_only=True)
     staged = volume / "..data_tmp"
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
@@ -62,18 +63,32 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     return True
 
 
-def _give(path: Path, group: int) -> None:
-    """Hand a file or directory to a group: what is made in the directory later belongs to it too."""
-    mode = path.stat().st_mode
-    os.chown(path, -1, group)
-    path.chmod(stat.S_IMODE(mode) | (0o2550 if stat.S_ISDIR(mode) else 0o440))
+def give_directory(path: Path, group: int) -> None:
+    """Hand a directory to a group, but not what is in it: what is made in it later belongs to the group too."""
+    found = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        ownership.give_one(found, group, read_only=True)
+    finally:
+        os.close(found)
 
 
 def check_path(path: str) -> None:
-    """Refuse what would lie outside of the volume. Raises ValueError."""
+    """Refuse what would lie outside of the volume, or has no room in it (validatePath). Raises ValueError."""
     parts = path.split("/")
-    if not path or path.startswith("/") or ".." in parts or parts[0].startswith("..") or len(path) > 4096 or "\0" in path:
-        raise ValueError(f"invalid path: {path!r} must be relative, must not contain or start with '..'")
+    if not path:
+        raise ValueError('invalid path: must not be empty: ""')
+    if path.startswith("/"):
+        raise ValueError(f"invalid path: must be relative path: {path}")
+    if len(path) > PATH_LENGTH:
+        raise ValueError(f"invalid path: must be less than or equal to {PATH_LENGTH} characters")
+    if ".." in parts:
+        raise ValueError(f"invalid path: must not contain '..': {path}")
+    if any(len(part) > NAME_LENGTH for part in parts):
+        raise ValueError(f"invalid path: filenames must be less than or equal to {NAME_LENGTH} characters")
+    if parts[0].startswith(".."):
+        raise ValueError(f"invalid path: must not start with '..': {path}")
+    if "\0" in path:
+        raise ValueError(f"invalid path: {path!r} holds a NUL")
 
 
 def held(directory: Path) -> dict[str, tuple[bytes, int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from labkit import trees
 from labkit.kernel.parse import parse_mountinfo
-from labkit.kubelet import inside
+from labkit.kubelet import empty_dirs, inside, ownership
 from labkit.kubelet.api import Api, ApiError, segment
 from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.claims import CLAIMS, NotBound, Source, resolve
@@ -27,7 +26,6 @@ from labkit.podspec import find_container, volume_kind
 from labkit.podspec.messages import CreateContainerConfigError, Machine
 from labkit.podspec.messages.environment import pod_field, resource_field
 from labkit.podspec.messages.mounts import PLUGINS
-from labkit.podspec.quantity import whole
 from labkit.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
@@ -154,19 +152,23 @@ class Volumes:
             trees.remove(directory if everything else directory / "volumes")
 
     def _empty_dir(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
-        place, source = self.place(pod, volume), volume["emptyDir"] or {}
+        """Made once: what a container does to the directory itself stays (a file `ready` says that it is there)."""
+        place, medium = self.place(pod, volume), (volume["emptyDir"] or {}).get("medium") or ""
         assert place is not None
-        place.mkdir(parents=True, exist_ok=True)
-        if source.get("medium") == "Memory" and str(place) not in mounts_below(place):
-            size = [] if "sizeLimit" not in source else ["-o", f"size={whole(source['sizeLimit'])}"]
-            done = subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", str(place)], capture_output=True, text=True)
-            if done.returncode:
-                raise OSError(f"mount failed: {done.stderr.strip()}")
-        place.chmod(0o777)
+        ready = below(self.root / "pods", pod["metadata"]["uid"], "plugins", "kubernetes.io~empty-dir", volume["name"]) / "ready"
+        mounted = bool(medium) and str(place) in mounts_below(place)
+        if ready.exists() and (mounted if medium else place.is_dir()):
+            return
+        if not mounted:
+            place.mkdir(parents=True, exist_ok=True)
+            place.chmod(0o777)
+        if medium and not mounted:
+            empty_dirs.mount_memory(place, pod, volume["emptyDir"], self.machine)
         group = pod["spec"]["securityContext"].get("fsGroup")
         if group is not None:
-            os.chown(place, -1, group)
-            place.chmod(0o2777)
+            ownership.give(place, group)
+        ready.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        ready.touch()
 
     def _local(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
         """A directory of the node, mounted in the Pod's own."""
@@ -175,8 +177,12 @@ class Volumes:
             raise MountError(volume["name"], f'path "{path}" does not exist', step="NewMounter initialization failed")
         assert place is not None
         with self.fence.opened(path, kind="local volume") as (found, read_only):
-            if str(place) not in mounts_below(place):
-                inside.mount(found, place, read_only=read_only)
+            if str(place) in mounts_below(place):
+                return
+            inside.mount(found, place, read_only=read_only)
+        context = pod["spec"]["securityContext"]
+        if context.get("fsGroup") is not None and not read_only:
+            ownership.give(place, context["fsGroup"], policy=context.get("fsGroupChangePolicy") or "Always")
 
     def _files(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any]) -> Iterator[tuple[str, File]]:
         """Relative path and file, for each file of a volume that is made of API objects."""

@@ -306,6 +306,17 @@ def test_what_is_legal_and_hardly_meant_is_said(api: Api) -> None:
     ]
 
 
+def test_a_pod_that_would_wait_for_ever_is_accepted_with_a_word_about_it(api: Api) -> None:
+    options = Options()
+    api.create(PODS, "default", pod(nodeName="absent", schedulerName="mine", resourceClaims=[]), options)
+    assert options.warnings == [
+        "spec.schedulerName: No scheduler of this name runs in the lab: the Pod stays Pending until somebody binds it to a node.",
+        'spec.nodeName: The lab has no node "absent", so the Pod stays Pending until there is one.',
+    ]
+    with refused(403, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"):
+        api.create(PODS, "default", pod(meta={"name": "o"}, overhead={"cpu": "1"}), options)
+
+
 def test_apply_refuses_an_item_that_is_named_twice(api: Api) -> None:
     env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}}

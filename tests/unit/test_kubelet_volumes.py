@@ -7,17 +7,20 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from labkit.kubelet import subpaths
+from labkit.kubelet import empty_dirs, ownership, subpaths
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.atomic import File, write_files
+from labkit.kubelet.atomic import File, check_path, write_files
 from labkit.kubelet.configuration import expanded
 from labkit.kubelet.objects import Objects
 from labkit.kubelet.volumes import MountError, Volumes, mounts_below
 from labkit.podspec.messages import CreateContainerConfigError, Machine
 from tests.unit.kubelet_pods import container, pod
+
+GIVES = Machine(memory_bytes=1 << 30, cpus=2)
 
 
 class Api:
@@ -253,3 +256,70 @@ def test_a_mount_point_is_found_whatever_bytes_it_is_named_with(monkeypatch):
     lines += b"38 25 0:32 / /pods/u1/\xff rw - tmpfs tmpfs rw\n"
     monkeypatch.setattr(Path, "read_bytes", lambda path: lines)
     assert mounts_below(Path("/pods/u1")) == ["/pods/u1/é x", "/pods/u1/\udcff"]
+
+
+def test_a_memory_volume_is_as_large_as_the_smallest_limit() -> None:
+    def size(limit: str = "") -> int:
+        made = pod(container(resources={"limits": {"memory": limit}} if limit else {}))
+        return empty_dirs.memory_size(made, {"medium": "Memory"}, GIVES)
+
+    assert size() == 1 << 30 and size("64Mi") == 64 << 20 and size("2Gi") == 1 << 30
+    assert empty_dirs.memory_size(pod(), {"medium": "Memory", "sizeLimit": "1Mi"}, GIVES) == 1 << 20
+
+
+def test_huge_pages_are_of_the_size_that_the_pod_requests() -> None:
+    def asking(*sizes: str) -> dict[str, Any]:
+        return pod(container(resources={"limits": {"memory": "1Gi", **{f"hugepages-{size}": size for size in sizes}}}))
+
+    assert empty_dirs.page_size(asking("2Mi"), "HugePages") == "2Mi"
+    assert empty_dirs.page_size(asking("2Mi", "1Gi"), "HugePages-1Gi") == "1Gi"
+    with pytest.raises(ValueError, match="medium: HugePages can't be used if container requests multiple huge page sizes"):
+        empty_dirs.page_size(asking("2Mi", "1Gi"), "HugePages")
+    words = "medium HugePages-2Mi: hugePages storage requested, but there is no resource request for huge pages"
+    with pytest.raises(ValueError, match=words):
+        empty_dirs.page_size(pod(), "HugePages-2Mi")
+
+
+def test_an_empty_dir_is_made_once_and_what_a_container_does_to_it_stays(volumes: Volumes) -> None:
+    volume = {"name": "data", "emptyDir": {}}
+    manifest = pod(volumes=[volume])
+    volumes.set_up(manifest, volume)
+    place = volumes.place(manifest, volume)
+    assert place is not None and place.stat().st_mode & 0o7777 == 0o777
+    place.chmod(0o700)
+    volumes.set_up(manifest, volume)
+    assert place.stat().st_mode & 0o7777 == 0o700
+    volumes.remove("u1")
+    volumes.set_up(manifest, volume)
+    assert place.stat().st_mode & 0o7777 == 0o777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to a group that it is not in")
+def test_a_volume_is_given_to_the_pods_group_but_no_link_is_followed(tmp_path: Path) -> None:
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "sub").mkdir(parents=True)
+    for file in (volume / "sub/file", outside):
+        file.write_text("x")
+        file.chmod(0o600)
+    (volume / "link").symlink_to(outside)
+    ownership.give(volume, 1234)
+    modes = {name: ((volume / name).stat().st_gid, (volume / name).stat().st_mode & 0o7777) for name in (".", "sub", "sub/file")}
+    assert modes == {".": (1234, 0o2775), "sub": (1234, 0o2775), "sub/file": (1234, 0o660)}
+    assert (outside.stat().st_gid, outside.stat().st_mode & 0o7777) == (0, 0o600)
+    (volume / "sub/file").chmod(0o600)
+    ownership.give(volume, 1234, policy="OnRootMismatch")
+    assert (volume / "sub/file").stat().st_mode & 0o777 == 0o600
+    ownership.give(volume, 1234)
+    assert (volume / "sub/file").stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("", 'must not be empty: ""'), ("/a", "must be relative path: /a"), ("a/../b", "must not contain '..': a/../b"),
+     ("..a", "must not start with '..': ..a"), ("x" * 256, "filenames must be less than or equal to 255 characters"),
+     ("a/" * 2049, "must be less than or equal to 4096 characters")],
+)  # fmt: skip
+def test_a_path_that_no_volume_can_hold_is_refused_in_the_kubelets_words(path: str, words: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_path(path)
+    assert str(refused.value) == f"invalid path: {words}"

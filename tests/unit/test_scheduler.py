@@ -239,5 +239,32 @@ def test_topology_spread_needs_its_label_and_keeps_its_skew() -> None:
     assert place(new, world(zones, there)) == Assigned("b")
 
 
+def test_topology_spread_counts_the_nodes_and_pods_that_its_policies_name() -> None:
+    rule = {"maxSkew": 1, "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}}}
+    taint = {"key": "k", "effect": "NoSchedule"}
+    nodes = [node("a", labels={"zone": "1"}), node("b", labels={"zone": "2"}, taints=[taint])]
+    running = [pod("old", on="a", labels={"app": "x", "rev": "1"})]
+
+    def new(**more: Any) -> dict[str, Any]:
+        return pod("new", labels={"app": "x", "rev": "2"}, topologySpreadConstraints=[{**rule, **more}])
+
+    assert "node(s) didn't match pod topology spread constraints" in words(new(), nodes, running)
+    assert place(new(nodeTaintsPolicy="Honor"), world(nodes, running)) == Assigned("a")
+    assert place(new(matchLabelKeys=["rev"]), world(nodes, running)) == Assigned("a")
+    elsewhere = new(nodeAffinityPolicy="Ignore")
+    elsewhere["spec"]["nodeSelector"] = {"zone": "1"}
+    assert "topology spread" in words(elsewhere, nodes, running)
+
+
+def test_affinity_by_the_pods_own_labels() -> None:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}, "matchLabelKeys": ["rev"]}
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    new, other = pod("new", labels={"rev": "2"}, affinity=apart), pod("old", on="sim-worker", labels={"rev": "1"})
+    assert place(new, world([node()], [other])) == Assigned("sim-worker")
+    assert "pod anti-affinity rules" in words(new, [node()], [pod("old", on="sim-worker", labels={"rev": "2"})])
+    term["mismatchLabelKeys"] = term.pop("matchLabelKeys")
+    assert "pod anti-affinity rules" in words(new, [node()], [other])
+
+
 def test_a_pod_with_resource_claims_waits_outside_the_queue() -> None:
     assert waits(pod()) and not waits(pod(resourceClaims=[{"name": "gpu", "resourceClaimName": "absent"}]))

@@ -34,7 +34,7 @@ NOT_TEXT = (
 )
 HOOK_FIELDS = (
     "exec", "httpGet", "tcpSocket", "sleep", "command", "path", "port", "host", "scheme", "httpHeaders", "name", "value",
-    "seconds",
+    "seconds", "protocol",
 )  # fmt: skip
 LEFT_OUT_WHEN_EMPTY = ("command", "path", "host", "scheme", "httpHeaders")
 PORT_FIELDS = ("name", "hostPort", "containerPort", "protocol", "hostIP")
@@ -125,6 +125,8 @@ def container_config(
     if allocatable:
         machine = replace(machine, allocatable=allocatable)
     container = find_container(pod, name)
+    for device in container.get("volumeDevices", ()):
+        raise CreateContainerConfigError(f'cannot find volume "{device["name"]}" to pass into container "{name}"')
     host_ips = _addresses(host_ip, pod, "hostIP")
     pod_ips = _addresses(pod_ip, pod, "podIP") or (host_ips if pod["spec"].get("hostNetwork") else [])
     variables = environment(
