@@ -36,7 +36,8 @@ class PodProcess:
     """One process, seen from the node's own (initial) namespaces.
 
     `role` is one of ROLES. `container` is the container's name in the Pod, None for the pause, the shim and the node's
-    own processes. `namespaces` maps a type ("net", "pid", …) to its inode number.
+    own processes. `namespaces` maps a type ("net", "pid", …) to its inode number. `ended` is what `labkit.kernel.Process.ended`
+    says: "" for a process that runs, else "zombie" or "main thread ended".
     """
 
     pid: int
@@ -46,6 +47,7 @@ class PodProcess:
     container: str | None
     namespaces: Mapping[str, int]
     cmdline: tuple[str, ...] = ()
+    ended: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,18 @@ def pod_processes(
 
 def by_container(snapshot: Snapshot) -> dict[str, list[Process]]:
     """Container id → processes in its cgroup, the oldest first. Runtimes name a container's cgroup after its id (64
-    hexadecimal digits)."""
+    hexadecimal digits). A zombie has no cgroup (v1) or that of its end (v2): without one it counts as its parent's."""
     found: dict[str, list[Process]] = {}
     for process in sorted(snapshot.processes.values(), key=lambda p: (p.start_ns, p.pid)):
-        for container_id in {i for path in set(process.cgroups.values()) for i in CONTAINER_ID.findall(path)}:
+        parent = snapshot.processes.get(process.ppid)
+        for container_id in containers_of(process) or (containers_of(parent) if parent and process.ended == "zombie" else ()):
             found.setdefault(container_id, []).append(process)
     return found
+
+
+def containers_of(process: Process) -> set[str]:
+    """The ids in the names of a process's cgroups."""
+    return {found for path in set(process.cgroups.values()) for found in CONTAINER_ID.findall(path)}
 
 
 def is_shim(process: Process) -> bool:
@@ -216,7 +224,8 @@ def descends(process: Process, ancestor: int, snapshot: Snapshot) -> bool:
 
 
 def as_member(process: Process, role: str, container: str | None) -> PodProcess:
-    return PodProcess(process.pid, process.ppid, role, process.comm, container, process.namespaces, process.cmdline)
+    known = process.namespaces, process.cmdline, process.ended
+    return PodProcess(process.pid, process.ppid, role, process.comm, container, *known)
 
 
 def pinned_namespaces(info: dict[str, Any], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:

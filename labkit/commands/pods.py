@@ -53,6 +53,7 @@ def pod_json(pod: PodSnapshot, host_pids: Mapping[int, int]) -> dict[str, Any]:
                 "comm": p.comm,
                 "container": p.container,
                 "namespaces": dict(p.namespaces),
+                **({"ended": p.ended} if p.ended else {}),
                 **({"host_pid": host_pids[p.pid]} if p.pid in host_pids else {}),
             }
             for p in pod.processes

@@ -39,6 +39,13 @@ class Process:
     namespaces: Mapping[str, int]
     cgroups: Mapping[str, str]
     exe: str
+    threads: int = 1
+
+    @property
+    def ended(self) -> str:
+        """"zombie": it has ended, and its parent has not asked how. "main thread ended": its other threads run on, and are what
+        command line, program, namespaces and cgroups are read from. "" for a process that runs."""
+        return "" if self.state not in "ZX" else "main thread ended" if self.threads > 1 else "zombie"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Stat(NamedTuple):
     ppid: int
     start_ns: int
     kernel_thread: bool
+    threads: int = 1
 
 
 class Status(NamedTuple):
@@ -48,7 +49,8 @@ def parse_stat(text: str) -> Stat:
     fields = rest.split(" ", 20)
     if len(fields) < 20:
         raise ValueError(f"no text of /proc/PID/stat: {text[:80]!r}")
-    return Stat(int(pid), comm, fields[0], int(fields[1]), int(fields[19]) * _NS_PER_TICK, bool(int(fields[6]) & _KERNEL_THREAD))
+    start_ns, kernel_thread = int(fields[19]) * _NS_PER_TICK, bool(int(fields[6]) & _KERNEL_THREAD)
+    return Stat(int(pid), comm, fields[0], int(fields[1]), start_ns, kernel_thread, int(fields[17]))
 
 
 def parse_status(text: str) -> Status:
@@ -120,8 +122,9 @@ def parse_process(
     namespaces = links if isinstance(links, Mapping) else dict(map(parse_namespace_link, links))
     arguments = parse_cmdline(cmdline)
     return Process(
-        stat.pid, stat.ppid, stat.comm, arguments, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe
-    )
+        stat.pid, stat.ppid, stat.comm, arguments, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
+        stat.threads,
+    )  # fmt: skip
 
 
 def parse_ip_address(text: str) -> tuple[Interface, ...]:

@@ -6,13 +6,14 @@ that is used again in the middle cannot mix two processes up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from labkit.kernel.model import NAMESPACE_TYPES, Process
-from labkit.kernel.parse import parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
+from labkit.kernel.parse import Stat, parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
 
 # Type, link, and where the number begins in its text, "net:[4026531840]".
 _LINKS = tuple((type, f"ns/{type}".encode(), len(type) + 2) for type in NAMESPACE_TYPES)
@@ -55,7 +56,7 @@ class ProcReader:
         return processes, [each for known in found.values() for each in self._held(known)] if fds else []
 
     def _unchanged(self, known: _Known | None) -> _Known | None:
-        if known is None or not known.ran or known.process.state == "R":
+        if known is None or not known.ran or known.process.state in "RZ":
             return None
         directory = f"{self._proc}/{known.process.pid}/"
         try:
@@ -82,7 +83,16 @@ class ProcReader:
         namespaces = _namespaces(directory)
         # After them, so that a process which has given its namespaces up is known to be a zombie.
         stat = parse_stat(_read_record("stat", directory))
-        pid = stat.pid
+        if stat.state == "Z" and stat.threads > 1 and (thread := _living_thread(directory, stat.pid)) is not None:
+            try:
+                return self._details(directory, stat, ran, _namespaces(thread), thread)
+            finally:
+                os.close(thread)
+        return self._details(directory, stat, ran, namespaces)
+
+    def _details(self, main: int, stat: Stat, ran: bytes, namespaces: Mapping[str, int], thread: int | None = None) -> _Known:
+        """All else of the process whose directory `main` is, from that of another `thread` where its main one has ended."""
+        pid, directory = stat.pid, main if thread is None else thread
         cmdline: tuple[str, ...] = ()
         exe = ""
         if not stat.kernel_thread:
@@ -92,7 +102,7 @@ class ProcReader:
         # That spares status, the most expensive of the files, wherever there is no other pid to be learnt from it.
         owner = os.fstat(directory)
         at_home = namespaces.get("pid", 0) == self._pid_namespace
-        ns_pids = (pid,) if at_home else parse_ns_pids(_read_record("status", directory))
+        ns_pids = (pid,) if at_home else parse_ns_pids(_read_record("status", main))
         # Last, because it succeeds only while the process exists: then all that was read before was there to be read.
         cgroup = _read_record("cgroup", directory)
         cgroups = self._cgroups.get(cgroup)
@@ -103,8 +113,9 @@ class ProcReader:
             ran,
             cgroup,
             stat.kernel_thread,
-            Process(pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe),
-        )
+            Process(pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
+                    stat.threads),
+        )  # fmt: skip
 
     def _held(self, known: _Known) -> Iterator[Held]:
         """The namespaces that open files of a process hold."""
@@ -121,6 +132,15 @@ class ProcReader:
                 continue
             if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
                 yield (*parse_namespace_link(link), known.process.pid, int(name))
+
+
+def _living_thread(directory: int, pid: int) -> int | None:
+    """The open directory of the oldest thread of a process whose main thread has ended; None where the others have, too."""
+    for name in sorted(os.listdir(f"/proc/self/fd/{directory}/task"), key=int):
+        if int(name) != pid:
+            with contextlib.suppress(OSError):
+                return os.open(f"task/{name}", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
+    return None
 
 
 class _Known(NamedTuple):

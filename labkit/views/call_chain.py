@@ -158,13 +158,18 @@ def with_living(flight: Flight, pod: str, living: Sequence[PodProcess]) -> Fligh
     began = min((call.from_ns for call in flight.calls), default=0)  # they are the Pod's, so not older than the recording
     known = {p.pid: p for p in flight.processes if p.to_ns is None}
     missed = [
-        FlightProcess(p.pid, p.ppid, p.role, began, None, name=" ".join(p.cmdline) or p.comm, pod=pod, container=p.container)
+        FlightProcess(p.pid, p.ppid, p.role, began, None, name=name_of(p), pod=pod, container=p.container)
         for p in living
         if p.pid not in known
     ]
     pids = {p.pid for p in living}
     mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or (p.pid in pids and p.to_ns is None)]
     return replace(flight, processes=(*mine, *missed))
+
+
+def name_of(process: PodProcess) -> str:
+    """Its command line, and whether it has ended."""
+    return (" ".join(process.cmdline) or process.comm) + (f" ({process.ended})" if process.ended else "")
 
 
 def _forked(flight: Flight, family: Family, role: str, only: list[FlightProcess] | None = None) -> list[str]:

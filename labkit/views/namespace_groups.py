@@ -52,6 +52,7 @@ def rows(pod: PodSnapshot) -> tuple[Row, ...]:
     for process in pod.processes:
         plain = process.role if process.role in ("pause", "shim") else process.container or process.comm
         plain += " exec" if process.role == "exec" else ""
+        plain += f" ({process.ended})" if process.ended else ""
         key = (plain, process.role, tuple(sorted(process.namespaces.items())))
         if key not in names:
             name = plain if plain not in parts else f"{plain}: {process.comm}"

@@ -53,6 +53,7 @@ class Node:
     order: tuple[int, int]
     children: tuple[Node, ...] = ()
     more: int = 0
+    ended: str = ""
 
     def same(self) -> tuple[object, ...]:
         """Siblings of which this is equal differ only in pid and Pod."""
@@ -128,7 +129,7 @@ def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
         container = own[2].container if own else getattr(process, "container", None)
         order = (own[1] if own else 0, getattr(process, "start_ns", pid))
         below = sorted((node(child, pod) for child in children.get(pid, ())), key=lambda each: (natural(each.pod), each.order))
-        return Node(pid, role, _label(process, role), container, pod, order, tuple(below))
+        return Node(pid, role, _label(process, role), container, pod, order, tuple(below), ended=getattr(process, "ended", ""))
 
     return tuple(node(pid, "") for pid in children.get(0, ()) if pid != 2)
 
@@ -139,6 +140,12 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 
 
 def _label(process: ProcessLike, role: str) -> str:
+    """What a process is called; of one that has ended, what is left of it too."""
+    ended = getattr(process, "ended", "")
+    return f"{_name(process, role)} ({ended})" if ended else _name(process, role)
+
+
+def _name(process: ProcessLike, role: str) -> str:
     if process.pid == 1:
         return "init"  # by what it is: every machine calls it otherwise (systemd, tini, …)
     if role == "shim":
@@ -289,5 +296,6 @@ def _names(nodes: Sequence[Node]) -> list[str]:
         name = f"{node.container} ({program})" if node.container else program
         name = node.role if node.role in ("pause", "runc", "cni") else name
         name += " exec" if node.role == "exec" else ""
+        name += f", {node.ended}" if node.ended else ""
         counts[name] = counts.get(name, 0) + 1
     return [name if count == 1 else f"{count} × {name}" for name, count in counts.items()]

@@ -33,6 +33,8 @@ def pod_tree(node: str, runtime: str, pods: Sequence[PodSnapshot]) -> Tree:
 def process_line(process: PodProcess, pod: PodSnapshot) -> Text:
     name = padded(showable(process.container or process.role), 12)
     line = Text.assemble((name, COLOURS.get(process.role, "default")), f" {process.pid:>8}  {padded(showable(process.comm), 16)}")
+    if process.ended:
+        line.append(f" {process.ended}", "bold yellow")
     if process.role == "shim":
         return line.append(" the host's namespaces", "dim")
     others = [p for p in pod.processes if p.role != "shim" and p.pid != process.pid]

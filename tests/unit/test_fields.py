@@ -169,7 +169,7 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
         yield lambda pods=pods: place(pod, world(NODES, pods, claims, persistent, namespaces))
     told: list[Any] = []
     scheduler: Any = SimpleNamespace(tell=lambda pod, *said: told.append(said))
-    yield lambda: (Scheduler.schedule(scheduler, pod, world([], [])), told)
+    yield lambda: (Scheduler.schedule(scheduler, pod, world([], []), 0.0), told)
     yield lambda: waits(pod)
     yield lambda: lasting(pod, NODES[0]["spec"]["taints"])
     worker: Any = Worker("u1", pod, runtime(attempt()), {"startTime": "2026-01-01T00:00:00Z"})

@@ -201,6 +201,33 @@ def test_zombie_is_kept_without_the_namespaces_it_gave_up():
         child.wait()
 
 
+HEADLESS = """
+import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("there", flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit(2): of the main thread alone
+"""
+
+
+def test_a_process_whose_main_thread_has_ended_is_told_from_a_zombie_and_shown_with_what_runs_on():
+    process = subprocess.Popen([sys.executable, "-c", HEADLESS], stdout=subprocess.PIPE)
+    kernel = LocalKernel()
+    try:
+        process.stdout.readline()
+        wait_until(lambda: kernel.snapshot().processes[process.pid].state == "Z")
+        found = kernel.snapshot().processes[process.pid]
+        own = kernel.snapshot().processes[os.getpid()]
+        assert (found.ended, found.namespaces, found.cgroups) == ("main thread ended", own.namespaces, own.cgroups)
+        assert found.cmdline[1:2] == ("-c",) and found.exe
+        process.kill()
+        wait_until(lambda: kernel.snapshot().processes[process.pid].threads <= 1)
+        assert kernel.snapshot().processes[process.pid].ended == "zombie"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 @needs_root
 def test_kernel_threads_have_no_command_line():
     kthreadd = LocalKernel().snapshot().processes.get(2)

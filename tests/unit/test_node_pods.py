@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cri_api.v1 import api_pb2 as pb
+from rich.console import Console
 
+from labkit.commands.pods import pod_json
 from labkit.cri import CriError
+from labkit.kernel import Process, assemble
 from labkit.node.base import Images
 from labkit.node.pods import remove_sandbox, wait_exit
-from labkit.pods import PodContainer, PodSnapshot
+from labkit.pods import PodContainer, PodProcess, PodSnapshot, by_container, pod_processes
 from labkit.showable import Absent
+from labkit.views.namespace_groups import rows
+from labkit.views.process_tree import process_tree
+from labkit.views.terminal import pod_tree
 
 GONE = CriError("StopContainer", "NOT_FOUND", "no such container", "")
 BROKEN = CriError("StopPodSandbox", "UNKNOWN", "the network plugin failed", "")
@@ -80,3 +87,32 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
         pod.container("nginx")
     with pytest.raises(Absent, match="The course has no image 'nginx'; it has busybox"):
         Images(busybox="registry.lab/busybox:1")["nginx"]
+
+
+def process(pid: int, ppid: int, state: str, threads: int = 1, cgroup: str = "/") -> Process:
+    return Process(pid, ppid, "app", ("app",), state, pid, 0, 0, (pid,), {}, {"": cgroup}, "/app", threads)
+
+
+def test_a_zombie_without_a_cgroup_is_its_parents_and_said_to_be_one() -> None:
+    box, own = "a" * 64, f"/pod/{'b' * 64}"
+    living = [process(2, 1, "S", cgroup=f"/pod/{box}"), process(3, 1, "S", cgroup=own), process(4, 3, "Z"),
+              process(5, 3, "Z", 2, own), process(6, 1, "Z")]  # fmt: skip
+    snapshot = assemble(0, living)
+    members = by_container(snapshot)
+    found = pod_processes(box, 2, [PodContainer("web", "b" * 64, "Running", 0, "i", 3)], snapshot, members)
+    assert [(p.pid, p.role, p.ended) for p in found] == [
+        (2, "pause", ""), (3, "application", ""), (4, "application", "zombie"), (5, "application", "main thread ended"),
+    ]  # fmt: skip
+
+
+def test_views_say_what_is_left_of_a_process_that_has_ended() -> None:
+    shim = PodProcess(7, 1, "shim", "containerd-shim", None, {"net": 1, "pid": 1}, ("/containerd-shim-runc-v2",))
+    inside = [PodProcess(8, 7, "application", "web", "web", {"net": 2}, ("web", "-x")),
+              PodProcess(9, 8, "application", "cgi", "web", {}, (), "zombie")]  # fmt: skip
+    pod = PodSnapshot("p", "default", "u", "s" * 64, "Ready", "10.0.0.5", (shim, *inside))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(pod_tree("node", "containerd", [pod]))
+    assert "cgi" in console.file.getvalue() and "zombie" in console.file.getvalue()
+    assert "web (cgi), zombie" in process_tree(pod.processes, [pod]).alt
+    assert "web (zombie)" in [row.name for row in rows(pod)]
+    assert [p.get("ended") for p in pod_json(pod, {})["processes"]] == [None, None, "zombie"]
