@@ -63,6 +63,9 @@ def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:
     new, env = copy.deepcopy(notebook), {**os.environ}
     if made_on["node"] == "containerd":  # a node elsewhere has a resolv.conf of its own
         env.setdefault("LABKIT_RESOLV_CONF", str(lesson.root / "authoring" / "resolv.conf"))
+    for cell in new.cells:
+        if cell.cell_type == "code":  # so that a cell with a count is one that has run
+            cell.execution_count = None
     client = NotebookClient(
         new,
         timeout=TIMEOUT_S,

@@ -8,6 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+QUIET_S = 5.0
+"""So long a notebook waits without a word."""
+
 
 def in_notebook() -> bool:
     """Whether this Python is a notebook's kernel."""
@@ -56,3 +59,18 @@ def shown(after_s: float = 0.0) -> Iterator[Callable[[str], None]]:
     finally:
         if place is not None:
             place.update({}, raw=True)
+
+
+def wait(what: str, happened: Callable[[], object], seconds: float, poll_s: float = 0.1) -> bool:
+    """Call `happened` until it is true; whether it was within `seconds`. A notebook that waits for long shows what for."""
+    begun, told = time.monotonic(), not in_notebook()
+    with shown() as show:
+        while not happened():
+            waited = time.monotonic() - begun
+            if waited > seconds:
+                return False
+            if waited > QUIET_S and not told:
+                show(f"waiting, {seconds:.0f} s at most: {what}")
+                told = True
+            time.sleep(poll_s)
+    return True

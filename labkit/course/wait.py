@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from labkit import progress
 from labkit.node.errors import NodeError
 
 POLL_S = 0.05
@@ -12,12 +12,7 @@ POLL_S = 0.05
 
 def within(seconds: float, happened: Callable[[], object]) -> bool:
     """Whether `happened` becomes true in this time: `within(20, lambda: …)`. It is called until it is."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
+    return progress.wait("what comes next", happened, seconds, POLL_S)
 
 
 def wait_until(what: str, happened: Callable[[], object], timeout: float = 30.0) -> None:
@@ -25,7 +20,7 @@ def wait_until(what: str, happened: Callable[[], object], timeout: float = 30.0)
 
     Raises NodeError, which says what did not happen.
     """
-    if not within(timeout, happened):
+    if not progress.wait(what, happened, timeout, POLL_S):
         raise NodeError(
             f"Waited {timeout:g} s for this: {what}. It did not happen.",
             "Look at the cells above: one of them failed or was left out. Then run the notebook from its start.",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from labkit import progress
 from labkit.kube import EventLine, Request, Resource, StatusChange
 from labkit.node.errors import NodeError
 from labkit.podspec.quantity import milli, whole
@@ -23,6 +24,9 @@ AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 """What kubectl asks for: the API server then prints the columns itself, STATUS among them."""
 NAMESPACE = "default"
 POLL_S = 0.1
+UNDECIDED = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
+"""STATUS before it says how a Pod fares."""
+SETTLED_S = 1.0
 HEARD_WITHIN_S = 10.0
 """A watch tells a change so long after it at most."""
 LESSON = "labkit.lesson"
@@ -112,11 +116,29 @@ class Cluster:
             last = self.status(pod)
             return last in wanted
 
-        if not wait_until(reached, timeout):
+        if not wait_until(reached, timeout, f"the Pod {pod} is {' or '.join(wanted)}"):
             raise NodeError(
                 f"The Pod {pod} is {last} after {timeout:.0f} s, not {' or '.join(wanted)}.", f"See `kubectl describe pod {pod}`."
             )
         return last
+
+    def wait_outcome(self, pod: str, timeout: float = 60.0) -> str:
+        """Wait until a Pod runs, has ended, or is warned of, and its STATUS has stayed the same for a second; that STATUS. Raises
+        NodeError after `timeout` seconds, and at once where there is no such Pod."""
+        seen, since = "", time.monotonic()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            if (now := self.status(pod)) != seen:
+                seen, since = now, time.monotonic()
+            known = seen not in UNDECIDED or bool(self.warnings(pod))
+            return known and time.monotonic() - since > SETTLED_S
+
+        if not wait_until(settled, timeout, f"news of the Pod {pod}"):
+            raise NodeError(
+                f"The Pod {pod} is {seen} after {timeout:.0f} s, and nobody warns of it.", f"See `kubectl describe pod {pod}`."
+            )
+        return seen
 
     def wait_event(self, pod: str, reason: str, timeout: float = 60.0) -> EventLine:
         """Wait until a Pod has an event of that reason; the newest one. Raises NodeError with those it has after `timeout` s, and
@@ -127,7 +149,7 @@ class Cluster:
             found[:] = [e for e in self.events(pod) if e.reason == reason]
             return bool(found)
 
-        if not wait_until(happened, timeout):
+        if not wait_until(happened, timeout, f"the event {reason} of the Pod {pod}"):
             others = ", ".join(dict.fromkeys(e.reason for e in self.events(pod))) or "none"
             raise NodeError(f"The Pod {pod} has no event {reason} after {timeout:.0f} s; it has {others}.", "")
         return found[-1]
@@ -139,8 +161,8 @@ class Cluster:
             conditions = self.kube.read_node(self.node).status.conditions or []
             return any(c.type == "Ready" and c.status == "True" for c in conditions)
 
-        if not wait_until(lambda: said() == ready, timeout):
-            wanted = "Ready" if ready else "NotReady"
+        wanted = "Ready" if ready else "NotReady"
+        if not wait_until(lambda: said() == ready, timeout, f"the node {self.node} is {wanted}"):
             raise NodeError(f"The node {self.node} is not {wanted} after {timeout:.0f} s.", "See `kubectl describe node`.")
 
     def host_path(self, name: str) -> str:
@@ -168,6 +190,10 @@ class Cluster:
         own = [e for e in listed if e.involved_object.uid in objects]
         own.sort(key=lambda e: int(e.metadata.resource_version))  # what came first within a second
         return tuple(sorted(map(event_line, own), key=lambda e: e.at))
+
+    def warnings(self, pod: str) -> tuple[EventLine, ...]:
+        """A Pod's events of type Warning, oldest first. Raises NodeError where there is no such Pod."""
+        return tuple(event for event in self.events(pod) if event.type == "Warning")
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[list[StatusChange]]:
@@ -361,14 +387,9 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
         text = text[end:]
 
 
-def wait_until(done: Callable[[], bool], timeout: float) -> bool:
+def wait_until(done: Callable[[], bool], timeout: float, what: str = "the cluster") -> bool:
     """Whether `done` came true within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
+    return progress.wait(what, done, timeout, POLL_S)
 
 
 def event_line(event: Any) -> EventLine:

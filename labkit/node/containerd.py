@@ -13,7 +13,7 @@ from labkit import trees
 from labkit.cri import callfeed
 from labkit.kernel import Process
 from labkit.node import choice as choices
-from labkit.node import health, lifecycle, podfiles, releases, status, traces
+from labkit.node import health, lifecycle, podfiles, private, releases, status, traces
 from labkit.node.base import Node, run_local
 from labkit.node.beside import Second
 from labkit.node.choice import Choice
@@ -141,7 +141,10 @@ def missing_capabilities() -> list[str]:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
-    return ContainerdNode(home, bring(home, choice, progress), why=why, lesson=lesson)
+    node = ContainerdNode(home, bring(home, choice, progress), why=why, lesson=lesson)
+    if not private.chosen(home).default:
+        node.remark = "Another containerd was installed, perhaps by notebook 04: `labkit containerd downgrade default` goes back."
+    return node
 
 
 def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:

@@ -127,6 +127,13 @@ class Daemon:
             )
         return self._replace(version, "downgrade")
 
+    def reset(self) -> Change:
+        """Start it where it does not run, and bring back the version that the node had first: what a lesson does at its end."""
+        self.start()
+        if self._chosen().default:
+            return Change("reset", self.version, self.version, self.pid, 0.0)
+        return self.downgrade("default")
+
     @contextlib.contextmanager
     def beside(self, version: str) -> Iterator[ContainerdNode]:
         """Another containerd of this version beside the node's own, as a Node, for as long as the block lasts.

@@ -99,6 +99,10 @@ class KindDaemon:
             self.node.shell(["kill", str(before)])
         return self._again("restart", before)
 
+    def reset(self) -> Change:
+        """Start it where it does not run: its version stays."""
+        return self.start()
+
     def upgrade(self, version: str) -> NoReturn:
         """Refused."""
         self._not_ours()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ from labkit.node import Node
 from tests.notebooks.kernels import session
 from tests.notebooks.test_notebooks import NOTEBOOKS
 from tests.tiers import SEED
+
+
+@pytest.fixture(autouse=True)
+def empty(node: Node) -> Iterator[None]:
+    """What one test leaves is no failure of the next."""
+    yield
+    node.start_runtime()
+    node.remove_all_pods()
+
 
 EACH = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name[:2])
 LONGEST_WAIT_S = 4.0

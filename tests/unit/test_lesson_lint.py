@@ -16,7 +16,7 @@ from authoring import glossary, lint, new
 from authoring.lesson import LessonError, find, lessons
 from tests.conftest import ROOT
 
-KNOWN = {(lesson, "prediction", "cannot commit") for lesson in ("04", "05", "06")}
+KNOWN: set[tuple[str, str, str]] = set()
 """Faults of the lessons that are not mended yet: lesson, rule, words. Remove a row when its cell is mended."""
 
 
