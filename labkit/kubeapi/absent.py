@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from labkit.kubeapi import paths, status
+from labkit.kubeapi.registry import Named
 
 NO_CONTROLLERS = (
     "The lab runs a scheduler and a kubelet, but no controllers that make Pods. Make the Pod itself: kubectl run, or a manifest "
@@ -26,23 +28,13 @@ NO_STORAGE = "The lab has PersistentVolumes that you make yourself (hostPath or 
 
 
 @dataclass(frozen=True)
-class Absent:
+class Absent(Named):
     """A resource of Kubernetes that is not served. `empty`: a list of it is answered, as empty, because clients ask for one on
     their way to something else."""
 
-    plural: str
-    kind: str
-    advice: str
-    group: str = ""
-    version: str = "v1"
-    namespaced: bool = True
-    short: tuple[str, ...] = ()
+    advice: str = ""
     empty: bool = False
     code: int = 404
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
 
     def __str__(self) -> str:
         return f"{self.plural}{self.group and '.'}{self.group} are not served by the lab's API. {self.advice}"
@@ -56,64 +48,94 @@ class Absent:
         return {"kind": f"{self.kind}List", "apiVersion": self.api_version, "metadata": {"resourceVersion": "1"}, "items": []}
 
 
+def _rows(group: str, advice: str, *names: str, **more: Any) -> Iterator[Absent]:
+    """Rows that differ in their names alone: "plural Kind short-name …"."""
+    for plural, kind, *short in map(str.split, names):
+        yield Absent(plural, kind, group, short=tuple(short), advice=advice, **more)
+
+
 ABSENT = (
-    Absent("services", "Service", NO_NETWORK, short=("svc",), empty=True),
-    Absent("endpoints", "Endpoints", NO_NETWORK, short=("ep",)),
-    Absent("replicationcontrollers", "ReplicationController", NO_CONTROLLERS, short=("rc",)),
-    Absent("resourcequotas", "ResourceQuota", NO_POLICY, short=("quota",)),
-    Absent("limitranges", "LimitRange", NO_POLICY, short=("limits",)),
-    Absent("podtemplates", "PodTemplate", NO_CONTROLLERS),
-    Absent("componentstatuses", "ComponentStatus", "`labkit status` shows the parts of the lab.", namespaced=False,
-           short=("cs",)),
-    Absent("deployments", "Deployment", NO_CONTROLLERS, "apps", short=("deploy",)),
-    Absent("replicasets", "ReplicaSet", NO_CONTROLLERS, "apps", short=("rs",)),
-    Absent("statefulsets", "StatefulSet", NO_CONTROLLERS, "apps", short=("sts",)),
-    Absent("daemonsets", "DaemonSet", NO_CONTROLLERS, "apps", short=("ds",)),
-    Absent("controllerrevisions", "ControllerRevision", NO_CONTROLLERS, "apps"),
-    Absent("jobs", "Job", NO_CONTROLLERS + " With restartPolicy: Never or OnFailure it ends as a Job's does.", "batch"),
-    Absent("cronjobs", "CronJob", NO_CONTROLLERS, "batch", short=("cj",)),
-    Absent("horizontalpodautoscalers", "HorizontalPodAutoscaler", NO_CONTROLLERS, "autoscaling", "v2", short=("hpa",)),
-    Absent("poddisruptionbudgets", "PodDisruptionBudget", "kubectl drain deletes the lab's Pods.", "policy", short=("pdb",)),
-    Absent("ingresses", "Ingress", NO_NETWORK, "networking.k8s.io", short=("ing",)),
-    Absent("ingressclasses", "IngressClass", NO_NETWORK, "networking.k8s.io", namespaced=False),
-    Absent("networkpolicies", "NetworkPolicy", "Every Pod of the lab reaches every other.", "networking.k8s.io",
-           short=("netpol",)),
-    Absent("endpointslices", "EndpointSlice", NO_NETWORK, "discovery.k8s.io"),
-    Absent("events", "Event", "Events are served in the core group: kubectl events, or kubectl get events.v1.", "events.k8s.io",
-           short=("ev",)),
-    Absent("roles", "Role", NO_AUTHORIZATION, "rbac.authorization.k8s.io"),
-    Absent("rolebindings", "RoleBinding", NO_AUTHORIZATION, "rbac.authorization.k8s.io"),
-    Absent("clusterroles", "ClusterRole", NO_AUTHORIZATION, "rbac.authorization.k8s.io", namespaced=False),
-    Absent("clusterrolebindings", "ClusterRoleBinding", NO_AUTHORIZATION, "rbac.authorization.k8s.io", namespaced=False),
-    Absent("selfsubjectaccessreviews", "SelfSubjectAccessReview", NO_AUTHORIZATION, "authorization.k8s.io", namespaced=False),
-    Absent("selfsubjectrulesreviews", "SelfSubjectRulesReview", NO_AUTHORIZATION, "authorization.k8s.io", namespaced=False),
-    Absent("subjectaccessreviews", "SubjectAccessReview", NO_AUTHORIZATION, "authorization.k8s.io", namespaced=False),
-    Absent("localsubjectaccessreviews", "LocalSubjectAccessReview", NO_AUTHORIZATION, "authorization.k8s.io"),
-    Absent("selfsubjectreviews", "SelfSubjectReview", NO_AUTHORIZATION, "authentication.k8s.io", namespaced=False, code=405),
-    Absent("tokenreviews", "TokenReview", NO_AUTHORIZATION, "authentication.k8s.io", namespaced=False),
-    Absent("certificatesigningrequests", "CertificateSigningRequest", NO_AUTHORIZATION, "certificates.k8s.io", namespaced=False,
-           short=("csr",)),
-    Absent("storageclasses", "StorageClass", NO_STORAGE, "storage.k8s.io", namespaced=False, short=("sc",)),
-    Absent("csidrivers", "CSIDriver", NO_STORAGE, "storage.k8s.io", namespaced=False),
-    Absent("csinodes", "CSINode", NO_STORAGE, "storage.k8s.io", namespaced=False),
-    Absent("csistoragecapacities", "CSIStorageCapacity", NO_STORAGE, "storage.k8s.io"),
-    Absent("volumeattachments", "VolumeAttachment", NO_STORAGE, "storage.k8s.io", namespaced=False),
-    Absent("priorityclasses", "PriorityClass", "Only system-cluster-critical and system-node-critical are known.",
-           "scheduling.k8s.io", namespaced=False, short=("pc",)),
-    Absent("runtimeclasses", "RuntimeClass", "The node has one runtime, runc.", "node.k8s.io", namespaced=False),
-    Absent("customresourcedefinitions", "CustomResourceDefinition", NO_EXTENSIONS, "apiextensions.k8s.io", namespaced=False,
-           short=("crd", "crds"), empty=True),
-    Absent("apiservices", "APIService", NO_EXTENSIONS, "apiregistration.k8s.io", namespaced=False),
-    Absent("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", NO_EXTENSIONS, "admissionregistration.k8s.io",
-           namespaced=False),
-    Absent("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", NO_EXTENSIONS, "admissionregistration.k8s.io",
-           namespaced=False),
-    Absent("validatingadmissionpolicies", "ValidatingAdmissionPolicy", NO_EXTENSIONS, "admissionregistration.k8s.io",
-           namespaced=False),
-    Absent("flowschemas", "FlowSchema", NO_EXTENSIONS, "flowcontrol.apiserver.k8s.io", namespaced=False),
-    Absent("resourceclaims", "ResourceClaim", "The node has no devices to give.", "resource.k8s.io"),
-    Absent("deviceclasses", "DeviceClass", "The node has no devices to give.", "resource.k8s.io", namespaced=False),
-)  # fmt: skip
+    *_rows("", NO_NETWORK, "services Service svc", empty=True),
+    *_rows("", NO_NETWORK, "endpoints Endpoints ep"),
+    *_rows("", NO_CONTROLLERS, "replicationcontrollers ReplicationController rc"),
+    *_rows("", NO_POLICY, "resourcequotas ResourceQuota quota", "limitranges LimitRange limits"),
+    *_rows("", NO_CONTROLLERS, "podtemplates PodTemplate"),
+    *_rows("", "`labkit status` shows the parts of the lab.", "componentstatuses ComponentStatus cs", namespaced=False),
+    *_rows(
+        "apps",
+        NO_CONTROLLERS,
+        "deployments Deployment deploy",
+        "replicasets ReplicaSet rs",
+        "statefulsets StatefulSet sts",
+        "daemonsets DaemonSet ds",
+        "controllerrevisions ControllerRevision",
+    ),
+    *_rows("batch", NO_CONTROLLERS + " With restartPolicy: Never or OnFailure it ends as a Job's does.", "jobs Job"),
+    *_rows("batch", NO_CONTROLLERS, "cronjobs CronJob cj"),
+    *_rows("autoscaling", NO_CONTROLLERS, "horizontalpodautoscalers HorizontalPodAutoscaler hpa", version="v2"),
+    *_rows("policy", "kubectl drain deletes the lab's Pods.", "poddisruptionbudgets PodDisruptionBudget pdb"),
+    *_rows("networking.k8s.io", NO_NETWORK, "ingresses Ingress ing"),
+    *_rows("networking.k8s.io", NO_NETWORK, "ingressclasses IngressClass", namespaced=False),
+    *_rows("networking.k8s.io", "Every Pod of the lab reaches every other.", "networkpolicies NetworkPolicy netpol"),
+    *_rows("discovery.k8s.io", NO_NETWORK, "endpointslices EndpointSlice"),
+    *_rows("events.k8s.io", "Events are served in the core group: kubectl events, or kubectl get events.v1.", "events Event ev"),
+    *_rows("rbac.authorization.k8s.io", NO_AUTHORIZATION, "roles Role", "rolebindings RoleBinding"),
+    *_rows(
+        "rbac.authorization.k8s.io",
+        NO_AUTHORIZATION,
+        "clusterroles ClusterRole",
+        "clusterrolebindings ClusterRoleBinding",
+        namespaced=False,
+    ),
+    *_rows(
+        "authorization.k8s.io",
+        NO_AUTHORIZATION,
+        "selfsubjectaccessreviews SelfSubjectAccessReview",
+        "selfsubjectrulesreviews SelfSubjectRulesReview",
+        "subjectaccessreviews SubjectAccessReview",
+        namespaced=False,
+    ),
+    *_rows("authorization.k8s.io", NO_AUTHORIZATION, "localsubjectaccessreviews LocalSubjectAccessReview"),
+    *_rows("authentication.k8s.io", NO_AUTHORIZATION, "selfsubjectreviews SelfSubjectReview", namespaced=False, code=405),
+    *_rows("authentication.k8s.io", NO_AUTHORIZATION, "tokenreviews TokenReview", namespaced=False),
+    *_rows("certificates.k8s.io", NO_AUTHORIZATION, "certificatesigningrequests CertificateSigningRequest csr", namespaced=False),
+    *_rows(
+        "storage.k8s.io",
+        NO_STORAGE,
+        "storageclasses StorageClass sc",
+        "csidrivers CSIDriver",
+        "csinodes CSINode",
+        namespaced=False,
+    ),
+    *_rows("storage.k8s.io", NO_STORAGE, "csistoragecapacities CSIStorageCapacity"),
+    *_rows("storage.k8s.io", NO_STORAGE, "volumeattachments VolumeAttachment", namespaced=False),
+    *_rows(
+        "scheduling.k8s.io",
+        "Only system-cluster-critical and system-node-critical are known.",
+        "priorityclasses PriorityClass pc",
+        namespaced=False,
+    ),
+    *_rows("node.k8s.io", "The node has one runtime, runc.", "runtimeclasses RuntimeClass", namespaced=False),
+    *_rows(
+        "apiextensions.k8s.io",
+        NO_EXTENSIONS,
+        "customresourcedefinitions CustomResourceDefinition crd crds",
+        namespaced=False,
+        empty=True,
+    ),
+    *_rows("apiregistration.k8s.io", NO_EXTENSIONS, "apiservices APIService", namespaced=False),
+    *_rows(
+        "admissionregistration.k8s.io",
+        NO_EXTENSIONS,
+        "mutatingwebhookconfigurations MutatingWebhookConfiguration",
+        "validatingwebhookconfigurations ValidatingWebhookConfiguration",
+        "validatingadmissionpolicies ValidatingAdmissionPolicy",
+        namespaced=False,
+    ),
+    *_rows("flowcontrol.apiserver.k8s.io", NO_EXTENSIONS, "flowschemas FlowSchema", namespaced=False),
+    *_rows("resource.k8s.io", "The node has no devices to give.", "resourceclaims ResourceClaim"),
+    *_rows("resource.k8s.io", "The node has no devices to give.", "deviceclasses DeviceClass", namespaced=False),
+)
 """In the order in which discovery lists them; not every resource of Kubernetes, but those that first tutorials use."""
 
 SUBRESOURCES = {
@@ -136,7 +158,7 @@ def find(path: str) -> Absent | None:
     group, version, steps = parts
     if steps[0] == "namespaces" and len(steps) > 2:
         steps = steps[2:]
-    return next((each for each in ABSENT if (each.group, each.version, each.plural) == (group, version, steps[0])), None)
+    return next((each for each in ABSENT if each.is_at(group, version) and each.plural == steps[0]), None)
 
 
 def subresource(plural: str, sub: str) -> status.ApiError:
@@ -144,17 +166,3 @@ def subresource(plural: str, sub: str) -> status.ApiError:
     if (advice := SUBRESOURCES.get((plural, sub))) is None:
         return status.not_served()
     return status.ApiError(404, "NotFound", f"{plural}/{sub} is not served by the lab's API. {advice}", {})
-
-
-def groups() -> Iterator[tuple[str, str]]:
-    """Each group with its version."""
-    yield from dict.fromkeys((each.group, each.version) for each in ABSENT if each.group)
-
-
-def resources(group: str, version: str) -> Iterator[dict[str, object]]:
-    """What discovery says of a group's absent resources."""
-    for each in ABSENT:
-        if (each.group, each.version) == (group, version):
-            yield {"name": each.plural, "singularName": each.kind.lower(), "namespaced": each.namespaced, "kind": each.kind,
-                   "verbs": []} | ({"shortNames": list(each.short)} if each.short else {})  # fmt: skip
-

@@ -5,14 +5,17 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from labkit.kubeapi import absent, registry
-from labkit.kubeapi.registry import ALL_VERBS, RESOURCES, Resource
+from labkit.kubeapi import registry
+from labkit.kubeapi.absent import ABSENT
+from labkit.kubeapi.registry import ALL_VERBS, METRICS, RESOURCES, Named, Resource
 
 SPEAKS = (1, 36)
 """The Kubernetes version whose API this is modelled on."""
 
 NAME = f"v{SPEAKS[0]}.{SPEAKS[1]}.0-labkit"
 """A version that clients can parse, and that says who answers."""
+
+ALL: tuple[Named, ...] = (*RESOURCES, *METRICS, *ABSENT)
 
 
 def version() -> dict[str, str]:
@@ -48,16 +51,7 @@ def group(name: str) -> dict[str, Any] | None:
 
 def resources(group: str, version: str) -> dict[str, Any] | None:
     """The answer to /api/v1 and /apis/GROUP/VERSION."""
-    if group == registry.METRICS and version == "v1beta1":
-        listed = [
-            {"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]}
-            for name, namespaced, kind in (("nodes", False, "NodeMetrics"), ("pods", True, "PodMetrics"))
-        ]
-    else:
-        listed = [
-            entry for resource in RESOURCES if (resource.group, resource.version) == (group, version)
-            for entry in _entries(resource)
-        ] + list(absent.resources(group, version))  # fmt: skip
+    listed = [entry for resource in ALL if resource.is_at(group, version) for entry in _entries(resource)]
     if not listed:
         return None
     named = f"{group}/{version}" if group else version
@@ -65,7 +59,8 @@ def resources(group: str, version: str) -> dict[str, Any] | None:
 
 
 def _groups() -> list[tuple[str, str]]:
-    return [*registry.groups(), (registry.METRICS, "v1beta1"), *absent.groups()]
+    """Each named group with its version."""
+    return list(dict.fromkeys((resource.group, resource.version) for resource in ALL if resource.group))
 
 
 def _group(name: str, version: str) -> dict[str, Any]:
@@ -73,22 +68,28 @@ def _group(name: str, version: str) -> dict[str, Any]:
     return {"name": name, "versions": [served], "preferredVersion": served}
 
 
-def _entries(resource: Resource) -> list[dict[str, Any]]:
+def _entries(resource: Named) -> list[dict[str, Any]]:
     """The resource and what lies below it."""
-    entry: dict[str, Any] = {
-        "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced, "kind": resource.kind,
-        "verbs": list(ALL_VERBS),
-    }  # fmt: skip
+    singular = "" if resource in METRICS else resource.singular
+    entry = _entry(resource, resource.plural, singular, resource.kind, _verbs(resource))
     if resource.short:
         entry["shortNames"] = list(resource.short)
+    if not isinstance(resource, Resource):
+        return [entry]
     if resource.categories:
         entry["categories"] = list(resource.categories)
     below = [(name, registry.SUBRESOURCES[name]) for name in resource.subresources]
     return [entry] + [
-        {"name": f"{resource.plural}/{name}", "singularName": "", "namespaced": resource.namespaced,
-         "kind": sub.kind or resource.kind, "verbs": list(sub.verbs)}
-        for name, sub in below
-    ]  # fmt: skip
+        _entry(resource, f"{resource.plural}/{name}", "", sub.kind or resource.kind, sub.verbs) for name, sub in below
+    ]
+
+
+def _entry(resource: Named, name: str, singular: str, kind: str, verbs: tuple[str, ...]) -> dict[str, Any]:
+    return {"name": name, "singularName": singular, "namespaced": resource.namespaced, "kind": kind, "verbs": list(verbs)}
+
+
+def _verbs(resource: Named) -> tuple[str, ...]:
+    return ALL_VERBS if isinstance(resource, Resource) else ("get", "list") if resource in METRICS else ()
 
 
 def _architecture() -> str:

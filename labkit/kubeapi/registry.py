@@ -5,7 +5,6 @@ Short names, categories and selectable fields are those of kube-apiserver (pkg/r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,8 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 
 
 @dataclass(frozen=True)
-class Resource:
-    """One kind of object. `fields` are the field selectors beyond metadata.name and metadata.namespace; `counted` says that
-    metadata.generation follows the spec, `made_by_update` that a PUT makes what is not there, `unconditional` that an update
-    needs no resourceVersion."""
+class Named:
+    """How a resource of Kubernetes is named, whether this API serves it or not."""
 
     plural: str
     kind: str
@@ -24,12 +21,6 @@ class Resource:
     version: str = "v1"
     namespaced: bool = True
     short: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    subresources: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    counted: bool = False
-    made_by_update: bool = False
-    unconditional: bool = True
 
     @property
     def singular(self) -> str:
@@ -38,6 +29,23 @@ class Resource:
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    def is_at(self, group: str, version: str) -> bool:
+        return (self.group, self.version) == (group, version)
+
+
+@dataclass(frozen=True)
+class Resource(Named):
+    """One kind of object. `fields` are the field selectors beyond metadata.name and metadata.namespace; `counted` says that
+    metadata.generation follows the spec, `made_by_update` that a PUT makes what is not there, `unconditional` that an update
+    needs no resourceVersion."""
+
+    categories: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    counted: bool = False
+    made_by_update: bool = False
+    unconditional: bool = True
 
     @property
     def has_status(self) -> bool:
@@ -87,19 +95,17 @@ RESOURCES = (
 )  # fmt: skip
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 
-METRICS = "metrics.k8s.io"
-"""The group that the kubelet answers: `kubectl top` reads it."""
+METRICS = (
+    Named("nodes", "NodeMetrics", "metrics.k8s.io", "v1beta1", namespaced=False),
+    Named("pods", "PodMetrics", "metrics.k8s.io", "v1beta1"),
+)
+"""What the kubelet answers: `kubectl top` reads it."""
 
 
 def find(group: str, version: str, plural: str) -> Resource | None:
     """The resource served under that group, version and plural name."""
     resource = BY_PLURAL.get(plural)
-    return resource if resource and (resource.group, resource.version) == (group, version) else None
-
-
-def groups() -> Iterator[tuple[str, str]]:
-    """Each named group with its version."""
-    yield from dict.fromkeys((resource.group, resource.version) for resource in RESOURCES if resource.group)
+    return resource if resource and resource.is_at(group, version) else None
 
 
 def field(resource: Resource, obj: dict[str, Any], path: str) -> str:

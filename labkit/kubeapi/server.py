@@ -61,7 +61,7 @@ class Handler(Exchange):
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         target = paths.target(self.path)
         if target is None:
-            if self.path.startswith(f"/apis/{registry.METRICS}/v1beta1/") and method == "GET":
+            if self.path.startswith(f"/apis/{registry.METRICS[0].api_version}/") and method == "GET":
                 return await self.metrics()
             if missing := absent.find(self.path):
                 return self.not_here(method, missing)
