@@ -77,9 +77,7 @@ def applied(resource: Resource, live: Object | None, config: Object, manager: st
     unwanted = (earlier.fields if earlier else set()) - wanted
     held = set(ownership.prefixes(wanted.union(*(other.fields for other in others))))
     _prune(merged, place, unwanted, held)
-    changed, removed = ownership.difference(
-        ownership.bare(live or {}, without), ownership.bare(merged, without), place
-    )
+    changed, removed = ownership.difference(ownership.bare(live or {}, without), ownership.bare(merged, without), place)
     if live and not force and (conflicts := [(other, path) for other in others for path in sorted(other.fields & changed)]):
         raise _conflict(conflicts)
     gone = changed | removed

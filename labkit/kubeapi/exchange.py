@@ -157,6 +157,7 @@ class Exchange(RequestHandler):
         form, include = self.form(), self.included()
         shape, key = form.shape, f"{target.resource.plural} {form.shape} {form.version} {include}"
         if key not in self.context.encoders:
+
             def text(entry: Entry) -> bytes:
                 obj = self.table(target, [entry.obj], include) if shape == "Table" else listing.partial(entry.obj, form)
                 return json.dumps(obj, ensure_ascii=False).encode()

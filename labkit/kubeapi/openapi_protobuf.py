@@ -73,6 +73,7 @@ def _schema(schema: Json) -> bytes:
         _text(4, schema.get("description", "")),
         bytes_field(5, _any(schema["default"])) if "default" in schema else b"",
         *(_text(19, name) for name in schema.get("required", ())),
+        *(bytes_field(20, _any(value)) for value in schema.get("enum", ())),
         bytes_field(21, bytes_field(1, _schema(schema["additionalProperties"]))) if "additionalProperties" in schema else b"",
         bytes_field(22, _text(1, schema["type"])) if "type" in schema else b"",
         bytes_field(23, bytes_field(1, _schema(schema["items"]))) if "items" in schema else b"",

@@ -245,8 +245,12 @@ class Api:
             apply.track(resource, old, new, options.manager, sub)
         if _same(new, old):
             return entry
-        if "deletionTimestamp" in meta and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds") \
-                and resource.plural != "namespaces":
+        if (
+            "deletionTimestamp" in meta
+            and not meta.get("finalizers")
+            and not meta.get("deletionGracePeriodSeconds")
+            and resource.plural != "namespaces"
+        ):
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
         return self._keep(resource, new, options)
 

@@ -9,25 +9,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labkit.kubeapi import validation_kinds as kinds
+from labkit.podspec import schema
 from labkit.podspec.schema.decoding import Undecodable, decoded, decoding_error, unknown_fields
 from labkit.podspec.validation.meta import metadata_update
-from labkit.podspec.validation.pod import pod, pod_update
+from labkit.podspec.validation.pod import pod
+from labkit.podspec.validation.rules import At, Table, check
+from labkit.podspec.validation.update import pod_update
 from labkit.podspec.validation.words import Cause, Causes
 
 __all__ = ["Cause", "decoding_error", "unknown_fields", "validate"]
 
-RULES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any] | None], Causes]] = {
-    "configmaps": kinds.config_map,
-    "events": kinds.event,
-    "leases": kinds.lease,
-    "namespaces": kinds.namespace,
-    "nodes": kinds.node,
-    "persistentvolumeclaims": kinds.claim,
-    "persistentvolumes": kinds.persistent_volume,
-    "pods": lambda new, old: pod(new) if old is None else pod_update(new, old),
-    "secrets": kinds.secret,
-    "serviceaccounts": kinds.service_account,
+
+def unchanged(new: At, old: Mapping[str, Any] | None) -> Causes:
+    """Nothing but the rows holds for a change."""
+    return iter(())
+
+
+RULES: dict[str, tuple[Table, Callable[[At, Mapping[str, Any] | None], Causes], bool]] = {
+    "configmaps": (kinds.CONFIG_MAP, kinds.fixed, True),
+    "events": (kinds.EVENT, unchanged, False),
+    "leases": (kinds.LEASE, unchanged, False),
+    "namespaces": (kinds.NAMESPACE, kinds.namespace, False),
+    "nodes": (kinds.NODE, kinds.node, False),
+    "persistentvolumeclaims": (kinds.CLAIM, kinds.claim, False),
+    "persistentvolumes": (kinds.VOLUME, kinds.persistent_volume, False),
+    "secrets": (kinds.SECRET, kinds.fixed, True),
+    "serviceaccounts": (kinds.SERVICE_ACCOUNT, unchanged, False),
 }
+"""The rows of each kind, what of it may change, and whether that is said first. Pods have functions of their own."""
 
 
 def validate(resource: str, new: dict[str, Any], old: dict[str, Any] | None) -> list[Cause]:
@@ -40,7 +49,10 @@ def validate(resource: str, new: dict[str, Any], old: dict[str, Any] | None) -> 
         new = decoded(resource, new)
     except Undecodable as refused:
         return [Cause("", "FieldValueInvalid", str(refused))]
-    causes = list(RULES[resource](new, old))
-    if old is not None and resource != "pods":
-        causes[:0] = metadata_update(new.get("metadata") or {}, old.get("metadata") or {})
-    return list(dict.fromkeys(causes))
+    if resource == "pods":
+        return list(dict.fromkeys(pod(new) if old is None else pod_update(new, old)))
+    table, changes, changes_first = RULES[resource]
+    here = At(new, kind=schema.KINDS[resource])
+    rows, update = check(table, here), changes(here, old)
+    before = metadata_update(new.get("metadata") or {}, old.get("metadata") or {}) if old is not None else ()
+    return list(dict.fromkeys((*before, *update, *rows) if changes_first else (*before, *rows, *update)))

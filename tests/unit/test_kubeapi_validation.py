@@ -1,7 +1,9 @@
 """What is refused, and in which words: those of Kubernetes 1.36's pkg/apis/core/validation and of Go's JSON decoder."""
 
 import copy
+import gc
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from hypothesis import given, settings
 from labkit.kubeapi import defaults
 from labkit.kubeapi.validation import decoding_error, unknown_fields, validate
 from labkit.podspec import schema
+from labkit.podspec.schema import make
+from labkit.podspec.validation import rules
 from tests.truth import truth
 from tests.unit.kubeapi_objects import WILD, container, pod, shaped
 
@@ -481,3 +485,56 @@ def test_whatever_has_the_kinds_shape_gets_an_answer(resource):
             assert cause.reason.startswith("FieldValue")
 
     check()
+
+
+REFUSALS = json.loads((Path(__file__).parent / "data/refusals.json").read_text())
+"""An object for every rule, made by chance and cut down to what the rule needs, with all that is refused of it, in order.
+`texts`: long words, which stand there by name."""
+
+
+def in_short(cause):
+    text = f"{cause.reason.removeprefix('FieldValue')} {cause.field}: {cause.message}"
+    for name, words in sorted(REFUSALS["texts"].items(), key=lambda item: -len(item[1])):
+        text = text.replace(words, f"<{name}>")
+    return text
+
+
+@pytest.mark.parametrize("number", range(0, len(REFUSALS["refusals"]), 20))
+def test_every_rule_refuses_in_its_words_and_its_turn(number):
+    for row in REFUSALS["refusals"][number : number + 20]:
+        new, old = copy.deepcopy(row["new"]), copy.deepcopy(row.get("old"))
+        for obj in (new, old):
+            if obj is not None:
+                defaults.fill(row["resource"], obj)
+        assert [in_short(cause) for cause in validate(row["resource"], new, old)] == row["refused"], row
+
+
+UNREACHED = {"apiVersion", "path", "terminationGracePeriodSeconds"}
+"""Fields that defaults fill in before a needed one could be found empty."""
+
+
+def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
+    rows = {id(row): row for row in gc.get_objects() if isinstance(row, rules.Row)}
+    causes, finds = rules.Row.causes, set()
+
+    def noted(self, at):
+        for cause in causes(self, at):
+            finds.add(id(self))
+            yield cause
+
+    monkeypatch.setattr(rules.Row, "causes", noted)
+    for number in range(0, len(REFUSALS["refusals"]), 20):
+        test_every_rule_refuses_in_its_words_and_its_turn(number)
+    assert said("configmaps", {"metadata": META, "data": {"a": "x" * 1048577}})
+    assert said("secrets", {"metadata": META, "data": {"a": "eHh4" * 350000}}) == [
+        "data: Too long: may not be more than 1048576 bytes"
+    ]
+    assert len(finds) > 400 and {rows[key].where for key in rows.keys() - finds} <= UNREACHED
+
+
+def test_every_enumeration_of_the_schema_is_that_of_a_field():
+    kinds = {name.rpartition(".")[2] for name in schema.definitions()}
+    assert {name.partition(".")[0] for name in make.ENUMS} <= kinds
+    for name, values in make.ENUMS.items():
+        kind, _, field = name.partition(".")
+        assert schema.field(kind, field).enum == tuple(values)

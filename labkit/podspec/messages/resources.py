@@ -69,7 +69,7 @@ class Machine:
 
 
 def qos_class(pod: Any) -> str:
-    """"Guaranteed", "Burstable" or "BestEffort" (kubernetes.io: Pod Quality of Service Classes).
+    """ "Guaranteed", "Burstable" or "BestEffort" (kubernetes.io: Pod Quality of Service Classes).
 
     pod: dict or V1Pod. Raises ManifestError.
     """

@@ -45,6 +45,7 @@ class Field:
     type: object (its kind is `ref`), array, map (both of `items`), string, boolean, integer (`format` int32 or int64), bytes,
     quantity, int-or-string, time, microtime, any. merge_key, strategy: strategic-merge patch's; an empty strategy replaces.
     list_type, map_keys, atomic: server-side apply's (atomic, set or map; the keys of a map; a struct taken whole).
+    enum: the values that a string may have; those of a list are its items'.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Field:
     atomic: bool = False
     required: bool = False
     default: Any = None
+    enum: tuple[str, ...] = ()
 
 
 def full_name(kind: str) -> str:
@@ -120,6 +122,7 @@ def _field(name: str, value: Mapping[str, Any], required: bool = False) -> Field
             **common,
             type="array",
             items=_field("", value["items"]),
+            enum=tuple(value["items"].get("enum", ())),
             merge_key=value.get("x-kubernetes-patch-merge-key", ""),
             strategy=tuple(filter(None, value.get("x-kubernetes-patch-strategy", "").split(","))),
             list_type=value.get("x-kubernetes-list-type", "atomic"),
@@ -128,7 +131,7 @@ def _field(name: str, value: Mapping[str, Any], required: bool = False) -> Field
     if value["type"] == "object":
         return Field(**common, type="map", items=_field("", value["additionalProperties"]))
     kind = "bytes" if value.get("format") == "byte" else value["type"]
-    return Field(**common, type=kind, format=value.get("format", ""))
+    return Field(**common, type=kind, format=value.get("format", ""), enum=tuple(value.get("enum", ())))
 
 
 @cache

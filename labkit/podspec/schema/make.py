@@ -84,6 +84,44 @@ ATOMIC_MAPS = (
     "TypedLocalObjectReference",
 )  # fmt: skip
 DEFAULTS = {"ContainerPort.protocol": "TCP"}
+PULL, EFFECTS, POLICIES = (
+    ["Always", "IfNotPresent", "Never"], ["NoSchedule", "PreferNoSchedule", "NoExecute"], ["Honor", "Ignore"],
+)  # fmt: skip
+ENUMS = {  # in the order in which Kubernetes' refusals list them
+    "AppArmorProfile.type": ["Localhost", "RuntimeDefault", "Unconfined"],
+    "Container.imagePullPolicy": PULL,
+    "Container.restartPolicy": ["Always", "Never", "OnFailure"],
+    "Container.terminationMessagePolicy": ["File", "FallbackToLogsOnError"],
+    "ContainerPort.protocol": ["SCTP", "TCP", "UDP"],
+    "ContainerResizePolicy.resourceName": ["cpu", "memory"],
+    "ContainerResizePolicy.restartPolicy": ["NotRequired", "RestartContainer"],
+    "HTTPGetAction.scheme": ["HTTP", "HTTPS"],
+    "HostPathVolumeSource.type": [
+        "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"],
+    "ImageVolumeSource.pullPolicy": PULL,
+    "PersistentVolumeClaimSpec.accessModes": ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"],
+    "PersistentVolumeSpec.persistentVolumeReclaimPolicy": ["Delete", "Recycle", "Retain"],
+    "PersistentVolumeSpec.volumeMode": ["Block", "Filesystem"],
+    "PodOS.name": ["linux", "windows"],
+    "PodSecurityContext.fsGroupChangePolicy": ["Always", "OnRootMismatch"],
+    "PodSecurityContext.seLinuxChangePolicy": ["MountOption", "Recursive"],
+    "PodSecurityContext.supplementalGroupsPolicy": ["Merge", "Strict"],
+    "PodSpec.dnsPolicy": ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+    "PodSpec.preemptionPolicy": ["PreemptLowerPriority", "Never"],
+    "PodSpec.restartPolicy": ["Always", "OnFailure", "Never"],
+    "SeccompProfile.type": ["Localhost", "RuntimeDefault", "Unconfined"],
+    "SecurityContext.procMount": ["Default", "Unmasked"],
+    "Taint.effect": EFFECTS,
+    "Toleration.effect": EFFECTS,
+    "Toleration.operator": ["Equal", "Exists"],
+    "TopologySpreadConstraint.nodeAffinityPolicy": POLICIES,
+    "TopologySpreadConstraint.nodeTaintsPolicy": POLICIES,
+    "TopologySpreadConstraint.whenUnsatisfiable": ["DoNotSchedule", "ScheduleAnyway"],
+    "VolumeMount.mountPropagation": ["Bidirectional", "HostToContainer", "None"],
+    "VolumeMount.recursiveReadOnly": ["Disabled", "Enabled", "IfPossible"],
+}  # fmt: skip
+SAME_ENUMS = {"EphemeralContainer": "Container", "PersistentVolumeSpec.accessModes": "PersistentVolumeClaimSpec.accessModes",
+              "PersistentVolumeClaimSpec.volumeMode": "PersistentVolumeSpec.volumeMode"}  # fmt: skip
 CONVENTIONS = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
 ABOUT = {  # fields of a kind of their own: the package's models leave out what the API says of them
     "*.metadata": f"Standard object's metadata. {CONVENTIONS}#metadata",
@@ -229,7 +267,8 @@ def _property(kind: str, name: str, python_type: str) -> dict[str, Any]:
         "object": {"$ref": f"#/definitions/{FIELDS if name == 'fieldsV1' else INT_OR_STRING}"},
     }
     value = simple.get(python_type) or {"$ref": f"#/definitions/{full_name(python_type)}"}
-    return value | ({"default": DEFAULTS[field]} if field in DEFAULTS else {})
+    enum = ENUMS.get(SAME_ENUMS.get(field) or f"{SAME_ENUMS.get(kind, kind)}.{name}")
+    return value | ({"default": DEFAULTS[field]} if field in DEFAULTS else {}) | ({"enum": enum} if enum else {})
 
 
 def _merging(field: str) -> dict[str, Any]:

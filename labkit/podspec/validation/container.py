@@ -2,240 +2,189 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.podspec.validation import words
-from labkit.podspec.validation.references import environment
-from labkit.podspec.validation.resources import requirements
-from labkit.podspec.validation.security import container_security
-from labkit.podspec.validation.volumes import devices, mounts
-from labkit.podspec.validation.words import Causes, duplicate, each, forbidden, invalid, not_found, required, unsupported
+from labkit.podspec.validation.checks import between, enum, first, must, never, one_kind, unique, wrong
+from labkit.podspec.validation.meta import not_negative
+from labkit.podspec.validation.references import ENV, ENV_FROM
+from labkit.podspec.validation.resources import REQUIREMENTS
+from labkit.podspec.validation.rules import At, Check, Table, always, filled, given, inside, needed, of_holder, of_list
+from labkit.podspec.validation.security import CONTAINER_SECURITY
+from labkit.podspec.validation.volumes import DEVICE, MOUNT
+from labkit.podspec.validation.words import Cause, Causes, duplicate, forbidden, invalid, not_found
 
 Manifest = Mapping[str, Any]
-Volumes = Mapping[str, Manifest]
-PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
-PROTOCOLS = ("SCTP", "TCP", "UDP")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 PROBE_NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
-PROBE_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
-HOOK_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
-RESTART_POLICIES = ("Always", "Never", "OnFailure")
 SIDECAR_ONLY = "may not be set for init containers without restartPolicy=Always"
 NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 EPHEMERAL_FIELDS = (
     "name", "image", "command", "args", "workingDir", "envFrom", "env", "volumeMounts", "volumeDevices", "terminationMessagePath",
     "terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "targetContainerName",
 )  # fmt: skip
+port_number = between(1, 65535)
 
 
-def containers(spec: Manifest, volumes: Volumes) -> Causes:
-    """The regular containers: at least one, names and host ports of their own. `volumes`: what they may mount, by name."""
-    given = spec.get("containers") or []
-    if not given:
-        yield required("spec.containers")
-    seen: set[str] = set()
-    for number, container in enumerate(given):
-        path, name = f"spec.containers[{number}]", container.get("name") or ""
-        yield from _common(container, spec, volumes, path)
-        if name in seen:
-            yield duplicate(f"{path}.name", name)
-        seen.add(name)
-        yield from _hooks_and_probes(container, spec, path)
-        yield from _restart(container, path)
-    yield from _host_port_conflicts(given, "spec.containers")
+# Ports
 
 
-def init_containers(spec: Manifest, volumes: Volumes) -> Causes:
-    """Init containers: probes and hooks only where they are sidecars; they run one by one, so ports may repeat between them."""
-    seen = {container.get("name") for container in spec.get("containers") or []}
-    for number, container in enumerate(spec.get("initContainers") or []):
-        path, name = f"spec.initContainers[{number}]", container.get("name") or ""
-        yield from _common(container, spec, volumes, path)
-        yield from _restart(container, path)
-        if name and name in seen:
-            yield duplicate(f"{path}.name", name)
-        seen.add(name)
-        yield from _host_port_conflicts([container], "spec.initContainers")
-        if container.get("restartPolicy") == "Always":
-            yield from _hooks_and_probes(container, spec, path)
-        else:
-            yield from (forbidden(f"{path}.{f}", SIDECAR_ONLY) for f in ("lifecycle", *PROBES) if container.get(f) is not None)
+def host_port_once(value: int, here: At) -> Causes:
+    """No other port of the Pod is published there. An init container runs alone: no other of its own, and messages call it the
+    first, as Kubernetes' do."""
+    port, container, path = here.holder, here.holder.holder, here.path
+    memory = container.memory
+    if container.name == "initContainers":
+        memory, path = port.memory, re.sub(r"\[\d+\]", "[0]", path, count=1)
+    key = f"{port['protocol'] or ''}/{port['hostIP'] or ''}/{value}"
+    if not first(memory, "hostPort", key):
+        yield duplicate(path, key)
 
 
-def ephemeral_containers(spec: Manifest, volumes: Volumes) -> Causes:
-    others = {c.get("name") for kind in ("containers", "initContainers") for c in spec.get(kind) or []}
-    seen = set(others)
-    for number, container in enumerate(spec.get("ephemeralContainers") or []):
-        path, name = f"spec.ephemeralContainers[{number}]", container.get("name") or ""
-        target = container.get("targetContainerName")
-        yield from _common(container, spec, volumes, path)
-        yield from _trimmed(container, path)
-        if name in seen:
-            yield duplicate(f"{path}.name", name)
-        seen.add(name)
-        if target and target not in others:
-            yield not_found(f"{path}.targetContainerName", target)
-        wrong = [field for field, value in container.items() if value and field not in EPHEMERAL_FIELDS]
-        yield from (forbidden(f"{path}.{field}", NOT_EPHEMERAL) for field in wrong)
-        for index, mount in enumerate(container.get("volumeMounts") or []):
-            for field in ("subPath", "subPathExpr"):
-                if mount.get(field):
-                    yield forbidden(f"{path}.volumeMounts[{index}].{field}", NOT_EPHEMERAL)
+PORT: Table = (
+    filled("name", words.port_name, unique),
+    needed("containerPort", port_number),
+    filled("hostPort", port_number),
+    needed("protocol", enum),
+)
+HOST_PORTS = inside("ports", (filled("hostPort", host_port_once),))
+NETWORK_OF_HOST = inside("ports", (
+    always("hostPort", wrong("must match `containerPort` when `hostNetwork` is true"), absent=0,
+           when=lambda at: (at["hostPort"] or 0) != (at["containerPort"] or 0)),
+))  # fmt: skip
 
 
-def images_trimmed(spec: Manifest) -> Causes:
-    """What holds for Pods and not for Pod templates."""
-    for kind in ("containers", "initContainers"):
-        for number, container in enumerate(spec.get(kind) or []):
-            yield from _trimmed(container, f"spec.{kind}[{number}]")
+# Probes and hooks
 
 
-def host_network_ports(spec: Manifest) -> Causes:
-    """On the host's network a container's port is the host's."""
-    for number, container in enumerate(spec.get("containers") or [] if spec.get("hostNetwork") else []):
-        for index, port in enumerate(container.get("ports") or []):
-            host = port.get("hostPort") or 0
-            if host != (port.get("containerPort") or 0):
-                at = f"spec.containers[{number}].ports[{index}].hostPort"
-                yield invalid(at, host, "must match `containerPort` when `hostNetwork` is true")
+def port_reference(value: int | str, here: At) -> Iterator[str | Cause]:
+    yield from words.port_name(value) if isinstance(value, str) else port_number(value, here)
 
 
-def _common(container: Manifest, spec: Manifest, volumes: Volumes, path: str) -> Causes:
-    name = container.get("name") or ""
-    yield from each(f"{path}.name", name, words.label(name)) if name else [required(f"{path}.name")]
-    if not container.get("image"):
-        yield required(f"{path}.image")
-    message = f"{path}.terminationMessagePolicy"
-    yield from words.one_of(message, container.get("terminationMessagePolicy"), MESSAGE_POLICIES, needed=True)
-    yield from _ports(container, f"{path}.ports")
-    yield from environment(container, path)
-    yield from mounts(container, f"{path}.volumeMounts", volumes)
-    yield from devices(container, f"{path}.volumeDevices", volumes)
-    yield from words.one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), PULL_POLICIES, needed=True)
-    claims = {claim["name"] for claim in spec.get("resourceClaims") or [] if claim.get("name")}
-    yield from requirements(container.get("resources") or {}, f"{path}.resources", claims)
-    yield from _resize(container, spec, f"{path}.resizePolicy")
-    host_users = spec.get("hostUsers") is not False
-    yield from container_security(container.get("securityContext") or {}, f"{path}.securityContext", host_users=host_users)
+def within_grace(sleep: Manifest, here: At) -> Causes:
+    seconds, grace = sleep.get("seconds") or 0, here.spec["terminationGracePeriodSeconds"]
+    if grace is not None and not 0 <= seconds <= grace:
+        yield invalid(here.path, seconds, f"must be non-negative and less than terminationGracePeriodSeconds ({grace})")
 
 
-def _trimmed(container: Manifest, path: str) -> Causes:
-    image = container.get("image") or ""
-    if image != image.strip():
-        yield invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
+HEADER: Table = (always("name", words.http_header, path=of_list),)
+ACTIONS: dict[str, Table] = {
+    "exec": (needed("command"),),
+    "httpGet": (
+        needed("path"),
+        always("port", port_reference, absent=0),
+        always("scheme", enum),
+        inside("httpHeaders", HEADER),
+    ),
+    "tcpSocket": (always("port", port_reference, absent=0),),
+    "grpc": (always("port", port_reference, absent=0),),
+    "sleep": (given("", within_grace),),
+}
 
 
-def _ports(container: Manifest, path: str) -> Causes:
-    seen: set[str] = set()
-    for number, port in enumerate(container.get("ports") or []):
-        at, name, inner, host = f"{path}[{number}]", port.get("name"), port.get("containerPort"), port.get("hostPort")
-        if name:
-            problems = list(words.port_name(name))
-            yield from each(f"{at}.name", name, problems)
-            if not problems and name in seen:
-                yield duplicate(f"{at}.name", name)
-            seen.add(name)
-        yield from each(f"{at}.containerPort", inner, words.port_number(inner)) if inner else [required(f"{at}.containerPort")]
-        if host:
-            yield from each(f"{at}.hostPort", host, words.port_number(host))
-        yield from words.one_of(f"{at}.protocol", port.get("protocol"), PROTOCOLS, needed=True)
+def one_action(*kinds: str) -> Check:
+    none, extra = "must specify a handler type", "may not specify more than 1 handler type"
+    return one_kind({kind: ACTIONS[kind] for kind in kinds}, none, extra)
 
 
-def _host_port_conflicts(given: list[Manifest], path: str) -> Causes:
-    seen: set[str] = set()
-    for number, container in enumerate(given):
-        for index, port in enumerate(container.get("ports") or []):
-            if port.get("hostPort"):
-                key = f"{port.get('protocol') or ''}/{port.get('hostIP') or ''}/{port['hostPort']}"
-                if key in seen:
-                    yield duplicate(f"{path}[{number}].ports[{index}].hostPort", key)
-                seen.add(key)
+HOOK: Table = (given("", one_action("exec", "httpGet", "tcpSocket", "sleep")),)
 
 
-def _restart(container: Manifest, path: str) -> Causes:
-    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or []
-    if policy is not None and policy not in RESTART_POLICIES:
-        yield unsupported(f"{path}.restartPolicy", policy, RESTART_POLICIES)
-    if rules and policy is None:
-        yield required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
-    if len(rules) > 20:
-        said = f"Too many: {len(rules)}: must have at most 20 items"
-        yield words.Cause(f"{path}.restartPolicyRules", "FieldValueTooMany", said)
+def of_readiness(at: At) -> bool:
+    return at.name == "readinessProbe"
 
 
-def _resize(container: Manifest, spec: Manifest, path: str) -> Causes:
-    seen: set[str] = set()
-    for number, policy in enumerate(container.get("resizePolicy") or []):
-        name, restart = policy.get("resourceName") or "", policy.get("restartPolicy") or ""
-        if name in seen:
-            yield duplicate(f"{path}[{number}]", name)
-        seen.add(name)
-        yield from words.one_of(path, name, ("cpu", "memory"), needed=True)
-        yield from words.one_of(path, restart, ("NotRequired", "RestartContainer"), needed=True)
-        if spec.get("restartPolicy") == "Never" and restart != "NotRequired":
-            yield invalid(path, restart, "must be 'NotRequired' when `restartPolicy` is 'Never'")
+PROBE: Table = (
+    given("", one_action("exec", "httpGet", "tcpSocket", "grpc")),
+    *(filled(number, not_negative) for number in PROBE_NUMBERS),
+    given("terminationGracePeriodSeconds", must(lambda value: value > 0, "must be greater than 0")),
+    given("terminationGracePeriodSeconds", wrong("must not be set for readinessProbes"), when=of_readiness),
+    always("successThreshold", must(lambda value: value == 1, "must be 1"), absent=0, when=lambda at: not of_readiness(at)),
+)
+HOOKS_AND_PROBES: Table = (
+    inside("lifecycle.postStart", HOOK),
+    inside("lifecycle.preStop", HOOK),
+    *(inside(probe, PROBE) for probe in PROBES),
+)
 
 
-def _hooks_and_probes(container: Manifest, spec: Manifest, path: str) -> Causes:
-    grace = spec.get("terminationGracePeriodSeconds")
-    for hook in ("postStart", "preStop"):
-        handler = (container.get("lifecycle") or {}).get(hook)
-        if handler is not None:
-            yield from _handler(handler, HOOK_HANDLERS, grace, f"{path}.lifecycle.{hook}")
-    for kind in PROBES:
-        if container.get(kind) is not None:
-            yield from _probe(container[kind], kind, grace, f"{path}.{kind}")
+# Containers
 
 
-def _probe(probe: Manifest, kind: str, grace: int | None, path: str) -> Causes:
-    yield from _handler(probe, PROBE_HANDLERS, grace, path)
-    for field in PROBE_NUMBERS:
-        yield from words.not_negative(f"{path}.{field}", probe.get(field))
-    own = probe.get("terminationGracePeriodSeconds")
-    if own is not None and own <= 0:
-        yield invalid(f"{path}.terminationGracePeriodSeconds", own, "must be greater than 0")
-    if kind == "readinessProbe" and own is not None:
-        yield invalid(f"{path}.terminationGracePeriodSeconds", own, "must not be set for readinessProbes")
-    if kind != "readinessProbe" and (probe.get("successThreshold") or 0) != 1:
-        yield invalid(f"{path}.successThreshold", probe.get("successThreshold") or 0, "must be 1")
+def name_once(*others: str) -> Check:
+    """No container of these lists, and none before in the own one, has the name."""
+
+    def unique_name(value: str, here: At) -> Causes:
+        container = here.holder
+        names = {c.get("name") for other in others for c in here.spec[other] or ()}
+        container.memory.setdefault("name", names)
+        yield from unique(value, here)
+
+    return unique_name
 
 
-def _handler(handler: Manifest, kinds: tuple[str, ...], grace: int | None, path: str) -> Causes:
-    given = [kind for kind in kinds if handler.get(kind) is not None]
-    if not given:
-        yield required(path, "must specify a handler type")
-        return
-    yield from _action(given[0], handler[given[0]], grace, f"{path}.{given[0]}")
-    yield from (forbidden(f"{path}.{kind}", "may not specify more than 1 handler type") for kind in given[1:])
+def known_target(value: str, here: At) -> Causes:
+    if value not in {c.get("name") for kind in ("containers", "initContainers") for c in here.spec[kind] or ()}:
+        yield not_found(here.path, value)
 
 
-def _action(kind: str, action: Manifest, grace: int | None, path: str) -> Causes:
-    match kind:
-        case "exec":
-            if not action.get("command"):
-                yield required(f"{path}.command")
-        case "httpGet":
-            if not action.get("path"):
-                yield required(f"{path}.path")
-            yield from _port_reference(action.get("port"), f"{path}.port")
-            if action.get("scheme") not in ("HTTP", "HTTPS"):
-                yield unsupported(f"{path}.scheme", action.get("scheme") or "", ("HTTP", "HTTPS"))
-            for header in action.get("httpHeaders") or []:
-                name = header.get("name") or ""
-                yield from each(f"{path}.httpHeaders", name, words.http_header(name))
-        case "tcpSocket" | "grpc":
-            yield from _port_reference(action.get("port"), f"{path}.port")
-        case "sleep":
-            seconds = action.get("seconds") or 0
-            if grace is not None and not 0 <= seconds <= grace:
-                said = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                yield invalid(path, seconds, said)
+def only_ephemeral_fields(container: Manifest, here: At) -> Causes:
+    for name, value in container.items():
+        if value and name not in EPHEMERAL_FIELDS:
+            yield forbidden(f"{here.path}.{name}", NOT_EPHEMERAL)
 
 
-def _port_reference(port: Any, path: str) -> Causes:
-    if isinstance(port, str):
-        yield from each(path, port, words.port_name(port))
-    else:
-        yield from each(path, port or 0, words.port_number(port or 0))
+RESIZE: Table = (
+    always("resourceName", unique, path=of_holder),
+    needed("resourceName", enum, path=of_list),
+    needed("restartPolicy", enum, path=of_list),
+    always("restartPolicy", must(lambda value: value == "NotRequired", "must be 'NotRequired' when `restartPolicy` is 'Never'"),
+           path=of_list, when=lambda at: at.spec["restartPolicy"] == "Never"),
+)  # fmt: skip
+TRIMMED: Table = (filled("image", must(lambda value: value == value.strip(), "must not have leading or trailing whitespace")),)
+CONTAINER: Table = (
+    needed("name", words.label),
+    needed("image"),
+    needed("terminationMessagePolicy", enum),
+    inside("ports", PORT),
+    inside("env", ENV),
+    inside("envFrom", ENV_FROM),
+    inside("volumeMounts", MOUNT),
+    inside("volumeDevices", DEVICE),
+    needed("imagePullPolicy", enum),
+    inside("resources", REQUIREMENTS),
+    inside("resizePolicy", RESIZE),
+    inside("securityContext", CONTAINER_SECURITY),
+)
+RESTART: Table = (
+    given("restartPolicy", enum),
+    needed("restartPolicy", detail="must specify restartPolicy when restart rules are used",
+           when=lambda at: at["restartPolicyRules"] and at["restartPolicy"] is None),
+    filled("restartPolicyRules", lambda value, here: [Cause(
+        here.path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most 20 items")] if len(value) > 20 else []),
+)  # fmt: skip
+
+
+def is_sidecar(at: At) -> bool:
+    return bool(at["restartPolicy"] == "Always")
+
+
+REGULAR: Table = (*CONTAINER, always("name", name_once()), *HOOKS_AND_PROBES, *RESTART)
+INIT: Table = (
+    *CONTAINER,
+    *RESTART,
+    filled("name", name_once("containers")),
+    HOST_PORTS,
+    inside("", HOOKS_AND_PROBES, when=is_sidecar),
+    *(given(name, never(SIDECAR_ONLY), when=lambda at: not is_sidecar(at)) for name in ("lifecycle", *PROBES)),
+)
+EPHEMERAL: Table = (
+    *CONTAINER,
+    *TRIMMED,
+    always("name", name_once("containers", "initContainers")),
+    filled("targetContainerName", known_target),
+    given("", only_ephemeral_fields),
+    inside("volumeMounts", tuple(filled(name, never(NOT_EPHEMERAL)) for name in ("subPath", "subPathExpr"))),
+)

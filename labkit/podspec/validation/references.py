@@ -6,125 +6,113 @@ Knowledge: pkg/apis/core/validation (ValidateEnv, validateObjectFieldSelector), 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from labkit.podspec.quantity import canonical, exact
 from labkit.podspec.validation import words
-from labkit.podspec.validation.words import Causes, each, invalid, required, unsupported
+from labkit.podspec.validation.checks import kinds_of, one_of, wrong
+from labkit.podspec.validation.rules import At, Check, Table, always, filled, given, inside, needed, of_items
+from labkit.podspec.validation.words import Cause, Causes, each, invalid, required, unsupported
 
 Manifest = Mapping[str, Any]
 VARIABLE_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
     "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
 )  # fmt: skip
+FILE_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
 KNOWN_FIELDS = (
     *VARIABLE_FIELDS, "metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase",
 )  # fmt: skip
 RESOURCES = tuple(f"{kind}.{name}" for kind in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory"))
 SIZES = ("1", *(f"1{suffix}" for suffix in ("k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
-DIVISORS = {"cpu": ("1m", "1"), "memory": SIZES, "ephemeral-storage": SIZES, "hugepages": SIZES}
-DIVISOR_WORDS = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "local ephemeral storage", "hugepages": "hugepages"}
-SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+DIVISORS = {  # resource → the amounts that its divisor may be, and its name in the message
+    "cpu": (("1m", "1"), "1m and 1", "cpu"),
+    "memory": (SIZES, ", ".join(SIZES), "memory"),
+    "ephemeral-storage": (SIZES, ", ".join(SIZES), "local ephemeral storage"),
+    "hugepages": (SIZES, ", ".join(SIZES), "hugepages"),
+}
 TWO = "may not have more than one field specified at a time"
 
 
-def environment(container: Manifest, path: str) -> Causes:
-    """A container's `env` and `envFrom`."""
-    for number, variable in enumerate(container.get("env") or []):
-        at, name = f"{path}.env[{number}]", variable.get("name") or ""
-        if not name:
-            yield required(f"{at}.name")
-        else:
-            yield from each(f"{at}.name", name, words.variable_name(name))
-        if variable.get("valueFrom") is not None:
-            yield from _value_from(variable, f"{at}.valueFrom")
-    for number, source in enumerate(container.get("envFrom") or []):
-        at = f"{path}.envFrom[{number}]"
-        if prefix := source.get("prefix"):
-            yield from each(f"{at}.prefix", prefix, words.variable_name(prefix))
-        given = [kind for kind in ("configMapRef", "secretRef") if source.get(kind) is not None]
-        for kind in given:
-            name = source[kind].get("name") or ""
-            yield from each(f"{at}.{kind}.name", name, words.subdomain(name)) if name else [required(f"{at}.{kind}.name")]
-        if len(given) != 1:
-            yield invalid(f"{path}.envFrom", "", TWO if given else "must specify one of: `configMapRef` or `secretRef`")
+def field_path(allowed: Sequence[str]) -> Check:
+    """A field of the Pod itself: one of `allowed`, or one label or annotation."""
+
+    def found_wrong(wanted: str, here: At) -> Iterator[str | Cause]:
+        subscripted = re.fullmatch(r"(.+?)\['(.*)'\]", wanted, re.DOTALL)
+        field = subscripted[1] if subscripted else "spec.nodeName" if wanted == "spec.host" else wanted
+        if here.holder["apiVersion"] != "v1":
+            yield f"error converting fieldPath: unsupported pod version: {here.holder['apiVersion']}"
+        elif subscripted and field not in ("metadata.annotations", "metadata.labels"):
+            yield f'error converting fieldPath: field label does not support subscript: "{field}"'
+        elif subscripted:
+            key = subscripted[2].lower() if field == "metadata.annotations" else subscripted[2]
+            yield from each(here.holder.path, key, words.qualified_name(key))
+        elif field not in KNOWN_FIELDS:
+            yield f"error converting fieldPath: field label not supported: {field}"
+        elif field not in allowed:
+            yield unsupported(here.path, field, sorted(allowed))
+
+    return found_wrong
 
 
-def _value_from(variable: Manifest, path: str) -> Causes:
-    source = variable["valueFrom"]
-    given = [kind for kind in SOURCES if source.get(kind) is not None]
-    for kind in given:
-        at, reference = f"{path}.{kind}", source[kind]
-        match kind:
-            case "fieldRef":
-                yield from field_ref(reference, at, VARIABLE_FIELDS)
-            case "resourceFieldRef":
-                yield from resource_field_ref(reference, at)
-            case "configMapKeyRef" | "secretKeyRef":
-                yield from each(f"{at}.name", reference.get("name") or "", words.subdomain(reference.get("name") or ""))
-                yield from _key(reference, at)
-            case "fileKeyRef":
-                yield from _file_key(reference, at)
-    if not given:
-        choice = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
-        yield invalid(path, "", choice)
-    elif variable.get("value"):
-        yield invalid(path, "", "may not be specified when `value` is not empty")
-    elif len(given) > 1:
-        yield invalid(path, "", TWO)
+def field_ref(allowed: Sequence[str]) -> Table:
+    return (
+        needed("apiVersion"),
+        needed("fieldPath", field_path(allowed), when=lambda at: at["apiVersion"]),
+    )
 
 
-def _key(reference: Manifest, path: str) -> Causes:
-    key = reference.get("key") or ""
-    yield from each(f"{path}.key", key, words.config_key(key)) if key else [required(f"{path}.key")]
+def resource_name(value: str, here: At) -> Causes:
+    if not value:
+        yield required(here.path)
+    elif value not in RESOURCES and not _huge(value):
+        yield unsupported(here.path, value, RESOURCES)
 
 
-def _file_key(reference: Manifest, path: str) -> Causes:
-    for field in ("key", "volumeName", "path"):
-        if not reference.get(field):
-            yield required(f"{path}.{field}")
-    yield from words.local_path(f"{path}.path", reference.get("path") or "")
+def divisor(value: str, here: At) -> Causes:
+    resource = here.holder["resource"] or ""
+    amounts, listed, name = DIVISORS.get("hugepages" if _huge(resource) else resource.partition(".")[2], ((), "", ""))
+    if amounts and exact(value) != 0 and canonical(str(value)) not in amounts:
+        yield invalid(here.path, resource, f"only divisor's values {listed} are supported with the {name} resource")
 
 
-def field_ref(reference: Manifest, path: str, allowed: Sequence[str]) -> Causes:
-    """A reference to a field of the Pod itself: one of `allowed`, or one label or annotation."""
-    wanted, version = reference.get("fieldPath") or "", reference.get("apiVersion") or ""
-    if not version:
-        yield required(f"{path}.apiVersion")
-        return
-    if not wanted:
-        yield required(f"{path}.fieldPath")
-        return
-    subscripted = re.fullmatch(r"(.+?)\['(.*)'\]", wanted, re.DOTALL)
-    field = subscripted[1] if subscripted else "spec.nodeName" if wanted == "spec.host" else wanted
-    if version != "v1":
-        yield invalid(f"{path}.fieldPath", wanted, f"error converting fieldPath: unsupported pod version: {version}")
-    elif subscripted and field not in ("metadata.annotations", "metadata.labels"):
-        said = f'error converting fieldPath: field label does not support subscript: "{field}"'
-        yield invalid(f"{path}.fieldPath", wanted, said)
-    elif subscripted:
-        key = subscripted[2].lower() if field == "metadata.annotations" else subscripted[2]
-        yield from each(path, key, words.qualified_name(key))
-    elif field not in KNOWN_FIELDS:
-        yield invalid(f"{path}.fieldPath", wanted, f"error converting fieldPath: field label not supported: {field}")
-    elif field not in allowed:
-        yield unsupported(f"{path}.fieldPath", field, sorted(allowed))
+def _huge(resource: str) -> bool:
+    return resource.startswith(("limits.hugepages-", "requests.hugepages-"))
 
 
-def resource_field_ref(reference: Manifest, path: str, *, of_volume: bool = False) -> Causes:
-    """A reference to a container's limit or request; in a volume it names the container."""
-    resource = reference.get("resource") or ""
-    kind, _, name = resource.partition(".")
-    huge = kind in ("limits", "requests") and name.startswith("hugepages-")
-    if of_volume and not reference.get("containerName"):
-        yield required(f"{path}.containerName")
-    elif not resource:
-        yield required(f"{path}.resource")
-    elif resource not in RESOURCES and not huge:
-        yield unsupported(f"{path}.resource", resource, RESOURCES)
-    divisor, divisors = reference.get("divisor") or "0", "hugepages" if huge else name
-    if divisors in DIVISORS and exact(divisor) != 0 and canonical(str(divisor)) not in DIVISORS[divisors]:
-        values = "values 1m and 1" if divisors == "cpu" else f"values {', '.join(SIZES)}"
-        said = f"only divisor's {values} are supported with the {DIVISOR_WORDS[divisors]} resource"
-        yield invalid(f"{path}.divisor", resource, said)
+RESOURCE_REF: Table = (always("resource", resource_name), filled("divisor", divisor))
+RESOURCE_REF_OF_VOLUME: Table = (
+    needed("containerName"),
+    always("resource", resource_name, when=lambda at: at["containerName"]),
+    filled("divisor", divisor),
+)
+KEY_REF: Table = (always("name", words.subdomain), needed("key", words.config_key))
+VALUE_FROM: dict[str, Table] = {
+    "fieldRef": field_ref(VARIABLE_FIELDS),
+    "resourceFieldRef": RESOURCE_REF,
+    "configMapKeyRef": KEY_REF,
+    "secretKeyRef": KEY_REF,
+    "fileKeyRef": (needed("key"), needed("volumeName"), needed("path"), filled("path", words.relative_path)),
+}
+
+
+NO_SOURCE = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+REFS = ("configMapRef", "secretRef")
+
+
+def has_both(at: At) -> bool:
+    return bool(at["value"] and kinds_of(at["valueFrom"] or {}, VALUE_FROM))
+
+
+ENV: Table = (
+    needed("name", words.variable_name),
+    inside("valueFrom", tuple(inside(kind, table) for kind, table in VALUE_FROM.items())),
+    given("valueFrom", wrong("may not be specified when `value` is not empty", ""), when=has_both),
+    given("valueFrom", one_of(VALUE_FROM, wrong(NO_SOURCE, ""), wrong(TWO, "")), when=lambda at: not has_both(at)),
+)
+ENV_FROM: Table = (
+    filled("prefix", words.variable_name),
+    *(inside(kind, (needed("name", words.subdomain),)) for kind in REFS),
+    given("", one_of(REFS, wrong("must specify one of: `configMapRef` or `secretRef`", ""), wrong(TWO, "")), path=of_items),
+)

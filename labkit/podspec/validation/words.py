@@ -1,4 +1,4 @@
-"""The words in which Kubernetes refuses a field, and what makes a name a name.
+"""The words in which Kubernetes refuses a field, and what makes a name a name. The latter are checks of rows (`rules`), too.
 
 Knowledge: apimachinery's util/validation/field (errors.go) and util/validation (validation.go).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,37 +62,9 @@ def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def one_of(path: str, value: Any, supported: Sequence[str], *, needed: bool = False) -> Causes:
-    """The value has to be one of these; an empty one only where it is not needed."""
-    if not value:
-        if needed:
-            yield required(path)
-    elif value not in supported:
-        yield unsupported(path, value, supported)
-
-
-def not_negative(path: str, value: int | None) -> Causes:
-    if (value or 0) < 0:
-        yield invalid(path, value, NOT_NEGATIVE)
-
-
 def each(path: str, value: Any, messages: Iterable[str]) -> Causes:
     for message in messages:
         yield invalid(path, value, message)
-
-
-def in_range(low: int, high: int) -> str:
-    return f"must be between {low} and {high}, inclusive"
-
-
-def port_number(value: int) -> Iterator[str]:
-    if not 1 <= value <= 65535:
-        yield in_range(1, 65535)
-
-
-def user_id(value: int) -> Iterator[str]:
-    if not 0 <= value <= MAX_INT32:
-        yield in_range(0, MAX_INT32)
 
 
 def _regex_words(words: str, pattern: str, *examples: str) -> str:
@@ -142,28 +114,28 @@ def _longer(text: str, most: int) -> Iterator[str]:
         yield f"must be no more than {most} bytes"
 
 
-def label(text: str) -> Iterator[str]:
+def label(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being a DNS label (RFC 1123): nothing for a good one."""
     yield from _longer(text, 63)
     if not _full(LABEL, text):
         yield "must not contain dots" if _full(SUBDOMAIN, text) else LABEL_WORDS
 
 
-def subdomain(text: str) -> Iterator[str]:
+def subdomain(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being a DNS subdomain (RFC 1123)."""
     yield from _longer(text, 253)
     if not _full(SUBDOMAIN, text):
         yield SUBDOMAIN_WORDS
 
 
-def search_domain(text: str) -> Iterator[str]:
+def search_domain(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being searched by a resolver: underscores are allowed there."""
     yield from _longer(text, 253)
     if not _full(rf"{UNDERSCORE}(\.{UNDERSCORE})*", text):
         yield UNDERSCORE_WORDS
 
 
-def qualified_name(text: str) -> Iterator[str]:
+def qualified_name(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being a name with an optional prefix, as labels' keys are."""
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
@@ -178,13 +150,13 @@ def qualified_name(text: str) -> Iterator[str]:
         yield f"name part {QUALIFIED_WORDS}"
 
 
-def label_value(text: str) -> Iterator[str]:
+def label_value(text: str, here: Any = None) -> Iterator[str]:
     yield from _longer(text, 63)
     if not _full(LABEL_VALUE, text):
         yield LABEL_VALUE_WORDS
 
 
-def port_name(text: str) -> Iterator[str]:
+def port_name(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being an IANA_SVC_NAME (RFC 6335)."""
     yield from _longer(text, 15)
     if not _full(r"[-a-z0-9]+", text):
@@ -197,14 +169,14 @@ def port_name(text: str) -> Iterator[str]:
         yield "must not begin or end with a hyphen"
 
 
-def variable_name(text: str) -> Iterator[str]:
+def variable_name(text: str, here: Any = None) -> Iterator[str]:
     if not text:
         yield "must be non-empty"
     elif not _full(r"[ -<>-~]+", text):
         yield VARIABLE_WORDS
 
 
-def config_key(text: str) -> Iterator[str]:
+def config_key(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from being a key of a ConfigMap or Secret, and so a file's name."""
     yield from _longer(text, 253)
     if not _full(CONFIG_KEY, text):
@@ -215,34 +187,39 @@ def config_key(text: str) -> Iterator[str]:
         yield "must not start with '..'"
 
 
-def http_header(text: str) -> Iterator[str]:
+def http_header(text: str, here: Any = None) -> Iterator[str]:
     if not _full(HTTP_HEADER, text):
         yield HTTP_HEADER_WORDS
 
 
-def address(text: str) -> Iterator[str]:
+def address(text: str, here: Any = None) -> Iterator[str]:
     try:
         ipaddress.ip_address(text)
     except ValueError:
         yield ADDRESS_WORDS
 
 
-def path_segment(text: str) -> Iterator[str]:
+def path_segment(text: str, here: Any = None) -> Iterator[str]:
     """What keeps `text` from standing in a URL's path by itself."""
     if text in (".", ".."):
         yield f"may not be '{text}'"
     yield from (f"may not contain '{character}'" for character in "/%" if character in text)
 
 
-def local_path(path: str, value: str, *, reserved: bool = False) -> Causes:
-    """A path below a volume: relative, without "..", and not beginning with ".." where names that do are reserved."""
+def relative_path(value: str, here: Any = None) -> Iterator[str]:
+    """What keeps `value` from being a path below a volume."""
     if value.startswith("/"):
-        yield invalid(path, value, "must be a relative path")
-    yield from no_backsteps(path, value)
-    if reserved and value.startswith("..") and not value.startswith("../"):
-        yield invalid(path, value, "must not start with '..'")
+        yield "must be a relative path"
+    yield from no_backsteps(value)
 
 
-def no_backsteps(path: str, value: str) -> Causes:
+def file_path(value: str, here: Any = None) -> Iterator[str]:
+    """The same of a file in a volume that Kubernetes writes: names that begin with ".." are its own."""
+    yield from relative_path(value)
+    if value.startswith("..") and not value.startswith("../"):
+        yield "must not start with '..'"
+
+
+def no_backsteps(value: str, here: Any = None) -> Iterator[str]:
     if ".." in value.split("/"):
-        yield invalid(path, value, "must not contain '..'")
+        yield "must not contain '..'"
