@@ -6,9 +6,11 @@ its namespaces. Neither alone answers "which processes are this Pod, and what do
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from cri_api.v1 import api_pb2
@@ -101,28 +103,133 @@ class PodSnapshot:
         raise Absent(f"The Pod {self.name} has no container {name}; it has {', '.join(there) or 'none'}.")
 
 
-def read_pods(cri: CriClient, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
-    """Every Pod sandbox that carries `labels`, joined with the processes of `snapshot`, sorted by namespace and name.
+class PodReader:
+    """Reads the Pods of a node, again and again.
 
-    A Pod that is removed meanwhile is left out. Raises CriError when the runtime cannot be asked at all.
+    The runtime is asked for its lists each time, and for a status only where lists or kernel show a change, or cannot rule one
+    out. What is used of a status changes only with these: the state of the sandbox or container, its first process, the names of
+    the images, and the bind mounts of the sandbox's namespaces (a runtime tells no address of a network that is gone).
     """
-    wanted = {"label_selector": dict(labels or {})}
-    containers: dict[str, list[PodContainer]] = {}
-    for container in cri.list_containers(filter=wanted).containers:
+
+    def __init__(self, cri: CriClient) -> None:
+        self._cri = cri
+        self._containers: dict[str, _Container] = {}
+        self._sandboxes: dict[str, _Sandbox] = {}
+
+    def read(self, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
+        """Every Pod sandbox that carries `labels`, joined with the processes of `snapshot`, sorted by namespace and name.
+
+        A Pod that is removed meanwhile is left out. Raises CriError when the runtime cannot be asked at all.
+        """
+        wanted = {"label_selector": dict(labels or {})}
+        kernel = PodKernel(snapshot)
+        self._containers = self._read_containers(wanted, kernel)
+        self._sandboxes = self._read_sandboxes(wanted, kernel)
+        containers: dict[str, list[PodContainer]] = {}
+        for each in self._containers.values():
+            containers.setdefault(each.sandbox, []).append(each.container)
+        pods = (_join(each, containers.get(id, []), kernel) for id, each in self._sandboxes.items())
+        return tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+
+    def _read_containers(self, wanted: Mapping[str, Any], kernel: PodKernel) -> dict[str, _Container]:
+        listed = self._cri.list_containers(filter=wanted).containers
+        images = self._images() if listed else None
+        found = {}
+        for each in listed:
+            known = self._containers.get(each.id)
+            key = (each.state, images)
+            settled = images is not None and each.state in CONTAINER_STATES
+            if known and settled and known.key == key and known.start_ns == kernel.start_ns(known.container.pid):
+                found[each.id] = known
+                continue
+            with _gone_is_left_out():
+                container = read_container(self._cri, each.id)
+                found[each.id] = _Container(key, kernel.start_ns(container.pid), each.pod_sandbox_id, container)
+        return found
+
+    def _images(self) -> frozenset[tuple[str, ...]] | None:
+        """The names of all images: a container's status has one of its image's. None where the runtime does not tell."""
         try:
-            containers.setdefault(container.pod_sandbox_id, []).append(read_container(cri, container.id))
-        except CriError as error:
-            if not error.gone:
-                raise
-    members = by_container(snapshot)
-    pods = []
-    for sandbox in cri.list_pod_sandbox(filter=wanted).items:
-        try:
-            pods.append(read_pod(cri, sandbox.id, containers.get(sandbox.id, []), snapshot, members))
-        except CriError as error:
-            if not error.gone:
-                raise
-    return tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+            listed = self._cri.unrecorded().list_images().images
+        except CriError:
+            return None
+        return frozenset((image.id, *image.repo_tags, *image.repo_digests) for image in listed)
+
+    def _read_sandboxes(self, wanted: Mapping[str, Any], kernel: PodKernel) -> dict[str, _Sandbox]:
+        found = {}
+        for each in self._cri.list_pod_sandbox(filter=wanted).items:
+            known = self._sandboxes.get(each.id)
+            if (
+                known
+                and known.key == (each.state, kernel.mounted(known.paths))
+                and known.start_ns == kernel.start_ns(known.pause)
+            ):
+                found[each.id] = known
+                continue
+            with _gone_is_left_out():
+                answer = self._cri.pod_sandbox_status(pod_sandbox_id=each.id, verbose=True)
+                told, paths = read_sandbox(answer), frozenset(verbose.namespace_paths(verbose.info(answer)).values())
+                pause = verbose.pid(verbose.info(answer)) if told.state == "Ready" else 0
+                found[each.id] = _Sandbox((each.state, kernel.mounted(paths)), kernel.start_ns(pause), pause, paths, told)
+        return found
+
+
+@contextlib.contextmanager
+def _gone_is_left_out() -> Iterator[None]:
+    try:
+        yield
+    except CriError as error:
+        if not error.gone:
+            raise
+
+
+@dataclass(frozen=True)
+class _Container:
+    """What a runtime told of a container. It holds as long as the key, what lists show, and the start of its process are so."""
+
+    key: tuple[Any, ...]
+    start_ns: int | None
+    sandbox: str
+    container: PodContainer
+
+
+@dataclass(frozen=True)
+class _Sandbox:
+    """The same of a sandbox. paths: of the namespaces that it joined. pod: without what others know of it."""
+
+    key: tuple[Any, ...]
+    start_ns: int | None
+    pause: int
+    paths: frozenset[str]
+    pod: PodSnapshot
+
+
+class PodKernel:
+    """A snapshot, as the Pods look into it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.members = by_container(snapshot)
+        self.shims = {process.pid: process for process in snapshot.processes.values() if is_shim(process)}
+        self.shims_of: dict[str, list[int]] = {}
+        for shim in self.shims.values():
+            for word in shim.cmdline:
+                self.shims_of.setdefault(word, []).append(shim.pid)
+        self.pins: dict[str, list[PinnedNamespace]] = {}
+        for namespace in snapshot.namespaces.values():
+            for path in namespace.mounts:
+                # /var/run is a symbolic link to /run, and a runtime may say either.
+                for name in {path, path.replace("/run/", "/var/run/", 1)}:
+                    self.pins.setdefault(name, []).append(PinnedNamespace(namespace.type, namespace.inode, path))
+
+    def start_ns(self, pid: int) -> int | None:
+        """Which process of that number it is; None where there is none."""
+        process = self.snapshot.processes.get(pid)
+        return process.start_ns if process else None
+
+    def mounted(self, paths: Iterable[str]) -> tuple[PinnedNamespace, ...]:
+        """The namespaces that are bind-mounted at these paths."""
+        return tuple(sorted((pin for path in paths for pin in self.pins.get(path, ())), key=lambda pin: (pin.type, pin.path)))
 
 
 def read_container(cri: CriClient, container_id: str) -> PodContainer:
@@ -143,34 +250,29 @@ def read_container(cri: CriClient, container_id: str) -> PodContainer:
     )
 
 
-def read_pod(
-    cri: CriClient, sandbox_id: str, containers: list[PodContainer], snapshot: Snapshot, members: Mapping[str, list[Process]]
-) -> PodSnapshot:
-    """One sandbox, joined with the kernel's view: its processes are those in its containers' cgroups, and the shim above them."""
-    answer = cri.pod_sandbox_status(pod_sandbox_id=sandbox_id, verbose=True)
-    status, info = answer.status, verbose.info(answer)
-    ready = status.state == api_pb2.SANDBOX_READY
-    first = {c.name: c.created_ns for c in sorted(containers, key=lambda c: c.created_ns, reverse=True)}
-    containers = sorted(containers, key=lambda c: (first[c.name], c.name, c.attempt))
-    processes = pod_processes(sandbox_id, verbose.pid(info) if ready else 0, containers, snapshot, members)
+def read_sandbox(answer: api_pb2.PodSandboxStatusResponse) -> PodSnapshot:
+    """What the runtime alone knows of a Pod: without its processes, pins and containers."""
+    status = answer.status
+    state = "Ready" if status.state == api_pb2.SANDBOX_READY else "NotReady"
+    metadata = status.metadata
     return PodSnapshot(
-        status.metadata.name,
-        status.metadata.namespace,
-        status.metadata.uid,
-        status.id,
-        "Ready" if ready else "NotReady",
-        status.network.ip,
-        processes,
-        pinned_namespaces(info, snapshot),
-        tuple(containers),
-        dict(status.labels),
+        metadata.name, metadata.namespace, metadata.uid, status.id, state, status.network.ip, (), labels=dict(status.labels)
     )
 
 
-def pod_processes(
-    sandbox_id: str, pause: int, containers: list[PodContainer], snapshot: Snapshot, members: Mapping[str, list[Process]]
-) -> tuple[PodProcess, ...]:
-    """The Pod's processes with their roles, from cgroup membership and the tree. `members`: see `by_container`."""
+def _join(sandbox: _Sandbox, containers: list[PodContainer], kernel: PodKernel) -> PodSnapshot:
+    """A sandbox with the kernel's view: its processes are those in its containers' cgroups, and the shim above them."""
+    first: dict[str, int] = {}
+    for container in containers:
+        first[container.name] = min(container.created_ns, first.get(container.name, container.created_ns))
+    containers = sorted(containers, key=lambda c: (first[c.name], c.name, c.attempt))
+    processes = pod_processes(sandbox.pod.id, sandbox.pause, containers, kernel)
+    return replace(sandbox.pod, processes=processes, pinned=kernel.mounted(sandbox.paths), containers=tuple(containers))
+
+
+def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], kernel: PodKernel) -> tuple[PodProcess, ...]:
+    """The Pod's processes with their roles, from cgroup membership and the tree."""
+    snapshot, members = kernel.snapshot, kernel.members
     found = [as_member(process, "pause", None) for process in members.get(sandbox_id, ())]
     for container in containers:
         own = members.get(container.id, ())
@@ -189,9 +291,9 @@ def pod_processes(
                 role = "exec"
             found.append(as_member(process, role, container.name))
     firsts = {pause, *(c.pid for c in containers)} - {0}
-    parents = {p.ppid for p in found if p.pid in firsts}
-    shims = [p for p in snapshot.processes.values() if is_shim(p) and (p.pid in parents or sandbox_id in p.cmdline)]
-    return (*(as_member(shim, "shim", None) for shim in shims), *found)
+    parents = {p.ppid for p in found if p.pid in firsts} & kernel.shims.keys()
+    shims = sorted(parents.union(kernel.shims_of.get(sandbox_id, ())))
+    return (*(as_member(kernel.shims[pid], "shim", None) for pid in shims), *found)
 
 
 def by_container(snapshot: Snapshot) -> dict[str, list[Process]]:
@@ -207,7 +309,12 @@ def by_container(snapshot: Snapshot) -> dict[str, list[Process]]:
 
 def containers_of(process: Process) -> set[str]:
     """The ids in the names of a process's cgroups."""
-    return {found for path in set(process.cgroups.values()) for found in CONTAINER_ID.findall(path)}
+    return {found for path in process.cgroups.values() for found in container_ids(path)}
+
+
+@lru_cache(maxsize=4096)
+def container_ids(path: str) -> tuple[str, ...]:
+    return tuple(CONTAINER_ID.findall(path))
 
 
 def is_shim(process: Process) -> bool:
@@ -226,16 +333,3 @@ def descends(process: Process, ancestor: int, snapshot: Snapshot) -> bool:
 def as_member(process: Process, role: str, container: str | None) -> PodProcess:
     known = process.namespaces, process.cmdline, process.ended
     return PodProcess(process.pid, process.ppid, role, process.comm, container, *known)
-
-
-def pinned_namespaces(info: dict[str, Any], snapshot: Snapshot) -> tuple[PinnedNamespace, ...]:
-    """The sandbox's namespaces that a bind mount holds: their paths are in the verbose status (containerd: the runtime
-    spec's network path)."""
-    wanted = set(verbose.namespace_paths(info).values())
-    found = [
-        PinnedNamespace(n.type, n.inode, path)
-        for n in snapshot.namespaces.values()
-        for path in n.mounts
-        if path in wanted or path.replace("/run/", "/var/run/", 1) in wanted
-    ]
-    return tuple(sorted(found, key=lambda n: n.type))

@@ -6,6 +6,7 @@ themselves are in labkit.cri.rpcs.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,6 +122,12 @@ class CriClient(Rpcs):
                 if self._closed or time.monotonic() + READY_POLL_SECONDS >= end:
                     raise error from None
             time.sleep(READY_POLL_SECONDS)
+
+    def unrecorded(self) -> CriClient:
+        """The same client, whose calls go past interceptors and recordings (`labkit.cri.calls`): for what labkit itself asks."""
+        other = copy.copy(self)
+        other._channel, other._callables = self._raw_channel, {}
+        return other
 
     def close(self) -> None:
         """Close the connection; calls and streams under way are cancelled."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.kernel.cgroup import Cgroup, cgroup_mounts, cgroups_of
 from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
@@ -26,6 +26,7 @@ class LocalKernel:
         self._proc = proc.rstrip("/")
         self._root = self._proc.removesuffix("/proc")
         self._processes, self._pins = ProcReader(self._proc), PinReader(self._proc)
+        self._last: tuple[str, Snapshot] | None = None
 
     def snapshot(self, fds: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
@@ -36,17 +37,26 @@ class LocalKernel:
         there is no readable /proc.
         """
         at_ns = time.monotonic_ns()
-        mounts = self.mounts()
+        text, before = self._mountinfo(), self._last
+        mounts = before[1].mounts if before and before[0] == text else parse_mountinfo(text)
         processes, held = self._processes.read(fds)
         pins = self._pins.read(processes, own_namespace(self._proc, "mnt"), mounts) if fds else []
-        return assemble(at_ns, processes, mounts, pins, held)
+        if before and not fds and _same_namespaces(before[1], processes, mounts):
+            snapshot = Snapshot(at_ns, {process.pid: process for process in processes}, before[1].namespaces, mounts)
+        else:
+            snapshot = assemble(at_ns, processes, mounts, pins, held)
+        self._last = None if fds else (text, snapshot)
+        return snapshot
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of the node: of labkit's own mount namespace, or of process 1 where /proc is another pid namespace's."""
+        return parse_mountinfo(self._mountinfo())
+
+    def _mountinfo(self) -> str:
         try:
-            return parse_mountinfo(read_text(f"{self._proc}/self/mountinfo"))
+            return read_text(f"{self._proc}/self/mountinfo")
         except FileNotFoundError:
-            return parse_mountinfo(read_text(f"{self._proc}/1/mountinfo"))
+            return read_text(f"{self._proc}/1/mountinfo")
 
     def interfaces(self, where: int | str) -> tuple[Interface, ...]:
         """The network interfaces of a process's network namespace, or of one bind-mounted at a path such as "/run/netns/blue".
@@ -81,6 +91,14 @@ class LocalKernel:
             return parse_cgroup(read_text(f"{self._proc}/{pid}/cgroup"))
         except (FileNotFoundError, ProcessLookupError):
             raise ProcessLookupError(f"There is no process {pid}. It may have ended: take a new snapshot.") from None
+
+
+def _same_namespaces(before: Snapshot, processes: Sequence[Process], mounts: tuple[Mount, ...]) -> bool:
+    """Whether the same processes are in the same namespaces, and the same mounts hold them."""
+    if before.mounts is not mounts or len(before.processes) != len(processes):
+        return False
+    pairs = zip(before.processes.values(), processes, strict=True)
+    return all(old is new or (old.pid, old.namespaces) == (new.pid, new.namespaces) for old, new in pairs)
 
 
 def assemble(

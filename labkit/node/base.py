@@ -272,6 +272,10 @@ class Node:
         """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
         return self.settled()[1]
 
+    @cached_property
+    def _pods(self) -> joined.PodReader:
+        return joined.PodReader(self.cri)
+
     def settled(self) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
         """The kernel's view and the Pods in it, taken when no container is between two programs.
 
@@ -280,7 +284,7 @@ class Node:
         """
         for _ in range(25):
             snapshot = self.kernel.snapshot(fds=False)
-            pods = joined.read_pods(self.cri, snapshot)
+            pods = self._pods.read(snapshot)
             if not any(p.comm.startswith("runc:") for pod in pods for p in pod.processes if p.role in ("pause", "application")):
                 break
             time.sleep(0.02)

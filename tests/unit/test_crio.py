@@ -14,7 +14,7 @@ from labkit import pods as joined
 from labkit.course import check, wait_until
 from labkit.cri import CriError, verbose
 from labkit.images import registry
-from labkit.kernel import Process
+from labkit.kernel import Process, Snapshot
 from labkit.kernel.model import Namespace
 from labkit.kubelet.configuration import Configuration
 from labkit.kubelet.images import Image
@@ -195,9 +195,10 @@ def test_the_recorded_pods_namespaces_are_pinned(which: str, run: str) -> None:
         number: Namespace(number, mount.split("/")[-2].removesuffix("ns"), None, (), mounts=(mount,))
         for number, mount in enumerate(mounts)
     }
-    snapshot: Any = SimpleNamespace(namespaces=namespaces)
+    kernel = joined.PodKernel(Snapshot(0, {}, namespaces, ()))
     info = {"runtimeSpec": {"linux": {"namespaces": said["namespaces_in_spec"]}}}
-    assert [pin.type for pin in joined.pinned_namespaces(info, snapshot)] == ["ipc", "net", "uts"]
+    paths = verbose.namespace_paths(info).values()
+    assert [pin.type for pin in kernel.mounted(paths)] == ["ipc", "net", "uts"]
 
 
 def test_conmon_stands_where_the_shim_stands() -> None:

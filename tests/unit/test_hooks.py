@@ -15,7 +15,7 @@ from labkit.cri.calls import CallRecord
 from labkit.flight import Flight, FlightProcess
 from labkit.kernel import Snapshot
 from labkit.kernel.events import Event
-from labkit.pods import PodContainer, by_container, pod_processes
+from labkit.pods import PodContainer, PodKernel, pod_processes
 from labkit.recorder import names
 from labkit.recorder.causes import join
 from labkit.recorder.follow import event_words
@@ -282,5 +282,5 @@ def test_a_pod_seen_while_a_hook_runs(first: tuple[str, ...], roles: list[str]) 
     seen = [process(60, 50, *first, cgroup=inside), process(61, 60, "sh", cgroup=inside), process(62, 50, "cat", cgroup=inside)]
     snapshot = Snapshot(0, {p.pid: p for p in seen}, {}, ())
     container = PodContainer("main", id, "Created", 0, "busybox", 60)
-    found = pod_processes(sandbox, 0, [container], snapshot, by_container(snapshot))
+    found = pod_processes(sandbox, 0, [container], PodKernel(snapshot))
     assert [p.role for p in found] == roles
