@@ -1,0 +1,45 @@
+"""With a hundred real Pods on the node: a snapshot against `lsns`, and how long `node.pods()` takes.
+
+Run as root: python -m tests.bench pods.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from labkit import connect
+from labkit.pods import PodReader
+from tests.bench import bench_snapshot
+from tests.bench.bench_kube import PODS, SPEC, WORKERS, own_home, timed
+
+ROUNDS = 15
+
+
+def run() -> dict[str, Any]:
+    """{"name", "ratio", "goal", …} as bench_snapshot; "pods_ms": the quickest and the median `node.pods()` in ms, of a node that
+    has not looked before, after one Pod was replaced (goal 60), and where nothing changed (goal 10)."""
+    with own_home():
+        node = connect("containerd", lesson="bench")
+
+        def start(number: int) -> None:
+            node.start_pod({"metadata": {"name": f"pod-{number}"}, "spec": SPEC})
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(start, range(PODS)))
+        told = bench_snapshot.compare(ROUNDS)
+        took = {
+            "first": [timed(lambda: PodReader(node.cri).read(node.kernel.snapshot(fds=False))) for _ in range(ROUNDS)],
+            "changed": [after(lambda: start(0), node.pods) for _ in range(ROUNDS)],
+            "unchanged": [timed(node.pods) for _ in range(ROUNDS)],
+        }
+        node.close()
+    ms = {name: [round(1000 * value, 1) for value in (min(s), statistics.median(s))] for name, s in took.items()}
+    return {"name": f"snapshot / lsns, {PODS} real Pods", **told, "pods": PODS, "pods_ms": ms}
+
+
+def after(change: Callable[[], object], what: Callable[[], object]) -> float:
+    change()
+    return timed(what)
