@@ -30,7 +30,7 @@ class ProcReader:
     A process that has not run since it was last read cannot have changed itself, so its state, arguments, credentials and
     namespaces are taken from that time. /proc/PID/schedstat (CONFIG_SCHED_INFO; the kernel counts each time that the main thread
     gets a CPU) tells whether it has run. What others can change while it sleeps is read each time: its cgroups, its parent, the
-    name of its program's file. Where there is no schedstat, all is read each time.
+    name of its program's file, and what other threads of it may write over. Where there is no schedstat, all is read each time.
     """
 
     def __init__(self, proc: str) -> None:
@@ -61,7 +61,8 @@ class ProcReader:
         directory = f"{self._proc}/{known.process.pid}/"
         try:
             same = _read_bytes(directory + "schedstat") == known.ran and _read_record(directory + "cgroup") == known.cgroup
-            return known if same and (known.kernel_thread or _exe(directory + "exe") == known.process.exe) else None
+            same = same and (known.kernel_thread or _exe(directory + "exe") == known.process.exe)
+            return known if same and (known.process.threads == 1 or _same_to_other_threads(directory, known.process)) else None
         except OSError:
             return None
 
@@ -151,6 +152,13 @@ class _Known(NamedTuple):
     cgroup: str
     kernel_thread: bool
     process: Process
+
+
+def _same_to_other_threads(directory: str, process: Process) -> bool:
+    """Whether the other threads have changed nothing of the process, and are as many."""
+    stat = parse_stat(_read_record(directory + "stat"))
+    cmdline = parse_cmdline(_read_record(directory + "cmdline"))
+    return (stat.comm, stat.threads, cmdline) == (process.comm, process.threads, process.cmdline)
 
 
 def _lost_its_parent(known: _Known, before: Mapping[int, _Known], now: Mapping[int, _Known]) -> bool:
