@@ -15,7 +15,7 @@ from labkit.cri import CriError
 from labkit.kernel import Process, assemble
 from labkit.node.base import Images
 from labkit.node.pods import remove_sandbox, wait_exit
-from labkit.pods import PodContainer, PodProcess, PodSnapshot, by_container, pod_processes
+from labkit.pods import PodContainer, PodKernel, PodProcess, PodSnapshot, pod_processes
 from labkit.showable import Absent
 from labkit.views.namespace_groups import rows
 from labkit.views.process_tree import process_tree
@@ -97,9 +97,8 @@ def test_a_zombie_without_a_cgroup_is_its_parents_and_said_to_be_one() -> None:
     box, own = "a" * 64, f"/pod/{'b' * 64}"
     living = [process(2, 1, "S", cgroup=f"/pod/{box}"), process(3, 1, "S", cgroup=own), process(4, 3, "Z"),
               process(5, 3, "Z", 2, own), process(6, 1, "Z")]  # fmt: skip
-    snapshot = assemble(0, living)
-    members = by_container(snapshot)
-    found = pod_processes(box, 2, [PodContainer("web", "b" * 64, "Running", 0, "i", 3)], snapshot, members)
+    container = PodContainer("web", "b" * 64, "Running", 0, "i", 3)
+    found = pod_processes(box, 2, [container], PodKernel(assemble(0, living)))
     assert [(p.pid, p.role, p.ended) for p in found] == [
         (2, "pause", ""), (3, "application", ""), (4, "application", "zombie"), (5, "application", "main thread ended"),
     ]  # fmt: skip
