@@ -102,8 +102,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import find
-from labkit.course.verdict import Check, exercise
+from labkit.course.checks.pods import absent, find, not_ready, too_few
+from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:
     from labkit.node import Node
@@ -114,9 +114,20 @@ def answered(node: Node) -> Check:
     """NUMBER.1: TODO what the learner has made, as in: a Pod `answer` that runs `sleep`."""
     pod = find(node, "answer")
     if pod is None:
-        return Check(False, "there is no Pod called answer on the node.")
-    # TODO what must hold of it, in the runtime and in the kernel; for each that does not, a Check(False, "what is missing.")
-    return Check(True, "TODO what holds.")
+        return absent(node, "answer", "TODO whose container sleeps")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 1):
+        return wrong
+    if pod.ip == "TODO what must not be, in the runtime and in the kernel":
+        return refused(
+            "TODO what the check saw.",
+            "TODO what is missing.",
+            "TODO a first hint, never the solution.",
+            "TODO a plainer hint, given when the check is run again without progress.",
+            taught="notebook 02, “Who shares what?”",
+        )
+    return passed("TODO what holds.")
 '''
 
 SOLUTION = """

@@ -338,7 +338,11 @@ def exercise(lesson: Lesson) -> Found:
             yield -1, f"exercise {name} has no check.", checks
         if name not in starters:
             yield -1, f"no cell runs labkit.check({name!r}, node)."
-        elif not (lines := printed(starters[name])) or not all(line.startswith("Not yet") for line in lines):
+        elif (
+            not (lines := printed(starters[name]))
+            or not lines[0].startswith("Not yet")
+            or any(x.startswith("Done") for x in lines)
+        ):
             yield starters[name].number, f"what the cell of exercise {name} printed is not only “Not yet: …”."
         solution, wrong = (str(path.relative_to(lesson.root)) for path in (lesson.solution(name), lesson.wrong(name)))
         if not lesson.solution(name).exists() or solution.removeprefix("notebooks/") not in links:

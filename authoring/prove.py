@@ -83,16 +83,20 @@ def judged(lesson: Lesson, exercise: str, node: Node) -> Iterator[tuple[str, str
     answers = [("the exercise's own cell is refused", "", False)]
     answers += [(f"refused: {reason}", code, False) for reason, code in lesson.wrong_answers(exercise).items()]
     solution = lesson.solution(exercise)
+    said: dict[str, str] = {}
     answers += [("the solution passes", solution.read_text() if solution.exists() else "", True)]
     for what, code, wanted in answers:
         try:
-            yield f"{exercise}, {what}", tried_answer(exercise, starter, code, wanted, node)
+            verdict, fault = tried_answer(exercise, starter, code, wanted, node)
+            same = said.setdefault(verdict, what)
+            yield f"{exercise}, {what}", fault or ("" if same is what else f"the check says the same as for “{same}”: {verdict}")
         finally:
             clear(node)
 
 
-def tried_answer(exercise: str, starter: str, code: str, wanted: bool, node: Node) -> str:
-    """Run the exercise's own cell and then an answer, as a learner does; what is wrong with the verdict."""
+def tried_answer(exercise: str, starter: str, code: str, wanted: bool, node: Node) -> tuple[str, str]:
+    """Run the exercise's own cell and then an answer, as a learner does; the verdict, and what is wrong with it. One that refuses
+    says what is missing, gives a hint, and names where it was taught."""
     names: dict[str, Any] = {"node": node, "labkit": labkit}
     if "cluster" in starter:
         names["cluster"] = node.cluster
@@ -102,8 +106,11 @@ def tried_answer(exercise: str, starter: str, code: str, wanted: bool, node: Nod
             exec(compile(code, f"an answer to exercise {exercise}", "exec"), names)
         verdict = labkit.check(exercise, node)
     except Exception as error:  # whatever the lesson's code raises is its fault, and the next one is still tried
-        return f"it failed: {type(error).__name__}: {error}"
-    return "" if verdict.done is wanted else f"the check says: {verdict}"
+        return "", f"it failed: {type(error).__name__}: {error}"
+    if verdict.done is not wanted:
+        return verdict.says, f"the check says: {verdict}"
+    whole = verdict.done or (verdict.missing and verdict.hints and verdict.taught)
+    return verdict.says, "" if whole else f"the verdict has no hint, or not where it was taught: {verdict}"
 
 
 def clear(node: Node) -> None:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labkit.course import break_pods as break_pods
     from labkit.course import check as check
+    from labkit.course import container_root as container_root
+    from labkit.course import order_of_steps as order_of_steps
     from labkit.course import predict_order as predict_order
+    from labkit.course import shared_namespaces as shared_namespaces
     from labkit.course import wait_until as wait_until
     from labkit.course import within as within
     from labkit.course.predict import predict as predict
@@ -28,7 +31,17 @@ if TYPE_CHECKING:
     from labkit.views import *  # noqa: F403  (every figure that views exports)
 
 _NAMES = {
-    "course": ("break_pods", "check", "predict", "predict_order", "wait_until", "within"),
+    "course": (
+        "break_pods",
+        "check",
+        "container_root",
+        "order_of_steps",
+        "predict",
+        "predict_order",
+        "shared_namespaces",
+        "wait_until",
+        "within",
+    ),
     "cri": ("CriError", "to_yaml"),
     "load": ("Load", "Moment"),
     "node": ("Node", "NodeError", "connect"),

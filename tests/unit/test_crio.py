@@ -24,6 +24,7 @@ from labkit.node import bundles, endpoint, pods
 from labkit.node.base import Node
 from labkit.node.errors import NodeError
 from labkit.node.podfiles import LocalFiles
+from labkit.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.podspec.messages import Machine, container_config
 from tests.truth import truth
 from tests.unit.kubelet_pods import pod
@@ -278,11 +279,16 @@ def test_a_wait_ends_and_says_what_did_not_happen() -> None:
 
 def duo(*parents: tuple[int, str]) -> Any:
     """A node with a Pod `duo`; for each container its parent and that one's role."""
-    processes = [SimpleNamespace(pid=100 + n, ppid=ppid, role="application") for n, (ppid, _) in enumerate(parents)]
-    above = {ppid: SimpleNamespace(pid=ppid, ppid=1, role=role) for ppid, role in parents}
-    containers = [SimpleNamespace(pid=p.pid, name=str(p.pid), state="Running") for p in processes]
-    found = SimpleNamespace(name="duo", state="Ready", containers=containers, processes=[*above.values(), *processes])
-    return SimpleNamespace(pods=lambda: [found])
+    processes = [PodProcess(100 + n, ppid, "application", "sleep", str(n), {}) for n, (ppid, _) in enumerate(parents)]
+    above = {ppid: PodProcess(ppid, 1, role, role, None, {}) for ppid, role in parents}
+    containers = tuple(PodContainer(str(p.pid), str(p.pid), "Running", 0, "busybox", p.pid) for p in processes)
+    found = PodSnapshot("duo", "default", "u", "s", "Ready", "", (*above.values(), *processes), containers=containers)
+
+    class Lab:
+        def pods(self) -> list[PodSnapshot]:
+            return [found]
+
+    return Lab()
 
 
 def test_one_shim_or_a_conmon_for_each_container() -> None:

@@ -6,23 +6,34 @@ import pytest
 
 from labkit.course.checks import lesson_04
 from labkit.node.errors import NodeError
+from labkit.pods import PodContainer, PodProcess, PodSnapshot
+
+NODE, OWN = {"net": 1}, {"net": 2}
 
 
 class Lab:
-    """A node whose Pod `watchman` logs `quiet` while nothing happens, `killed` at the kill and `started` at the start."""
+    """A node whose Pod `watchman` logs `quiet` while nothing happens, `killed` at the kill and `started` at the start, or `again`
+    and `returned` at the second of each."""
 
-    def __init__(self, quiet=(), killed=(), started=(), state="Running", there=True):
-        self.quiet, self.killed, self.started, self.there = quiet, killed, started, there
+    kind, lesson = "vm", "04"
+
+    def __init__(self, quiet=(), killed=(), started=(), state="Running", there=True, net=NODE, again=None, returned=None):
+        self.quiet, self.killed, self.started, self.there, self.net = quiet, killed, started, there, net
+        self.again = killed if again is None else again
+        self.returned = started if returned is None else returned
         self.log, self.does = ["hello"], []
         status = SimpleNamespace(status=SimpleNamespace(log_path="/log"))
         self.cri = SimpleNamespace(container_status=lambda container_id: status)
         self.daemon = SimpleNamespace(kill=self.kill, start=self.start)
-        self.containers = [SimpleNamespace(id="c", state=state)]
+        self.container = PodContainer("main", "c", state, 0, "busybox", 7, 0)
 
-    def pod(self, name):
-        if not self.there:
-            raise NodeError(f"There is no Pod {name}.", "")
-        return SimpleNamespace(state="Ready", containers=self.containers)
+    def pods(self):
+        process = PodProcess(7, 1, "application", "sh", "main", self.net)
+        watchman = PodSnapshot("watchman", "default", "u", "s", "Ready", "", (process,), containers=(self.container,))
+        return [watchman] if self.there else []
+
+    def host_namespaces(self):
+        return NODE
 
     def shell(self, argv):
         assert argv == ["cat", "/log"]
@@ -33,12 +44,12 @@ class Lab:
             self.log += self.quiet
 
     def kill(self):
+        self.log += self.again if "kill" in self.does else self.killed
         self.does.append("kill")
-        self.log += self.killed
 
     def start(self):
+        self.log += self.returned if "start" in self.does else self.started
         self.does.append("start")
-        self.log += self.started
 
 
 @pytest.fixture
@@ -55,10 +66,12 @@ def judged(monkeypatch):
     ("lab", "says"),
     [
         (Lab(there=False), "no Pod called watchman"),
-        (Lab(state="Exited"), "no running container"),
+        (Lab(state="Exited"), "a running container in watchman, which does not end"),
         (Lab(quiet=["away"]), "although containerd was there"),
-        (Lab(), "did not say 'away'"),
-        (Lab(killed=["away"]), "but not 'back'"),
+        (Lab(), "watchman is in the node's network namespace, and printed nothing"),
+        (Lab(net=OWN), "watchman is in a network namespace of its own"),
+        (Lab(killed=["away"]), "the word back"),
+        (Lab(started=["away", "back"], returned=[]), "started again twice"),
         (Lab(killed=["away", "back"], started=["away", "back"]), "away, back, away, back"),
         (Lab(started=["back", "away", "back"]), "back, away, back"),
     ],
@@ -70,7 +83,7 @@ def test_what_is_missing_is_said(judged, lab, says):
 
 def test_both_words_in_order_are_done(judged):
     lab = Lab(started=["away", "back"])  # a log has nothing new before containerd is there to write it
-    assert judged(lab).done and lab.does == ["kill", "start"]
+    assert judged(lab).done and lab.does == ["kill", "start"] * 2
 
 
 def test_containerd_is_started_again_whatever_happens(judged):

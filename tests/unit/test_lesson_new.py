@@ -194,12 +194,26 @@ class Node:
 def test_a_check_that_judges_wrongly_is_found(
     lesson: Lesson, monkeypatch: pytest.MonkeyPatch, passes: set[str], faults: list[str]
 ) -> None:
-    monkeypatch.setitem(CHECKS, "08.1", lambda node: Check(node.made in passes, "it looked."))
+    hints = ("Look.",)
+    monkeypatch.setitem(CHECKS, "08.1", lambda node: Check(node.made in passes, f"it saw {node.made!r}.", "x.", hints, "y"))
     lesson.solution("08.1").write_text("node.made = 'right'\n")
     lesson.wrong("08.1").write_text("# %% another word\nnode.made = 'wrong'\n# %% it fails\n1 / 0\n")
     tried = list(prove.judged(lesson, "08.1", Node()))  # type: ignore[arg-type]
     assert [what.removeprefix("08.1, ") for what, fault in tried if fault and "ZeroDivision" not in fault] == faults
     assert [what for what, fault in tried if "ZeroDivisionError" in fault] == ["08.1, refused: it fails"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [(Check(False, "it looked.", "x.", ("Look.",), "y"), "says the same as for"), (Check(False, "it looked."), "has no hint")],
+)
+def test_a_check_that_tells_wrong_answers_nothing_is_found(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, verdict: Check, says: str
+) -> None:
+    monkeypatch.setitem(CHECKS, "08.1", lambda node: verdict)
+    lesson.wrong("08.1").write_text("# %% another word\nnode.made = 'wrong'\n")
+    tried = dict(prove.judged(lesson, "08.1", Node()))  # type: ignore[arg-type]
+    assert says in tried["08.1, refused: another word"]
 
 
 def test_rules_for_elsewhere_apply_elsewhere_only(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from labkit.course.verdict import CHECKS, Check
 
@@ -14,9 +15,19 @@ if TYPE_CHECKING:
 for _module in pkgutil.iter_modules(__path__):  # each registers its checks with @exercise
     import_module(f"{__name__}.{_module.name}")
 
+_last: WeakKeyDictionary[Node, dict[str, Check]] = WeakKeyDictionary()
+
 
 def check(exercise: str, node: Node) -> Check:
-    """Look at `node` and judge exercise "00.1", "02.2", …. Raises KeyError that names the exercises there are."""
+    """Look at `node` and judge exercise "00.1", "02.2", …. Where the same is missing as last time, the next hint is given.
+
+    Raises KeyError that names the exercises there are.
+    """
     if exercise not in CHECKS:
         raise KeyError(f"There is no exercise {exercise!r}; there are {', '.join(CHECKS)}")
-    return CHECKS[exercise](node)
+    found, last = CHECKS[exercise](node), _last.setdefault(node, {})
+    before = last.get(exercise)
+    if before and before.missing == found.missing:
+        found = found.with_hint(before.given + 1)
+    last[exercise] = found
+    return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import applications, find
-from labkit.course.verdict import Check, exercise
+from labkit.course.checks.pods import START, absent, applications, command, find, not_ready, sleeps, too_few
+from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:
     from labkit.node import Node
@@ -16,7 +16,18 @@ def first_pod(node: Node) -> Check:
     """00.1: a Pod `mine` that runs `sleep`."""
     pod = find(node, "mine")
     if pod is None:
-        return Check(False, "there is no Pod called mine on the node.")
-    if not any(p.comm == "sleep" or "sleep" in p.cmdline for p in applications(pod)):
-        return Check(False, "the Pod mine is there, but no process of it is a sleep.")
-    return Check(True, "the Pod mine runs a sleep, and the kernel shows its process.")
+        return absent(node, "mine", "whose container sleeps")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 1):
+        return wrong
+    found = [p for p in applications(pod) if p.container and sleeps(p)]
+    if not found:
+        return refused(
+            f"the Pod mine runs {', '.join(command(p) for p in applications(pod))}.",
+            "a container of mine whose program is sleep.",
+            "Which program a container runs is said by one field of the container in the manifest.",
+            "Look at `command` in the manifest of the Pod first. A list holds the program and its arguments.",
+            taught=START,
+        )
+    return passed(f"the Pod mine runs {command(found[0])}, and the kernel shows it as process {found[0].pid}.")

@@ -4,39 +4,88 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import applications, find
-from labkit.course.verdict import Check, exercise
+from cri_api.v1.api_pb2 import POD
+
+from labkit.course.checks.pods import absent, find, first_processes, not_ready, too_few
+from labkit.course.verdict import Check, exercise, passed, refused
+from labkit.pods import PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
+WHO = "notebook 02, “Who shares what?”"
+PID = "notebook 02, “A shared PID namespace”"
+
 
 @exercise("02.1")
 def host_window(node: Node) -> Check:
-    """02.1: a Pod `window` on the host's network, which still has an IPC namespace of its own."""
+    """02.1: a Pod `window` on the host's network."""
     pod = find(node, "window")
     if pod is None:
-        return Check(False, "there is no Pod called window on the node.")
-    apps, shims = applications(pod), [p for p in pod.processes if p.role == "shim"]
-    if not apps or not shims:
-        return Check(False, "the Pod window has no application process.")
-    if apps[0].namespaces["net"] != shims[0].namespaces["net"]:
-        return Check(False, "the Pod window has a network namespace of its own.")
-    if apps[0].namespaces["ipc"] == shims[0].namespaces["ipc"]:
-        return Check(False, "the Pod window uses the host's IPC namespace too; only the network was asked for.")
-    return Check(True, "window uses the host's network namespace, and an IPC namespace of its own.")
+        return absent(node, "window", "on the host's network")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 1):
+        return wrong
+    host, own = node.host_namespaces(), next(iter(first_processes(pod).values())).namespaces
+    if own["net"] != host["net"]:
+        others = [kind for kind in ("ipc", "pid", "uts") if own[kind] == host[kind]]
+        also = f", and shares {' and '.join(others)} with the node" if others else ""
+        return refused(
+            f"window has a network namespace of its own{also}.",
+            "a Pod in the node's network namespace.",
+            "The network is chosen for the whole Pod, not for a container: look for a field of the Pod's spec.",
+            "labkit.namespace_matrix([…], host=node.host_namespaces()) draws your Pod. The column net must be hollow.",
+            taught=WHO,
+        )
+    shared = [kind for kind in ("net", "uts", "ipc", "pid") if own[kind] == host[kind]]
+    return passed(f"window uses these namespaces of the node: {', '.join(shared)}.")
 
 
 @exercise("02.2")
 def reaped(node: Node) -> Check:
-    """02.2: a Pod `twins` of two containers in one PID namespace, where the pause is PID 1."""
+    """02.2: a Pod `twins` of two containers in one PID namespace of its own; or the same after its pause was killed."""
     pod = find(node, "twins")
     if pod is None:
-        return Check(False, "there is no Pod called twins on the node.")
-    apps = applications(pod)
-    if len({p.container for p in apps}) < 2:
-        return Check(False, "the Pod twins has fewer than two running containers.")
-    inside = [p for p in pod.processes if p.role != "shim"]
-    if len({p.namespaces["pid"] for p in inside}) != 1:
-        return Check(False, "the processes of twins are in different PID namespaces.")
-    return Check(True, "pause and both containers of twins are in one PID namespace.")
+        return absent(node, "twins", "with two containers and a shared PID namespace")
+    if pod.state != "Ready":
+        return after_the_pause(node, pod)
+    if wrong := too_few(pod, 2):
+        return wrong
+    apps = first_processes(pod)
+    spaces = {p.namespaces["pid"] for p in apps.values()}
+    if node.host_namespaces()["pid"] in spaces:
+        return refused(
+            "the processes of twins are in the node's PID namespace, with all processes of the node.",
+            "a PID namespace that twins has for itself, with its pause as process 1.",
+            "The Pod may see its own processes and nobody else's. Which field makes a PID namespace for a Pod?",
+            taught=PID,
+        )
+    pauses = {p.namespaces["pid"] for p in pod.processes if p.role == "pause"}
+    if len(spaces) > 1 or not spaces <= pauses:
+        return refused(
+            f"the two containers of twins are in {len(spaces)} PID namespaces, and the pause is not in the same.",
+            "one PID namespace for the pause and both containers.",
+            "By default each container has a PID namespace of its own. A field of the Pod's spec changes this.",
+            "The Pod family in this notebook has the field.",
+            taught=PID,
+        )
+    return passed("the pause and both containers of twins are in one PID namespace. Go on with step 2.")
+
+
+def after_the_pause(node: Node, pod: PodSnapshot) -> Check:
+    """Step 2 of the exercise has killed the pause; the runtime still knows what the Pod was."""
+    pid = node.cri.pod_sandbox_status(pod_sandbox_id=pod.id).status.linux.namespaces.options.pid
+    ended = [c for c in pod.containers if c.state == "Exited" and c.exit_code == 137]
+    if pid == POD and len(ended) >= 2:
+        return passed(
+            "the sandbox of twins has ended with its pause, and both containers ended with it (exit code 137 = 128 + 9)."
+        )
+    if pid == POD:
+        return not_ready(pod)
+    return refused(
+        "the sandbox of twins has ended, and its containers had no PID namespace in common.",
+        "a Pod twins with one PID namespace for the pause and both containers.",
+        "Begin with step 1 again: remove twins, and start it with a shared PID namespace.",
+        taught=PID,
+    )

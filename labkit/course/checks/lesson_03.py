@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import applications, find
-from labkit.course.verdict import Check, exercise
+from labkit.course.checks.pods import absent, command, find, first_processes, not_ready, too_few
+from labkit.course.verdict import Check, exercise, passed, refused
+from labkit.pods import PodProcess
 
 if TYPE_CHECKING:
     from labkit.node import Node
+
+EXEC = "notebook 03, “A command in the container”"
 
 
 @exercise("03.1")
@@ -16,30 +19,65 @@ def one_shim(node: Node) -> Check:
     """03.1: a Pod `duo` of two containers under one shim, or, with CRI-O, each under a conmon of its own."""
     pod = find(node, "duo")
     if pod is None:
-        return Check(False, "there is no Pod called duo on the node.")
-    first = {c.pid: c.name for c in pod.containers if c.state == "Running"}
-    if len(first) < 2:
-        return Check(False, "the Pod duo has fewer than two running containers.")
-    parents = {p.ppid for p in applications(pod) if p.pid in first}
+        return absent(node, "duo", "with two containers")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 2):
+        return wrong
+    parents = {p.ppid for p in first_processes(pod).values()}
     shims = {p.pid for p in pod.processes if p.role == "shim"}
-    if not parents or not parents <= shims:
-        return Check(False, "the parent of a container of duo is no shim of the Pod's.")
+    if not parents <= shims:
+        return refused(
+            f"the parents of the containers' first processes are {sorted(parents)}, and the Pod's shims are {sorted(shims)}.",
+            "two containers whose parent is a shim of the Pod.",
+            "Has somebody killed the shim of duo? Remove the Pod and start it again.",
+            taught="notebook 03, “StartContainer”",
+        )
     if len(parents) == 1:
-        return Check(True, "both containers of duo have the same parent: the Pod has one shim.")
-    return Check(True, "each container of duo has a parent of its own: this runtime has a shim for each container.")
+        return passed("both containers of duo have the same parent: the Pod has one shim.")
+    return passed("each container of duo has a parent of its own: this runtime has a shim for each container.")
 
 
 @exercise("03.2")
 def left_behind(node: Node) -> Check:
-    """03.2: a second process in a container of `duo`, left behind by an exec, whose parent is the container's first."""
+    """03.2: a process in a container of `duo`, left behind by an exec, whose parent is the container's first process."""
     pod = find(node, "duo")
     if pod is None:
-        return Check(False, "there is no Pod called duo on the node.")
-    first = {c.pid: c.name for c in pod.containers}
-    others = [p for p in pod.processes if p.container and p.pid not in first]
+        return absent(node, "duo", "with two containers (exercise 03.1)")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 1):
+        return wrong
+    first = first_processes(pod)
+    others = [p for p in pod.processes if p.container and p.role != "shim" and p.pid not in first]
     if not others:
-        return Check(False, "each container of duo has one process only; nothing was left behind in them.")
-    orphan = next((p for p in others if p.ppid in first), None)
+        return refused(
+            "each container of duo has one process, its first.",
+            "a second process in a container of duo.",
+            "ExecSync returns when its command has ended. What has the command to leave behind?",
+            "A shell that ends a line with & does not wait for the program.",
+            taught=EXEC,
+        )
+    by_exec = [p for p in others if session(node, p) not in {session(node, q) for q in first.values()} | {p.pid}]
+    if not by_exec:
+        return refused(
+            f"{command(others[0])} was started by the container's own program, not by an exec.",
+            "a process that ExecSync has brought into the container.",
+            "The container's command stays as it was. A CRI call runs another command in a container that runs already.",
+            taught=EXEC,
+        )
+    orphan = next((p for p in by_exec if p.ppid in first), None)
     if orphan is None:
-        return Check(False, f"{others[0].comm} still has the parent that started it: let that one end.")
-    return Check(True, f"{orphan.comm} was left behind, and is now a child of the first process of {first[orphan.ppid]}.")
+        return refused(
+            f"{command(by_exec[0])} still has the parent that started it.",
+            "a process whose parent has ended.",
+            "The shell that ExecSync has started must end before its child does.",
+            taught=EXEC,
+        )
+    name = next(c.name for c in pod.containers if c.pid == orphan.ppid)
+    return passed(f"{command(orphan)} was left behind by an exec, and is now a child of the first process of {name}.")
+
+
+def session(node: Node, process: PodProcess) -> int:
+    """The process's session: runc begins one for a container's first process, and one for each exec (man 5 proc, `stat`)."""
+    return int(node.shell(["cat", f"/proc/{process.pid}/stat"]).rpartition(")")[2].split()[3])

@@ -2,50 +2,112 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.course.verdict import Check, exercise
-from labkit.node.errors import NodeError
+from labkit.course.checks.pods import absent, find, first_processes, not_ready, running, too_few
+from labkit.course.verdict import Check, exercise, passed, refused
+from labkit.pods import PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
 QUIET_S, AWAY_S, HEARD_WITHIN_S = 1.0, 1.0, 10.0
-WORDS = ("away", "back")
+WORDS = ["away", "back"]
+TAUGHT = "notebook 04, “Kill containerd”"
+SOCKETS = "notebook 02, exercise 02.1, and notebook 00, “The socket”"
 
 
 @exercise("04.1")
 def noticed(node: Node) -> Check:
     """04.1: a Pod `watchman` whose log says "away" when containerd goes and "back" when it has returned, and nothing else.
 
-    Watches the log while nothing happens, kills containerd, starts it again, and reads what was logged meanwhile.
+    Watches the log while nothing happens, kills containerd, starts it again, and reads what was logged meanwhile. It does so
+    twice, so that a script that counts seconds is found out. Another socket's name begins like containerd's all the time.
     """
-    try:
-        pod = node.pod("watchman")
-    except NodeError:
-        return Check(False, "there is no Pod called watchman on the node.")
-    running = [c for c in pod.containers if c.state == "Running"]
-    if pod.state != "Ready" or not running:
-        return Check(False, "the Pod watchman has no running container.")
-    path = node.cri.container_status(container_id=running[0].id).status.log_path
+    pod = find(node, "watchman")
+    if pod is None:
+        return absent(node, "watchman", "that prints away and back")
+    if pod.state != "Ready":
+        return not_ready(pod)
+    if wrong := too_few(pod, 1, ", which does not end"):
+        return wrong
+    path = node.cri.container_status(container_id=running(pod)[0].id).status.log_path
+    with similar_socket(node):
+        for count in ("once", "twice"):
+            if wrong := one_death(node, pod, path, count):
+                return wrong
+    return passed("watchman noticed twice that containerd was killed, and twice that it came back.")
+
+
+def one_death(node: Node, pod: PodSnapshot, path: str, count: str) -> Check | None:
     known = len(logged(node, path))
     time.sleep(QUIET_S)
     if early := logged(node, path)[known:]:
-        return Check(False, f"watchman says {early[0]!r} although containerd was there all the time.")
+        return refused(
+            f"watchman prints {early[0]!r} although containerd was there all the time.",
+            "a watchman that prints only when something has changed.",
+            "A loop that prints in each round says too much. What must it remember from the round before?",
+            "Does the socket that you look for match one line of /proc/net/unix, and only while containerd runs?",
+            taught=TAUGHT,
+        )
     try:
         node.daemon.kill()
         time.sleep(AWAY_S)
     finally:
         node.daemon.start()
     heard = wait_for(node, path, known)
+    if heard == WORDS:
+        return None
+    own = any(p.namespaces["net"] != node.host_namespaces()["net"] for p in first_processes(pod).values())
+    where = "a network namespace of its own" if own else "the node's network namespace"
+    saw = f"containerd was killed and started again {count}. watchman is in {where}, and printed {', '.join(heard) or 'nothing'}."
     if "away" not in heard:
-        return Check(False, "containerd was killed and started again, and watchman did not say 'away'.")
+        return refused(saw, "the word away after the death of containerd.", *on_sight(own), taught=SOCKETS)
     if "back" not in heard:
-        return Check(False, "watchman said 'away', but not 'back' when containerd had returned.")
-    if heard != list(WORDS):
-        return Check(False, f"containerd went once and came back once, and watchman said {', '.join(heard)}.")
-    return Check(True, "watchman noticed that containerd was killed, and that it came back.")
+        hint = "The loop has to go on after the first word, and to look for the socket's return."
+        return refused(saw, "the word back after containerd's return.", hint, taught=TAUGHT)
+    return refused(
+        saw,
+        "away once and back once, in this order, and nothing else.",
+        "Print a word only when the answer differs from the one of the round before.",
+        "A new containerd needs a moment until it listens. Is the first look after the start already an answer?",
+        taught=TAUGHT,
+    )
+
+
+def on_sight(own: bool) -> tuple[str, ...]:
+    """Hints for a watchman that has not seen the death, by whether its network namespace is its own."""
+    if own:
+        return (
+            "What does /proc/net/unix list in the container? Run `cat /proc/net/unix` there with ExecSync, and compare.",
+            "The list is one for each network namespace, and watchman is not in the node's.",
+        )
+    return (
+        "How many lines of /proc/net/unix match what you look for? More than one socket's name may begin with containerd's path.",
+        "Run your script with ExecSync while containerd is there, and then by hand with another path. Do the answers differ?",
+    )
+
+
+@contextlib.contextmanager
+def similar_socket(node: Node) -> Iterator[None]:
+    """Listen on a socket whose name begins like containerd's, where the node's sockets are this machine's."""
+    if node.kind != "containerd":
+        yield
+        return
+    path = Path(f"{node.socket_path()}.ttrpc.check")
+    with socket.socket(socket.AF_UNIX) as listening:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def logged(node: Node, path: str) -> list[str]:

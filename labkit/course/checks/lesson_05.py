@@ -2,60 +2,129 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.broken import COMMANDS, SECRET
-from labkit.course.verdict import Check, exercise
+from labkit.course.checks.pods import command, first_processes
+from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.node.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
-ENDED = ("Completed", "Error", "CrashLoopBackOff", "OOMKilled", "Terminating")
-"""Statuses of a Pod that did run: its program is not the one that it was meant to run, or the Pod is on its way out."""
+WHERE = "notebook 05, “Where to look”"
+VOLUME = "notebook 05, “A volume”"
+DESCRIBE = 'Read the Events at the end of cluster.kubectl("describe", "pod", …). Who reports, and what does it not find?'
+STATES = {
+    "Pending": ("a node for it.", "Only the scheduler can say why a Pod has no node. Which condition of the Pod is not met?"),
+    "ContainerCreating": ("what the kubelet waits for.", "No container has been created. Which step comes before that?"),
+    "ErrImagePull": (
+        "an image that can be pulled.",
+        "The message ends with the registry's answer. Does the name exist, and its tag?",
+    ),
+    "CrashLoopBackOff": ("a program that does not end.", "The image is there now, and its program ends. Look at the command."),
+    "Error": ("a program that does not end.", "The program ended with an error. `kubectl logs` has what it printed."),
+    "Completed": (
+        "a program that does not end.",
+        "The program ended with code 0. It is not the one that the Pod was meant to run.",
+    ),
+    "OOMKilled": ("a program within its memory limit.", "The kernel has ended it. Did you add a limit?"),
+    "Terminating": ("a Pod that stays.", "You have deleted it. Make it again under its name, or wait until it is gone."),
+}
+STATES["ImagePullBackOff"] = STATES["InvalidImageName"] = STATES["ErrImagePull"]
+STATES["StartError"] = STATES["RunContainerError"] = STATES["Error"]
 
 
 def runs(node: Node, name: str) -> Check | None:
     """What is still wrong with a Pod that shall run its own program; None when nothing is."""
+    wanted = COMMANDS[name]
     try:
         status = node.cluster.status(name)
     except NodeError:
-        return Check(False, f"there is no Pod called {name}.")
+        return refused(
+            f"there is no Pod called {name}.",
+            f"a Pod {name} that runs {shlex.join(wanted)}.",
+            "You may delete a Pod and make it again. Its name and its program stay.",
+            f"labkit.break_pods(cluster, node.images) makes {name} as it was, so that you can begin again.",
+            taught=WHERE,
+        )
     if status != "Running":
-        return Check(False, f"the Pod {name} does not run{f' any more: it is {status}' if status in ENDED else ''}.")
-    wanted = COMMANDS[name]
-    found = [p.cmdline for p in node.pod(name).processes if p.role == "application"]
-    if wanted not in found:
-        return Check(False, f"the Pod {name} runs, but not its own program, {' '.join(wanted)}.")
+        missing, hint = STATES.get(status, ("a container that runs.", "`kubectl describe pod` says what the kubelet waits for."))
+        return refused(f"the Pod {name} is {status}{newest_event(node, name)}.", missing, DESCRIBE, hint, taught=WHERE)
+    pod = node.pod(name)
+    found = list(first_processes(pod).values())
+    if wanted not in [p.cmdline for p in found]:
+        return refused(
+            f"the Pod {name} runs {', '.join(map(command, found)) or 'no process'}.",
+            f"its own program, {shlex.join(wanted)}.",
+            "A Pod that runs another program is not repaired. The command of the manifest stays as it was.",
+            taught=WHERE,
+        )
     return None
 
 
-def mounts(pod: Any, secret: str) -> bool:
-    """Whether a container of the Pod mounts that Secret."""
+def newest_event(node: Node, name: str) -> str:
+    """What the last event that gives a reason says, as `kubectl describe` has it; "Error: ErrImagePull" gives none."""
+    events = [e for e in node.cluster.events(name) if e.type == "Warning" and not e.message.startswith("Error: ")]
+    return f": {events[-1].reason}, “{events[-1].message[:160].strip().rstrip('.')}”" if events else ""
+
+
+def mount_paths(pod: Any, secret: str) -> list[str]:
+    """Where the containers of the Pod mount that Secret."""
     volumes = {v.name for v in pod.spec.volumes or [] if v.secret and v.secret.secret_name == secret}
-    return any(m.name in volumes for c in pod.spec.containers for m in c.volume_mounts or [])
+    return [m.mount_path for c in pod.spec.containers for m in c.volume_mounts or [] if m.name in volumes]
 
 
 @exercise("05.1")
 def api_repaired(node: Node) -> Check:
-    """05.1: `api` runs, and still has its Secret, which is there (an optional one need not be)."""
-    wrong = runs(node, "api")
-    if wrong:
+    """05.1: `api` runs, and has a key from its Secret (an optional Secret need not be there, and an empty one has no key)."""
+    if wrong := runs(node, "api"):
         return wrong
-    if not mounts(node.kube.read_namespaced_pod("api", "default"), SECRET):
-        return Check(False, f"the Pod api runs, but no longer mounts its Secret {SECRET}.")
-    if SECRET not in [s.metadata.name for s in node.kube.list_namespaced_secret("default").items]:
-        return Check(False, f"the Pod api runs, but there is no Secret {SECRET}: it runs without its key.")
-    return Check(True, "api runs, and has its key.")
+    paths = mount_paths(node.kube.read_namespaced_pod("api", "default"), SECRET)
+    if not paths:
+        return refused(
+            f"the Pod api runs, but no longer mounts its Secret {SECRET}.",
+            "the volume and its mount, as the colleague wrote them.",
+            "The program needs its key. What has to be there before the kubelet can mount it?",
+            "Make api again with its volume. labkit.break_pods does, when you have deleted it.",
+            taught=VOLUME,
+        )
+    secrets = {s.metadata.name: s.data or {} for s in node.kube.list_namespaced_secret("default").items}
+    if SECRET not in secrets:
+        return refused(
+            f"the Pod api runs, but there is no Secret {SECRET}: it runs without its key.",
+            f"the Secret {SECRET}, with a key.",
+            "A volume that is optional lets the Pod start without it. Its program has nothing to read then.",
+            taught=VOLUME,
+        )
+    if not any(secrets[SECRET].values()):
+        return refused(
+            f"the Secret {SECRET} is empty, so api runs without its key.",
+            "a Secret with a key and a value.",
+            "`kubectl create secret generic` takes pairs of a key and a value. Which option gives one?",
+            "The Secret is only looked at for its name when a Pod starts. What the program reads is a file for each key.",
+            taught=VOLUME,
+        )
+    pid = next(iter(first_processes(node.pod("api"))))
+    files = node.shell(["sh", "-c", f"ls /proc/{pid}/root{shlex.quote(paths[0])}"]).split()
+    if not files:
+        return refused(
+            f"the Secret {SECRET} has a key now, and the container does not see it yet: {paths[0]} is empty.",
+            "a file of the Secret in the container.",
+            "The kubelet brings a changed Secret into a running Pod within about a minute. Wait, and check again.",
+            taught=VOLUME,
+        )
+    return passed(f"api runs, and its container sees the key: {paths[0]}/{files[0]}.")
 
 
 @exercise("05.2")
 def worker_repaired(node: Node) -> Check:
     """05.2: `worker` runs."""
-    return runs(node, "worker") or Check(True, "worker runs: its image is one that the registry has.")
+    return runs(node, "worker") or passed("worker runs its program, from an image that the node could get.")
 
 
 @exercise("05.3")
 def cache_repaired(node: Node) -> Check:
     """05.3: `cache` runs."""
-    return runs(node, "cache") or Check(True, "cache runs: the scheduler found a node for it.")
+    return runs(node, "cache") or passed("cache runs its program on this node.")

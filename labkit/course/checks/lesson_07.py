@@ -2,41 +2,113 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cri_api.v1.api_pb2 import CONTAINER_EXITED
+from cri_api.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_EXITED
 
-from labkit.course.verdict import Check, exercise
+from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
+DECIDE = "notebook 07, “Decide”"
+REMEMBERS = "notebook 07, “What it remembers”"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A Pod of the exercise: its restart policy, the code with which its program ends, and whether it is started again."""
+
+    name: str
+    policy: str
+    code: int
+    again: bool
+
+
+PODS = (Wanted("once", "Never", 3, False), Wanted("stubborn", "OnFailure", 3, True), Wanted("content", "OnFailure", 0, False))
+
 
 @exercise("07.1")
 def policies(node: Node) -> Check:
-    """07.1: a Pod `once` whose container ended with 3 and was not made again, and a Pod `stubborn` whose container was."""
-    once, stubborn = containers(node, "once"), containers(node, "stubborn")
-    for name, found in (("once", once), ("stubborn", stubborn)):
-        if not found:
-            return Check(False, f"there is no Pod called {name} on the node, or it has no container.")
-    if len(once) > 1:
-        return Check(False, f"the container of once was started {len(once)} times, although its policy is Never.")
-    if once[0].state != CONTAINER_EXITED:
-        return Check(False, "the container of once has not ended.")
-    if (code := node.cri.container_status(container_id=once[0].id).status.exit_code) != 3:
-        return Check(False, f"the container of once ended with {code}, not with 3.")
-    if len(stubborn) < 2:
-        return Check(False, "the container of stubborn was started once only: it fails, and its policy is OnFailure.")
-    ended = [c for c in stubborn if c.state == CONTAINER_EXITED]
-    if not any(node.cri.container_status(container_id=c.id).status.exit_code == 3 for c in ended):
-        return Check(False, "no container of stubborn ended with 3.")
-    return Check(True, "once was left as it ended, and stubborn was started again.")
+    """07.1: `once` (Never, exit code 3) and `content` (OnFailure, exit code 0) were started once, and `stubborn` (OnFailure, exit
+    code 3) again and again, each attempt after the end of the one before."""
+    for wanted in PODS:
+        if wrong := judged(node, wanted):
+            return wrong
+    return passed("once and content were left as they ended, and stubborn was started again.")
 
 
-def containers(node: Node, pod: str) -> list[Any]:
-    """The containers of the newest Pod of that name, whatever their state."""
+def judged(node: Node, pod: Wanted) -> Check | None:
+    statuses = containers(node, pod.name)
+    if statuses is None:
+        return refused(
+            f"the node has no Pod called {pod.name}.",
+            "the three Pods once, stubborn and content, started by your kubelet.",
+            "`want` hands a Pod to your kubelet, and `run_for` lets it work. Did the #s go?",
+            "Run the check while the Pods are there: a kubelet removes what is not wanted.",
+            taught="notebook 07, “The loop”",
+        )
+    if not statuses:
+        return refused(
+            f"the Pod {pod.name} has a sandbox and no container.",
+            f"a container of {pod.name} that has run.",
+            "A policy speaks of a container that has ended. What does your decide answer for one that was never started?",
+            "`max` of an empty list needs a default.",
+            taught=DECIDE,
+        )
+    first = statuses[0]
+    if len(statuses) > 1 and not pod.again:
+        times = f"the container of {pod.name} was started {len(statuses)} times"
+        return refused(
+            f"{times}. Its policy is {pod.policy}, and it ended with {first.exit_code}.",
+            f"a decide that leaves a container alone which has ended with {pod.code} under the policy {pod.policy}.",
+            "Which two things decide whether a container is started again? Your decide has to know both.",
+            "The list of containers has the state, not the exit code. The call that has it is in the exercise's text.",
+            taught=DECIDE,
+        )
+    unfinished = [s for s in statuses[: 1 if not pod.again else None] if s.state != CONTAINER_EXITED]
+    if unfinished and (not pod.again or len(statuses) == 1):
+        state = "is created, and was not started" if unfinished[0].state == CONTAINER_CREATED else "still runs"
+        return refused(
+            f"the container of {pod.name} {state}.",
+            f"a container of {pod.name} that has ended with {pod.code}.",
+            "Compare its command with the exercise's, and give your kubelet time.",
+            taught="notebook 07, “Act”",
+        )
+    if wrong := next((s for s in statuses if s.state == CONTAINER_EXITED and s.exit_code != pod.code), None):
+        return refused(
+            f"a container of {pod.name} ended with {wrong.exit_code}.",
+            f"a program of {pod.name} that ends with {pod.code}.",
+            "Compare its command with the exercise's.",
+            taught="notebook 07, “What is wanted”",
+        )
+    if pod.again and len(statuses) < 2:
+        return refused(
+            f"the container of {pod.name} ended with {first.exit_code}, and was started once. Its policy is {pod.policy}.",
+            f"a second attempt of {pod.name}.",
+            "OnFailure is not Never. When has a container failed?",
+            "Let your kubelet run for ten seconds: `stubborn` takes one second for each attempt.",
+            taught=DECIDE,
+        )
+    for before, after in pairwise(statuses):
+        if before.state != CONTAINER_EXITED or after.created_at < before.finished_at:
+            return refused(
+                f"attempt {after.metadata.attempt} of {pod.name} was made before attempt {before.metadata.attempt} had ended.",
+                "attempts that follow one another.",
+                "Look at the newest container of a name: while it runs there is nothing to do.",
+                taught=REMEMBERS,
+            )
+    return None
+
+
+def containers(node: Node, pod: str) -> list[Any] | None:
+    """The statuses of the containers of the newest Pod of that name, oldest attempt first; None without such a Pod."""
     sandboxes = [s for s in node.cri.list_pod_sandbox().items if s.metadata.name == pod]
     if not sandboxes:
-        return []
+        return None
     uid = max(sandboxes, key=lambda s: s.created_at).metadata.uid
-    return [c for c in node.cri.list_containers().containers if c.labels.get("io.kubernetes.pod.uid") == uid]
+    own = [c for c in node.cri.list_containers().containers if c.labels.get("io.kubernetes.pod.uid") == uid]
+    statuses = [node.cri.container_status(container_id=c.id).status for c in own]
+    return sorted(statuses, key=lambda s: (s.created_at, s.metadata.attempt))

@@ -4,15 +4,91 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.pods import PodProcess, PodSnapshot
+from labkit.course.verdict import Check, refused
+from labkit.pods import PodContainer, PodProcess, PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
+START = "notebook 00, “A Pod is made of processes”"
+SANDBOX = "notebook 02, “A Pod, one call at a time”"
+
 
 def find(node: Node, name: str) -> PodSnapshot | None:
-    return next((p for p in node.pods() if p.name == name and p.state == "Ready"), None)
+    """The newest ready Pod of that name, else the newest that is not ready."""
+    pods = [p for p in node.pods() if p.name == name]
+    return max(pods, key=lambda p: (p.state == "Ready", max((c.created_ns for c in p.containers), default=0)), default=None)
+
+
+def absent(node: Node, name: str, what: str) -> Check:
+    """There is no such Pod. what: "whose container sleeps"."""
+    others = sorted({p.name for p in node.pods() if node.lesson == (p.labels or {}).get("labkit.lesson")})
+    saw = f"the node has no Pod called {name}" + (f"; this lesson has made {', '.join(others)}." if others else ".")
+    return refused(
+        saw,
+        f"a Pod called {name} {what}.",
+        "node.start_pod takes a manifest as a dictionary, as in the notebook's first experiment.",
+        f'The name is in the manifest\'s metadata: {{"name": "{name}"}}.',
+        taught=START,
+    )
+
+
+def not_ready(pod: PodSnapshot) -> Check:
+    """The Pod's sandbox has ended."""
+    return refused(
+        f"the sandbox of {pod.name} is {pod.state}: its pause has ended, or the sandbox was stopped.",
+        f"a sandbox of {pod.name} that is Ready.",
+        "A sandbox that has ended takes no container any more. What does a kubelet do then?",
+        f'node.remove_pod("{pod.name}") removes what is left, so that you can start it again.',
+        taught="notebook 02, “Kill the pause”",
+    )
+
+
+def state_of(container: PodContainer) -> str:
+    """ "main is running", "main has exited with code 1"."""
+    if container.state == "Exited":
+        return f"{container.name} has exited with code {container.exit_code}"
+    return f"{container.name} is {container.state.lower()}"
+
+
+def newest(pod: PodSnapshot) -> list[PodContainer]:
+    """The newest attempt of each container."""
+    return list({c.name: c for c in sorted(pod.containers, key=lambda c: c.attempt)}.values())
+
+
+def running(pod: PodSnapshot) -> list[PodContainer]:
+    return [c for c in newest(pod) if c.state == "Running"]
+
+
+def too_few(pod: PodSnapshot, wanted: int, doing: str = "") -> Check | None:
+    """What is wrong where fewer than `wanted` containers run; None where enough do."""
+    if len(running(pod)) >= wanted:
+        return None
+    there = "; ".join(map(state_of, newest(pod))) or "it has a sandbox and no container"
+    number = {1: "a running container", 2: "two running containers"}[wanted]
+    return refused(
+        f"of the Pod {pod.name}: {there}.",
+        f"{number} in {pod.name}{doing}.",
+        "A container runs as long as its program does. Which program does each of yours run?",
+        f'node.pod("{pod.name}").containers lists the containers with their states and exit codes.',
+        taught=SANDBOX,
+    )
 
 
 def applications(pod: PodSnapshot) -> list[PodProcess]:
     return [p for p in pod.processes if p.role == "application"]
+
+
+def first_processes(pod: PodSnapshot) -> dict[int, PodProcess]:
+    """The first process of each running container, by pid."""
+    pids = {c.pid for c in running(pod)}
+    return {p.pid: p for p in pod.processes if p.pid in pids}
+
+
+def sleeps(process: PodProcess) -> bool:
+    """Whether a process is a sleep; busybox may have been called by its own name."""
+    return process.comm == "sleep" or process.cmdline[1:2] == ("sleep",)
+
+
+def command(process: PodProcess) -> str:
+    return " ".join(process.cmdline) or process.comm

@@ -1,15 +1,17 @@
-# Answers that the check must refuse, each below its reason.
+# Answers that the check must refuse, each below its reason; those that begin with "cheat" want to pass without the work.
 # %% the Pod has another name
-node.start_pod(
-    {
-        "metadata": {"name": "first"},
-        "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]},
-    }
-)
+sleeper = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
+node.start_pod({"metadata": {"name": "first"}, "spec": {"containers": [sleeper]}})
 # %% it runs something else than sleep
-node.start_pod(
-    {
-        "metadata": {"name": "mine"},
-        "spec": {"containers": [{"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f"]}]},
-    }
-)
+server = {"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f"]}
+node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
+# %% its program has ended
+done = {"name": "main", "image": node.images["busybox"], "command": ["true"]}
+mine = node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [done]}})
+node.wait_exit(mine.container("main").id)
+# %% a sandbox and no container
+mine = node.manifest({"metadata": {"name": "mine"}, "spec": {"containers": [{"name": "main", "image": node.images["busybox"]}]}})
+node.cri.run_pod_sandbox(config=node.sandbox_config(mine))
+# %% cheat: the word sleep is an argument of another program
+server = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", "httpd -f; true", "sleep"]}
+node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
