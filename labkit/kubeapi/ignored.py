@@ -98,20 +98,7 @@ UNLESS: dict[tuple[str, str], tuple[Any, ...]] = {
 
 def of_pod(pod: Manifest) -> Iterator[tuple[str, str]]:
     """(path, words) for each field of a Pod's spec that has no effect."""
-    yield from _of("PodSpec", pod.get("spec") or {}, "spec")
-
-
-def _of(kind: str, value: Manifest, path: str) -> Iterator[tuple[str, str]]:
-    short, fields = kind.rpartition(".")[2], schema.fields(kind)
-    for name, inner in value.items():
-        at, field = f"{path}.{name}", fields.get(name)
-        if inner is None or inner == [] or inner in UNLESS.get((short, name), ()):
-            continue
-        if name in IGNORED.get(short, {}):
-            yield at, IGNORED[short][name]
-        elif field is not None and field.type == "object" and isinstance(inner, Mapping):
-            yield from _of(field.ref, inner, at)
-        elif field is not None and field.items is not None and field.items.type == "object" and isinstance(inner, list):
-            for number, item in enumerate(inner):
-                if isinstance(item, Mapping):
-                    yield from _of(field.items.ref, item, f"{at}[{number}]")
+    for path, kind, name, value in schema.visit("PodSpec", pod.get("spec") or {}, "spec"):
+        short = kind.rpartition(".")[2]
+        if name in IGNORED.get(short, ()) and value not in (None, [], *UNLESS.get((short, name), ())):
+            yield path, IGNORED[short][name]

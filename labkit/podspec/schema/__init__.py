@@ -7,7 +7,7 @@ Kubernetes' OpenAPI ("io.k8s.api.core.v1.Pod").
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +89,27 @@ def walk(kind: str, path: Iterable[str | int]) -> Field | None:
             return None
         found = field(found.ref, str(step)) if found.type == "object" else found.items
     return found
+
+
+def visit(kind: str, obj: Any, path: str = "") -> Iterator[tuple[str, str, str, Any]]:
+    """(path, kind, name, value) of each field of an object and of the objects in it, known to its kind or not, in the object's
+    order; what has not the type of its field is passed over."""
+    known = fields(kind)
+    for name, value in obj.items() if isinstance(obj, dict) else ():
+        at = f"{path}.{name}" if path else str(name)
+        yield at, kind, name, value
+        found = known.get(name)
+        inner = found.items if found and found.items else found
+        if found is None or inner is None or inner.type != "object":
+            continue
+        if found.type == "object":
+            yield from visit(inner.ref, value, at)
+        elif found.type == "array" and isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from visit(inner.ref, item, f"{at}[{number}]")
+        elif found.type == "map" and isinstance(value, dict):
+            for key, item in value.items():
+                yield from visit(inner.ref, item, f"{at}.{key}")
 
 
 def merge_key(kind: str, path: Iterable[str | int]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -81,7 +80,8 @@ def read_value(value: Any, field: Field) -> Any:
 def unknown_fields(resource: str, obj: Any) -> list[str]:
     """`unknown field "spec.containers[0].imagee"` for each field that the kind does not have, in the object's order."""
     kind = schema.KINDS.get(resource, resource)
-    return [f'unknown field "{path}"' for path in _unknown(obj, Field("", "object", ref=schema.full_name(kind)), "")]
+    visited = schema.visit(kind, obj)
+    return [f'unknown field "{path}"' for path, holder, name, _ in visited if name not in schema.fields(holder)]
 
 
 class _Reader:
@@ -242,21 +242,3 @@ def _moment(text: str, micro: bool) -> str | None:
     except (ValueError, OverflowError):
         return None
     return moment.isoformat(timespec="microseconds" if micro else "seconds").replace("+00:00", "Z")
-
-
-def _unknown(value: Any, field: Field, path: str) -> Iterator[str]:
-    if field.type == "object" and isinstance(value, dict):
-        fields = schema.fields(field.ref)
-        for key, item in value.items():
-            at = f"{path}.{key}" if path else str(key)
-            found = fields.get(key)
-            if found is None:
-                yield at
-            else:
-                yield from _unknown(item, found, at)
-    elif field.type == "array" and isinstance(value, list) and field.items:
-        for number, item in enumerate(value):
-            yield from _unknown(item, field.items, f"{path}[{number}]")
-    elif field.type == "map" and isinstance(value, dict) and field.items and field.items.type == "object":
-        for key, item in value.items():
-            yield from _unknown(item, field.items, f"{path}.{key}")
