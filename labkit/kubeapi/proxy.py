@@ -19,6 +19,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from labkit.kubeapi import status
 from labkit.kubeapi.paths import Query, flag, number, one
 from labkit.kubeapi.store import Object, Store
+from labkit.podspec import container_names
 
 RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", "")
 """Websocket protocols that the runtimes' streaming servers know. Later ones are translated (`labkit.kubeapi.websockets`)."""
@@ -111,7 +112,7 @@ def _of(pod: Object) -> str:
 
 def _container(pod: Object, query: Query) -> str:
     name, spec = pod["metadata"]["name"], pod["spec"]
-    everyone = [c["name"] for key in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(key) or []]
+    everyone = container_names(pod)
     asked = one(query, "container")
     if asked:
         if asked not in everyone:
@@ -119,6 +120,6 @@ def _container(pod: Object, query: Query) -> str:
         return asked
     if len(spec["containers"]) == 1 and len(everyone) == 1:
         return str(everyone[0])
-    chosen, starting = ([c["name"] for c in spec.get(key) or []] for key in ("containers", "initContainers"))
+    chosen, starting = (container_names(pod, (kind,)) for kind in ("containers", "initContainers"))
     words = f"a container name must be specified for pod {name}, choose one of: [{' '.join(chosen)}]"
     raise status.bad_request(words + (f" or one of the init containers: [{' '.join(starting)}]" if starting else ""))

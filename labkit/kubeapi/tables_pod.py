@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from labkit.kubeapi.ages import age
+from labkit.podspec.containers import sidecars
 
 Manifest = Mapping[str, Any]
 NONE = "<none>"
@@ -34,9 +35,9 @@ class _Tally:
 def pod_cells(pod: Manifest, now: datetime) -> list[Any]:
     """Name, ready, status, restarts, age, address, node, nominated node, readiness gates."""
     meta, spec, status = pod.get("metadata") or {}, pod.get("spec") or {}, pod.get("status") or {}
-    sidecars = {c.get("name") for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"}
-    tally = _containers(spec, status, sidecars)
-    total = len(spec.get("containers") or []) + len(sidecars)
+    lasting = {container.get("name") for container in sidecars(spec)}
+    tally = _containers(spec, status, lasting)
+    total = len(spec.get("containers") or []) + len(lasting)
     restarts = str(tally.restarts)
     if tally.restarts and tally.restarted:
         restarts += f" ({age(max(tally.restarted), now)} ago)"

@@ -4,16 +4,8 @@ Used by Pods made by hand, by the API server, the scheduler and the kubelet alik
 not imported here, since the API server needs no protobuf.
 """
 
-from labkit.podspec.manifest import (
-    DefaultedPod,
-    ManifestError,
-    container_kind,
-    container_names,
-    defaulted,
-    find_container,
-    volume_kind,
-    with_defaults,
-)
+from labkit.podspec.containers import container_kind, container_names
+from labkit.podspec.manifest import DefaultedPod, ManifestError, defaulted, find_container, volume_kind, with_defaults
 
 __all__ = [
     "DefaultedPod",

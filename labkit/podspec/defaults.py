@@ -6,12 +6,12 @@ import random
 import re
 from typing import Any
 
+from labkit.podspec.containers import KINDS
 from labkit.podspec.quantity import canonical
 from labkit.podspec.requests import OF_WHOLE_POD, of_containers
 
 Object = dict[str, Any]
 MODE_0644 = 0o644
-CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 PROBE_NUMBERS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 NETWORK_VOLUMES: dict[str, Object] = {
@@ -39,7 +39,7 @@ def fill_pod(pod: Object) -> None:
         schedulerName="default-scheduler",
         enableServiceLinks=True,
     )
-    for kind in CONTAINERS:
+    for kind in KINDS:
         for container in spec.get(kind) or ():
             _container(container, bool(spec.get("hostNetwork")) and kind != "ephemeralContainers")
     for volume in spec.get("volumes") or ():

@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from labkit.podspec import schema
+from labkit.podspec.containers import container_names, containers
 from labkit.podspec.defaults import fill_pod, generated
 from labkit.podspec.schema import Field
 from labkit.podspec.schema.decoding import Undecodable, decoded, read_value
 from labkit.podspec.validation.pod import metadata_and_spec
 from labkit.podspec.validation.words import shown
 
-KINDS = ("initContainers", "containers", "ephemeralContainers")
 STATIC_UIDS = uuid.UUID("6b1f3c52-6f5e-5d55-9d0c-6c61626b6974")
 UID = r"[0-9A-Za-z]([-.0-9A-Za-z]{0,126}[0-9A-Za-z])?"
 LONGEST_NUMBER = 1000
@@ -88,24 +88,13 @@ def defaulted(pod: Any, *, uid: str = "", node_name: str = "") -> DefaultedPod:
     return DefaultedPod({**plain, **({"status": status} if status else {})})
 
 
-def container_names(pod: Mapping[str, Any], kinds: tuple[str, ...] = KINDS) -> tuple[str, ...]:
-    """The names of a Pod's containers in the order in which they start: init, then regular, then ephemeral."""
-    return tuple(container["name"] for kind in kinds for container in pod["spec"].get(kind) or ())
-
-
 def find_container(pod: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The container, init container or ephemeral container of that name. Raises ManifestError if there is none."""
-    for container in pod["spec"].get(container_kind(pod, name)) or ():
+    for container in containers(pod["spec"]):
         if container["name"] == name:
-            found: dict[str, Any] = container
-            return found
+            return container
     has, of = ", ".join(container_names(pod)), pod["metadata"]["name"]
     raise ManifestError([f"container {name} is not valid for pod {of}: its containers are {has}"], of)
-
-
-def container_kind(pod: Mapping[str, Any], name: str) -> str:
-    """The list of the spec that a container is in, such as "initContainers"; "" if it is in none."""
-    return next((kind for kind in KINDS if any(c["name"] == name for c in pod["spec"].get(kind) or ())), "")
 
 
 def volume_kind(volume: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit.podspec.containers import sidecars
+
 Manifest = Mapping[str, Any]
 EVERYWHERE = "0.0.0.0"
 
@@ -12,8 +14,7 @@ EVERYWHERE = "0.0.0.0"
 def host_ports(pod: Manifest) -> set[tuple[str, str, int]]:
     """(address, protocol, port) of each port that a Pod takes of the node itself: on its network every port."""
     spec = pod["spec"]
-    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    ports = [port for c in [*sidecars, *spec["containers"]] for port in c.get("ports") or ()]
+    ports = [port for c in (*sidecars(spec), *spec["containers"]) for port in c.get("ports") or ()]
     taken = [(p, p.get("hostPort") or (p["containerPort"] if spec.get("hostNetwork") else 0)) for p in ports]
     return {(p.get("hostIP") or EVERYWHERE, p.get("protocol") or "TCP", number) for p, number in taken if number}
 

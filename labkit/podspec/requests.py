@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.podspec.containers import is_sidecar
 from labkit.podspec.quantity import milli, whole
 
 Manifest = Mapping[str, Any]
@@ -54,7 +55,7 @@ def of_containers(spec: Manifest, kind: str) -> Counter[str]:
     for container in spec.get("initContainers") or ():
         now = added([sidecars, _named(container, kind)])
         peak.update({name: now[name] - peak[name] for name in now if now[name] >= peak[name]})
-        if container.get("restartPolicy") == "Always":
+        if is_sidecar(container):
             sidecars = now
     total.update(sidecars)
     total.update({name: peak[name] - total[name] for name in peak if peak[name] >= total[name]})

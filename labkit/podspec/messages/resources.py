@@ -16,6 +16,7 @@ from typing import Any
 
 from cri_api.v1 import api_pb2 as pb
 
+from labkit.podspec.containers import KINDS, containers, sidecars
 from labkit.podspec.manifest import defaulted
 from labkit.podspec.quantity import exact, milli, whole
 from labkit.podspec.requests import pod_total
@@ -79,7 +80,7 @@ def qos_class(pod: Any) -> str:
 def qos_of(pod: Mapping[str, Any]) -> str:
     """The QoS class of a manifest that has its defaults."""
     whole_pod = pod["spec"].get("resources")
-    owners = [whole_pod] if whole_pod else [c["resources"] for c in _containers(pod, "containers", "initContainers")]
+    owners = [whole_pod] if whole_pod else [c["resources"] for c in containers(pod["spec"], KINDS[:2])]
     asked = [{name for name in COMPUTE if exact(_amount(owner, "requests", name))} for owner in owners]
     limited = [{name for name in COMPUTE if exact(_amount(owner, "limits", name))} for owner in owners]
     if not any(asked) and not any(limited):
@@ -116,7 +117,7 @@ def pod_limits(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerRes
     """What the Pod's own cgroup is set to: a limit only where each container has one, for else one without would be held back by
     those of the others (ResourceConfigForPod)."""
     requests, limits = (pod_total(pod, kind) for kind in ("requests", "limits"))
-    owners = [c["resources"].get("limits", {}) for c in _containers(pod, "containers", "initContainers")]
+    owners = [c["resources"].get("limits", {}) for c in containers(pod["spec"], KINDS[:2])]
     own = pod["spec"].get("resources", {}).get("limits", {})
     held = {name: limits.get(name, 0) if name in own or all(name in owner for owner in owners) else 0 for name in COMPUTE}
     return linux_resources(requests.get("cpu"), held["cpu"], held["memory"], machine)
@@ -172,7 +173,7 @@ def oom_score_adj(pod: Mapping[str, Any], container: Mapping[str, Any], memory_b
         return BEST_EFFORT_OOM_SCORE_ADJ
     spare = _spare_memory_per_container(pod)
     requested = _memory_request(container) + spare
-    if container in spec.get("initContainers", ()) and container.get("restartPolicy") == "Always":
+    if container in sidecars(spec):
         requested = max(requested, min(_memory_request(regular) for regular in spec["containers"]) + spare)
     score = 1000 - 1000 * requested // memory_bytes
     return min(max(score, 1000 + GUARANTEED_OOM_SCORE_ADJ), BEST_EFFORT_OOM_SCORE_ADJ - 1)
@@ -185,10 +186,6 @@ def page_size_name(size: int) -> str:
             return f"{size}{unit}"
         size //= 1024
     return f"{size}TB"
-
-
-def _containers(pod: Mapping[str, Any], *kinds: str) -> list[Mapping[str, Any]]:
-    return [container for kind in kinds for container in pod["spec"].get(kind, ())]
 
 
 def _amount(resources: Mapping[str, Any], kind: str, name: str) -> str | int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cri_api.v1 import api_pb2 as pb
 
+from labkit.podspec.containers import KINDS, containers
 from labkit.podspec.messages.environment import CreateContainerConfigError
 
 MASKED_PATHS = (
@@ -46,10 +47,9 @@ def namespace_options(pod: Mapping[str, Any]) -> pb.NamespaceOption:
 def sandbox_security_context(pod: Mapping[str, Any]) -> pb.LinuxSandboxSecurityContext:
     """The sandbox's own: always the runtime's default seccomp profile."""
     context = pod["spec"]["securityContext"]
-    containers = [container for kind in ("initContainers", "containers") for container in pod["spec"].get(kind, ())]
     return pb.LinuxSandboxSecurityContext(
         namespace_options=namespace_options(pod),
-        privileged=any(container.get("securityContext", {}).get("privileged", False) for container in containers),
+        privileged=any(c.get("securityContext", {}).get("privileged", False) for c in containers(pod["spec"], KINDS[:2])),
         seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault),
         run_as_user=_int64(context.get("runAsUser")),
         run_as_group=_int64(context.get("runAsGroup")),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from labkit.podspec.containers import containers, is_sidecar
 from labkit.podspec.validation import words
 from labkit.podspec.validation.checks import between, enum, first, must, never, one_kind, unique, wrong
 from labkit.podspec.validation.meta import not_negative
@@ -118,7 +119,7 @@ def name_once(*others: str) -> Check:
 
     def unique_name(value: str, here: At) -> Causes:
         container = here.holder
-        names = {c.get("name") for other in others for c in here.spec[other] or ()}
+        names = {c.get("name") for c in containers(here.spec.value, others)}
         container.memory.setdefault("name", names)
         yield from unique(value, here)
 
@@ -126,7 +127,7 @@ def name_once(*others: str) -> Check:
 
 
 def known_target(value: str, here: At) -> Causes:
-    if value not in {c.get("name") for kind in ("containers", "initContainers") for c in here.spec[kind] or ()}:
+    if value not in {c.get("name") for c in containers(here.spec.value, ("containers", "initContainers"))}:
         yield not_found(here.path, value)
 
 
@@ -167,18 +168,14 @@ RESTART: Table = (
 )  # fmt: skip
 
 
-def is_sidecar(at: At) -> bool:
-    return bool(at["restartPolicy"] == "Always")
-
-
 REGULAR: Table = (*CONTAINER, always("name", name_once()), *HOOKS_AND_PROBES, *RESTART)
 INIT: Table = (
     *CONTAINER,
     *RESTART,
     filled("name", name_once("containers")),
     HOST_PORTS,
-    inside("", HOOKS_AND_PROBES, when=is_sidecar),
-    *(given(name, never(SIDECAR_ONLY), when=lambda at: not is_sidecar(at)) for name in ("lifecycle", *PROBES)),
+    inside("", HOOKS_AND_PROBES, when=lambda at: is_sidecar(at.value)),
+    *(given(name, never(SIDECAR_ONLY), when=lambda at: not is_sidecar(at.value)) for name in ("lifecycle", *PROBES)),
 )
 EPHEMERAL: Table = (
     *CONTAINER,

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.podspec.containers import containers, sidecars
 from labkit.podspec.validation import words
 from labkit.podspec.validation.difference import difference
 from labkit.podspec.validation.meta import metadata, metadata_update
@@ -88,10 +89,10 @@ def _status(new: Manifest, old: Manifest) -> Causes:
         return
     if before.get("qosClass") and status.get("qosClass") != before["qosClass"]:
         yield invalid("status.qosClass", status.get("qosClass") or "", IMMUTABLE)
-    sidecars = {c.get("name") for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"}
+    lasting = {c.get("name") for c in sidecars(spec)}
     for kind in STATUS_KINDS:
         policy = "Never" if kind == "ephemeralContainerStatuses" else spec.get("restartPolicy")
-        yield from _transitions(status.get(kind) or [], before.get(kind) or [], policy, sidecars, f"status.{kind}", spec)
+        yield from _transitions(status.get(kind) or [], before.get(kind) or [], policy, lasting, f"status.{kind}", spec)
     for number, address in enumerate(status.get("podIPs") or []):
         yield from each(f"status.podIPs[{number}]", address.get("ip") or "", words.address(address.get("ip") or ""))
     hosts = status.get("hostIPs") or []
@@ -100,16 +101,16 @@ def _status(new: Manifest, old: Manifest) -> Causes:
 
 
 def _transitions(
-    new: list[Manifest], old: list[Manifest], policy: str | None, sidecars: set[Any], path: str, spec: Manifest
+    new: list[Manifest], old: list[Manifest], policy: str | None, lasting: set[Any], path: str, spec: Manifest
 ) -> Causes:
     """A container that has ended for good does not come back."""
-    own = {c.get("name") for kind in ("containers", "initContainers") for c in spec.get(kind) or [] if c.get("restartPolicy")}
+    own = {c.get("name") for c in containers(spec, ("containers", "initContainers")) if c.get("restartPolicy")}
     if policy == "Always":
         return
     for number, was in enumerate(old):
         ended = (was.get("state") or {}).get("terminated")
         name = was.get("name")
-        if ended is None or name in sidecars or name in own or (ended.get("exitCode") and policy == "OnFailure"):
+        if ended is None or name in lasting or name in own or (ended.get("exitCode") and policy == "OnFailure"):
             continue
         if any(now.get("name") == name and (now.get("state") or {}).get("terminated") is None for now in new):
             yield forbidden(f"{path}[{number}].state", "may not be transitioned to non-terminated state")
