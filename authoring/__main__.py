@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from authoring import glossary, lint, new, prove, save
 from authoring.lesson import Lesson, LessonError, find, lessons
-from labkit.views.style import JUPYTERLAB_EXTENSIONS
+from labkit.figures.style import JUPYTERLAB_EXTENSIONS
 
 STEPS = """\
 A lesson, step by step (docs/authoring.md has more):

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from authoring.lesson import ROOT, LessonError, lessons
-from labkit.outputs import write_whole
+from labkit.util.outputs import write_whole
 
 SOURCE, PAGE = "docs/glossary.yaml", "docs/glossary.md"
 HEAD = """\

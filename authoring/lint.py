@@ -240,7 +240,7 @@ def figure(lesson: Lesson) -> Found:
         for shown in (o.get("data", {}) for o in cell.outputs):
             text = str(shown.get("text/plain", "")).strip()
             if any(kind.startswith("image/") for kind in shown) and (not text or text.startswith("<")):
-                yield cell.number, "its figure has no text: return a labkit.views.figure.Figure with an `alt`."
+                yield cell.number, "its figure has no text: return a labkit.figures.figure.Figure with an `alt`."
             svg = shown.get("image/svg+xml", "")
             if svg and not re.search(r"<(?:title|desc)\b[^>]*>\s*[^<\s]|\baria-label=[\"'][^\"']", svg):
                 yield cell.number, "its SVG has no text for a screen reader: neither <title> nor <desc> nor aria-label."

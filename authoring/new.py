@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from authoring import frame
 from authoring.lesson import ROOT, Lesson, LessonError, lessons
-from labkit.outputs import write_whole
+from labkit.util.outputs import write_whole
 
 ROW = re.compile(r"(?m)^\| \[(\d\d)\]\(notebooks/.*\n")
 

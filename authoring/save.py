@@ -22,7 +22,7 @@ import labkit
 from authoring.lesson import Lesson, LessonError, read
 from labkit.cri import CriError, Machine
 from labkit.node import Node, NodeError
-from labkit.outputs import check_writable, write_whole
+from labkit.util.outputs import check_writable, write_whole
 
 TIMEOUT_S = 300
 CONTROL = re.compile(r"\x1b\[[0-9;]*m")
@@ -83,7 +83,7 @@ def executed(notebook: Any, lesson: Lesson, made_on: dict[str, str]) -> Any:
         raise LessonError(f"{where} failed: {reason} Nothing was saved. Mend the cell and save again.") from None
     for cell, before in zip(new.cells, notebook.cells, strict=True):
         cell.metadata = before.metadata
-        if cell.cell_type == "code":  # an empty display had progress in it (labkit.progress)
+        if cell.cell_type == "code":  # an empty display had progress in it (labkit.util.progress)
             cell.outputs = [output for output in cell.outputs if output.output_type != "display_data" or output.data]
     new.metadata = {**notebook.metadata, "labkit": made_on}
     nbformat.validate(new)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from labkit.course.predict import predict as predict
     from labkit.cri import CriError as CriError
     from labkit.cri import to_yaml as to_yaml
-    from labkit.load import Load as Load
-    from labkit.load import Moment as Moment
+    from labkit.cri.pods import PodSnapshot as PodSnapshot
+    from labkit.figures import *  # noqa: F403  (every figure that views exports)
+    from labkit.figures.runtime.load import Load as Load
+    from labkit.figures.runtime.load import Moment as Moment
     from labkit.node import Node as Node
     from labkit.node import NodeError as NodeError
     from labkit.node import connect as connect
-    from labkit.pods import PodSnapshot as PodSnapshot
     from labkit.podspec import ManifestError as ManifestError
-    from labkit.views import *  # noqa: F403  (every figure that views exports)
 
 _NAMES = {
     "course": (
@@ -48,7 +48,7 @@ _NAMES = {
     "pods": ("PodSnapshot",),
     "podspec": ("ManifestError",),
 }
-"""Where the names live that are not figures; a figure is exported by its line in labkit/views/__init__.py. A room is imported
+"""Where the names live that are not figures; a figure is exported by its line in labkit/figures/__init__.py. A room is imported
 when one of its names is asked for: the API's process, which asks for none, is half as large without gRPC and pyroute2."""
 
 
@@ -71,6 +71,6 @@ def __dir__() -> list[str]:
 
 
 def _figures() -> list[str]:
-    """The names that labkit.views exports: its public ones that are no modules."""
-    public = vars(import_module("labkit.views")).items()
+    """The names that labkit.figures exports: its public ones that are no modules."""
+    public = vars(import_module("labkit.figures")).items()
     return [name for name, value in public if not name.startswith("_") and not isinstance(value, ModuleType)]

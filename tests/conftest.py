@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from labkit.node import Home
-from labkit.node.programs import ensure_programs
+from labkit.node.packages.programs import ensure_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"

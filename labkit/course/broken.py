@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.course.predict import Seen
 
 if TYPE_CHECKING:
-    from labkit.node.cluster import Cluster
+    from labkit.node.pods.cluster import Cluster
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "api": ("httpd", "-f", "-p", "8080"),

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labkit.cri.pods import PodSnapshot
 from labkit.kernel.parse import parse_mountinfo
-from labkit.pods import PodSnapshot
 
 if TYPE_CHECKING:
-    from labkit.flight import Flight
+    from labkit.figures import Layer
     from labkit.kernel import Mount
     from labkit.node import Node
-    from labkit.views import Layer
+    from labkit.recording.flight import Flight
 
 LEFT_OUT = "product_*"
 """A hook of kind's copies files of this name into each container."""
@@ -53,7 +53,7 @@ class Root:
 def container_root(node: Node, image_status: Any, pid: int) -> Root:
     """What is mounted as `/` for a process, by the kernel's /proc/PID/mountinfo, and the layers by `image_status`, the runtime's
     verbose answer to ImageStatus."""
-    from labkit.views import Layer
+    from labkit.figures import Layer
 
     mounts = parse_mountinfo(node.shell(["cat", f"/proc/{pid}/mountinfo"]))
     root = next(mount for mount in mounts if mount.mount_point == "/")

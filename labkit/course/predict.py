@@ -10,7 +10,7 @@ from labkit.course.answer import Verdict, unseen, verdict
 from labkit.course.quiz import Question, learner, question, shuffled
 
 QUIZ_CLASS = "labkit-quiz"
-"""What the extension for JupyterLab (labkit/views/jupyterlab) finds the buttons of a quiz by, to name and group them."""
+"""What the extension for JupyterLab (labkit/figures/jupyterlab) finds the buttons of a quiz by, to name and group them."""
 
 
 class Seen(str):

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from labkit.node.errors import NodeError
+from labkit.util.errors import NodeError
 
 DIRECTORY = "quizzes"
 GUIDE = 'See "A quiz" in docs/authoring.md.'
@@ -73,7 +73,7 @@ def question(identifier: str, directory: Path | None = None) -> Question:
 
 
 def _directory(lesson: str) -> Path:
-    from labkit.jupyter.copy import source
+    from labkit.course.jupyter.copy import source
 
     here = Path.cwd()
     return here if (here / DIRECTORY / f"{lesson}.yaml").is_file() else source()

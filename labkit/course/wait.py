@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit import progress
-from labkit.node.errors import NodeError
+from labkit.util import progress
+from labkit.util.errors import NodeError
 
 POLL_S = 0.05
 

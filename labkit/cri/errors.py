@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 
-from labkit.showable import showable_lines
+from labkit.util.showable import showable_lines
 
 CONNECT_SECONDS = 0.5
 GONE = re.compile(r"could not find (container|pod)\b")

@@ -14,28 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from labkit import loglines
 from labkit.cri import CriClient, CriError
-from labkit.kubelet import machine as node_machine
 from labkit.kubelet.api import Api, segment
 from labkit.kubelet.backoff import Backoff
-from labkit.kubelet.cgroups import Cgroups
-from labkit.kubelet.configuration import Configuration
-from labkit.kubelet.events import Recorder
-from labkit.kubelet.health import RuntimeState
-from labkit.kubelet.housekeeping import Housekeeping
+from labkit.kubelet.containers.configuration import Configuration
+from labkit.kubelet.containers.probes import Prober
+from labkit.kubelet.core.housekeeping import Housekeeping
+from labkit.kubelet.core.kubelet import Kubelet
+from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.images import Images, Pulled
-from labkit.kubelet.kubelet import Kubelet
-from labkit.kubelet.node_status import NodeFacts, NodeStatus
-from labkit.kubelet.objects import Objects
-from labkit.kubelet.pleg import Pleg
-from labkit.kubelet.probes import Prober
-from labkit.kubelet.runtime import Runtime
-from labkit.kubelet.server import Server
-from labkit.kubelet.sync import PodSync
-from labkit.kubelet.volumes import Volumes
-from labkit.kubelet.writer import StatusWriter
+from labkit.kubelet.node import machine as node_machine
+from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.health import RuntimeState
+from labkit.kubelet.node.node_status import NodeFacts, NodeStatus
+from labkit.kubelet.node.writer import StatusWriter
+from labkit.kubelet.pod.pleg import Pleg
+from labkit.kubelet.pod.runtime import Runtime
+from labkit.kubelet.resources.cgroups import Cgroups
+from labkit.kubelet.server.server import Server
+from labkit.kubelet.volumes.objects import Objects
+from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec.messages import Machine, dns
+from labkit.util import loglines
 
 log = logging.getLogger("kubelet")
 

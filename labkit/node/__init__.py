@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit import environment, progress
-from labkit.node import discovery, onekernel
-from labkit.node.base import Node
-from labkit.node.choice import Choice
-from labkit.node.discovery import examine
-from labkit.node.errors import NodeError
-from labkit.node.home import Home
-from labkit.node.verdict import Verdict
+from labkit.node.host import one_kernel
+from labkit.node.kinds import discovery
+from labkit.node.kinds.discovery import examine
+from labkit.node.node import Node
+from labkit.node.state.availability import Verdict
+from labkit.node.state.home import Home
+from labkit.node.state.node_selector import Choice
+from labkit.util import environment, progress
+from labkit.util.errors import NodeError
 
 __all__ = ["Choice", "Home", "Node", "NodeError", "Verdict", "connect", "examine"]
 
@@ -32,7 +33,7 @@ def connect(
     home = Home.find()
     choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
     if lesson and progress.in_notebook():
-        onekernel.claim(home, choice, lesson, take_over=take_over)
+        one_kernel.claim(home, choice, lesson, take_over=take_over)
     with progress.shown() as show:
         connected: Any = discovery.KINDS[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()

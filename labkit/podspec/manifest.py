@@ -43,7 +43,7 @@ class ManifestError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback (IPython's protocol)."""
-        from labkit.showable import showable_lines
+        from labkit.util.showable import showable_lines
 
         return showable_lines(f"{type(self).__name__}: {self}").split("\n")
 

@@ -24,7 +24,8 @@ from cri_api.v1 import api_pb2, api_pb2_grpc
 
 from labkit import connect
 from labkit.kubelet.api import Api
-from labkit.node import Home, status
+from labkit.node import Home
+from labkit.node.state import status
 
 PODS, WORKERS, ROUNDS = 100, 8, 2
 IDLE_S, QUIET_S = 30.0, 10.0

@@ -12,7 +12,7 @@ import grpc
 from cri_api.v1 import api_pb2, api_pb2_grpc
 
 import labkit as lab
-from labkit.node import pods
+from labkit.node.pods import operations
 
 ROUNDS = 15
 WEB = {"name": "main", "image": "registry.lab/busybox:1", "command": ["sleep", "1000000"]}
@@ -32,7 +32,7 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
                 began = time.perf_counter()
                 sandbox = start(node, stubs, pod)
                 times[name].append(time.perf_counter() - began)
-                pods.remove_sandbox(node.cri, sandbox)
+                operations.remove_sandbox(node.cri, sandbox)
                 metadata = api_pb2.PodSandboxMetadata(**{k: pod["metadata"][k] for k in ("name", "namespace", "uid")})
                 node.remove_leavings(api_pb2.PodSandbox(id=sandbox, metadata=metadata))
     ms = {name: round(statistics.median(values) * 1e3, 1) for name, values in times.items()}
@@ -46,7 +46,7 @@ def manifest() -> dict[str, Any]:
 def through_labkit(node: lab.Node, stubs: Any, pod: dict[str, Any]) -> str:
     config = node.sandbox_config(pod)
     sandbox = node.cri.run_pod_sandbox(config=config).pod_sandbox_id
-    image = pods.pull_if_absent(node.cri, WEB["image"])
+    image = operations.pull_if_absent(node.cri, WEB["image"])
     container = node.container_config(pod, "main", image_ref=image, pod_ip="10.0.0.1")
     made = node.cri.create_container(pod_sandbox_id=sandbox, config=container, sandbox_config=config)
     node.cri.start_container(container_id=made.container_id)

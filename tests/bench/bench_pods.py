@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labkit import connect
-from labkit.pods import PodReader
+from labkit.cri.pods import PodReader
 from tests.bench import bench_snapshot
 from tests.bench.bench_kube import PODS, SPEC, WORKERS, own_home, timed
 

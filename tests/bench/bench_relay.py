@@ -27,8 +27,8 @@ import grpc
 from cri_api.v1 import api_pb2, api_pb2_grpc
 
 from labkit.cri import CriClient
-from labkit.node.home import Home
-from labkit.node.relay import direct, inside, start_relay, stop_relay
+from labkit.node.host.relay import direct, inside, start_relay, stop_relay
+from labkit.node.state.home import Home
 
 CALLS = 2000
 GOAL_MS = 1.0

@@ -17,8 +17,9 @@ from typing import Any
 
 from labkit import connect
 from labkit.cri import CriClient, CriError
-from labkit.load import Load
-from labkit.node import Home, releases
+from labkit.figures.runtime.load import Load
+from labkit.node import Home
+from labkit.node.packages import releases
 from tests.live.web import SERVE, wait_until_it_listens
 
 VERSIONS = ("1.7", "2")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.node.unpack import Unpacked, fetch
+from labkit.node.packages.unpack import Unpacked, fetch
 
 PACKAGES = ("chromium", "fonts-dejavu-core")
 FONTS = """<?xml version="1.0"?>

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.jupyter import copy, lab
+from labkit.course.jupyter import copy, lab
 from tests.conftest import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"

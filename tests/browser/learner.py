@@ -10,7 +10,7 @@ import nbformat
 from PIL import Image
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
-from labkit.views.style import contrast
+from labkit.figures.style import contrast
 from tests.browser.jupyterlab import NOTEBOOKS, THEMES, JupyterLab
 
 SECOND = 1000.0

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, expect
 
+from labkit.figures.style import contrast
 from labkit.node import Home
-from labkit.views.style import contrast
 from tests.browser.jupyterlab import JupyterLab
 from tests.browser.learner import HALF_A_SCREEN, LAPTOP, Learner, Looks
 from tests.live.cluster import wait_for
@@ -132,7 +132,7 @@ def test_a_pod_that_is_stuck(learner: Opens) -> None:
 WAITS = """
 import time
 from pathlib import Path
-from labkit.progress import shown
+from labkit.util.progress import shown
 print("before")
 with shown() as show:
     show("fetching the first")

@@ -20,14 +20,14 @@ from itertools import takewhile
 from pathlib import Path
 
 from labkit.node import Home
-from labkit.node.strays import own_processes
-from labkit.node.traces import shim_sockets
-from labkit.node.vm_home import Places
+from labkit.node.host.lab_processes import own_processes
+from labkit.node.lab.residue import shim_sockets
+from labkit.node.vm.home import Places
 from tests.conftest import ROOT
 
 LISTEN = "0A"
 """proc_net(5): a TCP socket that listens."""
-MODULES = {"labkit.kubeapi": "kubeapi", "labkit.kubelet": "kubelet"}
+MODULES = {"labkit.apiserver": "kubeapi", "labkit.kubelet": "kubelet"}
 ALSO_ON_DISK = ("/dev/", "/proc/", "/sys/", "/memfd:", "/usr/", "/var/lib/docker/")
 
 

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from labkit.kubelet.api import ApiError
-from labkit.node import Home, private, turns, vm_enter
-from labkit.node.traces import shim_sockets
-from labkit.vm import machine
+from labkit.node import Home
+from labkit.node.host import containerd_setup, turns
+from labkit.node.lab.residue import shim_sockets
+from labkit.node.machine import machine
+from labkit.node.vm import enter
 from tests.conftest import labkit
 from tests.live import exposed
 from tests.live.cluster import Cluster, wait_for
@@ -200,7 +202,7 @@ print(json.dumps(found))
 
 
 def test_a_registry_serves_nothing_but_images(cluster: Cluster) -> None:
-    answers = as_stranger(CLIMB, private.registry_url(cluster.home))
+    answers = as_stranger(CLIMB, containerd_setup.registry_url(cluster.home))
     assert not [path for path, (code, leaked) in answers.items() if code == 200 or leaked], answers
 
 
@@ -264,10 +266,10 @@ def test_who_has_the_port_of_a_virtual_machine_that_ended_hears_nothing(tmp_path
     with taken:
         assert taken.stdout.readline() == "listening\n"
         with pytest.raises(ConnectionRefusedError, match="has its port"):
-            vm_enter.enter(door, "stream", ["id"])
+            enter.enter(door, "stream", ["id"])
         assert taken.stdout.readline() == "b''\n"
     with socket.create_server(("127.0.0.1", port)) as own:
-        vm_enter.enter(door, "stream", ["id"]).close()
+        enter.enter(door, "stream", ["id"]).close()
         connection, _ = own.accept()
         with connection:
             assert connection.recv(100).startswith(b"secret stream ")

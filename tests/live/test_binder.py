@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from labkit.node.apt import Apt
+from labkit.node.packages.apt import Apt
 from tests.browser.conftest import SCREENSHOTS, chromium  # noqa: F401
 from tests.browser.jupyterlab import JupyterLab
 from tests.browser.learner import LAPTOP, Learner

@@ -23,11 +23,12 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient, CriError
+from labkit.figures.runtime.load import Load
 from labkit.kernel import LocalKernel, Process
 from labkit.kubelet.api import ApiError
-from labkit.load import Load
-from labkit.node import Home, releases
-from labkit.node.daemon import Daemon
+from labkit.node import Home
+from labkit.node.lab.daemon import Daemon
+from labkit.node.packages import releases
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 from tests.live.remains import Runtime, containers_alive, unowned, untrue

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from labkit.node import Home, kind, kind_cluster, share
-from labkit.node.cluster import wait_until
-from labkit.node.ledger import mark_of
+from labkit.node import Home
+from labkit.node.pods.cluster import wait_until
+from labkit.node.registry import share
+from labkit.node.remote import kind, kind_cluster
+from labkit.node.state.ledger import mark_of
 from tests.conftest import ROOT, labkit
 from tests.live import machine
 from tests.standin.cluster import KindCluster

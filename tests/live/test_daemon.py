@@ -20,8 +20,10 @@ import pytest
 
 from labkit import NodeError, connect
 from labkit.cri import CriError
-from labkit.load import Load
-from labkit.node import Home, private, releases
+from labkit.figures.runtime.load import Load
+from labkit.node import Home
+from labkit.node.host import containerd_setup
+from labkit.node.packages import releases
 from tests.conftest import CI, labkit, make_home
 from tests.live import machine
 from tests.live.web import SERVE, wait_until_it_listens
@@ -246,7 +248,7 @@ def test_a_version_that_does_not_start_gives_way_to_the_old_one(lab_node: Any) -
     finally:
         shutil.rmtree(broken)
     assert identity(node, "pod") == before and daemon.state == "running"
-    assert private.chosen(node.home).default and releases.upstream(node.cri.version().runtime_version) == daemon.version
+    assert containerd_setup.chosen(node.home).default and releases.upstream(node.cri.version().runtime_version) == daemon.version
     assert pod.ip
 
 
@@ -255,7 +257,7 @@ def test_two_upgrades_at_once_one_is_refused(lab_node: Any) -> None:
     gate = threading.Barrier(2)
 
     def upgrade(version: str) -> None:
-        from labkit.node.daemon import Daemon
+        from labkit.node.lab.daemon import Daemon
 
         gate.wait()
         try:

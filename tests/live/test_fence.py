@@ -11,7 +11,7 @@ import pytest
 
 from labkit.kernel.parse import parse_mountinfo
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.volumes import mounts_below
+from labkit.kubelet.volumes.volumes import mounts_below
 from tests.live.cluster import Cluster, wait_for
 from tests.live.test_kubelet import cluster, ends, pod, runs, shell  # noqa: F401
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from labkit.images.build import busybox_image
-from labkit.images.oci import LAYER, Blob, Image, image, write_archive
-from labkit.node.programs import ensure_programs
+from labkit.node.packages.programs import ensure_programs
+from labkit.node.registry.build import busybox_image
+from labkit.node.registry.oci import LAYER, Blob, Image, image, write_archive
 from tests.conftest import labkit
 from tests.live import exposed
 from tests.live.cluster import Cluster, wait_for

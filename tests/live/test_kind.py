@@ -19,8 +19,10 @@ import pytest
 
 import labkit as lab
 from labkit.cri import CriClient
-from labkit.load import exchange
-from labkit.node import Home, inside, relay
+from labkit.figures.runtime.load import exchange
+from labkit.node import Home
+from labkit.node.host import relay
+from labkit.node.registry import node_registry
 from tests.conftest import ROOT, labkit
 from tests.live import exposed
 from tests.live.test_pods import SLEEP, WEB, manifest
@@ -122,7 +124,7 @@ def test_pulls_are_real_and_the_password_is_wanted(docker: Engine, standin: Stan
         node.start_pod(private)
     assert node.start_pod(private, auth={"username": "learner", "password": "container"}).state == "Ready"
     registries = [line.split() for line in standin.exec("ps", "-eo", "uid=,comm=").splitlines() if "docker-registry" in line]
-    assert {uid for uid, _ in registries} == {str(inside.ACCOUNT)}, "it owns nothing of the node"
+    assert {uid for uid, _ in registries} == {str(node_registry.ACCOUNT)}, "it owns nothing of the node"
 
 
 def test_clean_leaves_docker_and_the_node_as_they_were(docker: Engine, standin: StandIn) -> None:

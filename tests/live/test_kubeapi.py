@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from labkit.node import kubectl as kubectl_of_node
+from labkit.node.pods import kubectl as kubectl_of_node
 
 IMAGE = "registry.lab/busybox:1"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -58,7 +58,7 @@ class Served:
 
     def start(self) -> None:
         self.kubeconfig.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "labkit.kubeapi", "--data", str(self.base / "data"), "--run", str(self.base / "run")]
+        argv = [sys.executable, "-m", "labkit.apiserver", "--data", str(self.base / "data"), "--run", str(self.base / "run")]
         with (self.base / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
         until(self.kubeconfig.exists, f"kubeconfig; the log has {(self.base / 'log').read_text()}")
@@ -431,7 +431,7 @@ def test_another_port_is_taken_when_the_last_is_not_free(served: Served) -> None
 
 
 def test_two_do_not_serve_one_directory(served: Served) -> None:
-    argv = [sys.executable, "-m", "labkit.kubeapi", "--data", str(served.base / "data"), "--run", str(served.base / "other")]
+    argv = [sys.executable, "-m", "labkit.apiserver", "--data", str(served.base / "data"), "--run", str(served.base / "other")]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1 and "Another API serves" in second.stderr
     assert served.ask("GET", "/readyz") == (200, "ok")

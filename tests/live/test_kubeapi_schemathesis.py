@@ -32,7 +32,7 @@ class Server:
 
     def __init__(self, home):
         self.kubeconfig = home / "run" / "kubeconfig"
-        command = [sys.executable, "-m", "labkit.kubeapi", "--data", str(home / "data"), "--run", str(home / "run")]
+        command = [sys.executable, "-m", "labkit.apiserver", "--data", str(home / "data"), "--run", str(home / "run")]
         self.log = (home / "log").open("w+")
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log)
         latest = time.monotonic() + 60

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.kubeapi.connections import UNPROVEN_MOST
+from labkit.apiserver.http.connections import UNPROVEN_MOST
 from tests.live.test_kubeapi import Served, serve, until
 
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00"

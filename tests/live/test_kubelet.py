@@ -15,7 +15,7 @@ from cri_api.v1 import api_pb2
 
 from labkit.cri import CriClient
 from labkit.node import Home, Node
-from labkit.node.pods import remove_sandbox
+from labkit.node.pods.operations import remove_sandbox
 from tests.live.cluster import Cluster, wait_for
 
 IMAGE = "registry.lab/busybox:1"

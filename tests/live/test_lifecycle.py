@@ -15,7 +15,8 @@ from collections.abc import Callable
 import pytest
 
 import labkit as lab
-from labkit.node import Home, private
+from labkit.node import Home
+from labkit.node.host import containerd_setup
 from tests.conftest import labkit
 from tests.live import machine
 from tests.live.test_pods import manifest
@@ -141,12 +142,12 @@ def test_owner_killed_and_the_next_up_finds_the_pods(own_home: Home) -> None:
 
 def test_registry_killed_comes_back_on_a_free_port(own_home: Home) -> None:
     labkit("up")
-    old = private.registry_url(own_home)
+    old = containerd_setup.registry_url(own_home)
     os.kill(json.loads(own_home.status_file.read_text())["processes"]["registry"], signal.SIGKILL)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         wait_for(
-            lambda: bound(taken, int(old.rpartition(":")[2])) or private.registry_url(own_home) != old,
+            lambda: bound(taken, int(old.rpartition(":")[2])) or containerd_setup.registry_url(own_home) != old,
             "the old port or a new registry",
         )
         wait_for(lambda: "registry answers again" in own_home.log_file.read_text(), "the registry")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.events import COMBINED
+from labkit.kubelet.node.events import COMBINED
 from labkit.node import Home
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for

@@ -18,13 +18,13 @@ import pytest
 from cri_api.v1 import api_pb2
 
 import labkit as lab
-from labkit.cri.calls import CallLog
-from labkit.flight import Flight, FlightProcess
-from labkit.kernel.events import watch
+from labkit.kernel.events.stream import watch
 from labkit.node import Node
-from labkit.node.programs import ensure_programs
-from labkit.node.proxy import RecordingProxy
-from labkit.recorder import follow, record
+from labkit.node.observe.proxy import RecordingProxy
+from labkit.node.packages.programs import ensure_programs
+from labkit.recording.calls.log import CallLog
+from labkit.recording.flight import Flight, FlightProcess
+from labkit.recording.recorder import follow, record
 from tests.conftest import labkit
 
 SLEEP = {"image": "registry.lab/busybox:1", "command": ["sleep", "1000000"]}

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from labkit.cri import CriClient, callfeed
-from labkit.flight import Flight
-from labkit.kernel.events import Event, EventStream, watch
+from labkit.cri import CriClient
+from labkit.kernel.events.stream import Event, EventStream, watch
 from labkit.node import Node
-from labkit.recorder import record
+from labkit.recording.calls import feed as callfeed
+from labkit.recording.flight import Flight
+from labkit.recording.recorder import record
 from tests.conftest import CI, ROOT, labkit
 from tests.live.test_recorder import caused, named, recording, wait_for_quiet
 from tests.standin.packages import bring
@@ -219,7 +220,8 @@ def test_containerd_is_killed_in_the_middle(node: Node) -> None:
 
 OTHER = """
 import sys
-from labkit.cri import CriClient, callfeed
+from labkit.cri import CriClient
+from labkit.recording.calls import feed as callfeed
 with CriClient(sys.argv[1]) as cri:
     feed = callfeed.serve(callfeed.path_in(__import__("pathlib").Path(sys.argv[2]), "kubelet"), cri, caller="kubelet") if sys.argv[2:] else None
     print("ready", flush=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from labkit.images import registry
-from labkit.images.build import BUSYBOX, busybox_image, pause_image
-from labkit.images.oci import Image, write_archive
-from labkit.node import confined
-from labkit.node.programs import Programs, ProgramsError, ensure_programs, fetch, find_programs, is_static
+from labkit.node.host import confined
+from labkit.node.packages.programs import Programs, ProgramsError, ensure_programs, fetch, find_programs, is_static
+from labkit.node.registry import registry
+from labkit.node.registry.build import BUSYBOX, busybox_image, pause_image
+from labkit.node.registry.oci import Image, write_archive
 
 LOGIN = ("learner", "container")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

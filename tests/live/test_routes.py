@@ -14,8 +14,8 @@ from tests.conftest import CI
 
 MAKE = """
 import json, sys
-from labkit.node import links, private
-from labkit.node.home import Home
+from labkit.node.host import links, containerd_setup as private
+from labkit.node.state.home import Home
 home = Home.find()
 subnet = private.make_bridge(home)
 print(json.dumps({"subnet": str(subnet), "way": links.way_to(str(subnet[2])), "again": str(private.make_bridge(home))}))

@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from labkit.apiserver.http import access
 from labkit.cri import CriClient, CriError
-from labkit.images import registry
-from labkit.kubeapi import access
-from labkit.node import Home, endpoint, kubectl, private, status
+from labkit.node import Home
+from labkit.node.host import containerd_setup
+from labkit.node.pods import kubectl
+from labkit.node.registry import registry
+from labkit.node.remote import endpoint
+from labkit.node.state import status
 from tests.conftest import labkit
 from tests.live import exposed
 from tests.standin.system import wait_for
@@ -153,10 +157,10 @@ print(json.dumps(statuses))
 """
 
 
-@pytest.mark.parametrize("name", private.REGISTRIES)
+@pytest.mark.parametrize("name", containerd_setup.REGISTRIES)
 def test_nobody_writes_to_a_registry(home: Home, name: str) -> None:
     before = stored(home)
-    answers = as_stranger(WRITE, private.registry_url(home, name), *private.LOGIN)
+    answers = as_stranger(WRITE, containerd_setup.registry_url(home, name), *containerd_setup.LOGIN)
     assert set(answers.values()) == {405}, answers
     assert stored(home) == before
 
@@ -166,7 +170,7 @@ def test_nobody_writes_to_the_registry_for_runtimes_of_others(home: Home) -> Non
     try:
         url = f"http://{loopback.ensure(lambda text: None)}"
         before = stored(home)
-        assert set(as_stranger(WRITE, url, *private.LOGIN).values()) == {405}
+        assert set(as_stranger(WRITE, url, *containerd_setup.LOGIN).values()) == {405}
         assert stored(home) == before
     finally:
         loopback.stop()
@@ -202,7 +206,7 @@ def test_who_takes_a_registrys_port_while_it_is_down_serves_nothing(home: Home, 
     """Another process answers at its port, in plain HTTP or with a certificate of its own: containerd asks it for no image."""
     access.make_certificates(tmp_path)
     said = status.read(home)
-    port, old = private.registry_url(home).rpartition(":")[2], said["processes"]["registry"]
+    port, old = containerd_setup.registry_url(home).rpartition(":")[2], said["processes"]["registry"]
     os.kill(said["pid"], signal.SIGSTOP)  # else a new registry is there at once, on another port
     try:
         os.kill(old, signal.SIGKILL)
@@ -219,7 +223,7 @@ def test_who_takes_a_registrys_port_while_it_is_down_serves_nothing(home: Home, 
 
 
 def test_the_registries_run_as_nobody_who_has_anything(home: Home) -> None:
-    for name in private.REGISTRIES:
+    for name in containerd_setup.REGISTRIES:
         process = Path(f"/proc/{registry_pid(home, name)}")
         fields = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
         uid = int(fields["Uid"].split()[0])
@@ -228,7 +232,7 @@ def test_the_registries_run_as_nobody_who_has_anything(home: Home) -> None:
         assert {*fields["Uid"].split(), *fields["Gid"].split()} == {str(uid)} and fields["Groups"].strip() == ""
         assert int(fields["CapPrm"], 16) == int(fields["CapEff"], 16) == 0 and fields["NoNewPrivs"] == "1"
         owned = [p for p in home.run.parent.rglob("*") if p.lstat().st_uid == uid]
-        writable = [p for p in private.registries(home).rglob("*") if p.lstat().st_mode & 0o022]
+        writable = [p for p in containerd_setup.registries(home).rglob("*") if p.lstat().st_mode & 0o022]
         assert owned == writable == []
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from labkit import connect
-from labkit.node import Home, releases
-from labkit.node.daemon import Daemon
+from labkit.node import Home
+from labkit.node.lab.daemon import Daemon
+from labkit.node.packages import releases
 from tests.conftest import labkit
 from tests.live import machine
 from tests.live.cluster import Cluster, wait_for

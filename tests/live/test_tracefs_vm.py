@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.kernel.events import Event
-from labkit.kernel.tracefs import ARGUMENTS, watch_tracefs
+from labkit.kernel.events.stream import Event
+from labkit.kernel.events.tracefs import ARGUMENTS, watch_tracefs
 from tests.conftest import CI
 from tests.standin import vm
 

@@ -18,7 +18,8 @@ import pytest
 
 from labkit import connect
 from labkit.kubelet.api import ApiError
-from labkit.node import Choice, Home, discovery
+from labkit.node import Choice, Home
+from labkit.node.kinds import discovery
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 from tests.live.remains import containers_alive, unowned, untrue

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from labkit.node import Home, kubectl, private, releases
+from labkit.node import Home
+from labkit.node.host import containerd_setup
+from labkit.node.packages import releases
+from labkit.node.pods import kubectl
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 from tests.truth import TRUTH
@@ -35,7 +38,7 @@ def recorded() -> dict[str, Any]:
 
 def test_pods_are_run_as_the_real_kubelet_ran_them(own_home: Home) -> None:
     own_home.data.mkdir(parents=True)
-    private.choose(own_home, releases.ensure(own_home.cache, CONTAINERD))
+    containerd_setup.choose(own_home, releases.ensure(own_home.cache, CONTAINERD))
     labkit("up", "--node", "containerd")
     # kubectl itself: `labkit kubectl` starts a Python first, and a comparison that takes longer sees later events.
     prefix = [kubectl.program(), "--kubeconfig", str(own_home.kubeconfig)]

@@ -24,10 +24,10 @@ from typing import Any
 
 import pytest
 
-from labkit.images.build import PAUSE
 from labkit.kernel import LocalKernel
 from labkit.node import Home
-from labkit.vm.packages import builds_here
+from labkit.node.machine.packages import builds_here
+from labkit.node.registry.build import PAUSE
 from tests.conftest import CI, ROOT
 from tests.live import exposed
 

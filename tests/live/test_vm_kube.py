@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from labkit.vm.packages import builds_here
+from labkit.node.machine.packages import builds_here
 from tests.conftest import CI
 from tests.live.test_vm import PYTHON, STRANGER, User, learner, node, packages, user  # noqa: F401  # fixtures
 

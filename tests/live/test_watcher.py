@@ -8,9 +8,9 @@ import threading
 import pytest
 
 import labkit as lab
-from labkit.kernel import watcher
+from labkit.kernel.events import watcher
 from labkit.node import Home
-from labkit.node.kind import KindNode
+from labkit.node.remote.kind import KindNode
 from tests.live.test_kind import docker, up  # noqa: F401
 from tests.live.test_pods import manifest
 from tests.standin.engine import Engine

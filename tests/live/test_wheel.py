@@ -101,9 +101,9 @@ def test_a_wheel_is_the_course(built: tuple[Path, Path], home: Path, programs: P
     try:
         first = next((tmp_path / "mine").glob("00-*.ipynb"))
         assert "kind containerd" in run("python", "-c", EXECUTE, first.name, cwd=first.parent)
-        run("python", "-c", "from labkit.node.kind_cluster import CONFIG; CONFIG.read_text()")
+        run("python", "-c", "from labkit.node.remote.kind_cluster import CONFIG; CONFIG.read_text()")
     finally:
         report = json.loads(run("labkit", "clean", "--json"))
     assert report["left"] == []
     enabled = run("python", "-m", "jupyter", "server", "extension", "list")
-    assert "labkit.jupyter" in enabled
+    assert "labkit.course.jupyter" in enabled

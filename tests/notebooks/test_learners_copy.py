@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from labkit.jupyter import copy
+from labkit.course.jupyter import copy
 from tests.conftest import ROOT
 
 

@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 SLOW = """
-from labkit import progress
+from labkit.util import progress
 print("before")
 with progress.shown() as show:
     show("fetching")
@@ -33,7 +33,7 @@ with progress.shown(after_s=60) as show:
 """
 FONTS = """
 import logging
-from labkit.views.figure import matplotlib_at_work
+from labkit.figures.figure import matplotlib_at_work
 with matplotlib_at_work():
     for name in ("matplotlib", "matplotlib.font_manager"):
         logging.getLogger(name).warning("Matplotlib is building the font cache; this may take a moment.")
@@ -72,7 +72,7 @@ def test_an_executed_notebook_holds_no_progress_and_all_else() -> None:
 
 
 def test_elsewhere_it_is_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    from labkit import progress
+    from labkit.util import progress
 
     with progress.shown() as show:
         show("fetching")

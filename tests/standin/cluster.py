@@ -58,7 +58,7 @@ class KindCluster:
 
     def kubectl(self, *arguments: str) -> str:
         """`kubectl ARGUMENTS` by root, with this cluster's kubeconfig."""
-        from labkit.node.kubectl import program
+        from labkit.node.pods.kubectl import program
 
         return run([program(), *arguments], env={"KUBECONFIG": str(self.kubeconfig)})
 
@@ -109,7 +109,7 @@ def start(node: StandIn) -> None:
     """Have the node's init run the API, what publishes it, and the kubelet."""
     address = node.exec("hostname", "-i").split()[0]
     services = {
-        "kubeapi": f"labkit.kubeapi --data {DATA} --run {RUN} --port {OWN_PORT}",
+        "kubeapi": f"labkit.apiserver --data {DATA} --run {RUN} --port {OWN_PORT}",
         "kubelet": f"labkit.kubelet --kubeconfig {RUN}/kubeconfig --endpoint unix:///run/containerd/containerd.sock"
         f" --node-name {node.name} --host-ip {address} --root /var/lib/kubelet --logs /var/log/pods --run {RUN}"
         f" --cgroup-root /kubelet --cgroup-driver {node.cgroup_driver} --host-paths /var/lib/labkit/hostpath",

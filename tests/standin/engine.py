@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.node.unpack import Unpacked
+from labkit.node.packages.unpack import Unpacked
 from tests.standin import runtime, system
 from tests.standin.packages import bring
 

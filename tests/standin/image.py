@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.node import releases
+from labkit.node.packages import releases
 from tests.standin import system
 from tests.standin.engine import Engine
 from tests.standin.packages import NEWER_SUITE, bring, cache, sources_file

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from labkit.images.build import pause_image
-from labkit.images.oci import Image, write_archive
-from labkit.node.programs import ensure_programs
+from labkit.node.packages.programs import ensure_programs
+from labkit.node.registry.build import pause_image
+from labkit.node.registry.oci import Image, write_archive
 from tests.standin import image, kubelet_like, system
 from tests.standin.engine import Engine
 from tests.standin.packages import cache

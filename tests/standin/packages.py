@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labkit.node import Home
-from labkit.node.unpack import Unpacked, fetch
+from labkit.node.packages.unpack import Unpacked, fetch
 
 NEWER_SUITE = "trixie"
 SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from labkit.node.programs import ensure_programs
+from labkit.node.packages.programs import ensure_programs
 from tests.standin.packages import bring, cache
 
 END = "labkit-end-of-input"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.kubeapi import ignored
+from labkit.apiserver.objects import ignored
 from tests.unit.kubeapi_objects import container, pod
 
 HTTP = {

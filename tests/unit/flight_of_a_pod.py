@@ -9,9 +9,9 @@ from dataclasses import replace
 from cri_api.v1 import api_pb2 as pb
 from google.protobuf.message import Message
 
-from labkit.cri.calls import CallRecord
 from labkit.kernel import Process
-from labkit.kernel.events import Event
+from labkit.kernel.events.stream import Event
+from labkit.recording.calls.log import CallRecord
 
 CONTAINERD, ELSEWHERE = 100, 50
 SOCKET = "/run/lab/containerd.sock"

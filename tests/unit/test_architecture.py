@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs/architecture.md").read_text()
 
 
 def rooms(labkit: Path) -> set[str]:
-    """Packages and modules directly below labkit, as the page writes them: "labkit/node/", "labkit/cli.py"."""
+    """Packages and modules directly below labkit, as the page writes them: "labkit/node/", "labkit/cli/__main__.py"."""
     packages = {f"labkit/{path.parent.name}/" for path in labkit.glob("*/__init__.py")}
     return packages | {f"labkit/{path.name}" for path in labkit.glob("*.py") if path.name != "__init__.py"}
 

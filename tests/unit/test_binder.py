@@ -14,10 +14,10 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from labkit.jupyter import copy
-from labkit.node.apt import Apt, Package
-from labkit.views.style import JUPYTERLAB_EXTENSIONS
-from labkit.vm.packages import TOOLS, kernel_packages
+from labkit.course.jupyter import copy
+from labkit.figures.style import JUPYTERLAB_EXTENSIONS
+from labkit.node.machine.packages import TOOLS, kernel_packages
+from labkit.node.packages.apt import Apt, Package
 from tests.unit.test_packaging import ENVIRONMENT, PROJECT, PYTHONS, ROOT
 
 BINDER = ROOT / "binder"
@@ -74,8 +74,8 @@ def test_jupyterlab_opens_what_is_there() -> None:
     opened = config["LabApp"]["default_url"].removeprefix("/lab/tree/")
     assert opened == f"{copy.NAME}/{copy.first_notebook()}"
     assert f"labkit course {copy.NAME}\n" in (BINDER / "postBuild").read_text()
-    assert Path(JUPYTERLAB_EXTENSIONS) == ROOT / "labkit/views/jupyterlab"
-    assert "cp -R labkit/views/jupyterlab/. " in (BINDER / "postBuild").read_text()
+    assert Path(JUPYTERLAB_EXTENSIONS) == ROOT / "labkit/figures/jupyterlab"
+    assert "cp -R labkit/figures/jupyterlab/. " in (BINDER / "postBuild").read_text()
 
 
 @pytest.fixture

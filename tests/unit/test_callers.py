@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from labkit.node.callers import caller, clients, stops
-from labkit.node.errors import NodeError
+from labkit.node.observe.callers import caller, clients, stops
+from labkit.util.errors import NodeError
 
 SOCKET = "/run/containerd/containerd.sock"
 SS = """\

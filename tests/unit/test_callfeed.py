@@ -15,8 +15,9 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
-from labkit.cri import CriClient, CriError, callfeed
-from labkit.cri.calls import CallLog, recorded
+from labkit.cri import CriClient, CriError
+from labkit.recording.calls import feed as callfeed
+from labkit.recording.calls.log import CallLog, recorded
 
 
 class Runtime(v1.RuntimeServiceServicer):

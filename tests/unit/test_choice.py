@@ -17,11 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from labkit import cli
-from labkit.commands import common
-from labkit.node import Choice, Home, NodeError, base, choice, discovery, endpoint, kind, kubernetes
-from labkit.node.cluster import Cluster
-from labkit.node.engine import Engine, NodeContainer
+from labkit.cli import __main__ as cli
+from labkit.cli import common
+from labkit.node import Choice, Home, NodeError
+from labkit.node import node as base
+from labkit.node.kinds import discovery
+from labkit.node.pods import kubernetes
+from labkit.node.pods.cluster import Cluster
+from labkit.node.remote import endpoint, kind
+from labkit.node.remote.engine import Engine, NodeContainer
+from labkit.node.state import node_selector as choice
 from tests.conftest import ROOT
 
 NAMES = ("LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME")

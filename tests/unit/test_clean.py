@@ -18,27 +18,18 @@ from typing import Any
 import pytest
 
 from labkit.cri import CriError
-from labkit.node import (
-    Home,
-    NodeError,
-    choice,
-    cleaning,
-    cni,
-    endpoint_clean,
-    inside,
-    kind,
-    kind_clean,
-    kind_cluster,
-    leavings,
-    share,
-    undo,
-)
-from labkit.node.choice import Choice
-from labkit.node.cluster import HOME, Cluster
-from labkit.node.engine import NodeContainer, explain
-from labkit.node.leavings import Places
-from labkit.node.ledger import Ledger, changed_nodes, known_pods, locked, mark_of
-from labkit.node.undo import Part, Place
+from labkit.node import Home, NodeError
+from labkit.node.kinds import cleaning
+from labkit.node.observe import cni
+from labkit.node.pods.cluster import HOME, Cluster
+from labkit.node.registry import node_registry, share
+from labkit.node.remote import endpoint_clean, kind, kind_clean, kind_cluster, leavings, undo
+from labkit.node.remote.engine import NodeContainer, explain
+from labkit.node.remote.leavings import Places
+from labkit.node.remote.undo import Part, Place
+from labkit.node.state import node_selector as choice
+from labkit.node.state.ledger import Ledger, changed_nodes, known_pods, locked, mark_of
+from labkit.node.state.node_selector import Choice
 
 NODE = Choice("kind", "kind", "kind-control-plane")
 
@@ -82,7 +73,7 @@ def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
         raise error
 
     monkeypatch.setattr(kind, "need_engine", fails)
-    monkeypatch.setattr("labkit.node.endpoint.open_node", fails)
+    monkeypatch.setattr("labkit.node.remote.endpoint.open_node", fails)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     report = cleaning.clean(home)
@@ -608,10 +599,10 @@ def test_an_address_in_a_directory_that_the_configuration_no_longer_names_is_fou
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "labkit").mkdir()
-    monkeypatch.setattr(inside, "DIRECTORY", str(tmp_path / "labkit"))
-    monkeypatch.setattr(inside, "STOP", "true")
-    monkeypatch.setattr(inside, "REMOVE_MADE", "true")
-    monkeypatch.setattr(inside.certs, "places", lambda *_: [str(tmp_path / "now")])
+    monkeypatch.setattr(node_registry, "DIRECTORY", str(tmp_path / "labkit"))
+    monkeypatch.setattr(node_registry, "STOP", "true")
+    monkeypatch.setattr(node_registry, "REMOVE_MADE", "true")
+    monkeypatch.setattr(node_registry.certs, "places", lambda *_: [str(tmp_path / "now")])
     (tmp_path / "labkit/places").write_text(f"{tmp_path}/before\n")
     for place in ("before", "now"):
         (tmp_path / place / "registry.lab").mkdir(parents=True)
@@ -620,10 +611,10 @@ def test_an_address_in_a_directory_that_the_configuration_no_longer_names_is_fou
     def run(argv: Sequence[str], **_: Any) -> bytes:
         return local(argv).encode()
 
-    left = inside.left(cri, run, "/run/x.sock")
+    left = node_registry.left(cri, run, "/run/x.sock")
     assert left == [f"file {tmp_path}/{name}" for name in ("labkit", "before/registry.lab", "now/registry.lab")]
-    inside.remove(cri, run, "/run/x.sock")
-    assert inside.left(cri, run, "/run/x.sock") == []
+    node_registry.remove(cri, run, "/run/x.sock")
+    assert node_registry.left(cri, run, "/run/x.sock") == []
 
 
 def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
@@ -636,7 +627,7 @@ def test_an_image_that_a_user_named_too_keeps_that_name() -> None:
     cri: Any = SimpleNamespace(
         list_images=lambda: SimpleNamespace(images=listed), remove_image=lambda image: removed.append(image["image"])
     )
-    inside.forget(cri, lambda argv, **_: removed.append(argv[5:]) or b"", lambda name: name.startswith("localhost:15055/"))
+    node_registry.forget(cri, lambda argv, **_: removed.append(argv[5:]) or b"", lambda name: name.startswith("localhost:15055/"))
     assert removed == [["--sync", "localhost:15055/pause:1", "localhost:15055/pause@sha256:1"], "busybox"]
 
 

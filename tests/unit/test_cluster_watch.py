@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.node.cluster import Cluster
+from labkit.node.pods.cluster import Cluster
 
 
 def table(name: str, status: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.cri.calls import CallRecord
-from labkit.cri.containerd_log import LoggedCalls, is_told_by, parse_line, subject
+from labkit.recording.calls.containerd_log import LoggedCalls, is_told_by, parse_line, subject
+from labkit.recording.calls.log import CallRecord
 
 SANDBOX = "ec192aca5e9011945745347a95cbfabadd43ba0e09c42e9a5570f3f89221a76c"
 CONTAINER = "fd6e3b8e678931b41ced40f2715937a1214decb51b34de6499cf8b8513950ecb"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from labkit.kubeapi import registry
-from labkit.kubeapi.claims import Binder
-from labkit.kubeapi.nodes import GRACE_S, UNREACHABLE, NodeLifecycleController
-from labkit.kubeapi.rest import Api
-from labkit.kubeapi.scheduler import AGAIN_AFTER_S, Scheduler, matters
-from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import Change, Store
-from labkit.kubeapi.taints import TaintEviction
+from labkit.apiserver import registry
+from labkit.apiserver.controllers.claims import Binder
+from labkit.apiserver.controllers.nodes import GRACE_S, UNREACHABLE, NodeLifecycleController
+from labkit.apiserver.controllers.scheduler import AGAIN_AFTER_S, Scheduler, matters
+from labkit.apiserver.controllers.taints import TaintEviction
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage.store import Change, Store
 
 PODS, NODES = registry.BY_PLURAL["pods"], registry.BY_PLURAL["nodes"]
 CLAIMS, VOLUMES = registry.BY_PLURAL["persistentvolumeclaims"], registry.BY_PLURAL["persistentvolumes"]

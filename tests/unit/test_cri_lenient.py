@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.cri import CriClient, lenient
-from labkit.cri.calls import CallLog, recorded
 from labkit.cri.text import to_dict
-from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.images import Image
-from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import Volumes
+from labkit.kubelet.volumes.objects import Objects
+from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
+from labkit.recording.calls.log import CallLog, recorded
 from tests.unit.kubelet_pods import container, pod
 
 BINARY = b"\xfe\xf8"

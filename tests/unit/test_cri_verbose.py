@@ -13,8 +13,8 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError, verbose
-from labkit.node import certs
-from labkit.node.sweep import owned_namespaces
+from labkit.node.lab.garbage_collection import owned_namespaces
+from labkit.node.registry import certs
 from tests.truth import TRUTH
 
 DATA = Path(__file__).with_name("data")

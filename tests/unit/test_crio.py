@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit import pods as joined
 from labkit.course import check, wait_until
 from labkit.cri import CriError, verbose
-from labkit.images import registry
+from labkit.cri import pods as joined
+from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.kernel import Process, Snapshot
 from labkit.kernel.model import Namespace
-from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.images import Image
-from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import Volumes
-from labkit.node import bundles, endpoint, pods
-from labkit.node.base import Node
-from labkit.node.errors import NodeError
-from labkit.node.podfiles import LocalFiles
-from labkit.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.kubelet.volumes.objects import Objects
+from labkit.kubelet.volumes.volumes import Volumes
+from labkit.node.node import Node
+from labkit.node.observe import bundles
+from labkit.node.pods import operations as pods
+from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.registry import registry
+from labkit.node.remote import endpoint
 from labkit.podspec.messages import Machine, container_config
+from labkit.util.errors import NodeError
 from tests.truth import truth
 from tests.unit.kubelet_pods import pod
 

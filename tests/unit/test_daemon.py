@@ -18,14 +18,17 @@ from typing import Any
 
 import pytest
 
-from labkit.node import control, kind_daemon, releases, shims, suites, ttrpc
-from labkit.node.apt import ProgramsError
-from labkit.node.control import Control
-from labkit.node.errors import NodeError
-from labkit.node.home import Home
-from labkit.node.kind_daemon import KindDaemon
-from labkit.protowire import bytes_field, fields, number_field, text_field
-from labkit.sockets import private_socket
+from labkit.node.lab import control
+from labkit.node.lab.control import Control
+from labkit.node.observe import shims, ttrpc
+from labkit.node.packages import releases, suites
+from labkit.node.packages.apt import ProgramsError
+from labkit.node.remote import kind_daemon
+from labkit.node.remote.kind_daemon import KindDaemon
+from labkit.node.state.home import Home
+from labkit.util.errors import NodeError
+from labkit.util.protowire import bytes_field, fields, number_field, text_field
+from labkit.util.sockets import private_socket
 from tests.unit.test_programs import Source, needs_apt, source
 
 __all__ = ["source"]

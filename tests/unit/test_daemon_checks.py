@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.course.checks import lesson_04
-from labkit.node.errors import NodeError
-from labkit.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.util.errors import NodeError
 
 NODE, OWN = {"net": 1}, {"net": 2}
 

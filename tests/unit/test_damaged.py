@@ -12,26 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.node import (
-    Choice,
-    Home,
-    choice,
-    endpoint,
-    endpoint_clean,
-    kind,
-    kind_cluster,
-    relay,
-    share,
-    status,
-    traces,
-    undo,
-    vm_pods,
-)
-from labkit.node.engine import Engine, NodeContainer
-from labkit.node.leavings import Places
-from labkit.node.ledger import MARK, Ledger, changed_nodes, known_pods, mark_of
-from labkit.node.undo import Place
-from labkit.safepath import component
+from labkit.node import Choice, Home
+from labkit.node.host import relay
+from labkit.node.lab import residue
+from labkit.node.registry import share
+from labkit.node.remote import endpoint, endpoint_clean, kind, kind_cluster, undo
+from labkit.node.remote.engine import Engine, NodeContainer
+from labkit.node.remote.leavings import Places
+from labkit.node.remote.undo import Place
+from labkit.node.state import node_selector, status
+from labkit.node.state.ledger import MARK, Ledger, changed_nodes, known_pods, mark_of
+from labkit.node.vm import pods
+from labkit.util.safepath import component
 from tests.unit.foreign_names import names
 
 NODE = Choice("kind", "kind", "kind-control-plane")
@@ -65,13 +57,13 @@ def test_notes_are_read_or_taken_for_none(home: Home, text: str) -> None:
                  home.data / "changes/mark"):  # fmt: skip
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    for known in (*choice.remembered(home), *changed_nodes(home)):
+    for known in (*node_selector.remembered(home), *changed_nodes(home)):
         assert all(isinstance(value, str) for value in vars(known).values())
         assert Ledger(home, known).path.parent == home.data / "changes"
     assert isinstance(status.read(home)["state"], str)
     assert loopback.running() is None and isinstance(loopback.port, int)
-    assert isinstance(vm_pods.without(vm_pods.left_in(home.data / "pods.json"), ()), list)
-    assert traces.left_system_directories(home) == [] or json.loads(text) is not None
+    assert isinstance(pods.without(pods.left_in(home.data / "pods.json"), ()), list)
+    assert residue.left_system_directories(home) == [] or json.loads(text) is not None
     assert isinstance(relay.state(socket), dict) and isinstance(known_pods(home), set)
     assert MARK.fullmatch(mark_of(home))
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node import Choice, Home, choice, kind_clean
-from labkit.node.engine import DECIDE, Engine, asked
-from labkit.node.errors import NodeError
+from labkit.node import Choice, Home
+from labkit.node.remote import kind_clean
+from labkit.node.remote.engine import DECIDE, Engine, asked
+from labkit.node.state import node_selector
+from labkit.util.errors import NodeError
 
 DOCKER = """#!/bin/sh
 [ "${DOCKER_HOST:-}${DOCKER_CONTEXT:-}" = "$(cat "$(dirname "$0")/right")" ] || exit 0
@@ -64,10 +66,10 @@ def test_clean_asks_the_engine_that_the_node_was_found_by(
     choose(before)
     (tmp_path / "bin/right").write_text("".join(Engine("docker").pinned().values()))
     node = Choice("kind", "c", "n", engine=Engine("docker").address())
-    choice.remember(home, node)
+    node_selector.remember(home, node)
     choose(after)
     shell = {**os.environ}
-    found, left, alone = kind_clean.clean(home, *choice.remembered(home), progress=print)
+    found, left, alone = kind_clean.clean(home, *node_selector.remembered(home), progress=print)
     assert [line.partition(". Start")[0] for line in left] == ["could not look at the node n, because: its container is exited"]
     assert dict(os.environ) == shell and (found, alone) == ([], [])
 
@@ -82,4 +84,4 @@ def test_another_command_is_not_asked_in_its_place(home: Home) -> None:
 def test_a_list_of_an_earlier_labkit_is_read(home: Home) -> None:
     home.data.mkdir(parents=True)
     (home.data / "nodes.json").write_text('[{"kind": "kind", "cluster": "c", "node_name": "n", "endpoint": ""}]')
-    assert choice.remembered(home) == [Choice("kind", "c", "n")]
+    assert node_selector.remembered(home) == [Choice("kind", "c", "n")]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit import environment
-from labkit.images import oci
-from labkit.node.podfiles import LocalFiles
+from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.registry import oci
+from labkit.util import environment
 
 STATE = """
 import json, os, resource, signal
@@ -117,7 +117,7 @@ def test_no_program_is_looked_for_in_the_current_directory(path: str, first: lis
 
 
 def test_commands_are_known_to_have_failed_where_the_shell_ignores_their_ends() -> None:
-    run = "import subprocess; from labkit import environment; {}; print(subprocess.run(['false']).returncode)"
+    run = "import subprocess; from labkit.util import environment; {}; print(subprocess.run(['false']).returncode)"
     codes = []
     for line in ("0", "environment.prepare_client()"):
         argv = ["env", "--ignore-signal=CHLD", sys.executable, "-c", run.format(line)]
@@ -151,7 +151,7 @@ def test_the_images_are_the_same_to_the_byte_whatever_the_umask(tight: None) -> 
 
 SPEAK = """
 import sys
-from labkit import environment
+from labkit.util import environment
 environment.speak_utf8()
 print(open(sys.argv[1]).read(), sys.argv[2])
 """

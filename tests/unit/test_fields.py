@@ -17,32 +17,33 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 
+from labkit.apiserver.controllers.filters import world
+from labkit.apiserver.controllers.placement import place
+from labkit.apiserver.controllers.scheduler import Scheduler, waits
+from labkit.apiserver.controllers.taints import lasting
+from labkit.apiserver.objects import ignored
+from labkit.apiserver.objects.rest import Api, Options
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage.store import Store
 from labkit.cri import CriError, Machine, container_config, sandbox_config
-from labkit.kubeapi import ignored
-from labkit.kubeapi.filters import world
-from labkit.kubeapi.placement import place
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.rest import Api, Options
-from labkit.kubeapi.scheduler import Scheduler, waits
-from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import Store
-from labkit.kubeapi.taints import lasting
-from labkit.kubelet import hooks, volumes
-from labkit.kubelet.actions import Probed, compute_actions
-from labkit.kubelet.admission import admit
 from labkit.kubelet.backoff import Backoff
-from labkit.kubelet.configuration import Configuration
-from labkit.kubelet.eviction import Eviction
-from labkit.kubelet.hooks import HookError, HookFailed
-from labkit.kubelet.hostpaths import Fence
+from labkit.kubelet.containers import hooks
+from labkit.kubelet.containers.configuration import Configuration
+from labkit.kubelet.containers.hooks import HookError, HookFailed
+from labkit.kubelet.containers.probes import Probe, Prober, Probing
+from labkit.kubelet.core.admission import admit
+from labkit.kubelet.core.eviction import Eviction
+from labkit.kubelet.core.starting import Starting
+from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.images import Images, Pulled, StartError
-from labkit.kubelet.probes import Probe, Prober, Probing
-from labkit.kubelet.runtime import EXITED
-from labkit.kubelet.starting import Starting
-from labkit.kubelet.statuses import pod_status
-from labkit.kubelet.sync import PodSync
-from labkit.kubelet.volumes import MountError, Volumes
-from labkit.kubelet.worker import Worker
+from labkit.kubelet.pod.actions import Probed, compute_actions
+from labkit.kubelet.pod.runtime import EXITED
+from labkit.kubelet.pod.statuses import pod_status
+from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.volumes import volumes
+from labkit.kubelet.volumes.hostpaths import Fence
+from labkit.kubelet.volumes.volumes import MountError, Volumes
 from labkit.podspec import DefaultedPod, schema
 from labkit.podspec.messages.hosts import hosts_file
 from tests.unit.fields import CHECKED, EXAMPLES, REFUSED

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import pytest
 
-from labkit.flight import Flight, FlightError, label
-from labkit.recorder import names
-from labkit.recorder.causes import join
-from labkit.recorder.processes import Processes
-from labkit.views.flight_rows import Family
+from labkit.figures.flight.rows import Family
+from labkit.recording.flight import Flight, FlightError, label
+from labkit.recording.recorder import names
+from labkit.recording.recorder.causes import join
+from labkit.recording.recorder.processes import Processes
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, Machine, start, stop
 
 

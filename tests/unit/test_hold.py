@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from labkit.cri import CriError
-from labkit.node import NodeError, hold
-from labkit.node.choice import Choice
-from labkit.node.hold import KubeletHold
+from labkit.node import NodeError
+from labkit.node.pods import kubelet_pause
+from labkit.node.pods.kubelet_pause import KubeletHold
+from labkit.node.state.node_selector import Choice
 
 AWAY = CriError("ListPodSandbox", "UNAVAILABLE", "connection refused", "")
 REFUSED = NodeError("The engine does not run.")
@@ -82,9 +83,9 @@ def state(pid: int) -> str:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
-    monkeypatch.setattr(hold, "HOLDS", str(tmp_path / "holds"))
-    monkeypatch.setattr(hold, "lease_of", lambda node: lambda: None)
-    monkeypatch.setattr(hold, "refuse_limits", lambda node: None)
+    monkeypatch.setattr(kubelet_pause, "HOLDS", str(tmp_path / "holds"))
+    monkeypatch.setattr(kubelet_pause, "lease_of", lambda node: lambda: None)
+    monkeypatch.setattr(kubelet_pause, "refuse_limits", lambda node: None)
     program = Path(shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "kubelet"))
     with subprocess.Popen([program, "1000"]) as kubelet:
         made = FakeNode(kubelet.pid)
@@ -125,24 +126,24 @@ def test_a_kubelet_that_cannot_be_told_is_still_called_held_and_the_next_call_te
 
 def test_a_cell_that_holds_again_leaves_one_hold_which_one_release_ends(node: FakeNode) -> None:
     held(node)
-    again = hold.kubelet_held(node, asks=False, mark="anne")
+    again = kubelet_pause.kubelet_held(node, asks=False, mark="anne")
     again.start()
-    assert len(hold.holders(node)) == 1 and state(node.kubelet) == "T"
+    assert len(kubelet_pause.holders(node)) == 1 and state(node.kubelet) == "T"
 
     again.release()
 
-    assert hold.holders(node) == [] and state(node.kubelet) == "S"
+    assert kubelet_pause.holders(node) == [] and state(node.kubelet) == "S"
 
 
 def test_two_homes_hold_one_kubelet_and_it_goes_on_with_the_last(node: FakeNode) -> None:
     hers, his = held(node, "anne"), held(node, "bob")
-    hold.let_go(node, "bob.")  # what bob's `labkit clean` does
-    assert state(node.kubelet) == "T" and [name.partition(".")[0] for name in hold.holders(node)] == ["anne"]
+    kubelet_pause.let_go(node, "bob.")  # what bob's `labkit clean` does
+    assert state(node.kubelet) == "T" and [name.partition(".")[0] for name in kubelet_pause.holders(node)] == ["anne"]
     assert "another one holds" in KubeletHold(node, asks=False, mark="bob").release()
 
     hers.release()
 
-    assert state(node.kubelet) == "S" and hold.holders(node) == []
+    assert state(node.kubelet) == "S" and kubelet_pause.holders(node) == []
     his.done.set()
 
 
@@ -153,15 +154,15 @@ def test_a_watcher_that_was_killed_leaves_no_kubelet_held(node: FakeNode) -> Non
         watcher.wait()
     holding.done.set()
 
-    hold.let_go(node, "anne.")
+    kubelet_pause.let_go(node, "anne.")
 
-    assert state(node.kubelet) == "S" and not os.path.exists(hold.HOLDS)
+    assert state(node.kubelet) == "S" and not os.path.exists(kubelet_pause.HOLDS)
 
 
 def test_release_waits_until_the_node_is_ready_and_untainted(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """As recorded on a real cluster: Ready for a moment still, then NotReady and tainted, then as before."""
-    monkeypatch.setattr(hold, "STALE_AFTER_S", 0.0)
-    monkeypatch.setattr(hold, "SETTLED_S", 0.5)
+    monkeypatch.setattr(kubelet_pause, "STALE_AFTER_S", 0.0)
+    monkeypatch.setattr(kubelet_pause, "SETTLED_S", 0.5)
     holding = held(node)
     well, ill = node_object(ready=True), node_object(ready=False)
     tainted = node_object(ready=True, taints=("node.kubernetes.io/not-ready",))
@@ -177,7 +178,7 @@ def test_a_trouble_that_was_there_before_is_not_waited_for_and_a_new_one_is_told
 ) -> None:
     node.said = [node_object(ready=False)]
     assert held(node).release() == "The kubelet of kind-control-plane goes on."
-    monkeypatch.setattr(hold, "READY_WITHIN_S", 0.3)
+    monkeypatch.setattr(kubelet_pause, "READY_WITHIN_S", 0.3)
     node.said = [node_object(ready=True)]
     holding = held(node)
     node.said = [node_object(ready=False)]
@@ -185,8 +186,8 @@ def test_a_trouble_that_was_there_before_is_not_waited_for_and_a_new_one_is_told
 
 
 def test_a_hold_that_its_notebook_slept_through_begins_again(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hold, "BEAT_S", 0.1)
-    monkeypatch.setattr(hold, "SILENT_S", 1)
+    monkeypatch.setattr(kubelet_pause, "BEAT_S", 0.1)
+    monkeypatch.setattr(kubelet_pause, "SILENT_S", 1)
     holding = held(node)
     awake = node.run
     node.run = lambda argv: b""  # type: ignore[method-assign]  # asleep: nothing is touched
@@ -196,13 +197,13 @@ def test_a_hold_that_its_notebook_slept_through_begins_again(node: FakeNode, mon
     wait_for(lambda: state(node.kubelet) == "T")
 
     holding.release()
-    assert state(node.kubelet) == "S" and not os.path.exists(hold.HOLDS)
+    assert state(node.kubelet) == "S" and not os.path.exists(kubelet_pause.HOLDS)
 
 
 def test_what_has_let_go_is_not_held_again_by_a_notebook_that_lives(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hold, "BEAT_S", 0.05)
+    monkeypatch.setattr(kubelet_pause, "BEAT_S", 0.05)
     holding = held(node)
-    hold.let_go(node, "anne.")  # what `labkit clean` does
+    kubelet_pause.let_go(node, "anne.")  # what `labkit clean` does
     time.sleep(0.5)
     assert state(node.kubelet) == "S" and len(node.watchers) == 1
     assert "goes on" in holding.release()

@@ -11,18 +11,18 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.cri.calls import CallRecord
-from labkit.flight import Flight, FlightProcess
+from labkit.cri.pods import PodContainer, PodKernel, pod_processes
+from labkit.figures.flight.call_chain import call_chain
+from labkit.figures.flight.timeline import flight_timeline
 from labkit.kernel import Snapshot
-from labkit.kernel.events import Event
-from labkit.pods import PodContainer, PodKernel, pod_processes
-from labkit.recorder import names
-from labkit.recorder.causes import join
-from labkit.recorder.follow import event_words
-from labkit.recorder.processes import Processes
-from labkit.showable import columns
-from labkit.views.call_chain import call_chain
-from labkit.views.flight_timeline import flight_timeline
+from labkit.kernel.events.stream import Event
+from labkit.recording.calls.log import CallRecord
+from labkit.recording.flight import Flight, FlightProcess
+from labkit.recording.recorder import names
+from labkit.recording.recorder.causes import join
+from labkit.recording.recorder.follow import event_words
+from labkit.recording.recorder.processes import Processes
+from labkit.util.showable import columns
 from tests.truth import TRUTH
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, SOCKET, Machine, hexadecimal, process, start
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.images.build import busybox_image, pause_image
-from labkit.images.oci import Entry, Image, image, layer, machine_architecture, write_archive
+from labkit.node.registry.build import busybox_image, pause_image
+from labkit.node.registry.oci import Entry, Image, image, layer, machine_architecture, write_archive
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import bcrypt
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from labkit.images.oci import Entry, image, layer
-from labkit.images.registry import (
+from labkit.node.registry.oci import Entry, image, layer
+from labkit.node.registry.registry import (
     RegistryError,
     Tls,
     answers,
@@ -25,7 +25,7 @@ from labkit.images.registry import (
     stored,
     wait_ready,
     write_hosts,
-)  # fmt: skip
+)
 
 
 @pytest.fixture

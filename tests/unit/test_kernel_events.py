@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit.kernel import connector_process
-from labkit.kernel.connector import Connector, telling_line
-from labkit.kernel.events import Batch, Event, EventsError, EventStream
+from labkit.kernel.events import connector_process
+from labkit.kernel.events.connector import Connector, telling_line
+from labkit.kernel.events.poll import differences
+from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
+from labkit.kernel.events.tracefs import Trace, arguments
 from labkit.kernel.model import Process, Snapshot
-from labkit.kernel.poll import differences
-from labkit.kernel.tracefs import Trace, arguments
 
 RUNC = """\
             runc-21258   [000] .....  8717.055485: task_newtask: pid=21266 comm=runc clone_flags=4100 oom_score_adj=1

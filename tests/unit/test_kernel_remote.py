@@ -16,8 +16,8 @@ import pytest
 
 from labkit.kernel import LocalKernel, RemoteKernel
 from labkit.kernel.remote import Run
-from labkit.node.home import Home
-from labkit.node.programs import find_programs, is_static
+from labkit.node.packages.programs import find_programs, is_static
+from labkit.node.state.home import Home
 
 DATA = Path(__file__).parent / "data"
 MISSING_PID = 4194304  # the kernel's PID_MAX_LIMIT: no process can have it

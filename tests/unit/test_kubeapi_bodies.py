@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from labkit.kubeapi import bodies, paths, protobuf
-from labkit.kubeapi.status import ApiError
-from labkit.protowire import bytes_field
+from labkit.apiserver.discovery import protobuf
+from labkit.apiserver.requests import bodies, paths
+from labkit.apiserver.status import ApiError
+from labkit.util.protowire import bytes_field
 
 
 def test_yaml_says_what_json_can() -> None:

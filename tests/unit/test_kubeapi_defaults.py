@@ -5,7 +5,7 @@ import copy
 import pytest
 from hypothesis import given, settings
 
-from labkit.kubeapi import defaults
+from labkit.apiserver.objects import defaults
 from labkit.podspec import schema
 from labkit.podspec.schema.decoding import decoding_error
 from tests.truth import truth

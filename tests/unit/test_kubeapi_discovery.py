@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubeapi import absent, discovery, registry
+from labkit.apiserver import registry
+from labkit.apiserver.discovery import absent
+from labkit.apiserver.discovery import groups as discovery
 
 
 def listed(group: str, version: str) -> dict[str, dict[str, object]]:

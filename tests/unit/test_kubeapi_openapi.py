@@ -5,10 +5,11 @@ import json
 import kubernetes
 import pytest
 
-from labkit.kubeapi import openapi, registry
+from labkit.apiserver import registry
+from labkit.apiserver.discovery import openapi
 from labkit.podspec import schema
 from labkit.podspec.schema import make
-from labkit.protowire import fields
+from labkit.util.protowire import fields
 
 
 @pytest.mark.skipif(

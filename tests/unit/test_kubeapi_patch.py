@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from labkit.kubeapi import apply, ownership, patch
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.status import ApiError
+from labkit.apiserver.objects import apply, ownership, patch
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.status import ApiError
 
 PODS = BY_PLURAL["pods"]
 Object = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from labkit.kubeapi import proxy
-from labkit.kubeapi.status import ApiError
+from labkit.apiserver.http import proxy
+from labkit.apiserver.status import ApiError
 
 
 def pod(*containers: str, init: tuple[str, ...] = (), phase: str = "Running", node: str = "sim-worker") -> dict[str, Any]:

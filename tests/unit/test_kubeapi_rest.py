@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from labkit.kubeapi import listing, patch, paths
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.rest import Api, Deletion, Options, copied
-from labkit.kubeapi.status import ApiError, not_served
-from labkit.kubeapi.store import Store
+from labkit.apiserver.objects import patch
+from labkit.apiserver.objects.rest import Api, Deletion, Options, copied
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.requests import paths
+from labkit.apiserver.status import ApiError, not_served
+from labkit.apiserver.storage import listing
+from labkit.apiserver.storage.store import Store
 
 PODS, NODES, NAMESPACES = BY_PLURAL["pods"], BY_PLURAL["nodes"], BY_PLURAL["namespaces"]
 CONFIG_MAPS, SECRETS, ACCOUNTS = BY_PLURAL["configmaps"], BY_PLURAL["secrets"], BY_PLURAL["serviceaccounts"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import HISTORY, Change, Store
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage.store import HISTORY, Change, Store
 
 
 def config_map(name: str, **data: str) -> dict[str, object]:
@@ -86,7 +86,7 @@ def test_a_forgotten_version_is_expired(store: Store, tmp_path: Path) -> None:
 def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     program = f"""
 import os, signal
-from labkit.kubeapi.store import Store
+from labkit.apiserver.storage.store import Store
 store = Store({str(tmp_path / "objects.sqlite")!r})
 for number in range(200):
     store.put("configmaps", {{"metadata": {{"name": f"c{{number}}", "namespace": "default"}}}})

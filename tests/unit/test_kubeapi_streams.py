@@ -15,12 +15,12 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 
-from labkit.kubeapi.exchange import Context
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.rest import Api
-from labkit.kubeapi.server import application
-from labkit.kubeapi.store import Store
-from labkit.sockets import private_socket
+from labkit.apiserver.http.exchange import Context
+from labkit.apiserver.http.server import application
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.storage.store import Store
+from labkit.util.sockets import private_socket
 
 POD = "/api/v1/namespaces/default/pods/p"
 EXEC = f"{POD}/exec?command=cat&stdin=1&stdout=1"

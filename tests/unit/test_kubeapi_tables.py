@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 
-from labkit.kubeapi import defaults
-from labkit.kubeapi.ages import age, human
-from labkit.kubeapi.tables import PRINTERS, table
-from labkit.kubeapi.tables_pod import pod_cells
+from labkit.apiserver.objects import defaults
+from labkit.apiserver.printers.ages import age, human
+from labkit.apiserver.printers.tables import PRINTERS, table
+from labkit.apiserver.printers.tables_pod import pod_cells
 from labkit.podspec import schema
 from tests.truth import TRUTH, truth
 from tests.unit.kubeapi_objects import shaped

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from labkit.kubeapi import defaults
-from labkit.kubeapi.validation import decoding_error, unknown_fields, validate
+from labkit.apiserver.objects import defaults
+from labkit.apiserver.objects.validation import decoding_error, unknown_fields, validate
 from labkit.podspec import schema
 from labkit.podspec.schema import make
 from labkit.podspec.validation import rules

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from labkit.kubeapi import listing, paths, watch
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import Entry, Store
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.requests import paths
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage import listing, watch
+from labkit.apiserver.storage.store import Entry, Store
 
 CONFIG_MAPS = BY_PLURAL["configmaps"]
 

@@ -16,11 +16,11 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.websocket import websocket_connect
 
-from labkit.kubeapi.exchange import Context
-from labkit.kubeapi.rest import Api
-from labkit.kubeapi.server import application
-from labkit.kubeapi.spdy import FIN, SYN_STREAM
-from labkit.kubeapi.store import Store
+from labkit.apiserver.http.exchange import Context
+from labkit.apiserver.http.server import application
+from labkit.apiserver.http.spdy import FIN, SYN_STREAM
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.storage.store import Store
 
 TOKEN = "secret"
 EXEC = "/api/v1/namespaces/default/pods/web/exec?command=cat&stdin=1&stdout=1"

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet.actions import Probed, compute_actions
-from labkit.kubelet.runtime import CREATED, EXITED, RUNNING, Sandbox
-from labkit.kubelet.sync import PodSync
-from labkit.kubelet.worker import Worker
+from labkit.kubelet.core.sync import PodSync
+from labkit.kubelet.pod.actions import Probed, compute_actions
+from labkit.kubelet.pod.runtime import CREATED, EXITED, RUNNING, Sandbox
+from labkit.kubelet.pod.worker import Worker
 from tests.unit.kubelet_pods import BOX, attempt, container, pod, runtime
 
 NOTHING = Probed()

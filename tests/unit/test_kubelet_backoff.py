@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.kubelet.backoff import Backoff
-from labkit.kubelet.events import COMBINED, Correlator, Event
+from labkit.kubelet.node.events import COMBINED, Correlator, Event
 from labkit.kubelet.words import go_code, go_duration
 
 POD = {"kind": "Pod", "namespace": "default", "name": "web", "uid": "u1", "apiVersion": "v1"}

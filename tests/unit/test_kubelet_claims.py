@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet import inside
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.claims import NotBound, resolve
-from labkit.kubelet.configuration import Configuration
+from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.images import Image
-from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import MountError, Volumes
+from labkit.kubelet.volumes import inside
+from labkit.kubelet.volumes.claims import NotBound, resolve
+from labkit.kubelet.volumes.objects import Objects
+from labkit.kubelet.volumes.volumes import MountError, Volumes
 from labkit.podspec.messages import Machine
 from tests.unit.kubelet_pods import container, pod
 

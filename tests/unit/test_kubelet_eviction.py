@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet.eviction import Eviction, evict
-from labkit.kubelet.worker import Worker
-from labkit.trees import usage
+from labkit.kubelet.core.eviction import Eviction, evict
+from labkit.kubelet.pod.worker import Worker
+from labkit.util.trees import usage
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
 FULL = 200 * 1024

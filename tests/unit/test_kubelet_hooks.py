@@ -9,7 +9,17 @@ import time
 
 import pytest
 
-from labkit.kubelet.hooks import HookError, HookFailed, Until, grpc_check, health_request, http_get, port_of, run_hook, url_path
+from labkit.kubelet.containers.hooks import (
+    HookError,
+    HookFailed,
+    Until,
+    grpc_check,
+    health_request,
+    http_get,
+    port_of,
+    run_hook,
+    url_path,
+)
 from labkit.kubelet.words import go_quote
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}

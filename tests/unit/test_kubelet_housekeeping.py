@@ -8,10 +8,10 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet.housekeeping import Housekeeping, rotate
-from labkit.kubelet.pleg import Listed, Pleg
-from labkit.kubelet.runtime import log_tail
-from labkit.kubelet.stopping import gone_is_fine
+from labkit.kubelet.core.housekeeping import Housekeeping, rotate
+from labkit.kubelet.core.stopping import gone_is_fine
+from labkit.kubelet.pod.pleg import Listed, Pleg
+from labkit.kubelet.pod.runtime import log_tail
 
 
 def box(uid, name="box", state=pb.SANDBOX_READY, **labels):
@@ -71,7 +71,7 @@ def test_what_another_client_is_removing_is_waited_for(monkeypatch):
             raise CriError("RemoveContainer", "UNKNOWN", 'container "c": container is already in removing state', "")
         raise CriError("RemoveContainer", "NOT_FOUND", "gone", "")
 
-    monkeypatch.setattr("labkit.kubelet.stopping.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("labkit.kubelet.core.stopping.time.sleep", lambda seconds: None)
     gone_is_fine(remove)
     assert len(tries) == 3
 
@@ -156,7 +156,7 @@ def test_pleg_that_does_not_get_on_says_so(monkeypatch):
     pleg = Pleg(Cri(), lambda uid: None, lambda uid: None)
     assert pleg.errors() == ""
     started = pleg._started
-    monkeypatch.setattr("labkit.kubelet.pleg.time.monotonic", lambda: started + 200)
+    monkeypatch.setattr("labkit.kubelet.pod.pleg.time.monotonic", lambda: started + 200)
     assert pleg.errors() == "PLEG is not healthy: pleg was last seen active 3m20s ago; threshold is 3m0s"
 
 

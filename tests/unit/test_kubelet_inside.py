@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.kubelet import inside
-from labkit.kubelet.hostpaths import Fence
-from labkit.kubelet.volumes import mounts_below
+from labkit.kubelet.volumes import inside
+from labkit.kubelet.volumes.hostpaths import Fence
+from labkit.kubelet.volumes.volumes import mounts_below
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 OPENAT2, NO_SYMLINKS, BENEATH, RENAME_EXCHANGE = 437, 4, 8, 2

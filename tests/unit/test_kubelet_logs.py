@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.kubelet import containers
-from labkit.kubelet.containers import NoContainer
-from labkit.kubelet.logs import LogOptions, LogReader, comparable
+from labkit.kubelet.server import containers
+from labkit.kubelet.server.containers import NoContainer
+from labkit.kubelet.server.logs import LogOptions, LogReader, comparable
 
 LINES = (
     b"2026-11-23T21:00:00.000000001Z stdout F one\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubelet.probes import Probe
+from labkit.kubelet.containers.probes import Probe
 
 
 def probe(kind, **spec):

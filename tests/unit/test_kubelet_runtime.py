@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.kubelet.runtime import CREATED, EXITED, Runtime, container, tail
+from labkit.kubelet.pod.runtime import CREATED, EXITED, Runtime, container, tail
 
 CREATE = "failed to create containerd task: "
 START = 'failed to start containerd task "app": '

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubelet.actions import Probed
-from labkit.kubelet.runtime import CREATED, EXITED, Sandbox
-from labkit.kubelet.statuses import pod_status
-from labkit.kubelet.writer import difference
+from labkit.kubelet.node.writer import difference
+from labkit.kubelet.pod.actions import Probed
+from labkit.kubelet.pod.runtime import CREATED, EXITED, Sandbox
+from labkit.kubelet.pod.statuses import pod_status
 from tests.truth import truth
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.runtime import EXITED
-from labkit.kubelet.stopping import LEAST_S, Stopping
-from labkit.kubelet.worker import Worker
+from labkit.kubelet.core.stopping import LEAST_S, Stopping
+from labkit.kubelet.pod.runtime import EXITED
+from labkit.kubelet.pod.worker import Worker
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
 

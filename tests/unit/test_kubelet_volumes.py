@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet import empty_dirs, ownership, subpaths
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.atomic import File, check_path, write_files
-from labkit.kubelet.configuration import expanded
-from labkit.kubelet.objects import Objects
-from labkit.kubelet.volumes import MountError, Volumes, mounts_below
+from labkit.kubelet.containers.configuration import expanded
+from labkit.kubelet.volumes import empty_dirs, ownership, subpaths
+from labkit.kubelet.volumes.atomic import File, check_path, write_files
+from labkit.kubelet.volumes.objects import Objects
+from labkit.kubelet.volumes.volumes import MountError, Volumes, mounts_below
 from labkit.podspec.messages import CreateContainerConfigError, Machine
 from tests.unit.kubelet_pods import container, pod
 

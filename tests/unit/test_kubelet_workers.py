@@ -11,10 +11,10 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet, read_pod
-from labkit.kubelet.pleg import Listed
-from labkit.kubelet.runtime import PodRuntime, Runtime
-from labkit.kubelet.worker import Worker
+from labkit.kubelet.core.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet, read_pod
+from labkit.kubelet.pod.pleg import Listed
+from labkit.kubelet.pod.runtime import PodRuntime, Runtime
+from labkit.kubelet.pod.worker import Worker
 from tests.unit.kubelet_pods import container, pod
 
 
@@ -141,7 +141,7 @@ def test_a_pod_that_cannot_be_taken_keeps_no_other_waiting(monkeypatch: pytest.M
         if manifest["metadata"]["name"] == "bad":
             raise KeyError("spec")
 
-    monkeypatch.setattr("labkit.kubelet.kubelet.admit", admit)
+    monkeypatch.setattr("labkit.kubelet.core.kubelet.admit", admit)
     bad, good = pod(), pod()
     bad["metadata"] |= {"name": "bad", "uid": "u0", "resourceVersion": "1"}
     kubelet.on_list([bad, {**good, "metadata": {**good["metadata"], "resourceVersion": "1"}}])
@@ -185,8 +185,8 @@ def test_the_loop_goes_on_after_an_exception(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(kubelet, "look", look)
     monkeypatch.setattr(kubelet, "_try_relist", lambda: True)
-    monkeypatch.setattr("labkit.kubelet.kubelet.Informer", lambda *given, **more: SimpleNamespace(start=lambda: None))
-    monkeypatch.setattr("labkit.kubelet.kubelet.RUNTIME_RETRY_S", 0.0)
+    monkeypatch.setattr("labkit.kubelet.core.kubelet.Informer", lambda *given, **more: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr("labkit.kubelet.core.kubelet.RUNTIME_RETRY_S", 0.0)
     kubelet.pleg = SimpleNamespace(start=lambda: None, listed=Listed())  # type: ignore[assignment]
     kubelet.wants("a")
     kubelet.wants("b")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet import writer
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.writer import StatusWriter
+from labkit.kubelet.node import writer
+from labkit.kubelet.node.writer import StatusWriter
 
 POD: dict[str, Any] = {"metadata": {"namespace": "default", "name": "web", "uid": "u1", "resourceVersion": "1"}}
 

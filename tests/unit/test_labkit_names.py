@@ -12,8 +12,8 @@ import sys
 import pytest
 
 import labkit
-from labkit import views
-from labkit.views.figure import Figure
+from labkit import figures
+from labkit.figures.figure import Figure
 from tests.conftest import ROOT
 from tests.unit.test_showable import VIEWS
 
@@ -25,7 +25,7 @@ def test_what_views_exports_labkit_exports(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(AttributeError, match="no attribute 'new_figure'"):
         _ = labkit.new_figure
-    monkeypatch.setattr(views, "new_figure", new_figure, raising=False)
+    monkeypatch.setattr(figures, "new_figure", new_figure, raising=False)
     assert labkit.new_figure is new_figure
     assert "new_figure" in labkit.__all__ and "new_figure" in dir(labkit)
     vars(labkit).pop("new_figure")
@@ -38,10 +38,10 @@ def test_every_name_is_there_and_is_no_module(name: str) -> None:
 
 def test_every_view_with_a_figure_of_its_name_is_exported() -> None:
     """flight_timeline alone is drawn by another name, `flight.plot()`."""
-    for module in pkgutil.iter_modules(views.__path__):
-        made = getattr(importlib.import_module(f"labkit.views.{module.name}"), module.name, None)
+    for module in pkgutil.iter_modules(figures.__path__):
+        made = getattr(importlib.import_module(f"labkit.figures.{module.name}"), module.name, None)
         if inspect.isfunction(made) and made.__annotations__.get("return") in ("Figure", Figure):
-            assert module.name in [*FIGURES, "flight_timeline"], f"labkit/views/__init__.py lacks a line for {module.name}"
+            assert module.name in [*FIGURES, "flight_timeline"], f"labkit/figures/__init__.py lacks a line for {module.name}"
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -63,6 +63,6 @@ def test_every_figure_is_drawn_with_awkward_text() -> None:
 
 
 def test_no_room_is_imported_before_a_name_of_it_is_asked_for() -> None:
-    program = "import sys; from labkit import environment; print([m for m in sys.modules if m.startswith(('labkit.', 'grpc'))])"
+    program = "import sys; from labkit.util import environment; print([m for m in sys.modules if m.startswith(('labkit.', 'grpc'))])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['labkit.environment']"
+    assert done.stdout.strip() == "['labkit.util.environment']"

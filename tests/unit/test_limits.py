@@ -18,10 +18,12 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
-from labkit.cri.calls import CallLog
-from labkit.node import Home, control, proxy
-from labkit.node.control import Control
-from labkit.node.proxy import RecordingProxy
+from labkit.node import Home
+from labkit.node.lab import control
+from labkit.node.lab.control import Control
+from labkit.node.observe import proxy
+from labkit.node.observe.proxy import RecordingProxy
+from labkit.recording.calls.log import CallLog
 
 LARGE = 20 << 20
 STREAMS = 300

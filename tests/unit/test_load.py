@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from labkit.load import Load
+from labkit.figures.runtime.load import Load
 
 
 class Web(BaseHTTPRequestHandler):

@@ -10,16 +10,16 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from rich.console import Console
 
-from labkit.commands.pods import pod_json
+from labkit.cli.pods import pod_json
 from labkit.cri import CriError
+from labkit.cri.pods import PodContainer, PodKernel, PodProcess, PodSnapshot, pod_processes
+from labkit.figures.namespaces.groups import rows
+from labkit.figures.pods.process_tree import process_tree
+from labkit.figures.pods.terminal import pod_tree
 from labkit.kernel import Process, assemble
-from labkit.node.base import Images
-from labkit.node.pods import remove_sandbox, wait_exit
-from labkit.pods import PodContainer, PodKernel, PodProcess, PodSnapshot, pod_processes
-from labkit.showable import Absent
-from labkit.views.namespace_groups import rows
-from labkit.views.process_tree import process_tree
-from labkit.views.terminal import pod_tree
+from labkit.node.node import Images
+from labkit.node.pods.operations import remove_sandbox, wait_exit
+from labkit.util.showable import Absent
 
 GONE = CriError("StopContainer", "NOT_FOUND", "no such container", "")
 BROKEN = CriError("StopPodSandbox", "UNKNOWN", "the network plugin failed", "")

@@ -11,11 +11,11 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
-from labkit.kubelet import health, machine
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.health import RuntimeState
-from labkit.kubelet.machine import MIB, Capacity, Reserved, binary, os_image
-from labkit.kubelet.node_status import NodeFacts, NodeStatus, conditions, image_list
+from labkit.kubelet.node import health, machine
+from labkit.kubelet.node.health import RuntimeState
+from labkit.kubelet.node.machine import MIB, Capacity, Reserved, binary, os_image
+from labkit.kubelet.node.node_status import NodeFacts, NodeStatus, conditions, image_list
 
 NOW = "2026-11-23T21:23:58Z"
 NO_CNI = (

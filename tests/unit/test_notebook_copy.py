@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from labkit import cli, jupyter
-from labkit.jupyter import copy, lab, place
+from labkit.cli import __main__ as cli
+from labkit.course import jupyter
+from labkit.course.jupyter import copy, lab, place
 from labkit.node import NodeError
 from tests.conftest import ROOT
 
@@ -227,7 +228,7 @@ def test_a_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
     """SIGKILL in the middle: nothing is undone, and the lock goes with its process."""
     text = """if True:
         import os, pathlib
-        from labkit.jupyter import copy
+        from labkit.course.jupyter import copy
         write, calls = copy.write_whole, iter(range(9))
         copy.write_whole = lambda path, data: write(path, data) if next(calls) < 5 else os.kill(os.getpid(), 9)
         copy.update(pathlib.Path("x"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.cri.calls import CallLog
-from labkit.node import othercalls
-from labkit.node.base import run_local
-from labkit.node.errors import NodeError
+from labkit.node.node import run_local
+from labkit.node.observe import external_calls
+from labkit.recording.calls.log import CallLog
+from labkit.util.errors import NodeError
 
 
 def line(message: str) -> str:
@@ -63,7 +63,7 @@ def say(log: Path, message: str) -> None:
 def test_from_a_file(runtime: tuple[int, Path]) -> None:
     pid, path = runtime
     log = CallLog()
-    with othercalls.listening(Machine(), pid, log) as notes:
+    with external_calls.listening(Machine(), pid, log) as notes:
         say(path, 'StopContainer for \\"c\\" with timeout 0 (s)')
         say(path, 'StopContainer for \\"c\\" returns successfully')
         say(path, 'StartContainer for \\"d\\"')
@@ -76,7 +76,7 @@ def test_from_a_file(runtime: tuple[int, Path]) -> None:
 def test_what_its_caller_told_is_not_told_again(runtime: tuple[int, Path]) -> None:
     pid, path = runtime
     log = CallLog()
-    with othercalls.listening(Machine(), pid, log):
+    with external_calls.listening(Machine(), pid, log):
         number = log.begin("/runtime.v1.RuntimeService/StopContainer", pb.StopContainerRequest(container_id="c"))
         for _ in range(2):  # another program asks for the same
             say(path, 'StopContainer for \\"c\\" with timeout 0 (s)')
@@ -87,10 +87,10 @@ def test_what_its_caller_told_is_not_told_again(runtime: tuple[int, Path]) -> No
 
 
 def test_as_they_happen(runtime: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(othercalls, "POLL_S", 0.01)
+    monkeypatch.setattr(external_calls, "POLL_S", 0.01)
     pid, path = runtime
     log = CallLog()
-    with othercalls.listening(Machine(), pid, log, live=True):
+    with external_calls.listening(Machine(), pid, log, live=True):
         say(path, 'StartContainer for \\"d\\"')
         deadline = time.monotonic() + 5
         while not log.records():
@@ -106,7 +106,7 @@ def test_as_they_happen(runtime: tuple[int, Path], monkeypatch: pytest.MonkeyPat
 )
 def test_from_a_journal_or_a_console(said: str, asks: str | None) -> None:
     machine, log = Machine(said), CallLog()
-    with othercalls.listening(machine, 1, log):
+    with external_calls.listening(machine, 1, log):
         machine.written = line('StartContainer for \\"d\\"')
     assert [r.method for r in log.records()] == ["StartContainer"]
     assert asks is None or (machine.asked[-1][0], machine.asked[-1][-1]) == ("journalctl", asks)
@@ -117,23 +117,23 @@ def test_where_no_log_can_be_had() -> None:
     for machine in (Machine(""), Machine("console")):
         machine.runtime = "cri-o 1.37" if machine.said else machine.runtime
         machine.written = line('StartContainer for \\"d\\"')
-        with othercalls.listening(machine, 1, log) as notes:
+        with external_calls.listening(machine, 1, log) as notes:
             pass
         assert (log.records(), notes) == ((), [])
 
 
 def test_a_log_that_is_gone_at_the_end(runtime: tuple[int, Path]) -> None:
     pid, path = runtime
-    with othercalls.listening(Machine(), pid, CallLog()) as notes:
+    with external_calls.listening(Machine(), pid, CallLog()) as notes:
         path.unlink()
     assert len(notes) == 1 and "other programs' calls are missing" in notes[0]
 
 
 def test_a_clock_that_is_set(runtime: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pid, _ = runtime
-    offset = othercalls.wall_to_monotonic()
-    with othercalls.listening(Machine(), pid, CallLog()) as notes:
-        monkeypatch.setattr(othercalls, "wall_to_monotonic", lambda: offset - 60 * 10**9)
+    offset = external_calls.wall_to_monotonic()
+    with external_calls.listening(Machine(), pid, CallLog()) as notes:
+        monkeypatch.setattr(external_calls, "wall_to_monotonic", lambda: offset - 60 * 10**9)
     assert notes == ["The clock was set during the recording: times of calls from the runtime's log may be wrong."]
 
 
@@ -142,7 +142,7 @@ def test_a_node_that_fails(runtime: tuple[int, Path]) -> None:
         def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
             raise NodeError("The node is paused.", "Let it go on.")
 
-    with othercalls.listening(Broken(), runtime[0], log := CallLog()) as notes:
+    with external_calls.listening(Broken(), runtime[0], log := CallLog()) as notes:
         pass
     assert (log.records(), notes) == ((), [])
 
@@ -153,6 +153,6 @@ def test_a_node_that_fails(runtime: tuple[int, Path]) -> None:
 def test_the_caller_is_who_was_connected_all_the_time(runtime: tuple[int, Path], before: str, after: str, by: str) -> None:
     pid, file = runtime
     answers = iter([before, after])
-    with othercalls.listening(Machine(), pid, log := CallLog(), caller=lambda: next(answers)):
+    with external_calls.listening(Machine(), pid, log := CallLog(), caller=lambda: next(answers)):
         say(file, 'StopContainer for \\"c1\\" with timeout 1 (s)')
     assert [record.caller for record in log.records()] == [by]

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from labkit import outputs
-from labkit.commands import record
+from labkit.cli import record
+from labkit.figures.figure import Figure
 from labkit.node import NodeError
-from labkit.outputs import check_writable, write_whole
-from labkit.views.figure import Figure
+from labkit.util import outputs
+from labkit.util.outputs import check_writable, write_whole
 
 
 def test_a_file_is_written_by_the_umask_and_keeps_its_mode(tmp_path):
@@ -87,7 +87,7 @@ def test_a_directory_that_may_not_be_written_to(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_command_prints_whatever_the_output_encoding(tmp_path, encoding):
-    code = "import sys; from labkit.cli import main; sys.exit(main(['record', '--plot', '日\\udcff/x.svg']))"
+    code = "import sys; from labkit.cli.__main__ import main; sys.exit(main(['record', '--plot', '日\\udcff/x.svg']))"
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "LABKIT_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert done.returncode == 1 and done.stderr.startswith(b"labkit: '") and b"Traceback" not in done.stderr

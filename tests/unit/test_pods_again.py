@@ -12,8 +12,8 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
+from labkit.cri.pods import PodReader
 from labkit.kernel import Mount, Process, Snapshot, assemble
-from labkit.pods import PodReader
 
 ID = {"sandbox": "a" * 64, "container": "b" * 64}
 NETNS = "/run/netns/cni-1"

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from labkit.apiserver.controllers.filters import world
+from labkit.apiserver.controllers.placement import Assigned, place
+from labkit.apiserver.objects.rest import Api, Options
+from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage.store import Store
 from labkit.cri import Machine, ManifestError, container_config, sandbox_config, with_defaults
-from labkit.kubeapi.filters import world
-from labkit.kubeapi.placement import Assigned, place
-from labkit.kubeapi.registry import BY_PLURAL
-from labkit.kubeapi.rest import Api, Options
-from labkit.kubeapi.status import ApiError
-from labkit.kubeapi.store import Store
-from labkit.kubelet.admission import admit
-from labkit.kubelet.kubelet import read_pod
+from labkit.kubelet.core.admission import admit
+from labkit.kubelet.core.kubelet import read_pod
 from labkit.podspec import defaulted
 from tests.unit.kubeapi_objects import WILD, shaped
 from tests.unit.manifests import manifests

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.node.kind import KindNode
+from labkit.node.remote.kind import KindNode
 from labkit.podspec import with_defaults
 from labkit.podspec.messages import dns, sandbox_config
 

@@ -8,7 +8,7 @@ from google.protobuf.wrappers_pb2 import DoubleValue, FloatValue, UInt64Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.protowire import bytes_field, fields, number_field, text_field, varint
+from labkit.util.protowire import bytes_field, fields, number_field, text_field, varint
 
 
 @given(st.integers(0, 2**64 - 1))

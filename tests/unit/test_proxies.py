@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labkit.node.kubernetes import core_v1
-from labkit.proxies import proxy_for
+from labkit.node.pods.kubernetes import core_v1
+from labkit.util.proxies import proxy_for
 
 PROXY = "http://proxy.example:3128"
 SET = {"HTTPS_PROXY": PROXY, "HTTP_PROXY": "http://plain.example:8080", "ALL_PROXY": "socks5://all.example:1080"}

@@ -19,14 +19,14 @@ from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
-from labkit.cri.calls import CallLog, recorded
-from labkit.flight import Flight, FlightProcess
-from labkit.kernel.events import Batch, Event, EventsError, EventStream
-from labkit.node.errors import NodeError
-from labkit.node.proxy import RecordingProxy
-from labkit.recorder import follow, names, record
-from labkit.recorder.causes import join
-from labkit.recorder.processes import Processes
+from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
+from labkit.node.observe.proxy import RecordingProxy
+from labkit.recording.calls.log import CallLog, recorded
+from labkit.recording.flight import Flight, FlightProcess
+from labkit.recording.recorder import follow, names, record
+from labkit.recording.recorder.causes import join
+from labkit.recording.recorder.processes import Processes
+from labkit.util.errors import NodeError
 from tests.unit.flight_of_a_pod import (
     BEFORE,
     CONTAINERD,

@@ -1,12 +1,12 @@
 """Where events come from a poll: what stays is tied to its call, however late it was seen and whatever was missed."""
 
-from labkit.flight import Flight
 from labkit.kernel import Process, Snapshot
-from labkit.kernel.events import Event
-from labkit.kernel.poll import differences, watch_by_polling
-from labkit.recorder import names
-from labkit.recorder.causes import join
-from labkit.recorder.processes import Processes
+from labkit.kernel.events.poll import differences, watch_by_polling
+from labkit.kernel.events.stream import Event
+from labkit.recording.flight import Flight
+from labkit.recording.recorder import names
+from labkit.recording.recorder.causes import join
+from labkit.recording.recorder.processes import Processes
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, SHIM, SOCKET, Machine, hexadecimal, start, stop
 
 

@@ -22,11 +22,11 @@ from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
-from labkit.node import relay_process
-from labkit.node.errors import NodeError
-from labkit.node.home import Home
-from labkit.node.relay import PYTHON, direct, inside, relay_error, start_relay, stop_relay
-from labkit.node.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
+from labkit.node.host import relay_process
+from labkit.node.host.relay import PYTHON, direct, inside, relay_error, start_relay, stop_relay
+from labkit.node.host.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
+from labkit.node.state.home import Home
+from labkit.util.errors import NodeError
 
 LARGE = 16 * 1024 * 1024
 ECHO = ["cat"]
@@ -587,7 +587,7 @@ def test_a_socket_under_another_root_is_found_again_under_the_next_pid(home, tmp
 
 @pytest.mark.live
 def test_socat_carries_calls_and_half_closed_connections_and_ends_with_its_client(home, far, runtime):
-    from labkit.node.unpack import fetch
+    from labkit.node.packages.unpack import fetch
 
     socat = fetch(["socat"], dest=Home.find().cache / "tests-socat")  # kept: a network that fails is no failure of the relay
     libraries = os.pathsep.join(map(str, socat.library_path))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.commands.record import run_for
+from labkit.cli.record import run_for
 from labkit.node import NodeError
-from labkit.node.base import run_local
+from labkit.node.node import run_local
 
 LONG = ["sleep", "10"]
 

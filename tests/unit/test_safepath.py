@@ -10,18 +10,20 @@ import pytest
 from cri_api.v1 import api_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 
-from labkit import trees
 from labkit.kubelet.api import ApiError, segment
-from labkit.kubelet.cgroups import Cgroups
-from labkit.kubelet.configuration import Configuration
-from labkit.kubelet.housekeeping import Housekeeping
-from labkit.kubelet.pleg import Listed
-from labkit.kubelet.volumes import Volumes, mounts_below
-from labkit.node import containerd, leavings, podfiles, remotefiles
-from labkit.node.errors import NodeError
+from labkit.kubelet.containers.configuration import Configuration
+from labkit.kubelet.core.housekeeping import Housekeeping
+from labkit.kubelet.pod.pleg import Listed
+from labkit.kubelet.resources.cgroups import Cgroups
+from labkit.kubelet.volumes.volumes import Volumes, mounts_below
+from labkit.node.lab import containerd
+from labkit.node.pods import pod_files
+from labkit.node.remote import leavings, remote_files
 from labkit.podspec import ManifestError, with_defaults
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
-from labkit.safepath import UnsafeName, below, component
+from labkit.util import trees
+from labkit.util.errors import NodeError
+from labkit.util.safepath import UnsafeName, below, component
 from tests.unit.foreign_names import AWAY, ODD, away, names
 from tests.unit.kubelet_pods import container, pod
 
@@ -122,8 +124,8 @@ def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: st
     removed: list[Any] = []
     home = SimpleNamespace(kubelet_root=tmp_path / "kubelet", log_root=tmp_path / "logs", socket=tmp_path / "s", cgroup_root="")
     there = ["/kubelet/pods/other", "/log/pods/default_web_other"]
-    if podfiles.has_files(metadata):
-        there += [f"/kubelet/pods/{uid}", f"/log/pods/{podfiles.log_directory(metadata)}"]
+    if pod_files.has_files(metadata):
+        there += [f"/kubelet/pods/{uid}", f"/log/pods/{pod_files.log_directory(metadata)}"]
     listing = "".join(f"file /var/lib/labkit{path}\n" for path in there).encode(errors="surrogateescape")
 
     def run(argv: list[str]) -> bytes:
@@ -134,9 +136,9 @@ def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trees, "remove", removed.append)
         containerd.ContainerdNode.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
-    remotefiles.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
+    remote_files.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
     parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
-    assert podfiles.has_files(metadata) is bool(removed) and not [path for path in removed if str(path).endswith("other")]
+    assert pod_files.has_files(metadata) is bool(removed) and not [path for path in removed if str(path).endswith("other")]
     for path in map(str, removed):
         parent, _, last = path.rpartition("/")
         assert parent in parents and last not in ("", ".", "..")
@@ -162,7 +164,7 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     manifest = pod(container(volumeMounts=mounts), volumes=volumes)
     config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=Machine(1 << 30, 2))
     written: list[str] = []
-    podfiles.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), hosts="")
+    pod_files.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), hosts="")
     uid = manifest["metadata"]["uid"]
     assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data"
     assert [path.rpartition("/")[0] for path in written[1:]] == [f"/lab/pods/{uid}/containers/app"]
@@ -176,7 +178,7 @@ def test_a_pod_made_by_hand_has_no_sub_path_that_one_of_its_containers_can_make_
     manifest = pod(container(), volumes=[{"name": "data", "emptyDir": {}}])
     manifest["spec"][kind] = [*manifest["spec"].get(kind, ()), mounting]
     with pytest.raises(NodeError, match="cannot mount a subPath of the emptyDir data safely"):
-        podfiles.refuse_volumes(manifest)
+        pod_files.refuse_volumes(manifest)
 
 
 @pytest.mark.parametrize("value", ["..", "../../victim", "/etc", "a/../../b"])

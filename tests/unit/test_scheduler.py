@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from labkit.kubeapi.filters import world
-from labkit.kubeapi.placement import Assigned, Unschedulable, place
-from labkit.kubeapi.scheduler import waits
+from labkit.apiserver.controllers.filters import world
+from labkit.apiserver.controllers.placement import Assigned, Unschedulable, place
+from labkit.apiserver.controllers.scheduler import waits
 from labkit.podspec.requests import pod_requests
 
 HELPLESS = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."

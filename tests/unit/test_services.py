@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node.services import LONGEST_AFTER_ANSWER_S, LONGEST_S, OUTPUT_MOST, Service, limit_size
+from labkit.node.host.services import LONGEST_AFTER_ANSWER_S, LONGEST_S, OUTPUT_MOST, Service, limit_size
 
 
 @pytest.mark.parametrize(("answered", "longest"), [(True, LONGEST_AFTER_ANSWER_S), (False, LONGEST_S)])

@@ -17,13 +17,18 @@ from typing import Any
 
 import pytest
 
-from labkit import cli
-from labkit.commands import node as commands
-from labkit.commands.record import proxied
-from labkit.node import Choice, Home, NodeError, base, choice, kind, kubectl, kubernetes, relay
-from labkit.node.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
-from labkit.node.ledger import Ledger
-from labkit.pods import PodSnapshot
+from labkit.cli import __main__ as cli
+from labkit.cli import node as commands
+from labkit.cli.record import proxied
+from labkit.cri.pods import PodSnapshot
+from labkit.node import Choice, Home, NodeError
+from labkit.node import node as base
+from labkit.node.host import relay
+from labkit.node.pods import kubectl, kubernetes
+from labkit.node.remote import kind
+from labkit.node.remote.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
+from labkit.node.state import node_selector as choice
+from labkit.node.state.ledger import Ledger
 from tests.unit.test_choice import run
 
 SERVERS = {"kind-a": "https://127.0.0.1:1", "kind-b": "https://127.0.0.1:2", "prod": "https://prod.example"}
@@ -276,7 +281,7 @@ def test_ps_counts_pods_and_not_their_dead_sandboxes(monkeypatch: pytest.MonkeyP
 
     found = [sandbox("web", "1", "Ready"), sandbox("web", "1", "NotReady"), sandbox("job", "2", "NotReady")]
     node = SimpleNamespace(name="n", runtime="r 1", pods=lambda: found, host_pids=lambda: {})
-    monkeypatch.setattr("labkit.commands.pods.running_node", lambda: node)
+    monkeypatch.setattr("labkit.cli.pods.running_node", lambda: node)
     assert "n (r 1), 2 Pods\n" in run("ps")
     found += [sandbox("web", "3", "Ready"), sandbox("web", "4", "Ready", "kube-system")]
     assert "n (r 1), 4 Pods\n" in run("ps"), "another Pod of the same name is one more"
@@ -312,7 +317,7 @@ def test_an_interrupt_and_a_file_of_the_system_are_json_too(
     def interrupted(self: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labkit.commands.containerd.the_daemon", lambda: SimpleNamespace(restart=lambda: interrupted(None)))
+    monkeypatch.setattr("labkit.cli.containerd.the_daemon", lambda: SimpleNamespace(restart=lambda: interrupted(None)))
     assert failed(capsys, "containerd", "restart", "--json")[:2] == (130, {"error": "stopped"})
     monkeypatch.setattr(commands, "examine", interrupted)
     assert failed(capsys, "doctor", "--json")[0] == 130

@@ -12,16 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.cri.text import to_dict
-from labkit.flight import Call, Exec, Flight, FlightError, FlightProcess
-from labkit.kube import CgroupLine, EventLine, Request, Resource, StatusChange
-from labkit.load import Answer, Moment
-from labkit.node import NodeError
-from labkit.node.shims import HeldContainer, ShimHold
-from labkit.pods import PodContainer, PodProcess, PodSnapshot
-from labkit.podspec.messages import container_config, sandbox_config
-from labkit.showable import columns, escaped, fitted, padded, short_path, showable, showable_lines
-from labkit.views import (
+from labkit.figures import (
     Layer,
     availability,
     bundle,
@@ -37,8 +30,15 @@ from labkit.views import (
     process_tree,
     shims,
 )
-from labkit.views.figure import Figure, drawable, fit, text_width, wrap
-from labkit.views.terminal import pod_tree
+from labkit.figures.figure import Figure, drawable, fit, text_width, wrap
+from labkit.figures.pods.model import CgroupLine, EventLine, Request, Resource, StatusChange
+from labkit.figures.pods.terminal import pod_tree
+from labkit.figures.runtime.load import Answer, Moment
+from labkit.node import NodeError
+from labkit.node.observe.shims import HeldContainer, ShimHold
+from labkit.podspec.messages import container_config, sandbox_config
+from labkit.recording.flight import Call, Exec, Flight, FlightError, FlightProcess
+from labkit.util.showable import columns, escaped, fitted, padded, short_path, showable, showable_lines
 from tests.unit.test_views_bundle import POD
 from tests.unit.test_views_flight_others import OVERLAY
 

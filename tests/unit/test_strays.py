@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from labkit.kernel import LocalKernel, Process
-from labkit.node import traces
-from labkit.node.home import Home
-from labkit.node.strays import role_of
+from labkit.node.host.lab_processes import role_of
+from labkit.node.lab import residue
+from labkit.node.state.home import Home
 
 
 def kubelet_of(home: Home) -> Process:
@@ -36,8 +36,8 @@ def test_another_labs_network_may_begin_with_this_ones_name(tmp_path: Path, monk
     results.mkdir(parents=True)
     for name in noted:
         (results / name).write_text("{}")
-    monkeypatch.setattr(traces, "CNI_NOTES", tmp_path / "cni")
-    assert [f.name for f in traces.cni_results(home)] == noted[:1]
+    monkeypatch.setattr(residue, "CNI_NOTES", tmp_path / "cni")
+    assert [f.name for f in residue.cni_results(home)] == noted[:1]
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_a_program_that_could_not_list_the_rules_is_told(
     program.write_text(f"#!/bin/sh\n{script.replace('BRIDGE', home.bridge)}\n")
     program.chmod(0o755)
     monkeypatch.setattr("shutil.which", lambda name, path: str(program) if name == program.name else None)
-    assert traces.rules(home) == [line.replace("BRIDGE", home.bridge) for line in told]
+    assert residue.rules(home) == [line.replace("BRIDGE", home.bridge) for line in told]
 
 
 def test_a_program_that_cannot_be_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda name, path: str(tmp_path / "gone") if name == "nft" else None)
-    assert traces.rules(Home.find()) == ["nft could not look: No such file or directory"]
+    assert residue.rules(Home.find()) == ["nft could not look: No such file or directory"]
 
 
 def test_what_was_found_is_looked_for_again_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "address").touch()
     (tmp_path / "link").symlink_to("nowhere")
     found = [str(tmp_path / name) for name in ("address", "link", "gone")]
-    assert traces.still_there([*found, "/sys", "/var/lib/cni", "/sys/fs/cgroup/memory/k8s.io"]) == [*found[:2], "/sys"]
+    assert residue.still_there([*found, "/sys", "/var/lib/cni", "/sys/fs/cgroup/memory/k8s.io"]) == [*found[:2], "/sys"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.node import NodeError
-from labkit.node.subnet import Network, Taken, choose, networks
+from labkit.node.host.subnet import Network, Taken, choose, networks
 
 HOME = "default via 192.168.1.1 dev wlan0\n192.168.1.0/24 dev wlan0 proto kernel scope link src 192.168.1.5\n"
 """As `ip route show table all` prints it; `default` is 0.0.0.0/0."""

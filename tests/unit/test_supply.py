@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from labkit.cri import CriError
-from labkit.node import inside
-from labkit.node.errors import NodeError
+from labkit.node.registry import node_registry
+from labkit.util.errors import NodeError
 
-NOTE = f"{inside.DIRECTORY}/{inside.REFUSED}"
-Provide = Callable[..., inside.Supply]
+NOTE = f"{node_registry.DIRECTORY}/{node_registry.REFUSED}"
+Provide = Callable[..., node_registry.Supply]
 LATE = CriError("PullImage", "DEADLINE_EXCEEDED", "context deadline exceeded", "")
 REFUSED = CriError("PullImage", "UNKNOWN", "lookup registry.lab: no such host", "")
 
@@ -26,7 +26,7 @@ class Node:
         self.answers, self.files, self.pulls = list(answers), dict[str, bytes](), 0
 
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
-        if argv == inside.sh(inside.ALIVE):
+        if argv == node_registry.sh(node_registry.ALIVE):
             raise NodeError("no registry runs")
         if argv[0] == "cat":
             if argv[1] not in self.files:
@@ -55,9 +55,9 @@ class Node:
 
 @pytest.fixture
 def provide(monkeypatch: pytest.MonkeyPatch) -> Provide:
-    monkeypatch.setattr(inside.certs, "directories", lambda *_: ["/etc/containerd/certs.d"])
-    monkeypatch.setattr(inside, "parcel", lambda *_: b"")
-    return lambda node, **more: inside.provide(node, node.run, None, None, lambda line: None, "/run/x.sock", **more)
+    monkeypatch.setattr(node_registry.certs, "directories", lambda *_: ["/etc/containerd/certs.d"])
+    monkeypatch.setattr(node_registry, "parcel", lambda *_: b"")
+    return lambda node, **more: node_registry.provide(node, node.run, None, None, lambda line: None, "/run/x.sock", **more)
 
 
 @pytest.mark.parametrize("error", [LATE, REFUSED], ids=["late", "refused"])
@@ -66,7 +66,7 @@ def test_what_a_pull_has_shown_is_asked_of_no_node_again_until_the_next_up(provi
     first = provide(node, again=True)
     assert first.by == "import" and provide(node) == first and node.pulls == 1
     assert provide(node, again=True).by == "import" and node.pulls == 2
-    assert provide(node, again=True) == inside.Supply("pull") and NOTE not in node.files
+    assert provide(node, again=True) == node_registry.Supply("pull") and NOTE not in node.files
 
 
 def test_a_pull_that_does_not_end_is_no_refusal(provide: Provide) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet import slices
-from labkit.kubelet.cgroups import Cgroups
-from labkit.node import inside
-from labkit.node.cgroups import below_kubepods
-from labkit.node.kind import PULLING
+from labkit.kubelet.resources import slices
+from labkit.kubelet.resources.cgroups import Cgroups
+from labkit.node.observe.cgroups import below_kubepods
+from labkit.node.registry import node_registry
+from labkit.node.remote.kind import PULLING
 from labkit.podspec.messages.resources import Machine, cgroup_path
 from tests.standin import runtime
 
@@ -95,5 +95,5 @@ def test_the_notebooks_that_need_a_pull_are_those_that_pull() -> None:
 
 
 def test_a_name_of_an_image_is_the_courses_by_its_registry() -> None:
-    assert inside.is_own("registry.lab/pause:1") and inside.is_own("private.registry.lab/busybox@sha256:0")
-    assert not inside.is_own("localhost:5000/registry.lab/pause:1") and not inside.is_own("docker.io/library/registry.lab:1")
+    assert node_registry.is_own("registry.lab/pause:1") and node_registry.is_own("private.registry.lab/busybox@sha256:0")
+    assert not node_registry.is_own("localhost:5000/registry.lab/pause:1") and not node_registry.is_own("docker.io/library/registry.lab:1")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labkit.node.unpack import Unpacked
+from labkit.node.packages.unpack import Unpacked
 from tests.conftest import keep_logs
 from tests.live import machine
 from tests.standin import engine

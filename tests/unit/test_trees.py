@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import trees
+from labkit.util import trees
 
 LEVELS = 1500
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node import Home, NodeError, trust
+from labkit.node import Home, NodeError
+from labkit.node.state import trust
 
 OTHER = 65534
 ROOT = pytest.mark.skipif(os.geteuid() != 0 and os.environ.get("CI") != "true", reason="needs root; CI runs it")

@@ -15,18 +15,23 @@ from typing import Any
 
 import pytest
 
-from labkit import loglines
-from labkit.cri.calls import CallLog
-from labkit.kubeapi import claims, scheduler
-from labkit.kubeapi import controller as controller_module
-from labkit.kubeapi.controller import Controller
-from labkit.kubeapi.status import ApiError
-from labkit.node import Home, NodeError, cluster, othercalls, relay, relay_process, status, supervisor, sweep
-from labkit.node.cluster import Cluster
-from labkit.node.operate import Operator
-from labkit.node.othercalls import LogFollower
-from labkit.node.services import Service
-from labkit.recorder.recording import FAULT, Recorder
+from labkit.apiserver.controllers import claims, scheduler
+from labkit.apiserver.controllers import controller as controller_module
+from labkit.apiserver.controllers.controller import Controller
+from labkit.apiserver.status import ApiError
+from labkit.node import Home, NodeError
+from labkit.node.host import relay, relay_process
+from labkit.node.host.services import Service
+from labkit.node.lab import garbage_collection, supervisor
+from labkit.node.lab.runtime_controller import Operator
+from labkit.node.observe import external_calls
+from labkit.node.observe.external_calls import LogFollower
+from labkit.node.pods import cluster
+from labkit.node.pods.cluster import Cluster
+from labkit.node.state import status
+from labkit.recording.calls.log import CallLog
+from labkit.recording.recorder.recording import FAULT, Recorder
+from labkit.util import loglines
 from tests.unit import test_controllers as controllers
 from tests.unit.test_controllers import api, events, make_node, make_pod, pod, scheduled
 
@@ -170,8 +175,8 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
 
 
 def test_a_look_for_strangers_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(sweep, "strangers", lambda home: {}["odd"])
-    sweep.Tidier(SimpleNamespace()).look()  # type: ignore[arg-type]
+    monkeypatch.setattr(garbage_collection, "strangers", lambda home: {}["odd"])
+    garbage_collection.Tidier(SimpleNamespace()).look()  # type: ignore[arg-type]
     assert "KeyError" in caplog.text
 
 
@@ -252,7 +257,7 @@ def test_a_runtimes_log_that_cannot_be_understood_is_told(monkeypatch: pytest.Mo
         raise KeyError("odd")
 
     follower = LogFollower(read, CallLog())
-    monkeypatch.setattr(othercalls, "POLL_S", 0.001)
+    monkeypatch.setattr(external_calls, "POLL_S", 0.001)
     with follower.in_background():
         while not follower.notes:
             time.sleep(0.001)
@@ -306,7 +311,7 @@ def test_a_thread_of_the_owner_that_dies_is_told_by_status(tmp_path: Path) -> No
     log = tmp_path / "labkit.log"
     program = """
 import logging, threading
-from labkit.node import supervisor
+from labkit.node.lab import supervisor
 logging.basicConfig(filename="LOG", format="%(asctime)s %(levelname)s %(message)s")
 threading.excepthook = supervisor.tell_of_thread
 thread = threading.Thread(target=lambda: {}["odd"], name="pods")

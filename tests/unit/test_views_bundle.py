@@ -3,8 +3,8 @@
 import pytest
 
 from labkit.cri.text import to_dict
+from labkit.figures.runtime.bundle import bundle, pairs
 from labkit.podspec.messages import container_config, sandbox_config
-from labkit.views.bundle import bundle, pairs
 from tests.unit.test_views_flight_timeline import Paper, clashes
 
 POD = {

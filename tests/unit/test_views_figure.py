@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from labkit.views import style
-from labkit.views.figure import Figure, fit, text_width, wrap
+from labkit.figures import style
+from labkit.figures.figure import Figure, fit, text_width, wrap
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -105,7 +105,7 @@ def test_wrap_and_fit_keep_to_the_width():
 
 def test_drawing_leaves_pyplot_alone_and_import_leaves_matplotlib_alone():
     program = (
-        "import sys, labkit.views as v; assert 'matplotlib' not in sys.modules\n"
+        "import sys, labkit.figures as v; assert 'matplotlib' not in sys.modules\n"
         "v.process_tree([])._repr_mimebundle_(); assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr == ""

@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from labkit.cri import services
+from labkit.cri.pods import PodProcess, PodSnapshot
 from labkit.cri.text import to_dict
-from labkit.flight import FlightProcess
+from labkit.figures.contract.field_map import field_map
+from labkit.figures.contract.field_rules import RULES
+from labkit.figures.contract.rpc_catalogue import rpc_catalogue
+from labkit.figures.flight.call_chain import call_chain
+from labkit.figures.runtime.history import MILESTONES, history
+from labkit.figures.runtime.layers import Layer, layers
 from labkit.kernel import Mount
-from labkit.pods import PodProcess, PodSnapshot
 from labkit.podspec import with_defaults
 from labkit.podspec.messages import container_config, sandbox_config
-from labkit.views.call_chain import call_chain
-from labkit.views.field_map import field_map
-from labkit.views.field_rules import RULES
-from labkit.views.history import MILESTONES, history
-from labkit.views.layers import Layer, layers
-from labkit.views.rpc_catalogue import rpc_catalogue
+from labkit.recording.flight import FlightProcess
 from tests.unit import flights
 from tests.unit.test_views_flight_timeline import Paper, clashes
 

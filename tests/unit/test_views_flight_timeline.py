@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.views import style
-from labkit.views.figure import MARGIN, text_width
-from labkit.views.flight_layout import BAR
-from labkit.views.flight_timeline import flight_timeline
+from labkit.figures import style
+from labkit.figures.figure import MARGIN, text_width
+from labkit.figures.flight.layout import BAR
+from labkit.figures.flight.timeline import flight_timeline
 from tests.unit import flights
 
 MS = flights.MS

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from labkit.flight import Flight
-from labkit.flight.model import Call
-from labkit.kube import CgroupLine, EventLine, Request, Resource, StatusChange, amount, size, statuses
-from labkit.load import Answer, Moment
-from labkit.views.availability import availability
-from labkit.views.capacity import capacity
-from labkit.views.cgroup_tree import cgroup_tree
-from labkit.views.event_log import event_log
-from labkit.views.figure import Figure
-from labkit.views.pod_lifecycle import pod_lifecycle
+from labkit.figures.figure import Figure
+from labkit.figures.flight.pod_lifecycle import pod_lifecycle
+from labkit.figures.pods.capacity import capacity
+from labkit.figures.pods.cgroup_tree import cgroup_tree
+from labkit.figures.pods.event_log import event_log
+from labkit.figures.pods.model import CgroupLine, EventLine, Request, Resource, StatusChange, amount, size, statuses
+from labkit.figures.runtime.availability import availability
+from labkit.figures.runtime.load import Answer, Moment
+from labkit.recording.flight import Flight
+from labkit.recording.flight.model import Call
 
 MS, MIB = 1_000_000, 2**20
 

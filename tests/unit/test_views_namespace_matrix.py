@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import pytest
 
+from labkit.cri.pods import PinnedNamespace, PodProcess, PodSnapshot
+from labkit.figures import namespace_matrix
+from labkit.figures.namespaces import groups as ng
+from labkit.figures.namespaces import words as namespace_words
+from labkit.figures.namespaces.groups import Group
 from labkit.kernel import NAMESPACE_TYPES
-from labkit.pods import PinnedNamespace, PodProcess, PodSnapshot
-from labkit.views import namespace_groups as ng
-from labkit.views import namespace_matrix, namespace_words
-from labkit.views.namespace_groups import Group
 
 HOST = {"net": 1, "ipc": 2, "uts": 3, "pid": 4, "mnt": 5, "cgroup": 6, "user": 7, "time": 8}
 LESS = {"cgroup": 6, "user": 7, "time": 8}

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.pods import PodProcess, PodSnapshot
-from labkit.views import process_tree
-from labkit.views.process_tree import build, natural, role_of
+from labkit.cri.pods import PodProcess, PodSnapshot
+from labkit.figures import process_tree
+from labkit.figures.pods.process_tree import build, natural, role_of
 
 NODE = [
     PodProcess(1, 0, "host", "systemd", None, {}),
@@ -179,7 +179,7 @@ def test_pods_that_repeat_are_folded_and_counted():
 
 @pytest.mark.parametrize("count", [1, 2, 5, 13])
 def test_rows_do_not_overlap_and_labels_end_on_the_sheet(count):
-    from labkit.views.figure import text_width
+    from labkit.figures.figure import text_width
 
     pods = [
         make_pod(

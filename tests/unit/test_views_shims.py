@@ -3,9 +3,9 @@ from itertools import pairwise
 
 import pytest
 
-from labkit.node.shims import HeldContainer, ShimHold
-from labkit.views import shims, style
-from labkit.views.shims import compare
+from labkit.figures import shims, style
+from labkit.figures.runtime.shims import compare
+from labkit.node.observe.shims import HeldContainer, ShimHold
 from tests.unit.test_views_process_tree import Paper
 
 SHIM = "/usr/bin/containerd-shim-runc-v2"
@@ -129,7 +129,7 @@ def test_no_pod_at_all():
 
 @pytest.mark.parametrize("width", [520, 780, 1400])
 def test_nothing_leaves_the_sheet_or_overlaps(web, width):
-    from labkit.views.figure import text_width
+    from labkit.figures.figure import text_width
 
     long = replace(web, exe="/root/.cache/labkit/containerd/a-distribution-with-a-long-name/2.1.9/root" + SHIM + " (deleted)")
     pods = [

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from labkit.pods import ROLES
-from labkit.views import style
+from labkit.cri.pods import ROLES
+from labkit.figures import style
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

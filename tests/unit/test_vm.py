@@ -20,15 +20,18 @@ from typing import Any
 
 import pytest
 
-from labkit.kernel.events import Batch, Event, EventStream
-from labkit.node import Choice, Home, discovery, status, vm, vm_owner, vm_pods
-from labkit.node.apt import ProgramsError
-from labkit.node.errors import NodeError
-from labkit.node.vm_clock import Offset, shifted
-from labkit.node.vm_enter import enter, quoted, server_users
-from labkit.node.vm_home import Places
-from labkit.vm import build, files, guest, machine, packages, parcel, python
-from labkit.vm.packages import Tools
+from labkit.kernel.events.stream import Batch, Event, EventStream
+from labkit.node import Choice, Home
+from labkit.node.kinds import discovery
+from labkit.node.machine import build, files, guest, image_bundle, machine, packages, python
+from labkit.node.machine.packages import Tools
+from labkit.node.packages.apt import ProgramsError
+from labkit.node.state import status
+from labkit.node.vm import owner, pods, vm
+from labkit.node.vm.clock import Offset, shifted
+from labkit.node.vm.enter import enter, quoted, server_users
+from labkit.node.vm.home import Places
+from labkit.util.errors import NodeError
 
 WORDS = [
     "", "plain", "two  words", "it's", 'a "quote"', "back\\slash\\n", "line\nbreak\ttab", "dollar $HOME `id` $(id)", "ä→",
@@ -162,17 +165,17 @@ def image_in(cache: Path, content: bytes = b"disk") -> build.Image:
 
 
 def test_a_place_where_no_parcel_can_be_is_refused_beforehand(tmp_path: Path) -> None:
-    parcel.refuse_unwritable(tmp_path / "machine.tar")
+    image_bundle.refuse_unwritable(tmp_path / "machine.tar")
     for place in (tmp_path, tmp_path / "nowhere" / "machine.tar"):
         with pytest.raises(ProgramsError, match="cannot be written"):
-            parcel.refuse_unwritable(place)
+            image_bundle.refuse_unwritable(place)
 
 
 def test_a_parcel_is_the_same_machine_elsewhere(tmp_path: Path) -> None:
     image = image_in(tmp_path / "here")
-    first, second = parcel.pack(image, tmp_path / "a.tar"), parcel.pack(image, tmp_path / "b.tar")
+    first, second = image_bundle.pack(image, tmp_path / "a.tar"), image_bundle.pack(image, tmp_path / "b.tar")
     assert first == second and (tmp_path / "a.tar.sha256").read_text() == f"{first}  a.tar\n"
-    there = parcel.unpack(tmp_path / "a.tar", tmp_path / "there", lambda text: None)
+    there = image_bundle.unpack(tmp_path / "a.tar", tmp_path / "there", lambda text: None)
     assert there.key == image.key and there.directory != image.directory
     same = [{path.name: path.read_bytes() for path in each.directory.iterdir()} for each in (image, there)]
     assert same[0] == same[1]
@@ -181,7 +184,7 @@ def test_a_parcel_is_the_same_machine_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["truncated", "altered", "altered and resigned", "another file"])
 def test_a_damaged_parcel_is_refused(tmp_path: Path, how: str) -> None:
     whole = tmp_path / "a.tar"
-    parcel.pack(image_in(tmp_path / "here"), whole)
+    image_bundle.pack(image_in(tmp_path / "here"), whole)
     data = whole.read_bytes()
     if how == "truncated":
         data = data[: len(data) // 2]
@@ -192,7 +195,7 @@ def test_a_damaged_parcel_is_refused(tmp_path: Path, how: str) -> None:
     whole.write_bytes(data)
     sum = "" if how == "altered" else hashlib.sha256(data).hexdigest()
     with pytest.raises(ProgramsError):
-        parcel.unpack(whole, tmp_path / "there", lambda text: None, sum)
+        image_bundle.unpack(whole, tmp_path / "there", lambda text: None, sum)
     nothing_came_of_it(tmp_path / "there")
 
 
@@ -228,7 +231,7 @@ def test_a_parcel_that_means_harm_is_refused(tmp_path: Path, harm: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
         with pytest.raises(ProgramsError, match=r"it has|end of data"):
-            parcel.unpack(whole, tmp_path / "there", lambda text: None, hashlib.sha256(whole.read_bytes()).hexdigest())
+            image_bundle.unpack(whole, tmp_path / "there", lambda text: None, hashlib.sha256(whole.read_bytes()).hexdigest())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     nothing_came_of_it(tmp_path / "there")
@@ -236,27 +239,27 @@ def test_a_parcel_that_means_harm_is_refused(tmp_path: Path, harm: str) -> None:
 
 def test_a_parcel_needs_its_checksum(tmp_path: Path) -> None:
     whole = tmp_path / "a.tar"
-    sum = parcel.pack(image_in(tmp_path / "here"), whole)
+    sum = image_bundle.pack(image_in(tmp_path / "here"), whole)
     (tmp_path / "a.tar.sha256").unlink()
     wrong = "is not what its checksum says"
     for given, words in (("", "no a.tar.sha256 lies beside it"), ("abc", "abc is no SHA-256"), ("0" * 64, wrong)):
         with pytest.raises(ProgramsError, match=words):
-            parcel.unpack(whole, tmp_path / "there", lambda text: None, given)
+            image_bundle.unpack(whole, tmp_path / "there", lambda text: None, given)
     assert build.find(tmp_path / "there") is None
-    assert parcel.unpack(whole, tmp_path / "there", lambda text: None, sum.upper()).key
+    assert image_bundle.unpack(whole, tmp_path / "there", lambda text: None, sum.upper()).key
 
 
 def test_a_parcel_that_is_exchanged_after_it_was_checked_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tmp_path / "a.tar"
-    parcel.pack(image_in(tmp_path / "here"), whole)
+    image_bundle.pack(image_in(tmp_path / "here"), whole)
 
     def exchange(cache: Path, progress: object) -> Any:
         whole.write_bytes(b"another")
         return only_one(cache, progress)
 
-    only_one = parcel.only_one
-    monkeypatch.setattr(parcel, "only_one", exchange)
-    parcel.unpack(whole, tmp_path / "there", lambda text: None)
+    only_one = image_bundle.only_one
+    monkeypatch.setattr(image_bundle, "only_one", exchange)
+    image_bundle.unpack(whole, tmp_path / "there", lambda text: None)
     assert whole.read_bytes() == b"another" and build.find(tmp_path / "there") is not None
 
 
@@ -345,15 +348,15 @@ def test_the_clock_is_set_when_this_machine_has_slept(tmp_path: Path, monkeypatc
     def look(timeout: float) -> None:
         wall[0] += 3600.0 * (len(set_at) == 0)
 
-    monkeypatch.setattr(vm_owner, "time", clock)
-    monkeypatch.setattr(vm_owner, "set_clock", lambda places: set_at.append(wall[0]))
+    monkeypatch.setattr(owner, "time", clock)
+    monkeypatch.setattr(owner, "set_clock", lambda places: set_at.append(wall[0]))
     made: Any = SimpleNamespace(ended=lambda: next(looks))
     control: Any = SimpleNamespace(next=look)
     operator: Any = SimpleNamespace(tidy=lambda: None)
     api: Any = SimpleNamespace(due=lambda: False, output=tmp_path / "kubeapi.log")
     noted: Any = SimpleNamespace(sandboxes={})
     with pytest.raises(machine.MachineError, match="it ended"):
-        vm_owner.watch(made, Places(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
+        owner.watch(made, Places(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
     assert set_at == [1_003_600.0]
 
 
@@ -399,7 +402,7 @@ def test_the_kind_is_known() -> None:
 
 
 def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_path: Path) -> None:
-    noted = vm_pods.Noted(tmp_path / "pods.json")
+    noted = pods.Noted(tmp_path / "pods.json")
     log = [
         'time="2026-01-01T00:00:00.1Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:NAME,Uid:UID,Namespace:default,'
         'Attempt:0,}"',
@@ -411,10 +414,10 @@ def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_pa
     for name in "abc":
         noted.read([line.replace("NAME", name).replace("UID", f"uid-{name}").replace("ID", name) for line in log])
     noted.read(gone)
-    left = vm_pods.left_in(tmp_path / "pods.json")
-    assert vm_pods.without(left, set()) == ["a", "b"]
-    assert vm_pods.without(left, {"uid-a"}) == ["b"]
-    assert vm_pods.left_in(tmp_path / "none.json") == {}
+    left = pods.left_in(tmp_path / "pods.json")
+    assert pods.without(left, set()) == ["a", "b"]
+    assert pods.without(left, {"uid-a"}) == ["b"]
+    assert pods.left_in(tmp_path / "none.json") == {}
 
 
 LINKER = Path("/lib64/ld-linux-x86-64.so.2")

@@ -10,7 +10,7 @@ from labkit.course.checks.pods import absent, applications, command, find, not_r
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.course.wait import within
 from labkit.cri import verbose
-from labkit.pods import PodContainer, PodSnapshot
+from labkit.cri.pods import PodContainer, PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node

@@ -8,7 +8,7 @@ from cri_api.v1.api_pb2 import POD
 
 from labkit.course.checks.pods import absent, find, first_processes, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.pods import PodSnapshot
+from labkit.cri.pods import PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node

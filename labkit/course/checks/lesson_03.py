@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from labkit.course.checks.pods import absent, command, find, first_processes, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.pods import PodProcess
+from labkit.cri.pods import PodProcess
 
 if TYPE_CHECKING:
     from labkit.node import Node

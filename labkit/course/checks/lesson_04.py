@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from labkit.course.checks.pods import absent, find, first_processes, not_ready, running, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.pods import PodSnapshot
+from labkit.cri.pods import PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.course.broken import COMMANDS, SECRET
 from labkit.course.checks.pods import command, first_processes
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.node.errors import NodeError
+from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node import Node

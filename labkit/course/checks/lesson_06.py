@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.kube import Resource
-from labkit.node.errors import NodeError
+from labkit.figures.pods.model import Resource
+from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node import Node

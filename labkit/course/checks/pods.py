@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.course.verdict import Check, refused
-from labkit.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 
 if TYPE_CHECKING:
     from labkit.node import Node

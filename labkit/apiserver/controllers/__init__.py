@@ -1,0 +1,1 @@
+"""The control plane beside the API server: scheduler, claims, node lifecycle, taints."""

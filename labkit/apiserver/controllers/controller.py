@@ -1,0 +1,68 @@
+"""The loop that every controller of the control plane has: look at the objects, wait for a change that matters, look again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+
+from labkit.apiserver.controllers.recorder import EventRecorder
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.status import ApiError
+from labkit.apiserver.storage.store import Change
+
+log = logging.getLogger("kubeapi")
+RETRY_S = 1.0
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
+
+
+class Controller:
+    """A subclass names the resources whose changes wake it (`matters` chooses among the changes) and reconciles all objects."""
+
+    component = ""
+    resources: tuple[str, ...] = ()
+
+    def __init__(self, api: Api) -> None:
+        self.api, self.store = api, api.store
+        self.recorder = EventRecorder(api.store, self.component)
+        self.changed = asyncio.Event()
+
+    def matters(self, change: Change) -> bool:
+        """Whether a change can alter what `reconcile` does."""
+        return True
+
+    def reconcile(self, now: float) -> float:
+        """Bring the objects to where they should be. Returns the seconds after which it has to be called again even if nothing
+        changes; math.inf for never. `now`: seconds of a clock that never goes back. May raise ApiError."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Reconcile for ever. A write that failed (the disk may be full) is tried again after a second, any other failure later
+        each time; `labkit status` reports those."""
+        ends = [self.store.subscribe(resource, self._hear) for resource in self.resources]
+        backoff = FIRST_BACKOFF_S
+        try:
+            while True:
+                self.changed.clear()
+                try:
+                    wait = self.reconcile(time.monotonic())
+                    backoff = FIRST_BACKOFF_S
+                except ApiError as error:
+                    log.warning("%s could not write: %s", type(self).__name__, error)
+                    wait = RETRY_S
+                except Exception:
+                    log.exception("%s failed; it starts again in %d s", type(self).__name__, backoff)
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, LONGEST_BACKOFF_S)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), None if math.isinf(wait) else wait)
+        finally:
+            for end in ends:
+                end()
+
+    def _hear(self, change: Change) -> None:
+        if self.matters(change):
+            self.changed.set()

@@ -1,0 +1,1 @@
+"""HTTP: connections, requests and answers, the way to the kubelet."""

@@ -1,0 +1,1 @@
+"""Objects: verbs, defaults, validation, patches, server-side apply."""

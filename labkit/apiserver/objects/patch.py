@@ -1,0 +1,203 @@
+"""Patches: strategic merge, JSON merge (RFC 7386), JSON patch (RFC 6902).
+
+Strategic merge follows apimachinery's pkg/util/strategicpatch: lists of objects are merged by the keys in `schema`, and the
+directives $patch, $retainKeys, $deleteFromPrimitiveList/… and $setElementOrder/… are obeyed.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from labkit.apiserver import status
+from labkit.apiserver.registry import Resource
+from labkit.apiserver.requests import bodies
+from labkit.apiserver.storage.store import Object
+from labkit.podspec import schema
+from labkit.podspec.schema import Field
+
+STRATEGIC = "application/strategic-merge-patch+json"
+MERGE = "application/merge-patch+json"
+JSON = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
+KINDS = (JSON, MERGE, STRATEGIC, APPLY)
+
+MAX_OPERATIONS = 10_000
+DELETE, ORDER, RETAIN, DIRECTIVE = "$deleteFromPrimitiveList/", "$setElementOrder/", "$retainKeys", "$patch"
+
+
+def patched(resource: Resource, obj: Object, change: Any, kind: str) -> Object:
+    """The object with a patch of media type `kind` carried out (on the object given). Raises ApiError: 400, 415, 422."""
+    if kind == JSON:
+        return _json_patched(resource, obj, change)
+    if not isinstance(change, dict):
+        raise status.bad_request("error decoding patch: a merge patch must be a JSON object")
+    if kind == MERGE:
+        merged = merge(obj, change)
+    elif kind == STRATEGIC:
+        merged = _strategic(obj, change, Field("", "object", ref=schema.full_name(resource.kind)))
+    else:
+        raise status.unsupported_media_type(kind, KINDS)
+    if not isinstance(merged, dict):
+        raise status.bad_request("the patch leaves no object")
+    return merged
+
+
+def merge(target: Any, change: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(change, dict):
+        return change
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def _json_patched(resource: Resource, obj: Object, operations: Any) -> Object:
+    from jsonpatch import JsonPatchException
+    from jsonpointer import JsonPointerException
+
+    if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
+        raise status.bad_request("error decoding patch: a JSON patch must be a list of operations")
+    if len(operations) > MAX_OPERATIONS:
+        raise status.ApiError(413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS},"
+                              f" got {len(operations)}", {})  # fmt: skip
+    whole = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
+    try:
+        result = _carried_out(deepcopy(whole), operations)
+    except (JsonPatchException, JsonPointerException) as error:
+        raise status.unprocessable(f"the server rejected our request due to an error in our request: {error}") from error
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:  # the package's answer to odd operations
+        raise status.bad_request(f"error decoding patch: {error!r}") from error
+    if not isinstance(result, dict):
+        raise status.unprocessable("the patch leaves no object")
+    return result
+
+
+def _carried_out(value: Any, operations: list[Object]) -> Any:
+    """The value after the operations, which may copy as many bytes as a body has: copies of copies grow as a power
+    (evanphx/json-patch, AccumulatedCopySizeLimit)."""
+    from jsonpatch import JsonPatch
+    from jsonpointer import JsonPointer
+
+    copied = 0
+    for operation in operations:
+        if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
+            copied += len(json.dumps(JsonPointer(operation["from"]).resolve(value)))
+            if copied > bodies.MAX_BYTES:
+                words = f"the accumulated size increase of copy is {copied}, exceeding the limit {bodies.MAX_BYTES}"
+                raise status.unprocessable(f"Unable to complete the copy, {words}")
+        value = JsonPatch([operation]).apply(value, in_place=True)
+    return value
+
+
+def _strategic(target: Any, change: Object, place: Field | None) -> Any:
+    """Merge an object; `place` says what it is, None where the schema knows nothing."""
+    change = dict(change)
+    directive = change.pop(DIRECTIVE, None)
+    if directive == "replace":
+        return _clean(change)
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise status.bad_request(f"Unknown patch type: {directive}")
+    merged = dict(target) if isinstance(target, dict) else {}
+    if (keep := change.pop(RETAIN, None)) is not None:
+        if not isinstance(keep, list):
+            raise status.bad_request("$retainKeys must be a list")
+        kept = set(map(_word, keep))
+        merged = {key: value for key, value in merged.items() if _word(key) in kept}
+    orders = {key.removeprefix(ORDER): change.pop(key) for key in list(change) if key.startswith(ORDER)}
+    removals = {key.removeprefix(DELETE): change.pop(key) for key in list(change) if key.startswith(DELETE)}
+    for key, gone in removals.items():
+        if not isinstance(gone, list):
+            raise status.bad_request(f"{DELETE}{key} must be a list")
+        if isinstance(merged.get(key), list):
+            words = set(map(_word, gone))
+            merged[key] = [value for value in merged[key] if _word(value) not in words]
+    for key, value in change.items():
+        below = _below(place, key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _strategic(merged.get(key), value, below)
+        elif isinstance(value, list) and below and "merge" in below.strategy:
+            merged[key] = _merged_list(merged.get(key), value, below)
+        else:
+            merged[key] = _clean(value)
+    for key, order in orders.items():
+        if isinstance(merged.get(key), list) and isinstance(order, list):
+            below = _below(place, key)
+            merged[key] = ordered(merged[key], order, below.merge_key if below else "")
+    return merged
+
+
+def _below(place: Field | None, key: str) -> Field | None:
+    if place is None:
+        return None
+    return schema.field(place.ref, key) if place.type == "object" else place.items if place.type == "map" else None
+
+
+def _merged_list(target: Any, change: list[Any], place: Field) -> list[Any]:
+    there = list(target) if isinstance(target, list) else []
+    key = place.merge_key
+    if not key:
+        words = set(map(_word, there))
+        return there + [value for value in change if _word(value) not in words]
+    if any(isinstance(item, dict) and item.get(DIRECTIVE) == "replace" for item in change):
+        return [_clean(item) for item in change if not (isinstance(item, dict) and DIRECTIVE in item)]
+    places: dict[str, list[int]] = {}
+    for number, other in enumerate(there):
+        if isinstance(other, dict):
+            places.setdefault(_word(other.get(key)), []).append(number)
+    gone: set[int] = set()
+    for item in change:
+        if not isinstance(item, dict) or key not in item:
+            raise status.bad_request(f"map: {item!r} does not contain declared merge key: {key}"[:500])
+        word = _word(item[key])
+        if item.get(DIRECTIVE) == "delete":
+            gone.update(places.pop(word, ()))
+        elif same := places.get(word):
+            there[same[0]] = _strategic(there[same[0]], item, place.items)
+        else:
+            places[word] = [len(there)]
+            there.append(_strategic({}, item, place.items))
+    return [other for number, other in enumerate(there) if number not in gone]
+
+
+def ordered(there: list[Any], order: list[Any], key: str = "") -> list[Any]:
+    """Items named in `order` in that order; each other one keeps to the item that it stood behind."""
+
+    def name(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    wanted: dict[str, int] = {}
+    for number, item in enumerate(order):
+        wanted.setdefault(_word(name(item)), number)
+    ranks: list[tuple[int, int]] = []
+    last = -1
+    for position, item in enumerate(there):
+        rank = wanted.get(_word(name(item)))
+        if rank is not None:
+            last = rank
+            ranks.append((last, -1))
+        else:
+            ranks.append((last, position))
+    return [there[i] for i in sorted(range(len(there)), key=ranks.__getitem__)]
+
+
+def _word(value: Any) -> str:
+    """What equal values have in common, to look them up by: a search for each item of one list in another takes too long."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _clean(value: Any) -> Any:
+    """The value without directives and without nulls, as a new object takes it."""
+    if isinstance(value, dict):
+        directives = (DIRECTIVE, RETAIN, DELETE, ORDER)
+        return {k: _clean(v) for k, v in value.items() if v is not None and not k.startswith(directives)}
+    return [_clean(item) for item in value] if isinstance(value, list) else value

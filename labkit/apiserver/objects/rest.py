@@ -1,0 +1,326 @@
+"""The verbs of the API on stored objects, without HTTP: the scheduler calls them as the server does.
+
+Everything here runs on the event loop's thread and returns at once. Objects that come out are shared: never change them.
+Knowledge: apiserver's pkg/registry/generic/registry (store.go) and pkg/endpoints/handlers.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from labkit.apiserver import registry, status
+from labkit.apiserver.objects import apply, defaults, patch, strategy, validation, warnings
+from labkit.apiserver.registry import Resource
+from labkit.apiserver.storage.store import Entry, Object, Store, encode
+from labkit.podspec.defaults import generated
+from labkit.podspec.schema import decoding
+
+KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+"""Metadata that only the API itself writes."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a write is meant. `validation` is Strict, Warn or Ignore (unknown fields); words for the client go to `warnings`."""
+
+    manager: str = "labkit"
+    dry_run: bool = False
+    validation: str = "Ignore"
+    force: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """DeleteOptions: seconds of grace (None: the Pod's own), and what the object must still be."""
+
+    grace: int | None = None
+    uid: str = ""
+    resource_version: str = ""
+
+
+DEFAULT = Options()
+NO_VERSION = validation.Cause(
+    "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
+)
+BY_ITS_OWN = Deletion()
+
+
+class Api:
+    """All that can be done to the objects of one store. Every method may raise `status.ApiError`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        for name in strategy.SYSTEM_NAMESPACES:
+            if not store.get("namespaces", "", name):
+                self.create(registry.BY_PLURAL["namespaces"], "", {"metadata": {"name": name}})
+        for _, entry in store.list("namespaces"):
+            self.make_account(entry.obj)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Entry:
+        entry = self.store.get(resource.plural, namespace, name)
+        if entry is None:
+            raise status.not_found(resource.plural, name, resource.group)
+        return entry
+
+    def create(
+        self, resource: Resource, namespace: str, obj: Object, options: Options = DEFAULT, owners: list[Any] | None = None
+    ) -> Entry:
+        """Make an object; `owners` are its managedFields where they are known. Raises ApiError: 400, 403, 404 (no such
+        namespace), 409, 422."""
+        meta = self._metadata(resource, namespace, obj)
+        if meta.get("resourceVersion"):
+            raise status.bad_request("resourceVersion should not be set on objects to be created")
+        if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
+            meta["name"] = generated(prefix)
+        for name in (*KEPT, "resourceVersion"):
+            meta.pop(name, None)
+        self._check_form(resource, obj, options)
+        strategy.before_create(self.store, resource, obj)
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": strategy.timestamp()}
+        if resource.counted:
+            meta["generation"] = 1
+        defaults.fill(resource.plural, obj)
+        if owners is None:
+            apply.track(resource, None, obj, options.manager)
+        else:
+            meta["managedFields"] = owners
+        strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
+        self._check(resource, obj, None)
+        if resource.plural == "pods":
+            nodes = {name for (_, name), _ in self.store.list("nodes")}
+            options.warnings.extend(warnings.of_pod(obj, nodes))
+        if there := self.store.get(resource.plural, namespace, meta["name"]):
+            leaving = "deletionTimestamp" in there.obj["metadata"]
+            raise status.already_exists(resource.plural, meta["name"], resource.group, leaving)
+        return self._keep(resource, obj, options)
+
+    def update(
+        self, resource: Resource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
+    ) -> Entry:
+        """Replace an object, or with sub="status" its status; Events and Leases that are not there are made. Raises ApiError:
+        400, 404, 409, 422."""
+        if resource.made_by_update and not sub and not self.store.get(resource.plural, namespace, name):
+            return self._created_by_update(resource, namespace, name, obj, options)
+        entry = self.get(resource, namespace, name)
+        if not resource.unconditional and not (obj.get("metadata") or {}).get("resourceVersion"):
+            raise status.invalid(resource.plural, name, [NO_VERSION], resource.group)
+        return self._replace(resource, entry, namespace, name, self._check_form(resource, obj, options, sub), options, sub)
+
+    def _created_by_update(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options) -> Entry:
+        meta = self._metadata(resource, namespace, obj)
+        self._check_name(meta, name)
+        if uid := meta.get("uid"):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            raise status.conflict(resource.plural, name, why, resource.group)
+        meta.pop("resourceVersion", None)
+        return self.create(resource, namespace, obj, options)
+
+    def patch(
+        self, resource: Resource, namespace: str, name: str, change: Any, kind: str, options: Options = DEFAULT, sub: str = ""
+    ) -> Entry:
+        """Change an object by a patch of that media type. Raises ApiError: 400, 404, 409, 415, 422."""
+        entry = self.get(resource, namespace, name)
+        new = patch.patched(resource, copied(entry), change, kind)
+        return self._replace(resource, entry, namespace, name, self._check_form(resource, new, options, sub), options, sub)
+
+    def apply(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options, sub: str = "") -> Entry:
+        """Server-side apply. Raises ApiError: 400, 409 (fields of other managers), 422."""
+        meta = self._metadata(resource, namespace, obj)
+        self._check_name(meta, name)
+        if meta.get("managedFields"):
+            raise status.bad_request("metadata.managedFields must be nil")
+        self._check_form(resource, obj, options)
+        apply.check(resource, obj)
+        entry = self.store.get(resource.plural, namespace, name)
+        if entry is None:
+            if sub:
+                raise status.not_found(resource.plural, name, resource.group)
+            if meta.get("uid"):
+                why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+                raise status.conflict(resource.plural, name, why, resource.group)
+            new = apply.applied(resource, None, obj, options.manager, options.force)
+            owners = new["metadata"].pop("managedFields", [])
+            return self.create(resource, namespace, new, replace(options, validation="Ignore"), owners)
+        new = apply.applied(resource, copied(entry), obj, options.manager, options.force, sub)
+        return self._replace(resource, entry, namespace, name, new, options, sub, tracked=True)
+
+    def delete(
+        self, resource: Resource, namespace: str, name: str, how: Deletion = BY_ITS_OWN, options: Options = DEFAULT
+    ) -> Entry:
+        """Delete an object, or begin to: a Pod waits for its kubelet, a namespace for its contents, all for their finalizers.
+
+        The answer is its last version, with a deletionTimestamp while it is still there. Raises ApiError: 404, 409.
+        """
+        entry = self.get(resource, namespace, name)
+        meta = entry.obj["metadata"]
+        for what, wanted, there in (
+            ("UID", how.uid, meta["uid"]), ("ResourceVersion", how.resource_version, meta["resourceVersion"]),
+        ):  # fmt: skip
+            if wanted and wanted != there:
+                why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {there}"
+                raise status.conflict(resource.plural, name, why, resource.group)
+        if resource.plural == "namespaces":
+            if name in strategy.SYSTEM_NAMESPACES:
+                raise status.forbidden("namespaces", name, "this namespace may not be deleted")
+            return self._terminate_namespace(resource, entry, options)
+        grace = strategy.grace_of_pod(self.store, entry.obj, how.grace) if resource.plural == "pods" else 0
+        if grace == 0 and not meta.get("finalizers"):
+            return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
+        if "deletionTimestamp" in meta and meta.get("deletionGracePeriodSeconds", 0) <= grace:
+            return entry
+        new = copied(entry)
+        ends = datetime.now(UTC) + timedelta(seconds=grace)
+        new["metadata"] |= {"deletionTimestamp": strategy.timestamp(ends), "deletionGracePeriodSeconds": grace}
+        if resource.counted and "deletionTimestamp" not in meta:
+            new["metadata"]["generation"] = meta.get("generation", 0) + 1
+        return self._keep(resource, new, options)
+
+    def bind(self, namespace: str, name: str, binding: Object, options: Options = DEFAULT) -> Entry:
+        """Bind a Pod to a node, as `POST …/pods/NAME/binding` does. Raises ApiError: 400, 404, 409."""
+        pods = registry.BY_PLURAL["pods"]
+        new = copied(self.get(pods, namespace, name))
+        strategy.bound(new, binding)
+        return self._keep(pods, new, options)
+
+    def make_account(self, namespace: Object) -> None:
+        """The service account "default" that each namespace has."""
+        name, phase = namespace["metadata"]["name"], (namespace.get("status") or {}).get("phase")
+        if phase != "Terminating" and not self.store.get("serviceaccounts", name, "default"):
+            self.create(registry.BY_PLURAL["serviceaccounts"], name, {"metadata": {"name": "default"}})
+
+    def finish_namespaces(self) -> None:
+        """Empty the namespaces that are being deleted, and remove those that are empty."""
+        for (_, name), entry in self.store.list("namespaces"):
+            if (entry.obj.get("status") or {}).get("phase") != "Terminating":
+                continue
+            left = 0
+            for resource in registry.RESOURCES:
+                for (namespace, each), thing in self.store.list(resource.plural, name) if resource.namespaced else ():
+                    if "deletionTimestamp" not in thing.obj["metadata"]:
+                        self.delete(resource, namespace, each)
+                    left += self.store.get(resource.plural, namespace, each) is not None
+            if not left and not entry.obj["metadata"].get("finalizers"):
+                self.store.remove("namespaces", "", name)
+
+    def _terminate_namespace(self, resource: Resource, entry: Entry, options: Options) -> Entry:
+        if "deletionTimestamp" in entry.obj["metadata"]:
+            return entry
+        new = copied(entry)
+        new["metadata"]["deletionTimestamp"] = strategy.timestamp()
+        new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
+        return self._keep(resource, new, options)
+
+    def _replace(
+        self, resource: Resource, entry: Entry, namespace: str, name: str, new: Object, options: Options, sub: str,
+        tracked: bool = False,
+    ) -> Entry:  # fmt: skip
+        old, meta = entry.obj, self._metadata(resource, namespace, new)
+        self._check_name(meta, name)
+        if meta.get("uid") and meta["uid"] != old["metadata"]["uid"]:
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
+            raise status.conflict(resource.plural, name, why, resource.group)
+        if meta.get("resourceVersion") and meta["resourceVersion"] != old["metadata"]["resourceVersion"]:
+            raise status.conflict(resource.plural, name, group=resource.group)
+        for key in KEPT:
+            meta.pop(key, None)
+        meta |= {key: old["metadata"][key] for key in KEPT if key in old["metadata"]}
+        meta["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if sub == "status":
+            new |= {key: value for key, value in old.items() if key not in ("metadata", "status")}
+        else:
+            if resource.has_status:
+                new.pop("status", None)
+                if "status" in old:
+                    new["status"] = old["status"]
+            strategy.before_update(resource, new, old)
+            defaults.fill(resource.plural, new)
+        self._check(resource, new, old)
+        if resource.counted and new.get("spec") != old.get("spec"):
+            meta["generation"] = old["metadata"].get("generation", 0) + 1
+        if not tracked:
+            apply.track(resource, old, new, options.manager, sub)
+        if _same(new, old):
+            return entry
+        if (
+            "deletionTimestamp" in meta
+            and not meta.get("finalizers")
+            and not meta.get("deletionGracePeriodSeconds")
+            and resource.plural != "namespaces"
+        ):
+            return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
+        return self._keep(resource, new, options)
+
+    def _keep(self, resource: Resource, obj: Object, options: Options) -> Entry:
+        if options.dry_run:
+            bare = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+            return Entry(self.store.rv, encode(bare), bare)
+        return self.store.put(resource.plural, obj)
+
+    @staticmethod
+    def _check_name(meta: Object, name: str) -> None:
+        if meta.setdefault("name", name) != name:
+            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+
+    def _metadata(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        """The object's metadata, with kind, apiVersion and namespace checked against where it was sent."""
+        if obj.get("kind") not in (None, "", resource.kind):
+            given = obj["kind"]
+            raise status.bad_request(f"the kind of the object ({given}) does not match the kind of the path ({resource.kind})")
+        if obj.get("apiVersion") not in (None, "", resource.api_version):
+            given, wanted = obj["apiVersion"], resource.api_version
+            raise status.bad_request(f"the API version in the data ({given}) does not match the expected API version ({wanted})")
+        meta = obj.setdefault("metadata", {})
+        if not isinstance(meta, dict):
+            raise status.bad_request("metadata must be an object")
+        if resource.namespaced:
+            if meta.get("namespace") not in (None, "", namespace):
+                raise status.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            meta["namespace"] = namespace
+        else:
+            meta.pop("namespace", None)
+        return meta
+
+    def _check_form(self, resource: Resource, obj: Object, options: Options, sub: str = "") -> Object:
+        """The object as Kubernetes' decoder reads it: wrong types are refused, unknown fields said and left out.
+
+        Of what is sent to /status only metadata and status count.
+        """
+        if sub == "status":
+            obj = {key: obj[key] for key in ("apiVersion", "kind", "metadata", "status") if key in obj}
+        unknown = validation.unknown_fields(resource.plural, obj) if options.validation != "Ignore" else []
+        try:
+            read = decoding.decoded(resource.plural, obj, in_place=True)
+        except decoding.Undecodable as refused:
+            raise status.bad_request(str(refused)) from refused
+        if unknown and options.validation == "Strict":
+            raise status.bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+                                     f"strict decoding error: {', '.join(unknown)}")  # fmt: skip
+        options.warnings.extend(unknown)
+        return read
+
+    def _check(self, resource: Resource, new: Object, old: Object | None) -> None:
+        if causes := validation.validate(resource.plural, new, old):
+            name = new["metadata"].get("name")
+            raise status.invalid(resource.kind, name if isinstance(name, str) else "", causes, resource.group)
+
+
+def copied(entry: Entry) -> Object:
+    """A version of the object that may be changed."""
+    obj: Object = json.loads(entry.raw)
+    return obj
+
+
+def _same(new: Object, old: Object) -> bool:
+    """Whether nothing was changed, the times in managedFields aside."""
+
+    def bare(obj: Object) -> Object:
+        meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+        owners = [{**owner, "time": ""} for owner in obj["metadata"].get("managedFields") or []]
+        return {**{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}, "metadata": meta, "owners": owners}
+
+    return bare(new) == bare(old)

@@ -1,0 +1,165 @@
+"""What each resource does of its own when an object is made, changed or deleted.
+
+Knowledge: kube-apiserver's pkg/registry/core/*/strategy.go, and the admission plugins that every cluster runs
+(ServiceAccount, DefaultTolerationSeconds, Priority, NamespaceLifecycle).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.apiserver import registry, status
+from labkit.apiserver.storage.store import Object, Store
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-node-lease")
+EVICTED_AFTER_S = 300
+PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+"""Those that every cluster has; others are not served here."""
+KEEP_STATUS = ("nodes",)
+"""Created by their owner, status and all."""
+
+FIRST_STATUS: dict[str, dict[str, Any]] = {
+    "pods": {"phase": "Pending"},
+    "namespaces": {"phase": "Active"},
+    "persistentvolumes": {"phase": "Pending"},
+    "persistentvolumeclaims": {"phase": "Pending"},
+}
+
+
+def timestamp(at: datetime | None = None) -> str:
+    """RFC 3339 in whole seconds, as metav1.Time is written."""
+    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def before_create(store: Store, resource: registry.Resource, obj: Object) -> None:
+    """Change the object as creation does, before defaults are filled in. Raises ApiError (403, 404)."""
+    plural = resource.plural
+    if resource.namespaced:
+        _namespace_open(store, resource, obj)
+    if plural not in KEEP_STATUS and resource.has_status:
+        obj["status"] = dict(FIRST_STATUS.get(plural, {}))
+    if plural == "namespaces":
+        obj.setdefault("spec", {})["finalizers"] = ["kubernetes"]
+        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
+    elif plural == "secrets":
+        merge_string_data(obj)
+
+
+def admit(store: Store, resource: registry.Resource, obj: Object) -> None:
+    """What admission adds to an object that is being made, its defaults filled in. Raises ApiError (403)."""
+    if resource.plural == "pods":
+        _admit_pod(store, obj)
+
+
+def before_update(resource: registry.Resource, new: Object, old: Object) -> None:
+    """Change the new version as an update of the object itself (not of its status) does."""
+    if resource.plural == "secrets":
+        merge_string_data(new)
+    elif resource.plural == "namespaces":
+        new["spec"] = old.get("spec", {})
+    elif resource.plural == "nodes" and "status" not in new:
+        new["status"] = old.get("status", {})
+
+
+def grace_of_pod(store: Store, pod: Object, asked: int | None) -> int:
+    """Seconds that a Pod gets to end: none where no kubelet would answer (not bound, node gone, already ended)."""
+    spec, node = pod.get("spec") or {}, (pod.get("spec") or {}).get("nodeName")
+    if not node or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or not store.get("nodes", "", node):
+        return 0
+    grace = asked if asked is not None else spec.get("terminationGracePeriodSeconds", 30)
+    return 1 if grace < 0 else grace
+
+
+def bound(pod: Object, binding: Object) -> None:
+    """Bind a Pod to the node that a Binding names. Raises ApiError (400, 409)."""
+    name = pod["metadata"]["name"]
+    target = binding.get("target")
+    node = target.get("name") if isinstance(target, dict) else None
+    if not node or not isinstance(node, str):
+        raise status.bad_request("a binding needs target.name: the node that the Pod is bound to")
+    if pod["metadata"].get("deletionTimestamp"):
+        raise status.conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if pod["spec"].get("nodeName"):
+        raise status.conflict("pods/binding", name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+    pod["spec"]["nodeName"] = node
+    if isinstance(extra := (binding.get("metadata") or {}).get("annotations"), dict):
+        pod["metadata"]["annotations"] = (pod["metadata"].get("annotations") or {}) | extra
+    state = pod.setdefault("status", {})
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": timestamp()}
+    if generation := pod["metadata"].get("generation"):
+        scheduled["observedGeneration"] = generation
+    others = [condition for condition in state.get("conditions") or [] if condition.get("type") != "PodScheduled"]
+    state["conditions"] = [*others, scheduled]
+
+
+def merge_string_data(secret: Object) -> None:
+    """stringData is written only: what it holds goes into data, in base64."""
+    plain = secret.get("stringData")
+    if isinstance(plain, dict) and all(isinstance(value, str) for value in plain.values()):
+        data = secret.get("data")
+        if data is None or isinstance(data, dict):
+            secret["data"] = (data or {}) | {key: b64encode(value.encode()).decode() for key, value in plain.items()}
+            del secret["stringData"]
+
+
+def _namespace_open(store: Store, resource: registry.Resource, obj: Object) -> None:
+    """Refuse what belongs into a namespace that is not there or on its way out."""
+    namespace = obj["metadata"]["namespace"]
+    entry = store.get("namespaces", "", namespace)
+    if entry is None:
+        raise status.not_found("namespaces", namespace)
+    if (entry.obj.get("status") or {}).get("phase") == "Terminating":
+        why = f"unable to create new content in namespace {namespace} because it is being terminated"
+        raise status.forbidden(resource.plural, obj["metadata"].get("name", ""), why, resource.group)
+
+
+def _admit_pod(store: Store, pod: Object) -> None:
+    spec = pod.get("spec")
+    if not isinstance(spec, dict):
+        return
+    namespace = pod["metadata"]["namespace"]
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    if isinstance(account, str):
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
+        entry = store.get("serviceaccounts", namespace, account)
+        if entry is None:
+            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+            raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+        if not spec.get("imagePullSecrets") and entry.obj.get("imagePullSecrets"):
+            spec["imagePullSecrets"] = [dict(secret) for secret in entry.obj["imagePullSecrets"]]
+    if name := spec.get("runtimeClassName"):
+        why = f'pod rejected: RuntimeClass "{name}" not found'
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+    if spec.get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+    _admit_priority(pod, spec)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    tolerations = spec.get("tolerations") or []
+    if isinstance(tolerations, list) and all(isinstance(toleration, dict) for toleration in tolerations):
+        spec["tolerations"] = tolerations + [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": EVICTED_AFTER_S}
+            for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+            if not any(_tolerates(toleration, key) for toleration in tolerations)
+        ]
+
+
+def _admit_priority(pod: Object, spec: dict[str, Any]) -> None:
+    """spec.priority, from the PriorityClass that is named (plugin/pkg/admission/priority). Raises ApiError (403)."""
+    name, given = spec.get("priorityClassName") or "", spec.get("priority")
+    if not isinstance(name, str):
+        return
+    if name and name not in PRIORITY_CLASSES:
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
+    computed = PRIORITY_CLASSES.get(name, 0)
+    if isinstance(given, int) and given != computed:
+        why = (f"the integer value of priority ({given}) must not be provided in pod spec; priority admission controller "
+               f"computed {computed} from the given PriorityClass name")  # fmt: skip
+        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+    spec.setdefault("priority", computed)
+
+
+def _tolerates(toleration: Object, key: str) -> bool:
+    return toleration.get("key") in (key, None, "") and toleration.get("effect") in ("NoExecute", None, "")

@@ -1,0 +1,1 @@
+"""Objects in SQLite with one version counter, lists and watches."""

@@ -1,0 +1,89 @@
+"""What every command shares: how it answers, and which node it speaks of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from labkit.node import Choice, Home, NodeError, connect
+from labkit.node.kinds import discovery
+from labkit.node.state import node_selector
+from labkit.util.showable import showable_lines
+
+ANSWER = 10_000_000
+"""So many letters an answer may have."""
+
+
+class AddVerb(Protocol):
+    """Adds a command to the parser: its name, what runs it, one line of help, an example. `reports`: it has --json; `node`: it
+    has the options that choose a node."""
+
+    def __call__(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], Any],
+        text: str,
+        example: str,
+        *,
+        reports: bool = True,
+        node: bool = True,
+    ) -> argparse.ArgumentParser: ...
+
+
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """--node, --cluster and --node-name: the same words for every command."""
+    options = parser.add_argument_group("which node (default: the one brought up last, else the first kind that can work)")
+    options.add_argument("--node", metavar="KIND", default="auto", help="kind, containerd, vm or cri:ENDPOINT (LABKIT_NODE)")
+    options.add_argument("--cluster", metavar="NAME", default="", help="of that kind cluster (LABKIT_CLUSTER)")
+    options.add_argument("--node-name", metavar="NAME", default="", help="of that name in the cluster (LABKIT_NODE_NAME)")
+
+
+def choose_node(arguments: argparse.Namespace) -> None:
+    """Make the environment say what the options do: for this command, and for those that it runs. Raises NodeError."""
+    if "node_name" in arguments and (arguments.node != "auto" or arguments.cluster or arguments.node_name):
+        wanted = Choice.parse(arguments.node, arguments.cluster, arguments.node_name)
+        discovery.refuse_unknown(wanted)
+        os.environ.update(dict.fromkeys((node_selector.NODE, node_selector.CLUSTER, node_selector.NODE_NAME), "") | wanted.environ())
+
+
+def say(text: str) -> None:
+    """Progress, for people: on standard error, so that standard output holds only the answer."""
+    print(f"labkit: {showable_lines(text)}", file=sys.stderr, flush=True)
+
+
+def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(data, indent=1) if arguments.json else showable_lines(text(), ANSWER))
+
+
+def state(home: Home) -> dict[str, Any]:
+    """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where LABKIT_NODE names no kind."""
+    return discovery.report(home, Choice.parse())
+
+
+def describe(report: dict[str, Any]) -> str:
+    runtime = report["runtime"] or {"name": report["node"], "version": "(not answering yet)"}
+    return f"{runtime['name']} {runtime['version']} at {report['endpoint']}"
+
+
+def need_up(home: Home) -> str:
+    """The state of the node that is meant. Raises NodeError where it is down: a command that reports starts none."""
+    report = state(home)
+    if report["state"] == "down":
+        raise NodeError("The node is down.", report.get("error") or f"Start it with `{Choice.parse().command('up')}`.")
+    if report["state"] == "failed":
+        raise NodeError(f"The node is not up. {report.get('error', '')}".strip(), f"Try `{Choice.parse().command('up')}`.")
+    return str(report["state"])
+
+
+def running_node() -> Any:
+    """The node that is meant, which must be up, its runtime too."""
+    now = need_up(Home.find())
+    if now == "stopped":
+        raise NodeError("The node's containerd is stopped.", "Start it with `labkit containerd start`.")
+    if now not in ("ready", "restarting"):
+        raise NodeError(f"The node is {now}.", "Wait until `labkit status` says ready.")
+    return connect()

@@ -1,0 +1,194 @@
+"""The commands about the node as a whole: doctor, up, status, down, clean, env, version."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shlex
+from typing import Any
+
+from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
+from labkit.cri import CriError
+from labkit.node import Choice, Home, NodeError, examine
+from labkit.node.kinds import cleaning, discovery
+from labkit.node.packages import releases
+from labkit.node.pods import kubernetes
+from labkit.node.state import node_selector
+
+
+def add(verb: AddVerb) -> None:
+    verb("doctor", doctor, "say which kinds of node can work here, and what would make the others work", "labkit doctor")
+    start = verb("up", up, "bring the node up; does nothing when it is up", "labkit up && labkit ps")
+    start.add_argument(
+        "--time-scale",
+        metavar="FACTOR",
+        default="",
+        help="of the lab kubelet's back-offs: 0.1 makes ten seconds one (default: 1)",
+    )
+    verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
+    stop = verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down --all")
+    stop.add_argument("--all", action="store_true", help="every node of this lab, whichever is chosen")
+    text = "remove every trace of the lab from all of its nodes, and look whether any is left"
+    remove = verb("clean", clean, text, "labkit clean --json", node=False)
+    remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
+    remove.add_argument("--forget", action="store_true", help="forget nodes that are gone for good")
+    verb("env", env, "print what other programs need to use the node, as shell lines", 'eval "$(labkit env)"')
+    verb("version", version, "print labkit's version and the runtime's", "labkit version")
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    home, wanted = Home.find(), Choice.parse()
+    discovery.refuse_unknown(wanted)
+    verdicts = examine(home)
+    try:
+        meant = discovery.meant(wanted, home)
+    except NodeError:
+        meant = None
+
+    def text() -> str:
+        lines = []
+        for verdict in verdicts:
+            lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
+            if meant and meant.kind == verdict.kind:
+                lines.append(f"  {'':<11}   this is the node that is meant{f': {meant}' if str(meant) != meant.kind else ''}")
+            if verdict.fix:
+                lines.append(f"  {'':<11} → {verdict.fix}")
+            elif verdict.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
+                lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
+        return "\n".join(lines)
+
+    report = [{**vars(v), "meant": meant.environ() if meant and meant.kind == v.kind else None} for v in verdicts]
+    answer(arguments, report, text)
+    return 0 if any(v.usable for v in verdicts) else 1
+
+
+def up(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    if arguments.time_scale:
+        os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
+    kubernetes.time_scale()
+    wanted, why = discovery.choose(Choice.parse(), home)
+    report = discovery.KINDS[wanted.kind].up(home, wanted, say)
+    if report["state"] != "ready":
+        raise NodeError(report.get("error", "The node is not ready."))
+    if arguments.time_scale and float(arguments.time_scale) != (report.get("time_scale") or 1.0):
+        raise NodeError("The node was up already, with another time scale.", "Give it after `labkit down`.")
+    answer(arguments, report, lambda: f"The node is up: {describe(report)} ({wanted.kind}: {why}).")
+    return 0
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    home = Home.find()
+    report = discovery.asked(home, Choice.parse())
+
+    def text() -> str:
+        if report["state"] == "down":
+            stale = (
+                " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
+                if report.get("stale")
+                else ""
+            )
+            return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
+        if report["state"] == "failed":
+            return f"The node is not up. {report['error']}"
+        if report["state"] == "stopped":
+            return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
+        runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
+        if report.get("memory_mb"):
+            runs += f" It takes {report['memory_mb']} MB of memory ({report['accelerator']}, {report['how']})."
+        if report.get("lost"):
+            runs += f" Lost with the machine before it: {', '.join(report['lost'])}."
+        runs += "".join(f" {words}." for words in report.get("unexpected", ()))
+        for name, found in report.get("unanswered", {}).items():
+            pid = f" (pid {found['pid']})" if found["pid"] else ""
+            runs += f"\n{name}{pid} does not answer: {found['error']}. {found['todo']}\n"
+        if report.get("kubelet_held"):
+            runs += " Its kubelet is held still: the cluster's `kubectl logs` and `exec` wait meanwhile, release() lets it go on."
+        scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
+        return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
+
+    answer(arguments, report, text)
+    return 0 if report["state"] == "ready" else 1
+
+
+def scaled(report: dict[str, Any]) -> bool:
+    return (report.get("time_scale") or 1.0) != 1.0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    home, wanted = Home.find(), Choice.parse()
+    discovery.refuse_unknown(wanted)
+    brought = node_selector.remembered(home)
+    meant = brought if arguments.all else [c for c in [discovery.known(wanted, home)] if c]
+    if brought and not meant:
+        there = " or ".join(f"`{c.command('down')}`" for c in brought)
+        raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
+    if not brought and containerd_begun(home):
+        meant = [Choice("containerd")]
+    removed, failures = 0, []
+    for node in meant:  # one that fails keeps no other up
+        try:
+            removed += discovery.KINDS[node.kind].down(home, node, say)
+        except (NodeError, CriError) as error:
+            failures.append(error)
+    for failure in failures[:-1]:
+        say(str(failure))
+    if failures:
+        raise failures[-1]
+    others = [c for c in brought if c not in meant and discovery.KINDS[c.kind].report(home, c)["state"] != "down"]
+    report = {"state": "down", "pods_removed": removed, "still_up": [c.environ() for c in others]}
+
+    def text() -> str:
+        still = " or ".join(f"`{c.command('down')}`" for c in others)
+        return f"The node is down ({removed} Pods removed)." + (f" Others of this lab are up: {still}." if others else "")
+
+    answer(arguments, report, text)
+    return 0
+
+
+def containerd_begun(home: Home) -> bool:
+    """Whether an `up` was ended before the node was ready: then nobody has noted it."""
+    return os.geteuid() == 0 and home.run.exists()
+
+
+def clean(arguments: argparse.Namespace) -> int:
+    report = cleaning.clean(Home.find(), say, cache=arguments.all, forget=arguments.forget)
+
+    def text() -> str:
+        removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
+        alone = "".join(f"\nLeft alone: {what}." for what in report["alone"])
+        if report["left"]:
+            return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone
+        kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
+        return f"Removed {removed}. Looked again for {', '.join(report['looked'])}: nothing is left.{kept}{alone}"
+
+    answer(arguments, report, text)
+    return 1 if report["left"] else 0
+
+
+def env(arguments: argparse.Namespace) -> int:
+    """All that another shell needs to mean this node of this lab, and that other programs need to use it."""
+    node = running_node()
+    values = {
+        **Home.find().environ(),
+        **node.choice.environ(),
+        "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
+        "IMAGE_SERVICE_ENDPOINT": node.endpoint,
+        **node.shell_environment(say),
+        **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
+    }
+    report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
+    answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
+    return 0
+
+
+def version(arguments: argparse.Namespace) -> int:
+    own = importlib.metadata.version("inside-the-node")
+    runtime = state(Home.find())["runtime"]
+    answer(
+        arguments,
+        {"labkit": own, "runtime": runtime},
+        lambda: f"labkit {own}; " + (f"{runtime['name']} {runtime['version']}" if runtime else "the node is down"),
+    )
+    return 0

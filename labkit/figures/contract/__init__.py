@@ -1,0 +1,1 @@
+"""Figures of the contract: fields of a Pod in CRI messages, the RPCs."""

@@ -1,0 +1,1 @@
+"""Figures of namespaces: who shares what."""

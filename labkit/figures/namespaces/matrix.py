@@ -1,0 +1,286 @@
+"""The namespace matrix: which process is in which namespace, so that sharing is seen at a glance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from labkit.figures import style
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.namespaces import groups as ng
+from labkit.figures.namespaces import words as namespace_words
+from labkit.kernel import NAMESPACE_TYPES
+
+if TYPE_CHECKING:
+    from labkit.cri.pods import PodSnapshot
+
+ROW, HEAD, POD, GAP, DOT = 25.0, 26.0, 26.0, 9.0, 17.0
+LABELS, COLUMN, COLUMN_NARROW, BETWEEN = 166.0, 60.0, 48.0, 28.0
+ALPHABET = "abcdefghjkmnpqrstuvwxyz"
+"""Without i, l and o, which look like a join or a dot."""
+LIMIT = 8
+"""So many Pods that differ in nothing but their name are drawn; the rest are counted."""
+LIMIT_SIMILAR = 14
+"""So many are drawn of those that differ only in the names of their containers."""
+
+Looks = Mapping[tuple[str, int], tuple[str, str, str]]
+"""(type, inode) → (colour, colour of the edge, letter)."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One row of the picture; `cells` has type → inode for each panel, None where that moment has no such row."""
+
+    label: str
+    cells: tuple[Mapping[str, int] | None, ...]
+    note: str = ""
+    light: bool = False
+    mount: bool = False
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Where one moment's cells of one block stand: `left` of the first column, `top` is the middle of the first row, px."""
+
+    number: int
+    left: float
+    top: float
+    column: float
+    kinds: tuple[str, ...]
+
+    def place(self, kind: str, row: int) -> tuple[float, float]:
+        return self.left + self.column * (self.kinds.index(kind) + 0.5), self.top + ROW * row
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One Pod, at one moment or two."""
+
+    pod: PodSnapshot
+    heading: str
+    lines: tuple[_Line, ...]
+    same: tuple[object, ...]
+    similar: tuple[object, ...]
+
+
+def namespace_matrix(
+    pods: Sequence[PodSnapshot],
+    host: Mapping[str, int] | None = None,
+    title: str | None = None,
+    after: Sequence[PodSnapshot] | None = None,
+) -> Figure:
+    """Draw the namespaces of `pods`; with `after`, the same Pods at a later moment beside them, what changed ringed.
+
+    A filled dot is a namespace that is not the host's; dots of one letter and hue in a column are one namespace, joined within
+    the Pod; a hollow dot is the host's. A square is a bind mount, which holds a namespace without any process. `host` maps
+    types to the host's inode numbers; without it the first shim's are taken. The title is made from the data unless given.
+    """
+    host = ng.host_of([*pods, *(after or ())], host)
+    if after is not None:
+        after = ng.told_apart(pods, after, host)
+    moments = [pods] if after is None else [pods, after]
+    blocks, more = _fold(_blocks(moments, host))
+    kinds, elsewhere = _columns(moments, host)
+    column = COLUMN if after is None else COLUMN_NARROW
+    panel = column * len(kinds)
+    labels = min(LABELS, max([text_width(line.label) for block in blocks for line in block.lines], default=0) + 36)
+    notes = max([text_width(line.note, style.SMALL, bold=True) for block in blocks for line in block.lines], default=0)
+    lefts = [MARGIN + labels + number * (panel + BETWEEN) for number in range(len(moments))]
+    width = float(max(round(lefts[-1] + panel + notes + MARGIN), 560))
+    heads = wrap(title or namespace_words.title(pods, host, after), width - 2 * MARGIN, style.TITLE, bold=True)
+    top = title_height(heads) + (20 if after is not None else 0) + HEAD
+    bottom = top + sum(POD + ROW * len(block.lines) + GAP for block in blocks) + ROW * len(more)
+    legends = [_legend(moment, host, kinds, column) for moment in moments]
+    legend_height = 12 + 15 * max((len(lines) for legend in legends for *_, lines in legend), default=0)
+    height = bottom + legend_height + (20 if elsewhere else 0) + MARGIN / 2
+    looks = _looks(moments, host)
+
+    def paint(canvas: Canvas) -> None:
+        canvas.title(heads)
+        for number, left in enumerate(lefts):
+            if after is not None:
+                canvas.text(left + panel / 2, top - HEAD - 8, ("before", "after")[number], style.BODY, "muted", align="center")
+            for index, kind in enumerate(kinds):
+                canvas.text(left + column * (index + 0.5), top - HEAD / 2, kind, style.BODY, bold=True, align="center")
+            _paint_legend(canvas, legends[number], left, bottom + 4)
+        canvas.text(MARGIN, bottom + legend_height + 12, elsewhere, style.SMALL, "muted")
+        y = top
+        for block in blocks:
+            _paint_block(canvas, block, y, labels)
+            for number, left in enumerate(lefts):
+                panel_at = _Panel(number, left, y + POD + ROW / 2, column, kinds)
+                _paint_joins(canvas, block, panel_at, looks, host)
+                for index, line in enumerate(block.lines):
+                    _paint_cells(canvas, line, panel_at, index, looks, host)
+            for index, line in enumerate(block.lines):
+                canvas.text(lefts[-1] + panel + 2, y + POD + ROW * (index + 0.5), line.note, style.SMALL, bold=True)
+            y += POD + ROW * len(block.lines) + GAP
+        for index, words in enumerate(more):
+            canvas.text(MARGIN, y + ROW * (index + 0.4), fit(words, width - 2 * MARGIN), colour="muted")
+
+    return Figure(namespace_words.alternative_text(pods, host, after), paint, width, height)
+
+
+def _columns(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> tuple[tuple[str, ...], str]:
+    """The types to draw, and words about the others: of two moments side by side, what is the host's in both has no column."""
+    if len(moments) == 1:
+        return NAMESPACE_TYPES, ""
+    found = [ng.groups(pod, host) for pods in moments for pod in pods]
+    kinds = tuple(kind for kind in NAMESPACE_TYPES if any(not group.host for each in found for group in each[kind]))
+    others = [kind for kind in NAMESPACE_TYPES if kind not in kinds and any(each[kind] for each in found)]
+    return kinds, f"Not drawn: {ng.words(others)}, before and after the host's" if others else ""
+
+
+def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> list[_Block]:
+    by_key = [{namespace_words.pod_key(pod): pod for pod in pods} for pods in moments]
+    blocks = []
+    for key in {key: None for found in by_key for key in found}:
+        states = [found.get(key) for found in by_key]
+        known = [pod for pod in states if pod]
+        rows = [{row.name: row for row in ng.rows(pod)} if pod else {} for pod in states]
+        lines = []
+        for name in {name: None for found in rows for name in found}:
+            at = [found.get(name) for found in rows]
+            some = next(row for row in at if row)
+            many = max(len(row.pids) for row in at if row)
+            note = "" if len(at) == 1 else "gone" if not at[1] else "new process" if not at[0] or at[0].pids != at[1].pids else ""
+            cells = tuple(row.namespaces if row else None for row in at)
+            lines.append(_Line(f"{name} ×{many}" if many > 1 else name, cells, note, some.role in ng.NODE_SIDE))
+        pinned = [{each.type: each.inode for each in pod.pinned} if pod else {} for pod in states]
+        if any(pinned):
+            lines.append(_Line("bind mount", tuple(pinned), mount=True))
+        if not lines:
+            lines.append(_Line("no process left", (None,) * len(states), light=True))
+        facts = [" → ".join(dict.fromkeys(filter(None, told))) for told in ([p.ip for p in known], [p.state for p in known])]
+        heading = ", ".join(fact for fact in facts if fact not in ("", "Ready"))
+        same = tuple((pod.state, ng.describe(pod, host)) if pod else None for pod in states)
+        similar = (*((line.note, line.light) for line in lines), *((pod.state, _patterns(pod, host)) for pod in known))
+        blocks.append(_Block(known[-1], heading, tuple(lines), same, similar))
+    return blocks
+
+
+def _fold(blocks: list[_Block]) -> tuple[list[_Block], list[str]]:
+    """The blocks to draw, and a line of text for each kind of which not all are drawn."""
+    drawn: list[_Block] = []
+    seen: Counter[tuple[object, ...]] = Counter()
+    folded: Counter[str] = Counter()
+    first: dict[tuple[object, ...], str] = {}
+    for block in blocks:
+        seen[block.same] += 1
+        model = first.setdefault(block.similar, block.pod.name)
+        if seen[block.same] <= LIMIT and seen[block.similar] < LIMIT_SIMILAR:
+            seen[block.similar] += 1
+            drawn.append(block)
+        else:
+            folded[model] += 1
+    return drawn, [f"… {count} more Pod{'s' if count > 1 else ''} like {model}" for model, count in folded.items()]
+
+
+def _looks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> Looks:
+    """Colour and letter of each namespace: one in each column, the same in all columns for the same members of a Pod.
+
+    Few sets of members: a hue each. Many: a hue for each Pod, a shade of it for each set, so that no two Pods look alike.
+    """
+    sets: dict[tuple[object, ...], tuple[int, int, str]] = {}
+    numbers: dict[tuple[str, str], int] = {}
+    in_pod: Counter[int] = Counter()
+    found: dict[tuple[str, int], tuple[object, ...]] = {}
+    for moment, pods in enumerate(moments):
+        for pod in pods:
+            number = numbers.setdefault(namespace_words.pod_key(pod), len(numbers))
+            for kind, groups in ng.groups(pod, host).items():
+                for index, group in enumerate(groups):
+                    if group.host or (kind, group.inode) in found:
+                        continue
+                    members = (moment, number, group.members or index)
+                    if members not in sets:
+                        sets[members] = (number, in_pod[number], _letter(len(sets)))
+                        in_pod[number] += 1
+                    found[kind, group.inode] = members
+    few = len(sets) <= len(style.HUES)
+    hues = {each: (place, 0) if few else sets[each][:2] for place, each in enumerate(sets)}
+    return {
+        key: (style.namespace_colour(*hues[members]), style.namespace_colour(hues[members][0]), sets[members][2])
+        for key, members in found.items()
+    }
+
+
+def _patterns(pod: PodSnapshot, host: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(ng.pattern(ng.groups(pod, host)[kind]) for kind in NAMESPACE_TYPES)
+
+
+def _letter(number: int) -> str:
+    rest, last = divmod(number, len(ALPHABET))
+    return (_letter(rest - 1) if rest else "") + ALPHABET[last]
+
+
+def _legend(
+    pods: Sequence[PodSnapshot], host: Mapping[str, int], kinds: Sequence[str], column: float
+) -> list[tuple[float, float, list[str]]]:
+    """Words under the columns: (left, right, lines) with neighbours that say the same made one; px from the first column."""
+    spans: list[tuple[int, int, str]] = []
+    for index, kind in enumerate(kinds):
+        patterns = list(dict.fromkeys(ng.pattern(ng.groups(pod, host)[kind]) for pod in pods))
+        for weaker in (ng.NONE, ng.PINNED, ng.OWN):
+            if any(each not in (weaker, ng.HOST, ng.NONE) for each in patterns):
+                patterns = [each for each in patterns if each != weaker]
+        told = " or ".join("one a Pod" if each == ng.WHOLE and len(pods) > 1 else each for each in patterns)
+        if spans and spans[-1][2] == told:
+            spans[-1] = (spans[-1][0], index + 1, told)
+        else:
+            spans.append((index, index + 1, told))
+    return [(a * column, b * column, wrap(told, (b - a) * column - 4, style.SMALL)) for a, b, told in spans if told]
+
+
+def _paint_legend(canvas: Canvas, legend: list[tuple[float, float, list[str]]], left: float, y: float) -> None:
+    for start, end, lines in legend:
+        canvas.line([(left + start + 8, y), (left + end - 8, y)], "faint")
+        for number, words in enumerate(lines):
+            canvas.text(left + (start + end) / 2, y + 12 + 15 * number, words, style.SMALL, "muted", align="center")
+
+
+def _paint_block(canvas: Canvas, block: _Block, y: float, labels: float) -> None:
+    canvas.box(MARGIN / 2, y, canvas.width - MARGIN, POD + ROW * len(block.lines) + 2, "band")
+    name = fit(f"Pod {block.pod.name}", canvas.width - 200, bold=True)
+    canvas.text(MARGIN, y + POD / 2, name, bold=True)
+    canvas.text(MARGIN + 10 + text_width(name, bold=True), y + POD / 2, block.heading, style.SMALL, "muted")
+    for index, line in enumerate(block.lines):
+        size = style.BODY if text_width(line.label) <= labels - 18 else style.SMALL
+        label, colour = fit(line.label, labels - 18, size), "muted" if line.light else "text"
+        canvas.text(MARGIN + labels - 12, y + POD + ROW * (index + 0.5), label, size, colour, align="right")
+
+
+def _paint_joins(canvas: Canvas, block: _Block, panel: _Panel, looks: Looks, host: Mapping[str, int]) -> None:
+    for kind in panel.kinds:
+        where: dict[int, list[int]] = {}
+        for row, line in enumerate(block.lines):
+            cells = line.cells[panel.number] or {}
+            if kind in cells and cells[kind] != host.get(kind) and (kind, cells[kind]) in looks:
+                where.setdefault(cells[kind], []).append(row)
+        for inode, members in where.items():
+            for upper, lower in pairwise(members):
+                # A bar through the dot of another would say that it shares too, so the bar goes round it.
+                between = any(kind in (block.lines[row].cells[panel.number] or {}) for row in range(upper + 1, lower))
+                (x, start), (_, end) = panel.place(kind, upper), panel.place(kind, lower)
+                aside = x + DOT * 0.9 if between else x
+                canvas.line([(x, start), (aside, start), (aside, end), (x, end)], looks[kind, inode][1], 3.0 if between else 5.0)
+
+
+def _paint_cells(canvas: Canvas, line: _Line, panel: _Panel, row: int, looks: Looks, host: Mapping[str, int]) -> None:
+    before = line.cells[0] if panel.number and not line.mount else None
+    for kind in panel.kinds:
+        inode = (line.cells[panel.number] or {}).get(kind)
+        x, y = panel.place(kind, row)
+        if inode is None:
+            continue
+        if inode == host.get(kind) or (kind, inode) not in looks:
+            canvas.dot(x, y, 8 if line.light else 10, "band", "faint" if line.light else "line")
+            continue
+        if before and before.get(kind) != inode:
+            canvas.dot(x, y, DOT + 7, "band", "text", 1.6)
+        fill, edge, letter = looks[kind, inode]
+        canvas.dot(x, y, DOT - 2 if line.mount else DOT, fill, edge, shape="s" if line.mount else "o")
+        canvas.text(x, y, letter, style.SMALL, style.text_on(fill), bold=True, align="center")

@@ -1,0 +1,86 @@
+"""The cgroups of a node's Pods: QoS classes, Pods, containers, with their limits and what is used of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labkit.figures import style
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.pods.model import CgroupLine, size
+
+WIDTH, ROW, STEP = 760.0, 24.0, 20.0
+COLOURS = {"kubepods": "host", "qos": "host", "pod": "kubelet", "pause": "pause", "container": "application"}
+HEADS = ("cgroup", "weight", "cpu limit", "memory: used of limit")
+
+
+def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width: float = WIDTH) -> Figure:
+    """Draw the tree of cgroups below kubepods, as `Node.cgroups()` gives it.
+
+    Each line has the cgroup's cpu weight, its cpu limit and its memory: a bar for what is used of the limit; without a limit the
+    number alone. The alternative text tells limits and who is below whom; what is used, and weights, which
+    cgroup v1 and v2 count otherwise, are in the picture alone.
+    """
+    told = title or "Requests and limits are numbers in the kernel's cgroup files"
+    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    top = title_height(heads) + 8
+    names = MARGIN + max([text_width(line.name, bold=True) + STEP * line.depth for line in lines], default=80) + 34
+    first = min(names, width * 0.46)
+    step = min(84, (width - first) * 0.24)
+    columns = (MARGIN, first, first + step, first + 1.9 * step)
+
+    def paint(canvas: Canvas) -> None:
+        canvas.title(heads)
+        for x, end, words in zip(columns, (*columns[1:], width - MARGIN), HEADS, strict=True):
+            canvas.text(x, top, fit(words, end - x - 4, style.SMALL), style.SMALL, "muted")
+        for number in range(len(lines)):
+            _paint_line(canvas, lines, number, top + ROW * (number + 1), columns, width)
+
+    return Figure(_alternative_text(lines, told), paint, width, top + ROW * (len(lines) + 1))
+
+
+def _paint_line(
+    canvas: Canvas, lines: Sequence[CgroupLine], number: int, y: float, columns: tuple[float, ...], width: float
+) -> None:
+    line = lines[number]
+    x = MARGIN + STEP * line.depth + 6
+    if number % 2:
+        canvas.box(MARGIN - 4, y - ROW / 2, width - 2 * MARGIN + 8, ROW, "band")
+    above = next((n for n in range(number - 1, -1, -1) if lines[n].depth < line.depth), None)
+    if above is not None:
+        canvas.line([(x - STEP, y - ROW * (number - above) + 6), (x - STEP, y), (x - 6, y)], "line")
+    canvas.dot(x, y, 10, COLOURS.get(line.role, "other"), shape="o" if line.role in ("pause", "container") else "s")
+    bold = line.role == "pod"
+    canvas.text(x + 12, y, fit(line.name, columns[1] - x - 18, bold=bold), bold=bold)
+    canvas.text(columns[1], y, "–" if line.cpu_weight is None else str(line.cpu_weight), style.SMALL)
+    canvas.text(columns[2], y, "none" if line.cpu_limit is None else f"{line.cpu_limit}m", style.SMALL)
+    _paint_memory(canvas, line, columns[3], y, width - MARGIN)
+
+
+def _paint_memory(canvas: Canvas, line: CgroupLine, left: float, y: float, right: float) -> None:
+    used = size(line.memory_used) if line.memory_used is not None else "–"
+    if line.memory_limit is None:
+        canvas.text(left, y, fit(f"{used}, no limit", right - left, style.SMALL), style.SMALL)
+        return
+    told = f"{used} of {size(line.memory_limit)}"
+    if text_width(told, style.SMALL) > right - left:
+        told = told.replace(" ", "")
+    bar = min(right - left - text_width(told, style.SMALL) - 10, 160)
+    if bar >= 24:
+        part = min((line.memory_used or 0) / max(line.memory_limit, 1), 1.0)
+        canvas.box(left, y - 6, bar, 12, "faint")
+        canvas.box(left + 1, y - 5, bar - 2, 10, "background")
+        canvas.box(left, y - 6, max(bar * part, 1), 12, COLOURS.get(line.role, "other"))
+        left += bar + 8
+    canvas.text(left, y, fit(told, right - left, style.SMALL), style.SMALL)
+
+
+def _alternative_text(lines: Sequence[CgroupLine], title: str) -> str:
+    told = [f"Cgroups of Pods: {title}."]
+    for line in lines:
+        facts = [
+            f"cpu limit {line.cpu_limit}m" if line.cpu_limit is not None else "",
+            f"memory limit {size(line.memory_limit)}" if line.memory_limit is not None and line.role != "kubepods" else "",
+        ]
+        known = ", ".join(fact for fact in facts if fact)
+        told.append(f"{'  ' * line.depth}{line.name}{': ' + known if known else ''}")
+    return "\n".join(told)

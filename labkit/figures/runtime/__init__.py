@@ -1,0 +1,1 @@
+"""Figures of a runtime: bundles, layers, shims, upgrades, availability."""

@@ -1,0 +1,335 @@
+"""The proc connector as an EventStream: one reader for each CPU (connector_process), whose messages become events here."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import marshal
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.kernel.events import connector_process
+from labkit.kernel.events.connector_process import COMM, EXEC, EXIT, FORK, UID
+from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
+from labkit.kernel.parse import parse_cmdline, parse_namespace_link
+from labkit.kernel.processes import read_text
+from labkit.util import environment
+
+# A bare interpreter starts in 30 ms, an environment's in twice that.
+PYTHON = [sys.executable, "-I", "-S"]
+PRECISION = "Each fork, exec and exit with the kernel's own time stamp, to the nanosecond (proc connector)."
+SETTLED_NS = 40_000_000
+"""What one reader tells may come so much later than what another one does. After that it is in order."""
+EXEC_NS = 500_000
+"""Between an exec's new memory, in which its argv is, and the exec's message lies less than this."""
+EXITS_WITHIN_S = 2.0
+CMDLINE, COMM_READ, CGROUP, LINKS, READ_AT, PIDS = 8, 10, 11, 12, 13, 15
+"""Places in the record of a fork or exec, see connector_process.add_details."""
+MESSAGE_BYTES = 8 * 1024 * 1024
+"""As much as an exec's arguments can be (6 MB, man 2 execve), and the room for messages that wait between two readings."""
+SO_SNDBUFFORCE = 32
+KEPT = "The events before that are kept; start a new recording for those to come."
+
+
+def watch_connector(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
+    """See events.watch. room: bytes that the kernel keeps for messages not yet read, for each CPU. Raises EventsError."""
+    cpus = sorted(os.sched_getaffinity(0)) if may_be_real_time() else [-1]
+    # The first also reads for CPUs on which we may not run.
+    others = ",".join(map(str, cpus[1:]))
+    readers: list[Reader] = []
+    try:
+        readers += [start(cpu, others if cpu == cpus[0] else "", room) for cpu in cpus]
+        for reader in readers:
+            word, words = receive(reader)
+            if word != "ready":
+                raise EventsError(*(words or (killed(reader), "Try again.")))
+    except BaseException:
+        end(readers)
+        raise
+    connector = Connector(readers)
+    return EventStream("proc-connector", PRECISION, connector.batches(), connector.stop)
+
+
+@dataclass(frozen=True)
+class Reader:
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+
+
+def may_be_real_time() -> bool:
+    """Tried in a thread of its own, since it is a thread's property (man 7 sched) and ends with it."""
+    allowed = []
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+            allowed.append(True)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return bool(allowed)
+
+
+def start(cpu: int, others: str, room: int) -> Reader:
+    channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, MESSAGE_BYTES)
+    except PermissionError:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
+    try:
+        process = subprocess.Popen(
+            [*PYTHON, connector_process.__file__, str(cpu), others, str(room)],
+            env=environment.daemon(),
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Nobody's Ctrl-C ends it: it ends when its channel does.
+            start_new_session=True,
+        )
+    except OSError as error:
+        channel.close()
+        raise EventsError(f"The reader of process events cannot be started ({error}).", "See that Python can be run.") from None
+    finally:
+        theirs.close()
+    return Reader(process, channel)
+
+
+def receive(reader: Reader, flags: int = 0) -> tuple[str, Any]:
+    """("", ()) where the reader has ended. Raises BlockingIOError with MSG_DONTWAIT where no message waits."""
+    try:
+        message = reader.channel.recv(MESSAGE_BYTES, flags)
+    except ConnectionResetError:
+        message = b""
+    return marshal.loads(message) if message else ("", ())
+
+
+def end(readers: list[Reader]) -> None:
+    for reader in readers:
+        reader.channel.close()
+    for reader in readers:
+        reader.process.wait()
+
+
+def killed(reader: Reader) -> str:
+    code = reader.process.wait()
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
+    return f"The process that reads the kernel's events (pid {reader.process.pid}) {how}."
+
+
+class Connector:
+    """Puts the readers' messages in order and makes events of them, from its making until stop()."""
+
+    def __init__(self, readers: list[Reader]) -> None:
+        self.readers = readers
+        self.wake, self.waker = socket.socketpair()
+        self.from_ns, self.until_ns = time.monotonic_ns(), 1 << 63
+        self.pending: list[list] = []
+        self.lost = self.threads = 0
+        self.next: dict[int, int] = {}  # CPU -> number of its next message
+        self.last: dict[int, list] = {}  # pid -> the record of its fork or of its last exec
+        # A process has ended when its last thread has. Its main thread may end before that, or an exec in another thread end it.
+        self.tasks = list_tasks()
+        self.statuses: dict[int, int] = {}
+        self.early: dict[int, int] = {}  # task -> when it ended, of those whose fork another reader is late to tell
+
+    def stop(self) -> None:
+        if self.until_ns == 1 << 63:
+            self.until_ns = time.monotonic_ns()
+            # The thread may be gone already, with its end of it.
+            with contextlib.suppress(OSError):
+                self.waker.send(b".")
+
+    def batches(self) -> Iterator[Batch]:
+        """Until stop(). Raises EventsError where a reader was killed."""
+        poll = select.poll()
+        for fd in (self.wake.fileno(), *(reader.channel.fileno() for reader in self.readers)):
+            poll.register(fd, select.POLLIN)
+        try:
+            while self.until_ns == 1 << 63:
+                poll.poll(SETTLED_NS // 1_000_000 if self.pending else None)
+                # More will come: a message seldom comes alone, and waking up for each would cost more than to read it.
+                time.sleep(0.01)
+                before = time.monotonic_ns()
+                dead = [reader for reader in self.readers if self.collect(reader)[1]]
+                yield self.batch(min(before - SETTLED_NS, self.until_ns) if not dead else 1 << 63)
+                if dead:
+                    raise EventsError(killed(dead[0]), KEPT)
+            yield from self.finish()
+        finally:
+            end(self.readers)
+            self.wake.close()
+            self.waker.close()
+
+    def finish(self) -> Iterator[Batch]:
+        """What had happened when stop() was called. A marker on each CPU comes after all of it, except for exits: the kernel
+        announces those a moment after wait (man 2 wait) has told of them, and they are known by their absence from /proc."""
+        for reader in self.readers:
+            with contextlib.suppress(OSError):
+                reader.channel.send(b".")
+        dead = []
+        for reader in self.readers:
+            marked = ended = False
+            while not (marked or ended):
+                select.select([reader.channel], [], [])
+                marked, ended = self.collect(reader)
+            dead += [reader] if ended else []
+        yield self.batch(1 << 63)
+        gone = {(pid, task) for pid, tasks in self.tasks.items() for task in tasks if has_ended(pid, task)}
+        until = time.monotonic() + EXITS_WITHIN_S
+        while (missing := {(pid, task) for pid, task in gone if task in self.tasks.get(pid, ())}) and not dead:
+            if time.monotonic() > until:
+                break
+            for reader in self.readers:
+                self.collect(reader)
+            self.pending = [record for record in self.pending if record[0] == EXIT and (record[5], record[4]) in missing]
+            self.until_ns = max([self.until_ns, *(record[1] for record in self.pending)])
+            yield self.batch(1 << 63)
+            time.sleep(0.001)
+        self.lost += len(missing)
+        yield Batch((), self.lost, self.threads)
+        if dead:
+            raise EventsError(killed(dead[0]), KEPT)
+
+    def collect(self, reader: Reader) -> tuple[bool, bool]:
+        """Take all messages that wait; whether there was a mark, and whether the reader has ended."""
+        marked = False
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                word, records = receive(reader, socket.MSG_DONTWAIT)
+                if not word:
+                    return marked, True
+                for record in records:
+                    self.count(record[2], record[3])
+                self.pending += records
+                marked = marked or word == "marked"
+        return marked, False
+
+    def count(self, cpu: int, seq: int) -> None:
+        """Find gaps in the numbers of a CPU's messages, which come in their order, though not always in that of their time."""
+        missing = (seq - self.next.get(cpu, seq)) & 0xFFFFFFFF
+        if missing >= 1 << 31:  # one that was taken for lost
+            self.lost -= self.lost > 0
+            return
+        if missing:
+            self.lost += missing
+            self.tasks |= list_tasks()
+        self.next[cpu] = (seq + 1) & 0xFFFFFFFF
+
+    def batch(self, until_ns: int) -> Batch:
+        self.pending.sort(key=lambda record: record[1])
+        due = bisect.bisect_right(self.pending, until_ns, key=lambda record: record[1])
+        self.complete_forks(self.pending[:due])
+        events = [record for record in self.pending[:due] if self.take(record) and record[1] <= self.until_ns]
+        del self.pending[:due]
+        return Batch(map(event, events), self.lost, self.threads)
+
+    def complete_forks(self, due: list[list]) -> None:
+        """What had become another program before its fork was looked at has the cgroup and namespaces that it had then."""
+        became = {record[5]: record for record in reversed(self.pending) if record[0] == EXEC}
+        for record in due:
+            if record[0] == FORK and record[6] in became and not (record[LINKS:] and record[LINKS]):
+                exec = became[record[6]]
+                record[CMDLINE:] = [b"", "", b"", *exec[CGROUP : READ_AT + 1], b"", exec[PIDS]]
+
+    def take(self, record: list) -> bool:
+        """Keep the books; whether it is an event of a process."""
+        what, at_ns, _, _, first, second, third, fourth = record[:8]
+        # Some readers were ready before others: what is known from then is what list_tasks found.
+        if at_ns < self.from_ns:
+            return False
+        if what == EXEC:
+            self.tasks[second] = {second}
+            self.statuses.pop(second, None)
+            self.replace(second, record)
+        elif what == FORK and third != fourth:
+            if not self.early.pop(third, 0) > at_ns:
+                self.tasks.setdefault(fourth, set()).add(third)
+            self.threads += at_ns <= self.until_ns
+            return False
+        elif what == FORK:
+            if not self.early.pop(third, 0) > at_ns:
+                self.tasks[third] = {third}
+                self.last[third] = record
+        elif what == EXIT:
+            return self.ended(record, first, second, third)
+        return what in (FORK, EXEC) or (what in (UID, COMM) and first == second)
+
+    def replace(self, pid: int, record: list) -> None:
+        """What was read late of the program before was this one's already: its arguments, exe and comm."""
+        before, self.last[pid] = self.last.get(pid), record
+        if not before or len(before) <= READ_AT or before[READ_AT] <= record[1] - EXEC_NS:
+            return
+        if before[COMM_READ] != record[COMM_READ]:
+            return
+        if before[0] == FORK or before[CMDLINE] == record[CMDLINE]:
+            before[CMDLINE:CGROUP] = [b"", "", b""]
+
+    def ended(self, record: list, task: int, pid: int, status: int) -> bool:
+        tasks = self.tasks.get(pid, {pid})
+        if task not in tasks or pid not in self.tasks:
+            self.early[task] = record[1]
+        tasks.discard(task)
+        if task == pid:
+            self.statuses[pid] = status
+        if not tasks:
+            self.tasks.pop(pid, None)
+            self.last.pop(pid, None)
+            record[6] = self.statuses.pop(pid, status)
+        return not tasks
+
+
+def event(record: list) -> Event:
+    """From a record of connector_process.Reader. Texts are UTF-8 with "surrogateescape"."""
+    what, at_ns, _, _, first, second, third, fourth, *rest = record
+    cmdline, exe, comm, cgroup, links, _, cni, pids = rest + [b"", "", b"", b"", [], 0, b"", b""][len(rest) :]
+    details: dict[str, Any] = {
+        "comm": comm.decode(errors="surrogateescape").removesuffix("\n"),
+        "cgroup": telling_line(cgroup.decode(errors="surrogateescape")),
+        "namespaces": dict(map(parse_namespace_link, links)),
+        "ns_pids": tuple(map(int, pids.split())),
+    }
+    if what == FORK:
+        return Event("fork", at_ns, third, second, **details)
+    if what == EXEC:
+        argv = parse_cmdline(cmdline.decode(errors="surrogateescape"))
+        command, _, container = cni.decode(errors="surrogateescape").partition(" ")
+        return Event("exec", at_ns, second, None, argv, not argv, exe, cni_command=command, container_id=container, **details)
+    if what == EXIT:
+        code = os.WEXITSTATUS(third) if os.WIFEXITED(third) else None
+        return Event("exit", at_ns, second, None, exit_code=code, signal=None if code is not None else os.WTERMSIG(third))
+    if what == UID:
+        return Event("uid", at_ns, first, None, uid=fourth)
+    return Event("comm", at_ns, first, None, comm=details["comm"])
+
+
+def telling_line(cgroup: str) -> str:
+    """The line of /proc/PID/cgroup with the longest path: on cgroup v1 and hybrid machines some hierarchies stay at "/"."""
+    return max(cgroup.splitlines(), key=lambda line: len(line.split(":", 2)[-1]), default="")
+
+
+def list_tasks() -> dict[int, set[int]]:
+    """pid -> its threads that have not ended, of all processes."""
+    tasks = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            threads = {int(task) for task in os.listdir(f"/proc/{pid}/task") if not has_ended(pid, int(task))}
+            if threads:
+                tasks[pid] = threads
+    return tasks
+
+
+def has_ended(pid: int, task: int) -> bool:
+    try:
+        return read_text(f"/proc/{pid}/task/{task}/stat").rpartition(") ")[2][:1] in "ZX"
+    except OSError:
+        return True

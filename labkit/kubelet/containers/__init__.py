@@ -1,0 +1,1 @@
+"""One container: its configuration, hooks and probes."""

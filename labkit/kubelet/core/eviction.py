@@ -1,0 +1,99 @@
+"""Pods that hold more of the node's disk than their own limits allow are ended: Evicted.
+
+Only a Pod that names such a limit is looked at. Knowledge: kubelet's eviction/eviction_manager.go (localStorageEviction) and
+eviction/helpers.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CriClient
+from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.volumes.volumes import Volumes
+from labkit.podspec import volume_kind
+from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
+from labkit.podspec.quantity import whole
+from labkit.util.trees import usage
+
+REASON = "Evicted"
+STORAGE = "ephemeral-storage"
+CRITICAL = 2_000_000_000
+"""From this priority on no Pod is evicted."""
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """Finds Pods that are over a limit of their own. `volumes` knows where theirs lie, `logs` is the directory of Pods' logs."""
+
+    cri: CriClient
+    volumes: Volumes
+    logs: Path
+
+    def why(self, worker: Worker) -> str:
+        """The kubelet's words for what a Pod has too much of, "" for nothing. Raises CriError."""
+        pod = worker.pod
+        if pod["spec"].get("priority", 0) >= CRITICAL or not (has_sized_volume(pod) or has_storage_limit(pod)):
+            return ""
+        if why := self.volume_over(pod):
+            return why
+        return self.containers_over(pod) if has_storage_limit(pod) else ""
+
+    def volume_over(self, pod: Mapping[str, Any]) -> str:
+        for volume in pod["spec"].get("volumes", ()):
+            limit = (volume.get("emptyDir") or {}).get("sizeLimit")
+            place = self.volumes.place(pod, volume)
+            if limit is not None and place is not None and 0 < whole(limit) < usage(place):
+                return f'Usage of EmptyDir volume "{volume["name"]}" exceeds the limit "{limit}". '
+        return ""
+
+    def containers_over(self, pod: Mapping[str, Any]) -> str:
+        """First the Pod against the sum of its containers' limits, then each container against its own."""
+        used, metadata = self.layers(pod["metadata"]["uid"]), pod["metadata"]
+        logs = self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        for name in used:
+            used[name] += usage(logs / name)
+        limits = {c["name"]: limit for c in pod["spec"]["containers"] if (limit := c["resources"].get("limits", {}).get(STORAGE))}
+        if len(limits) == len(pod["spec"]["containers"]):
+            places = (self.volumes.place(pod, v) for v in pod["spec"].get("volumes", ()) if on_disk(v))
+            whole_use = sum(used.values()) + sum(usage(place) for place in places if place is not None)
+            allowed = sum(map(whole, limits.values()))
+            if whole_use > allowed:
+                shown = next(iter(limits.values())) if len(limits) == 1 else allowed
+                return f"Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
+        for name, limit in limits.items():
+            if used.get(name, 0) > whole(limit):
+                return f'Container {name} exceeded its local ephemeral storage limit "{limit}". '
+        return ""
+
+    def layers(self, uid: str) -> dict[str, int]:
+        """Container → bytes of its writable layer."""
+        stats = self.cri.list_container_stats(filter={"label_selector": {POD_UID: uid}}).stats
+        return {s.attributes.labels.get(CONTAINER_NAME, ""): s.writable_layer.used_bytes.value for s in stats}
+
+
+def evict(workers: list[Worker], eviction: Eviction, tell: Callable[[Worker, str], None]) -> None:
+    """End every Pod that is over a limit, with a second to stop; `tell(worker, why)` is called for each. Raises CriError."""
+    for worker in workers:
+        if worker.ending or worker.ended or worker.deleted or not worker.runtime.running:
+            continue
+        if why := eviction.why(worker):
+            worker.killed, worker.grace, worker.ending = (REASON, why), 1, True
+            tell(worker, why)
+
+
+def has_sized_volume(pod: Mapping[str, Any]) -> bool:
+    return any((volume.get("emptyDir") or {}).get("sizeLimit") is not None for volume in pod["spec"].get("volumes", ()))
+
+
+def has_storage_limit(pod: Mapping[str, Any]) -> bool:
+    return any(STORAGE in container["resources"].get("limits", {}) for container in pod["spec"]["containers"])
+
+
+def on_disk(volume: Mapping[str, Any]) -> bool:
+    """Whether a volume counts as the Pod's own use of the disk (LocalEphemeralVolumes)."""
+    kind = volume_kind(volume)
+    return kind == "configMap" or (kind == "emptyDir" and (volume["emptyDir"] or {}).get("medium") != "Memory")

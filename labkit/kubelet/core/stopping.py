@@ -1,0 +1,112 @@
+"""Stopping containers and whole Pods: preStop hook, SIGTERM, SIGKILL after the grace period, then the sandbox.
+
+Knowledge: kubelet's kuberuntime_container.go (killContainer, killContainersWithSyncResult), kuberuntime_manager.go (killPod).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.kubelet.containers import hooks
+from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.pod.actions import is_sidecar
+from labkit.kubelet.pod.runtime import RUNNING, UNKNOWN, Container
+from labkit.kubelet.pod.worker import Worker
+from labkit.podspec import container_kind
+
+log = logging.getLogger("kubelet")
+
+LEAST_S = 2
+"""A minimal window to shut down, whatever is asked for (minimumGracePeriodInSeconds)."""
+BEING_REMOVED = "already in removing state"
+"""containerd's words for a container that another client is removing."""
+REMOVED_WITHIN_S = 10.0
+
+
+class Stopping:
+    def __init__(self, cri: CriClient, recorder: Recorder) -> None:
+        self.cri, self.recorder = cri, recorder
+
+    def stop_containers(self, worker: Worker, grace_s: int) -> None:
+        """Stop all containers at once, then the sidecars in reverse order. Raises CriError."""
+        spec = worker.pod["spec"]
+        specs = {c["name"]: c for kind in ("initContainers", "containers") for c in spec.get(kind, ())}
+        sidecars = [c["name"] for c in spec.get("initContainers", ()) if is_sidecar(c)]
+        alive = [c for c in worker.runtime.containers if c.state in (RUNNING, UNKNOWN)]
+        end = time.monotonic() + grace_s
+        self._each(
+            [c for c in alive if c.name not in sidecars],
+            lambda c: self.stop_container(worker, specs.get(c.name, {"name": c.name}), c, grace_s),
+        )
+        for name in reversed(sidecars):
+            for container in (c for c in alive if c.name == name):
+                left = max(int(end - time.monotonic()), 1)
+                self.stop_container(worker, specs[name], container, left)
+
+    def stop_sandboxes(self, worker: Worker) -> None:
+        """Stop every sandbox of a Pod: its network is given back. Raises CriError."""
+        for box in worker.runtime.sandboxes:
+            if box.ready or not worker.ended:
+                gone_is_fine(lambda id=box.id: self.cri.stop_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
+
+    def stop_container(
+        self, worker: Worker, spec: Mapping[str, Any], container: Container, grace_s: int, message: str = ""
+    ) -> None:
+        """Tell, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises CriError."""
+        pod, ips = worker.pod, worker.runtime.ips
+        path = f"spec.{container_kind(pod, container.name) or 'containers'}{{{container.name}}}"
+        first = container.id not in worker.told
+        worker.told.add(container.id)
+        if first:
+            self.recorder.pod_event(pod, "Normal", "Killing", message or f"Stopping container {container.name}", path)
+        hook, began = (spec.get("lifecycle") or {}).get("preStop"), time.monotonic()
+        if first and hook and container.state == RUNNING:
+            try:
+                warning = hooks.run_hook(self.cri, pod, spec, container.id, hook, ips[0] if ips else "127.0.0.1", grace_s)
+                if warning:
+                    self.recorder.pod_event(pod, "Warning", "LifecycleHTTPFallback", warning)
+            except hooks.HookFailed as error:
+                log.info("preStop: %s", error)
+                self.recorder.pod_event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
+        left = max(grace_s - int(time.monotonic() - began), LEAST_S)
+        gone_is_fine(lambda: self.cri.stop_container(container_id=container.id, timeout=left))
+
+    def hasten(self, worker: Worker, grace_s: int) -> None:
+        """The Pod is being stopped and shall have less time: stop its containers anew, with that."""
+        for container in worker.runtime.running:
+            gone_is_fine(lambda id=container.id: self.cri.stop_container(container_id=id, timeout=max(grace_s, 1)))  # type: ignore[misc]
+
+    def remove_container(self, container_id: str) -> None:
+        gone_is_fine(lambda: self.cri.remove_container(container_id=container_id))
+
+    def remove_sandbox(self, sandbox_id: str) -> None:
+        gone_is_fine(lambda: self.cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id))
+        gone_is_fine(lambda: self.cri.remove_pod_sandbox(pod_sandbox_id=sandbox_id))
+
+    def _each(self, containers: Sequence[Container], stop: Callable[[Container], None]) -> None:
+        if len(containers) == 1:
+            stop(containers[0])
+        elif containers:
+            with ThreadPoolExecutor(len(containers), "stop") as pool:
+                for done in [pool.submit(stop, container) for container in containers]:
+                    done.result()
+
+
+def gone_is_fine(call: Callable[[], object]) -> None:
+    """Stop or remove something that may be gone already; what somebody else is removing is waited for. Raises CriError."""
+    end = time.monotonic() + REMOVED_WITHIN_S
+    while True:
+        try:
+            call()
+            return
+        except CriError as error:
+            if error.gone:
+                return
+            if BEING_REMOVED not in error.message or time.monotonic() > end:
+                raise
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""What the kubelet reports: the Node object, events, the status of Pods, health."""

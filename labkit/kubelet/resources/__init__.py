@@ -1,0 +1,1 @@
+"""The Pods' cgroups, by files or by systemd."""

@@ -1,0 +1,1 @@
+"""The kubelet's server: logs, exec, attach, port-forward, statistics."""

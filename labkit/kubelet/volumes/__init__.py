@@ -1,0 +1,1 @@
+"""The volumes of a Pod: ConfigMaps, Secrets, projected ones, host paths, claims."""

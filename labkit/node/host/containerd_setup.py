@@ -1,0 +1,252 @@
+"""A private containerd: its files, its services, its images. Used by the background process that owns it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from labkit.apiserver.http import access
+from labkit.cri import CriClient
+from labkit.node.host import config, confined, links
+from labkit.node.host.lab_processes import end, own_processes
+from labkit.node.host.services import Service
+from labkit.node.host.subnet import choose as choose_subnet
+from labkit.node.host.turns import one_choice_at_a_time
+from labkit.node.packages import releases
+from labkit.node.packages.programs import Programs, find_programs
+from labkit.node.registry import registry
+from labkit.node.registry.build import course_images
+from labkit.node.state.home import Home
+from labkit.util.environment import search_path
+from labkit.util.errors import NodeError
+from labkit.util.outputs import PRIVATE, write_whole
+
+log = logging.getLogger("labkit")
+
+OPEN_REGISTRY = "registry"
+REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
+LOGIN = ("learner", "container")
+NODE_NAME = "sim-worker"
+
+REGISTRY_TLS = registry.Tls("server.crt", "server.key")
+"""As `labkit.apiserver.http.access` names them."""
+
+CHOICE = "containerd-version"
+"""The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
+
+SYSTEM_DIRECTORIES = (
+    "/run/containerd",
+    "/run/containerd/s",
+    "/var/lib/cni",
+    "/var/lib/cni/results",
+    "/var/lib/cni/cache",
+    "/opt/containerd",
+    "/etc/containerd",
+    "/run/netns",
+)
+"""Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
+
+
+def end_strays(home: Home) -> None:
+    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
+    containerd finds them again."""
+    for process in end(p for p in own_processes(home) if p.role == "daemon"):
+        log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
+
+
+def prepare(home: Home) -> None:
+    """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while
+    they are free."""
+    home.make()
+    for directory in (home.run / "tmp", home.data / "cni" / "net.d", home.data / "certs.d", home.kubelet_root, home.log_root):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    remember_system_directories(home)
+    programs = find_programs(home.cache)
+    subnet = make_bridge(home)
+    (home.data / "cni" / "net.d" / "10-labkit.conflist").write_text(config.cni_config(home, subnet))
+    (home.data / "cni" / "address").write_text(str(subnet[1]))
+    write_config(home, programs)
+    home.socket.unlink(missing_ok=True)
+
+
+def make_bridge(home: Home) -> ipaddress.IPv4Network:
+    """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see `labkit.node.host.subnet`)."""
+    if not links.loopback_is_up():
+        raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
+    with one_choice_at_a_time("subnet"):
+        subnet = links.bridge_subnet(home.bridge) or choose_subnet(links.taken(home.bridge))
+        links.make_bridge(home.bridge, subnet)
+    if (way := links.way_to(str(subnet[2]))) != home.bridge:
+        log.warning("this machine's routing rules send what is for Pods (%s) to %s: nodes and Pods cannot connect to each other",
+                    subnet, way or "nowhere")  # fmt: skip
+    return subnet
+
+
+def write_config(home: Home, programs: Programs) -> None:
+    """Write containerd.toml for what this machine allows."""
+    (home.data / "containerd.toml").write_text(
+        config.containerd_config(
+            home,
+            runc=str(programs.runc),
+            cni_bin=str(programs.cni_dir),
+            restrict_oom_score_adj=not config.may_lower_oom_score(),
+            snapshotter="overlayfs" if overlay_works(home.data) else "native",
+        )
+    )
+
+
+def remember_system_directories(home: Home) -> None:
+    """Write down, once, which directories of SYSTEM_DIRECTORIES were here before labkit: `clean` removes the others."""
+    note = home.data / "system-directories.json"
+    if not note.exists():
+        write_whole(note, json.dumps([d for d in SYSTEM_DIRECTORIES if Path(d).exists()]).encode(), PRIVATE)
+
+
+def overlay_works(directory: Path) -> bool:
+    """Whether an overlay can be mounted on this file system (it cannot on another overlay, as in many containers)."""
+    with tempfile.TemporaryDirectory(dir=directory) as base:
+        for name in ("lower", "upper", "work", "merged"):
+            os.mkdir(f"{base}/{name}")
+        done = subprocess.run(
+            [
+                "mount",
+                "-t",
+                "overlay",
+                "overlay",
+                "-o",
+                f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work",
+                f"{base}/merged",
+            ],
+            capture_output=True,
+        )
+        if done.returncode == 0:
+            subprocess.run(["umount", f"{base}/merged"], check=True)
+        return done.returncode == 0
+
+
+def services(home: Home) -> list[Service]:
+    """The registries and containerd, not started yet. Registries choose free loopback ports, which `hosts.toml` files
+    tell containerd."""
+    programs = find_programs(home.cache)
+    if programs.missing:
+        raise NodeError(f"Programs are missing: {', '.join(programs.missing)}.", "Run `labkit up`, which brings them.")
+    home.make()
+    made = [registry_service(home, programs, name) for name in REGISTRIES]
+    argv, env = command(home, chosen(home).programs(programs))
+    made.append(Service("containerd", lambda: argv, home.data / "containerd.log", lambda: answer(home.socket), env))
+    return made
+
+
+def command(home: Home, programs: Programs) -> tuple[tuple[str, ...], dict[str, str]]:
+    """containerd's argv and what its environment has besides."""
+    return (str(programs.containerd), "--config", str(home.data / "containerd.toml")), environment(home, programs)
+
+
+def chosen(home: Home, here: Sequence[releases.Release] | None = None) -> releases.Release:
+    """The containerd that this node is to run: the one it was upgraded to, as long as that is `here`; else the first one."""
+    found = releases.here(home.cache) if here is None else here
+    note = home.data / CHOICE
+    wanted = note.read_text() if note.exists() else "default"
+    release = releases.pick(found, wanted) or releases.pick(found, "default")
+    if release is None:
+        raise NodeError("There is no containerd here.", "Run `labkit up`, which brings one.")
+    return release
+
+
+def choose(home: Home, release: releases.Release | None) -> None:
+    """Remember that this node is to run this containerd, when it is brought up again too; None: its first one."""
+    if release is None:
+        (home.data / CHOICE).unlink(missing_ok=True)
+    else:
+        write_whole(home.data / CHOICE, release.version.encode(), PRIVATE)
+
+
+def environment(home: Home, programs: Programs) -> dict[str, str]:
+    """PATH on which containerd finds its shim, the libraries that came along, and a place of the lab's own for
+    temporary files."""
+    path = [
+        str(programs.shim.parent),
+        str(programs.runc.parent),
+        search_path(),
+    ]
+    env = {"PATH": os.pathsep.join(path), "TMPDIR": str(home.run / "tmp")}
+    if programs.library_path:
+        env["LD_LIBRARY_PATH"] = str(programs.library_path)
+    return env
+
+
+def answer(socket: Path, timeout: float = 2.0) -> None:
+    """Ask a containerd whether it is ready. Raises CriError, NodeError."""
+    with CriClient(f"unix://{socket}", timeout=timeout) as cri:
+        cri.version()
+        conditions = {c.type: c for c in cri.status().status.conditions}
+    if not conditions["RuntimeReady"].status:
+        raise NodeError(f"containerd is not ready: {conditions['RuntimeReady'].message}")
+
+
+def runtime_version(socket: Path, timeout: float = 5.0) -> dict[str, str]:
+    """{"name": "containerd", "version": "1.6.20"}, as the runtime itself says."""
+    with CriClient(f"unix://{socket}", timeout=timeout) as cri:
+        said = cri.version()
+    return {"name": said.runtime_name, "version": said.runtime_version}
+
+
+def registry_service(home: Home, programs: Programs, name: str) -> Service:
+    """One of the two registries, on a loopback port that is free each time it starts. Both serve the course's images, and neither
+    can be written to: it has them before it listens, runs as a user of no account, and owns nothing.
+
+    Who takes its port while it does not run gets nothing served: containerd asks for the certificate."""
+    directory, account = registries(home), confined.account(str(home.data))
+
+    def prepare() -> tuple[str, ...]:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        access.certificates(directory)
+        for file in (REGISTRY_TLS.certificate, REGISTRY_TLS.key):
+            registry.give(directory / file, 0o640, account)
+        made = registry.configure(
+            programs.docker_registry,
+            directory,
+            name,
+            course_images(catatonit=programs.catatonit, busybox=programs.busybox),
+            registry.free_port(),
+            login=LOGIN if name != OPEN_REGISTRY else None,
+            tls=REGISTRY_TLS,
+            group=account,
+        )
+        registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url}, authority(home))
+        access.write_private(directory / name / "url", made.url)
+        return made.argv
+
+    return Service(
+        name,
+        prepare,
+        home.data / f"{name}.log",
+        lambda: registry_answers(home, name),
+        popen={"cwd": directory, "executable": f"./{registry.PROGRAM}", **confined.popen(account)},
+    )
+
+
+def registry_answers(home: Home, name: str) -> None:
+    """Ask whether a registry answers, by the lab's certificate. Raises RegistryError."""
+    registry.wait_ready(registry_url(home, name), 0.2, ca=authority(home))
+
+
+def registries(home: Home) -> Path:
+    """The registries' files."""
+    return home.data / "registries"
+
+
+def authority(home: Home) -> Path:
+    """The certificate by which a client knows the registries."""
+    return registries(home) / "ca.crt"
+
+
+def registry_url(home: Home, name: str = OPEN_REGISTRY) -> str:
+    """Where a registry answers now, e.g. "https://127.0.0.1:40123"."""
+    return (registries(home) / name / "url").read_text()

@@ -1,0 +1,115 @@
+"""Processes that belong to one lab, found by what they are, not by a list that may be lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from labkit.kernel import LocalKernel, Process
+from labkit.node.host import relay_process
+from labkit.node.state.home import VM, Home
+from labkit.node.state.status import start_time
+
+DAEMONS = ("containerd", "docker-registry")
+KUBEAPI, KUBELET = "labkit.apiserver", "labkit.kubelet"
+
+
+@dataclass(frozen=True)
+class OwnProcess:
+    """A process of this lab; `role` is "owner" (the background process), "daemon", "shim" or "container"; `module` is KUBEAPI
+    or KUBELET for those."""
+
+    pid: int
+    comm: str
+    role: str
+    module: str = ""
+
+
+def own_processes(home: Home) -> list[OwnProcess]:
+    """Every process of this lab: told by its executable's arguments (they name the home's directories) or its cgroup (below the
+    home's root, or named after a container of the lab, as containerd names one when a sandbox asks for no cgroup_parent)."""
+    ids = {bundle.name for bundle in home.bundles()}
+    found = [
+        OwnProcess(p.pid, p.comm, role, module_of(p))
+        for p in LocalKernel().snapshot(fds=False).processes.values()
+        if (role := role_of(p, home, ids))
+    ]
+    order = {"owner": 0, "daemon": 1, "shim": 2, "container": 3}
+    return sorted(found, key=lambda p: (order[p.role], p.pid))
+
+
+def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
+    if process.pid == os.getpid():
+        return None
+    if any(
+        (path + "/").startswith(home.cgroup_root + "/") or path.rpartition("/")[2] in ids for path in process.cgroups.values()
+    ):
+        return "container"
+    if not names_home(process.cmdline, home) or in_a_container(process):
+        return None
+    program = os.path.basename(process.cmdline[0])
+    if "labkit.node.lab.supervisor" in process.cmdline or relay_process.__file__ in process.cmdline:
+        return "owner"
+    if program in DAEMONS or module_of(process):
+        return "daemon"
+    if program.startswith(("containerd-shim", "runc")):
+        return "shim"
+    return None
+
+
+def in_a_container(process: Process) -> bool:
+    """Whether it is in another PID namespace than this process: the paths that it names are not those of this machine."""
+    return process.namespaces.get("pid", own_pid_namespace()) != own_pid_namespace()
+
+
+@cache
+def own_pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+def module_of(process: Process) -> str:
+    """What `python -m` runs, where that is one of the lab's own Kubernetes."""
+    return process.cmdline[2] if process.cmdline[1:2] == ("-m",) and process.cmdline[2:3] in ((KUBEAPI,), (KUBELET,)) else ""
+
+
+def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
+    """Whether one of its arguments lies in the home's directories, and not in those of the virtual machine's home below them."""
+    roots = (str(home.run), str(home.data))
+    return any(
+        arg == root or (arg.startswith(f"{root}/") and not arg.startswith(f"{root}/{VM}/") and arg != f"{root}/{VM}")
+        for arg in cmdline
+        for root in roots
+    )
+
+
+def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProcess]:
+    """SIGTERM, wait, SIGKILL; returns those that were ended. Containers and shims get SIGKILL at once: nobody is left
+    to wait for them."""
+    asked = list(processes)
+    for process in asked:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while (alive := [p for p in asked if start_time(p.pid) is not None]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    while any(start_time(p.pid) is not None for p in alive) and time.monotonic() < deadline + grace_s:
+        time.sleep(0.02)
+    wait_reaped(asked)
+    return asked
+
+
+def wait_reaped(processes: Iterable[OwnProcess], timeout_s: float = 5.0) -> None:
+    """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
+    take its time."""
+    deadline = time.monotonic() + timeout_s
+    waiting = list(processes)
+    while (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]) and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -1,0 +1,164 @@
+"""Long-running programs of a node: started, watched, restarted, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.node.state import trust
+from labkit.util import environment
+from labkit.util.errors import NodeError
+
+log = logging.getLogger("labkit")
+
+READY_WITHIN_S = 60.0
+STABLE_S = 30.0
+"""A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
+OUTPUT_MOST = 32_000_000
+"""Bytes of a log file; there are at most two such files for each program."""
+LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
+"""The longest wait: for one that never answered, and for one that did, which somebody may be killing for a lesson."""
+
+
+@dataclass
+class Service:
+    """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
+    when it does not, and whether it has since its last start stands in `answered`; `output` is the file its words go to; while
+    it is `held` nobody starts it again; `popen` has more arguments of subprocess.Popen."""
+
+    name: str
+    prepare: Callable[[], Sequence[str]]
+    output: Path
+    ready: Callable[[], object]
+    env: Mapping[str, str] = field(default_factory=dict)
+    popen: Mapping[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    quick_deaths: int = 0
+    not_before: float = 0.0
+    answered: bool = False
+    held: bool = False
+
+    def start(self) -> None:
+        """Start the program in a session of its own, so that a Ctrl-C meant for somebody else does not reach it.
+
+        Its environment is `labkit.util.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
+        """
+        limit_size(self.output)
+        with trust.append(self.output) as output:
+            self.process = subprocess.Popen(
+                self.prepare(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment.daemon(self.env),
+                umask=environment.UMASK,
+                start_new_session=True,
+                **self.popen,
+            )
+        self.started = time.monotonic()
+        self.held = self.answered = False
+        log.info("%s started, pid %d", self.name, self.process.pid)
+
+    def died(self) -> bool:
+        """Whether it ran and has ended; said in the log, once, with how it ended and when it may start again."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        code = self.process.returncode
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        lived = time.monotonic() - self.started
+        self.quick_deaths = 0 if lived > STABLE_S else self.quick_deaths + 1
+        longest = LONGEST_AFTER_ANSWER_S if self.answered else LONGEST_S
+        wait = 0.0 if self.quick_deaths <= 1 else min(0.5 * 2 ** (self.quick_deaths - 2), longest)
+        self.not_before = time.monotonic() + wait
+        log.warning(
+            "%s (pid %d) ended %s after %.1f s; it is started again%s",
+            self.name,
+            self.process.pid,
+            how,
+            lived,
+            f" in {wait:.1f} s" if wait else "",
+        )
+        self.process = None
+        return True
+
+    def due(self) -> bool:
+        """Whether it is to be started again now: it has ended, nobody holds it, and its time has come."""
+        return not self.held and (self.died() or self.process is None) and time.monotonic() >= self.not_before
+
+    def wait_ready(self, heed: Callable[[], None] = lambda: None) -> None:
+        """Wait until it answers. Raises NodeError with its last words when it dies meanwhile, or takes too long. `heed` is called
+        again and again, and may raise what ends the waiting."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            heed()
+            try:
+                self.ready()
+                self.answered = True
+                return
+            except Exception as error:
+                if self.process is None or self.process.poll() is not None:
+                    raise NodeError(
+                        f"{self.name} ended while it started: {last_words(self.output)}", f"Its whole output is in {self.output}."
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise NodeError(
+                        f"{self.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).", f"Its output is in {self.output}."
+                    ) from error
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End the program by SIGKILL, and hold it: it is not started again until somebody does."""
+        self.held = True
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            log.info("%s (pid %d) killed, as asked", self.name, self.process.pid)
+        self.process = None
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """End the program: SIGTERM, then SIGKILL when `grace_s` has passed."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end within %.0f s of SIGTERM: SIGKILL", self.name, grace_s)
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+def limit_size(log_file: Path) -> None:
+    """Keep a log file below OUTPUT_MOST bytes: what it holds becomes NAME.1, in place of what that held.
+
+    The file is emptied, not replaced: a program that runs has it open for appending, and goes on at the new end.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log_file.stat().st_size > OUTPUT_MOST:
+            older = log_file.with_name(f"{log_file.name}.1")
+            trust.append(older).close()  # its owner's alone
+            shutil.copyfile(log_file, older)
+            os.truncate(log_file, 0)
+
+
+def last_words(output: Path) -> str:
+    """The last thing of weight that a program said in its output file."""
+    return weighty(output.read_text(errors="replace"))
+
+
+def weighty(text: str) -> str:
+    """The last line of weight in what a program said."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
+    return (errors or lines or ["it said nothing"])[-1][:400]

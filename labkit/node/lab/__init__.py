@@ -1,0 +1,1 @@
+"""The private containerd: brought up and down, owned by a process of its own, killed, upgraded, cleaned."""

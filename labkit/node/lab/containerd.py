@@ -1,0 +1,193 @@
+"""Node kind `containerd`: a private containerd on this very machine, for root on Linux."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.kernel import Process
+from labkit.node.host import containerd_setup
+from labkit.node.lab import health, lifecycle, residue
+from labkit.node.lab.daemon import Daemon
+from labkit.node.lab.secondary import Second
+from labkit.node.node import Node, run_local
+from labkit.node.packages import releases
+from labkit.node.packages.programs import missing_advice
+from labkit.node.pods import pod_files
+from labkit.node.pods.kubernetes import LabKubernetes
+from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.state import node_selector as choices
+from labkit.node.state import status
+from labkit.node.state.availability import Verdict
+from labkit.node.state.home import Home
+from labkit.node.state.node_selector import Choice
+from labkit.podspec.messages.mounts import OWN_PODS
+from labkit.recording.calls import feed
+from labkit.util import trees
+from labkit.util.errors import NodeError
+from labkit.util.safepath import below
+
+
+class ContainerdNode(LocalFiles, LabKubernetes, Node):
+    """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps
+    and lsns show."""
+
+    def __init__(self, home: Home, said: dict[str, Any], *, why: str, lesson: str | None = None) -> None:
+        runtime = said["runtime"]
+        super().__init__(
+            kind="containerd",
+            name="sim-worker",
+            endpoint=f"unix://{home.socket}",
+            runtime=f"{runtime['name']} {runtime['version']}",
+            why=why,
+            lesson=lesson,
+            settings=settings(home),
+        )
+        self.home = home
+
+    @property
+    def daemon(self) -> Daemon:
+        """The node's containerd itself: kill, stop, start, restart, upgrade it, or run another version beside it."""
+        if isinstance(self.home, Second):
+            raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
+        return Daemon(self.home, self)
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.home.kubeconfig
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.pid in status.read(self.home).get("processes", {}).values() and process.comm == "containerd"
+
+    def host_paths(self) -> str:
+        return str(self.home.kubelet_root.parent / "hostpath")
+
+    def call_feeds(self) -> list[Path]:
+        return feed.paths_in(self.home.run)
+
+    def own_programs(self) -> dict[int, str]:
+        return {pid: name for name, pid in status.read(self.home).get("processes", {}).items()}
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return run_local(argv, timeout)
+
+    def remove_leavings(self, sandbox: Any) -> None:
+        """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
+        was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files. Those of a
+        Pod of the lab's kubelet are that one's business: it may be about to start the Pod again, on the same volumes.
+
+        Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
+        """
+        metadata = sandbox.metadata
+        residue.unlink_shim_socket(self.home, sandbox.id)
+        if not pod_files.has_files(metadata) or (self.home.kubelet_root / OWN_PODS / metadata.uid).exists():
+            return
+        directory = below(self.home.kubelet_root / "pods", metadata.uid)
+        residue.unmount_below(directory)
+        trees.remove(directory)
+        trees.remove(below(self.home.log_root, pod_files.log_directory(metadata)))
+        for mount in self.kernel.cgroup_mounts().values():
+            for parent in ("", "/burstable", "/besteffort"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{mount.mount_point}{self.home.cgroup_root}/kubepods{parent}/pod{metadata.uid}")
+
+
+def settings(home: Home) -> dict[str, Any]:
+    """What this node's kubelet would be configured with. The node's address is the bridge's: Pods reach the node by it, and it is
+    known though a lesson has taken the network's configuration away."""
+    return {
+        "sandbox": {"cgroup_root": home.cgroup_root, "log_root": str(home.log_root)},
+        "container": {
+            "kubelet_root": str(home.kubelet_root),
+            "host_ip": (home.data / "cni" / "address").read_text(),
+            "memory_capacity": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
+    }
+
+
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether a private containerd can run here. Never raises."""
+    if sys.platform != "linux":
+        return Verdict(
+            "containerd", False, f"It needs Linux, and this is {sys.platform}.", "run the course in a Linux virtual machine"
+        )
+    if os.geteuid() != 0:
+        return Verdict("containerd", False, "It needs root, and this is an ordinary user.", "sudo ./course start")
+    if lacks := missing_capabilities():
+        fix = "run outside of this container, or give it these capabilities"
+        return Verdict("containerd", False, f"root lacks {', '.join(lacks)} here.", fix)
+    if advice := missing_advice(home.cache):
+        return Verdict("containerd", False, *advice)
+    return Verdict("containerd", True, "root on Linux: a private containerd, apart from the system's", "")
+
+
+NEEDED = {
+    "CAP_SYS_ADMIN": 21,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_MKNOD": 27,
+    "CAP_SETUID": 7,
+    "CAP_SETGID": 6,
+    "CAP_KILL": 5,
+}
+"""What namespaces, mounts, links and processes of other users need (man 7 capabilities): name → bit."""
+
+
+def missing_capabilities() -> list[str]:
+    with open("/proc/self/status") as lines:
+        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
+
+
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> ContainerdNode:
+    """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
+    node = ContainerdNode(home, bring(home, choice, progress), why=why, lesson=lesson)
+    if not containerd_setup.chosen(home).default:
+        node.remark = "Another containerd was installed, perhaps by notebook 04: `labkit containerd downgrade default` goes back."
+    return node
+
+
+def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+    bring(home, choice, progress)
+    choices.remember(home, Choice("containerd"), as_last=True)
+    return report(home, choice)
+
+
+def bring(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+    said = lifecycle.up(home, progress)
+    choices.remember(home, Choice("containerd"))
+    return said
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The node's state as its owner wrote it last."""
+    said = status.read(home)
+    there = said["state"] != "down"
+    return {
+        "node": "containerd",
+        "state": said["state"],
+        "endpoint": f"unix://{home.socket}" if there else None,
+        "runtime": said.get("runtime") if there else None,
+        "pid": said.get("pid") if there else None,
+        "since": said.get("since") if there else None,
+        "processes": said.get("processes") if there else None,
+        "time_scale": said.get("time_scale", 1.0) if there else None,
+        "versions": [release.version for release in releases.here(home.cache)],
+        **({"unexpected": odd} if there and (odd := status.unexpected(home.data, said["since"])) else {}),
+        **({"error": said["error"]} if "error" in said else {}),
+        **({"stale": True} if said.get("stale") else {}),
+    }
+
+
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The node's programs that do not answer now (see `labkit.node.lab.health`)."""
+    probes = {**health.probes(home, home.socket), **health.registry_probes(home)}
+    return health.unanswered(probes, {health.OWNER: report["pid"], **(report["processes"] or {})}, home.data)
+
+
+def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
+    return lifecycle.down(home, progress)

@@ -1,0 +1,218 @@
+"""`node.daemon`: the node's containerd itself, killed, stopped, started and replaced by another version under running Pods.
+
+What keeps the Pods alive meanwhile is their shims, which are no children of containerd's (containerd's runtime/v2 README).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from labkit.node.host import containerd_setup
+from labkit.node.lab import control
+from labkit.node.lab import secondary as beside
+from labkit.node.packages import releases
+from labkit.node.state import status
+from labkit.node.state.home import Home
+from labkit.util import progress
+from labkit.util.errors import NodeError
+
+if TYPE_CHECKING:
+    from labkit.node.lab.containerd import ContainerdNode
+    from labkit.node.node import Node
+
+UNIT_DIRECTORIES = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+"""Where systemd looks for a unit, the first one first (man 5 systemd.unit)."""
+
+SOON_S = 5.0
+"""What is done within so long needs no progress below a notebook's cell."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done to containerd: `action`, its version `before` and `after`, its `pid` after (None where it does not run),
+    and for how long it was away, in seconds (None where it still is)."""
+
+    action: str
+    before: str
+    after: str
+    pid: int | None = field(default=None, repr=False)
+    away_s: float | None = field(default=None, repr=False)
+
+
+class Daemon:
+    """The containerd of a node that labkit owns. Every method waits until it is done, and works from any process.
+
+    The node's background process does the work, so that a notebook that dies in the middle leaves the node running. One change at
+    a time: a second one is refused. Ctrl-C does not stop what has begun: the node ends on one version, running, and the
+    KeyboardInterrupt says which. All raise NodeError.
+    """
+
+    soon_s = SOON_S
+
+    def __init__(self, home: Home, node: Node | None = None) -> None:
+        self.home, self.node = home, node
+
+    def __repr__(self) -> str:
+        return f"<Daemon: containerd {self.version}, {self.state}>"
+
+    @property
+    def version(self) -> str:
+        """The version that the node runs, or would run if it were started: "1.7.24"."""
+        return self._chosen().version
+
+    @property
+    def state(self) -> str:
+        """ "running", "stopped" (until `start`), "restarting", or "down" with the whole node."""
+        said = str(status.read(self.home)["state"])
+        return {"ready": "running", "starting": "restarting", "failed": "down"}.get(said, said)
+
+    @property
+    def pid(self) -> int | None:
+        """containerd's pid; None while it does not run."""
+        said = status.read(self.home)
+        return said.get("processes", {}).get("containerd") if said["state"] == "ready" else None
+
+    def versions(self) -> tuple[str, ...]:
+        """The versions that are here, the oldest first; `fetch` brings others."""
+        return tuple(release.version for release in self._here())
+
+    def fetch(self, version: str) -> str:
+        """Bring another version beside the others ("1.7", "1.7.24", "2"): its full number. Nothing is fetched that is here."""
+        return self._release(version).version
+
+    def unit(self) -> str:
+        """The systemd unit that came with this containerd's package, by which a machine runs it; the lab itself has no systemd.
+
+        A release file of containerd's own has none, and then that of another version which is here is given. Raises NodeError.
+        """
+        for release in (self._chosen(), *reversed(self._here())):
+            if text := self._unit_of(release):
+                return text
+        raise NodeError("No containerd that is here came with a systemd unit.", "A distribution's package has one.")
+
+    def kill(self) -> Change:
+        """SIGKILL. Nobody starts containerd again until `start` (or `labkit up`, or the next `labkit.connect`)."""
+        return self._do("kill")
+
+    def stop(self) -> Change:
+        """SIGTERM, and wait for its end. Like `kill`, it stays away until `start`."""
+        return self._do("stop")
+
+    def start(self) -> Change:
+        """Start it, if it does not run, and wait until it answers."""
+        return self._do("start")
+
+    def restart(self) -> Change:
+        """Stop it, start it, and wait until it answers."""
+        return self._do("restart")
+
+    def upgrade(self, version: str) -> Change:
+        """Replace containerd by a newer version on the same root and state directories; fetches it first where it is not here.
+
+        Pods go on. A version that does not start is replaced by the old one again, and the error says so. The choice stays over
+        `labkit down` and `up`, as that of a package would; `labkit clean` ends it.
+        """
+        return self._replace(version, "upgrade")
+
+    def downgrade(self, version: str, *, force: bool = False) -> Change:
+        """The same to an older version ("default": the one that the node had first), as far as containerd can go back.
+
+        containerd 1.x takes the shims that 2.x started for dead (it looks for their address in another file) and kills their
+        Pods: with such Pods on the node it is refused, unless `force`. A version that cannot read what a newer one wrote does
+        not start, and the newer one comes back.
+        """
+        if not force and (lost := self._lost_by(self._release(version))):
+            raise NodeError(
+                f"containerd {version} cannot speak to shims that {self.version} started: it would kill {len(lost)} containers.",
+                "Remove their Pods first, or say force=True (--force).",
+            )
+        return self._replace(version, "downgrade")
+
+    def reset(self) -> Change:
+        """Start it where it does not run, and bring back the version that the node had first: what a lesson does at its end."""
+        self.start()
+        if self._chosen().default:
+            return Change("reset", self.version, self.version, self.pid, 0.0)
+        return self.downgrade("default")
+
+    @contextlib.contextmanager
+    def beside(self, version: str) -> Iterator[ContainerdNode]:
+        """Another containerd of this version beside the node's own, as a Node, for as long as the block lasts.
+
+            with node.daemon.beside("1.7") as other:
+                other.cri.version()
+
+        It has a root, a state directory and a socket of its own, and shares the node's network and registries, so Pods run on
+        it too; they are removed with it. It is a child of this Python and ends with the block, or when this Python is killed.
+        Fetches the version where it is not here.
+        """
+        from labkit.node.lab.containerd import ContainerdNode
+
+        release = self._release(version)
+        if status.read(self.home)["state"] == "down":
+            raise NodeError("The node is down, and a second containerd shares its network.", "Bring it up with `labkit up`.")
+        with beside.running(self.home, release) as second:
+            lesson = self.node.lesson if self.node else None
+            other = ContainerdNode(second, status.read(second), why="beside the node's own", lesson=lesson)
+            try:
+                yield other
+            finally:
+                other.close()
+
+    def _chosen(self) -> releases.Release:
+        return containerd_setup.chosen(self.home, self._here())
+
+    def _here(self) -> tuple[releases.Release, ...]:
+        return releases.here(self.home.cache)
+
+    def _unit_of(self, release: releases.Release) -> str:
+        for directory in UNIT_DIRECTORIES:
+            with contextlib.suppress(OSError):
+                return (release.containerd.parents[2] / directory / "containerd.service").read_text()
+        return ""
+
+    def _release(self, version: str) -> releases.Release:
+        with progress.shown() as show:
+            return releases.ensure(self.home.cache, version, show)
+
+    def _lost_by(self, release: releases.Release) -> list[str]:
+        """The containers whose shims this version cannot reach: 1.x reads `address` in the bundle, which 2.x does not write."""
+        if releases.order(release.version) >= releases.order("2.0.0"):
+            return []
+        return [
+            b.name for b in self.home.bundles() if b.is_relative_to(self.home.containerd_state) and not (b / "address").exists()
+        ]
+
+    def _replace(self, version: str, action: str) -> Change:
+        release = self._release(version)
+        old, new = releases.order(self.version), releases.order(release.version)
+        if (new < old) if action == "upgrade" else (new > old):
+            other = "downgrade" if action == "upgrade" else "upgrade"
+            raise NodeError(
+                f"containerd {release.version} is {'older' if new < old else 'newer'} than the node's {self.version}.",
+                f"Use {other} for that.",
+            )
+        if new == old and self.state == "running":
+            return Change(action, self.version, self.version, self.pid, 0.0)
+        return self._do(action, do="replace", version=release.version)
+
+    def _do(self, action: str, **words: Any) -> Change:
+        before = self.version
+        with progress.shown(after_s=self.soon_s) as show:
+            try:
+                done = control.ask(self.home, show, **{"do": action, **words})
+            except KeyboardInterrupt as interrupt:
+                done = interrupt.args[0] if interrupt.args and isinstance(interrupt.args[0], dict) else {}
+                now = f"{done.get('version', self.version)}, {self.state}"
+                raise KeyboardInterrupt(f"The {action} had begun and is done: the node's containerd is {now}.") from None
+            finally:
+                self._tell_node()
+        return Change(action, before, done["version"], done["pid"], done.get("away_s"))
+
+    def _tell_node(self) -> None:
+        runtime = status.read(self.home).get("runtime")
+        if self.node is not None and runtime:
+            self.node.runtime = f"{runtime['name']} {runtime['version']}"

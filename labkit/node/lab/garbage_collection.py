@@ -1,0 +1,224 @@
+"""What containerd leaves without an owner, found and removed by the node's owner.
+
+A sandbox that was being made when containerd ended may leave a shim, a bundle, a network namespace or an address that no sandbox
+names; containerd does not look for them when it starts (its CRI plugin's recovery goes by its own records). After a downgrade
+some shims outlive their Pods too. And when a shim dies, containerd 2 has runc delete the sandbox alone, and forgets the
+containers in it, which may run on (its issue 10727). What may belong to a call that is still under way is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.cri import CriClient, CriError, verbose
+from labkit.kernel import LocalKernel, Process, Snapshot
+from labkit.node.lab import residue
+from labkit.node.packages.programs import find_programs
+from labkit.node.state.home import Home
+
+log = logging.getLogger("labkit")
+
+LOOK_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Relics:
+    """What there was while no containerd ran, and so belongs to no call that is under way: shims, bundles, network namespaces'
+    mount points, reserved addresses."""
+
+    shims: frozenset[int]
+    bundles: frozenset[Path]
+    namespaces: frozenset[str]
+    addresses: frozenset[Path]
+
+
+def relics(home: Home) -> Relics:
+    """To be called while no containerd runs."""
+    found = shims(home, LocalKernel().snapshot(fds=False))
+    return Relics(
+        frozenset(p.pid for p in found), frozenset(own_bundles(home)), frozenset(namespaces(home)), frozenset(addresses(home))
+    )
+
+
+def sweep(home: Home, then: Relics) -> list[str]:
+    """Remove what no sandbox owns of what was there before containerd started; what it was. Raises CriError."""
+    snapshot = LocalKernel().snapshot(fds=False)
+    with CriClient(f"unix://{home.socket}") as cri:
+        sandboxes = {s.id for s in cri.list_pod_sandbox().items}
+        known = sandboxes | {c.id for c in cri.list_containers().containers}
+        unowned = set(namespaces(home)) & then.namespaces
+        if unowned:
+            owned = owned_namespaces(cri, sandboxes)
+            unowned = set() if owned is None else unowned - owned
+    orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
+    removed = [end_shim(home, snapshot, p) for p in orphans]
+    removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
+    removed += [remove_namespace(n) for n in sorted(unowned)]
+    others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
+    unowned_addresses = [f for f in addresses(home) if f in then.addresses and owner_of(f) not in sandboxes | others]
+    return removed + [release_address(f) for f in unowned_addresses]
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """What seems to belong to nobody, and does if that is so at the next look too: pids of shims, bundles, containers of runc."""
+
+    shims: frozenset[int] = frozenset()
+    bundles: frozenset[Path] = frozenset()
+    containers: frozenset[str] = frozenset()
+
+    def __and__(self, other: Strangers) -> Strangers:
+        return Strangers(self.shims & other.shims, self.bundles & other.bundles, self.containers & other.containers)
+
+
+def strangers(home: Home) -> Strangers:
+    """Shims without a child and without the sandbox that they are for; bundles in which nothing runs, of a container that
+    containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
+    snapshot = LocalKernel().snapshot(fds=False)
+    own = shims(home, snapshot)
+    alive = {option(p, "-id") for p in own}
+    alive |= {path.rpartition("/")[2] for p in snapshot.processes.values() for path in p.cgroups.values()}
+    idle = [p for p in own if not snapshot.children(p.pid)]
+    dead = [b for b in own_bundles(home) if b.name not in alive]
+    if idle or dead:
+        with CriClient(f"unix://{home.socket}") as cri:
+            sandboxes = {s.id for s in cri.list_pod_sandbox().items}
+            known = sandboxes | {c.id for c in cri.list_containers().containers}
+        idle = [p for p in idle if option(p, "-id") not in sandboxes]
+        dead = [b for b in dead if b.name not in known]
+    forgotten = {state.name for state in runc_root(home).glob("*")} - {bundle.name for bundle in home.bundles()}
+    return Strangers(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
+
+
+def end(home: Home, those: Strangers) -> list[str]:
+    """Remove all of them; what they were."""
+    snapshot = LocalKernel().snapshot(fds=False) if those.shims else None
+    removed = [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in those.shims] if snapshot else []
+    removed += [remove_bundle(home, bundle) for bundle in sorted(those.bundles)]
+    return removed + [delete_container(home, id) for id in sorted(those.containers)]
+
+
+class Tidier:
+    """Sweeps once after each start of containerd, and looks for strangers from time to time."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.then: Relics | None = None
+        self.strangers = Strangers()
+        self.next = 0.0
+
+    def note(self) -> None:
+        """To be called just before containerd is started."""
+        self.then = relics(self.home)
+
+    def look(self) -> None:
+        """To be called while containerd answers, as often as one likes. What is removed stands in the log."""
+        removed: list[str] = []
+        try:
+            if self.then:
+                removed = sweep(self.home, self.then)
+                self.then = None
+            elif time.monotonic() > self.next:
+                self.next = time.monotonic() + LOOK_EVERY_S
+                before, self.strangers = self.strangers, strangers(self.home)
+                removed = end(self.home, before & self.strangers)
+        except (CriError, OSError) as error:
+            log.warning("could not look for what belongs to nobody: %s", error)
+        except Exception:
+            log.exception("the look for what belongs to nobody failed; the next one follows")
+        if removed:
+            log.warning("removed what belonged to no Pod: %s", ", ".join(removed))
+
+
+def shims(home: Home, snapshot: Snapshot) -> list[Process]:
+    """The shims of the node's containerd, each named by the sandbox whose containers it holds."""
+    found = [p for p in snapshot.processes.values() if os.path.basename((p.cmdline or ("",))[0]).startswith("containerd-shim")]
+    return [p for p in found if option(p, "-address") == str(home.socket) and "start" not in p.cmdline]
+
+
+def option(process: Process, name: str) -> str:
+    """The value that follows an option in a process's arguments; "" where there is none."""
+    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name, "")
+
+
+def end_shim(home: Home, snapshot: Snapshot, shim: Process) -> str:
+    for process in (shim, *snapshot.descendants(shim.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    sandbox = option(shim, "-id")
+    residue.unlink_shim_socket(home, sandbox)
+    return f"shim {shim.pid} of the sandbox {sandbox[:13]}"
+
+
+def remove_bundle(home: Home, bundle: Path) -> str:
+    subprocess.run(["umount", "--lazy", str(bundle / "rootfs")], capture_output=True)
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.rmtree(home.data / "containerd" / bundle.relative_to(home.containerd_state), ignore_errors=True)
+    return f"bundle {bundle.name[:13]}"
+
+
+def runc_root(home: Home) -> Path:
+    """Where runc keeps a directory for each container that containerd had it make (config.py)."""
+    return home.run / "runc" / "k8s.io"
+
+
+def delete_container(home: Home, id: str) -> str:
+    """What still runs of it is killed, and its cgroup and runc's own record removed."""
+    programs = find_programs(home.cache)
+    environment = {**os.environ, **({"LD_LIBRARY_PATH": programs.library_path} if programs.library_path else {})}
+    command = [str(programs.runc), "--root", str(runc_root(home)), "delete", "--force", id]
+    subprocess.run(command, capture_output=True, env=environment)
+    return f"container {id[:13]}"
+
+
+def own_bundles(home: Home) -> list[Path]:
+    return [bundle for bundle in home.bundles() if bundle.is_relative_to(home.containerd_state)]
+
+
+def namespaces(home: Home) -> list[str]:
+    return [m for m in residue.mounts(home) if residue.is_network_namespace(m) and m.startswith(f"{home.containerd_state}/")]
+
+
+def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str] | None:
+    """The network namespaces' paths that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus); None where
+    one of them has no configuration there, so that any namespace may be its."""
+    owned = set()
+    for sandbox in sandboxes:
+        info = verbose.info(cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True))
+        if not verbose.at(info, "runtimeSpec", "linux"):
+            return None
+        owned.add(verbose.namespace_paths(info).get("network", ""))
+    return owned
+
+
+def remove_namespace(path: str) -> str:
+    subprocess.run(["umount", "--lazy", path], capture_output=True)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    return f"network namespace {os.path.basename(path)}"
+
+
+def addresses(home: Home) -> list[Path]:
+    """host-local's reservations: a file named by the address, whose first line is the sandbox's id."""
+    return [f for f in (home.data / "cni" / "networks" / home.network).glob("*.*.*.*") if f.name[0].isdigit()]
+
+
+def owner_of(reservation: Path) -> str:
+    try:
+        return reservation.read_text().split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def release_address(reservation: Path) -> str:
+    reservation.unlink(missing_ok=True)
+    return f"address {reservation.name}"

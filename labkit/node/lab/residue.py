@@ -1,0 +1,218 @@
+"""Everything that a lab can leave on a machine: found, removed, and looked for again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from labkit.kernel import LocalKernel
+from labkit.node.host import links
+from labkit.node.host.config import SOCKETS_OF_SHIMS
+from labkit.node.host.containerd_setup import SYSTEM_DIRECTORIES
+from labkit.node.host.lab_processes import own_processes
+from labkit.node.state.home import Home
+from labkit.node.state.ledger import kept_files
+from labkit.util import trees
+from labkit.util.errors import NodeError
+
+KINDS = ("processes", "mounts", "network namespaces", "links", "cgroups", "rules", "files")
+Traces = dict[str, list[str]]
+CNI_NOTES = Path("/var/lib/cni")
+"""Where CNI's library notes what it made (libcni, CacheDir)."""
+
+NOT_IN_KERNEL = ("not supported", "invalid argument", "does not exist")
+"""What these programs say where the kernel has no netfilter of their sort, and so no rule."""
+
+
+def find(home: Home) -> Traces:
+    """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is."""
+    own = mounts(home)
+    return {
+        "processes": [f"{p.comm} (pid {p.pid}, {p.role})" for p in own_processes(home)],
+        "mounts": [m for m in own if not is_network_namespace(m)],
+        "network namespaces": [m for m in own if is_network_namespace(m)],
+        "links": links.links_of(home.bridge),
+        "cgroups": [str(c) for c in cgroups(home)],
+        "rules": rules(home),
+        "files": [str(f) for f in files(home)],
+    }
+
+
+def still_there(paths: Iterable[str]) -> list[str]:
+    """Which of the files and cgroups that were found are there still, also where what told whose they are is gone by now. Not
+    directories that labs share: another one may have put something there meanwhile."""
+    shared = {*SYSTEM_DIRECTORIES, "k8s.io"}
+    return [path for path in paths if os.path.lexists(path) and path not in shared and os.path.basename(path) not in shared]
+
+
+def is_network_namespace(mount_point: str) -> bool:
+    return "/netns/" in mount_point
+
+
+def mounts(home: Home) -> list[str]:
+    """Mount points of this lab, innermost first."""
+    points = [m.mount_point for m in LocalKernel().mounts()]
+    return sorted((p for p in points if below(p, home.run) or below(p, home.data)), key=len, reverse=True)
+
+
+def below(path: str, directory: Path) -> bool:
+    return path.startswith(f"{directory}/")
+
+
+def cgroups(home: Home) -> list[Path]:
+    """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers
+    in containerd's own /k8s.io."""
+    ids = {bundle.name for bundle in home.bundles()}
+    found = []
+    for mount in LocalKernel().cgroup_mounts().values():
+        found += [Path(base) for base, _, _ in os.walk(mount.mount_point + home.cgroup_root)]
+        default = Path(mount.mount_point + "/k8s.io")
+        there = {d for d in default.glob("*") if d.is_dir()}
+        own = {d for d in there if d.name in ids}
+        found += [*own, *([default] if own and own == there else [])]
+    return sorted(found, key=lambda p: len(p.parts), reverse=True)
+
+
+def rules(home: Home) -> list[str]:
+    """iptables and nftables rules that name the lab's bridge: labkit makes none, and this is the proof. Also a sentence for each
+    program that is here and could not look."""
+    found = []
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # root by su(1) has no sbin in its PATH
+    for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
+        if program := shutil.which(command[0], path=path):
+            try:
+                done = subprocess.run([program, *command[1:]], capture_output=True, encoding="utf-8", errors="replace")
+            except OSError as error:
+                found.append(f"{command[0]} could not look: {error.strerror}")
+                continue
+            if done.returncode and not any(words in done.stderr.lower() for words in NOT_IN_KERNEL):
+                said = (done.stderr.strip().splitlines() or [f"it exited with code {done.returncode}"])[-1]
+                found.append(f"{command[0]} could not look: {said}")
+            found += [f"{command[0]}: {line.strip()}" for line in done.stdout.splitlines() if home.bridge in line]
+    return found
+
+
+def files(home: Home) -> list[Path]:
+    """The lab's directories, and what containerd, shims and CNI's library put elsewhere for it."""
+    found = [d for d in (home.run, home.data) if d.exists()]
+    found += cni_results(home)
+    found += [s for s in shim_sockets(home) if s.exists()]
+    return found + left_system_directories(home)
+
+
+def cni_results(home: Home) -> list[Path]:
+    """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
+    ids = {bundle.name for bundle in home.bundles()}
+    of_network = re.compile(rf"{re.escape(home.network)}-[0-9a-f]{{64}}-")  # another lab's network may begin with this one's name
+    return sorted(f for f in CNI_NOTES.glob("*/*") if of_network.match(f.name) or any(i in f.name for i in ids))
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount whatever is mounted below a directory, innermost first: a container with mount propagation may have
+    mounted a host's directory
+    there, whose files must not be removed with it. Raises NodeError where a mount stays."""
+
+    def points() -> list[str]:
+        return sorted((m.mount_point for m in LocalKernel().mounts() if below(m.mount_point, directory)), key=len, reverse=True)
+
+    for point in points():
+        subprocess.run(["umount", point], capture_output=True)
+    if stays := points():
+        raise NodeError(f"{stays[0]} is still mounted, so nothing in {directory} was removed.", "Unmount it, then try again.")
+
+
+def unlink_shim_socket(home: Home, sandbox_id: str) -> None:
+    """The socket of a shim that ended without removing it."""
+    shim_socket(str(home.socket), sandbox_id).unlink(missing_ok=True)
+
+
+def shim_socket(address: str, sandbox_id: str) -> Path:
+    """Where a shim listens: its name is a hash of containerd's address, namespace and the sandbox's id (containerd 1.6 to 2.1,
+    runtime/v2/shim, SocketAddress)."""
+    return SOCKETS_OF_SHIMS / hashlib.sha256(f"{address}/k8s.io/{sandbox_id}".encode()).hexdigest()
+
+
+def shim_sockets(home: Home) -> list[Path]:
+    """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd
+    1.x in `address`, 2.x in `bootstrap.json`), and so do the arguments of a shim whose bundle is gone."""
+    found = set()
+    for bundle in home.bundles():
+        with contextlib.suppress(OSError):
+            found.add((bundle / "address").read_text())
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found.add(json.loads((bundle / "bootstrap.json").read_text())["address"])
+    pids = {p.pid for p in own_processes(home) if p.role == "shim"}
+    for process in LocalKernel().snapshot(fds=False).processes.values():
+        if process.pid in pids:
+            values = dict(zip(process.cmdline, process.cmdline[1:], strict=False))
+            found.add(str(shim_socket(values.get("-address", ""), values.get("-id", ""))))
+    return sorted(Path(address.removeprefix("unix://")) for address in found)
+
+
+def left_system_directories(home: Home) -> list[Path]:
+    """Directories that were not here before the lab, and hold nothing now, innermost first."""
+    try:
+        before = json.loads((home.data / "system-directories.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(before, list):
+        return []
+    made = [Path(d) for d in SYSTEM_DIRECTORIES if d not in before and Path(d).is_dir()]
+    return sorted(
+        (d for d in made if all(Path(base).is_dir() and not names for base, _, names in os.walk(d))),
+        key=lambda d: len(d.parts),
+        reverse=True,
+    )
+
+
+def remove_kernel_objects(home: Home) -> None:
+    """Unmount, remove links and cgroups. The processes must be gone."""
+    for mount_point in mounts(home):
+        subprocess.run(["umount", "--lazy", mount_point], capture_output=True)
+    links.remove_links(home.bridge)
+    for directory in cgroups(home):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def remove_files(home: Home, keep: bool = False) -> None:
+    """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not
+    empty what is mounted."""
+    if mounts(home):
+        return
+    for stray in files(home):
+        if stray.is_file() or stray.is_socket():
+            stray.unlink(missing_ok=True)
+    for directory in left_system_directories(home):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+    remove_trees(home, keep)
+
+
+def remove_trees(home: Home, keep: bool) -> None:
+    """Remove the lab's directories; with `keep`, all but the list of the nodes elsewhere and of what was changed there."""
+    trees.remove(home.run)
+    if not keep:
+        trees.remove(home.data)
+        return
+    for entry in home.data.iterdir():
+        if entry in kept_files(home):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            trees.remove(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def remove_empty_parents(home: Home) -> None:
+    """The directory that LABKIT_HOME names, when labkit's were all it held."""
+    if home.tag:
+        with contextlib.suppress(OSError):
+            home.run.parent.rmdir()

@@ -1,0 +1,173 @@
+"""The background process that owns a private node: `python -m labkit.node.lab.supervisor`.
+
+Notebooks come and go, kernels restart; this process stays. It makes the bridge and the configuration, starts the two
+registries, containerd, the Kubernetes API and the kubelet, restarts what dies and says so in its log, and takes everything
+down again on SIGTERM. What it is doing stands in `node.json`, which `labkit status` and `labkit.connect` read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from labkit.node.host import containerd_setup, links
+from labkit.node.host.services import Service, limit_size
+from labkit.node.lab.control import Control
+from labkit.node.lab.runtime_controller import PrivateOperator
+from labkit.node.pods import kubernetes
+from labkit.node.state import status, trust
+from labkit.node.state.home import Home
+from labkit.util import loglines
+from labkit.util.errors import NodeError
+
+log = logging.getLogger("labkit")
+
+LOOK_EVERY_S, LOGS_EVERY_S = 0.1, 10.0
+START_AGAIN_S = 5.0
+"""Until a program that could not be started is tried again: a disk that is full, too many processes."""
+
+
+class Stop(Exception):
+    """The owner was asked to stop, and has come to a place where it can."""
+
+
+class Asked:
+    """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `heed` is called where it is safe to stop."""
+
+    def __init__(self) -> None:
+        self.to_stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.hear)
+
+    def hear(self, number: int, frame: object) -> None:
+        self.to_stop = True
+
+    def heed(self) -> None:
+        if self.to_stop:
+            raise Stop
+
+
+def main() -> int:
+    """Own the node of the home that the environment names, until told to stop.
+
+    Returns in the caller as soon as `node.json` says who owns the node; the owner itself is a child that nobody waits for. Exit
+    code 1 when another owns the node.
+    """
+    home = Home.find()
+    call_oneself("labkit")
+    threading.excepthook = tell_of_thread
+    os.umask(0o077)
+    log_file = trust.append(home.log_file)
+    loglines.start(log_file)
+    lock = trust.append(home.run / "supervisor.lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.error("another supervisor owns %s", home.run)
+        return 1
+    known, told = os.pipe()
+    if os.fork():
+        os.close(told)
+        os.read(known, 1)  # until the child has written who it is
+        os._exit(0)
+    asked = Asked()
+    services: list[Service] = []
+    control = None
+    code = 0
+    try:
+        scale = kubernetes.time_scale()
+        status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
+        os.close(told)
+        containerd_setup.end_strays(home)
+        control = Control(home)
+        services = [*containerd_setup.services(home), *kubernetes.services(home)]
+        operator = PrivateOperator(home, services, lambda service: service.wait_ready(asked.heed))
+        bring_up(home, services, asked)
+        log.info("node is ready")
+        watch(home, services, asked, control, operator)
+    except Stop:
+        log.info("asked to stop")
+    except (NodeError, OSError, ValueError) as error:
+        log.error("%s", error)
+        status.write(home, state="failed", error=str(error))
+        code = 1
+    except Exception as error:
+        log.exception("the node failed")
+        status.write(home, state="failed", error=f"{type(error).__name__}: {error}")
+        code = 1
+    if control:
+        control.close()
+    for service in reversed(services):
+        service.stop()
+    with contextlib.suppress(OSError):
+        links.remove_links(home.bridge)
+    if code == 0:
+        status.remove(home)
+    log.info("node is down")
+    return code
+
+
+def call_oneself(name: str) -> None:
+    """Show up under this name in ps and in the process tree (man 2 prctl, PR_SET_NAME)."""
+    ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+
+
+def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """A thread of the owner died: its log has it, and so `labkit status` tells of it."""
+    log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
+
+
+def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
+    """Start every service and wait until each answers."""
+    asked.heed()
+    containerd_setup.prepare(home)
+    for service in services:
+        asked.heed()
+        service.start()
+    for service in services:
+        service.wait_ready(asked.heed)
+    kubernetes.wait_node_ready(home)
+    version = containerd_setup.runtime_version(home.socket)
+    status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
+
+
+def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: PrivateOperator) -> None:
+    """Restart what dies, do what is asked for, and keep logs small, for ever."""
+    logs_at = time.monotonic()
+    while True:
+        asked.heed()
+        if time.monotonic() > logs_at:
+            logs_at = time.monotonic() + LOGS_EVERY_S
+            for file in (home.log_file, *(service.output for service in services)):
+                limit_size(file)
+        for service in services:
+            if service.due():
+                try:
+                    service.start()
+                except OSError as error:
+                    log.error("%s cannot be started now: %s", service.name, error)
+                    service.not_before = time.monotonic() + START_AGAIN_S
+                    continue
+                status.write(home, state="restarting", restarting=service.name)
+                try:
+                    service.wait_ready(asked.heed)
+                except NodeError as error:
+                    log.error("%s", error)
+                    continue
+                log.info("%s answers again", service.name)
+                state = "stopped" if any(s.held for s in services) else "ready"
+                status.write(home, state=state, restarting=None, processes={s.name: s.process.pid for s in services if s.process})
+        if request := control.next(LOOK_EVERY_S):
+            operator.answer(request)
+        operator.tidy()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

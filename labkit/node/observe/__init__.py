@@ -1,0 +1,1 @@
+"""What is known of a node without asking its runtime, and where a recording gets its processes and calls."""

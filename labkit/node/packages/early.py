@@ -1,0 +1,32 @@
+"""Bring the node's programs before labkit's own packages are there: `python -I -S early.py CACHE`.
+
+`./course start` runs this while pip works. Only the standard library may be imported, so `labkit.node` is entered without its
+`__init__`. What fails here, `labkit up` tries again and reports.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def main(cache: Path) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-made is left
+    here = Path(__file__).resolve().parent
+    sys.path.insert(0, str(here.parents[1]))
+    package = ModuleType("labkit.node")
+    package.__path__ = [str(here)]
+    sys.modules["labkit.node"] = package
+    from labkit.node.packages.programs import ProgramsError, ensure_programs
+
+    try:
+        ensure_programs(cache)
+    except (ProgramsError, KeyboardInterrupt):
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,344 @@
+"""Holding a node's kubelet still while a learner makes Pods by hand.
+
+A kubelet kills within a second every sandbox that it does not know. SIGSTOP holds it; running Pods do not notice. Without
+more, the cluster would take the node for lost: so its Lease is renewed meanwhile (man: Kubernetes, "Leases", node heartbeats). A
+watcher on the node itself lets the kubelet go on when nobody has said for a while that it shall be held.
+
+Every hold has a file of its own on the node, whose name begins with the mark of the home: several notebooks, also of several
+users, may hold one kubelet. It goes on when the last of them lets go, and nobody ends a hold of another home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.cri import CriError
+from labkit.node.pods.cluster import wait_until
+from labkit.util.errors import NodeError
+
+if TYPE_CHECKING:
+    from labkit.node.remote.kind import KindNode
+    from labkit.node.state.node_selector import Choice
+
+HOLDS = "/run/labkit-hold"
+"""A directory on the node with a file for each hold: the watcher's pid, then the kubelet's."""
+BEAT_S = 3.0
+SILENT_S = 15
+"""The watcher lets the kubelet go on when its file was not touched for so long (the notebook died)."""
+HELD_WITHIN_S = 10.0
+WITHOUT_LEASE_S = 240
+"""The longest hold where the Lease cannot be renewed: Pods are evicted 300 s after the node was taken for lost
+(tolerationSeconds)."""
+LEASE_EVERY_BEATS = 3
+LEASES = "kube-node-lease"
+CONSENT = "LABKIT_HOLD"
+STALE_AFTER_S = 25.0
+"""A kubelet that was held for longer may say first that its runtime is down: the runtime's last answer is then older than 30 s
+(kubelet.go, baseRuntimeSyncThreshold). Ten seconds later, at its next status, it says that the node is ready."""
+SETTLED_S = 3.0
+READY_WITHIN_S = 60.0
+TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+LIVE = """
+lives() { grep -q labkit-hold "/proc/$1/cmdline" 2>/dev/null; }
+live() {
+    for hold in "$1"/*; do
+        [ -f "$hold" ] && read -r watcher <"$hold" && lives "$watcher" && echo "${hold##*/}"
+    done
+    true
+}
+"""
+"""lives PID: whether it is a watcher. live DIRECTORY: prints the holds whose watchers live."""
+
+WATCHER = (
+    LIVE
+    + """
+holds=$1 name=$2 silent=$3 end=$(( $(date +%s) + $4 ))
+shift 4
+mkdir -p "$holds"
+flag=$holds/$name touched= still=0
+printf '%s\\n' $$ "$*" >"$flag"
+kill -STOP "$@"
+while [ "$still" -lt "$silent" ] && [ "$(date +%s)" -lt "$end" ] && last=$(stat -c %Y "$flag" 2>/dev/null); do
+    if [ "$last" = "$touched" ]; then still=$((still + 1)); else touched=$last still=0; fi
+    sleep 1
+done
+[ -n "$(live "$holds" | grep -vxF "$name")" ] || kill -CONT "$@"
+[ "$still" -ge "$silent" ] || rm -f "$flag"
+rmdir "$holds" 2>/dev/null
+"""
+)
+"""Where nobody touched its file for so long, the file stays: by it a notebook that slept knows that its hold has ended.
+
+It counts seconds that it was awake, not those of a clock: after a machine has slept, or a node was paused, the file looks old
+though its notebook lives."""
+
+LET_GO = (
+    LIVE
+    + """
+holds=$1 prefix=$2 kubelets=
+for hold in "$holds/$prefix"*; do
+    [ -f "$hold" ] || continue
+    { read -r watcher; read -r pids; } <"$hold"
+    kubelets="$kubelets $pids"
+    rm -f "$hold"
+    for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+        lives "$watcher" || break
+        sleep 0.1
+    done
+done
+[ -z "$kubelets" ] || [ -n "$(live "$holds")" ] || kill -CONT $kubelets 2>/dev/null
+rmdir "$holds" 2>/dev/null
+true
+"""
+)
+"""Ends the holds whose names begin with $2. The watcher lets the kubelet go on; where it was killed, this does."""
+
+TOUCH = (
+    LIVE
+    + """
+[ ! -e "$1" ] || { touch "$1"; read -r watcher <"$1"; lives "$watcher" || echo expired; }
+"""
+)
+
+
+class Said(str):
+    """A sentence that a notebook shows without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Hold:
+    """Nothing to hold: this node has no kubelet. `start` and `release` say so, so that cells are the same everywhere.
+
+    Also a context manager: `with node.kubelet_held(): …`.
+    """
+
+    def __init__(self, why: str = "No kubelet runs on this node, so none has to be held.") -> None:
+        self.why = why
+
+    def start(self) -> Said:
+        return Said(self.why)
+
+    def release(self) -> Said:
+        return Said("No kubelet was held.")
+
+    def __enter__(self) -> Hold:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+HELD: dict[tuple[Choice, str], KubeletHold] = {}
+"""This process's holds that are not released, by node and by the mark of the home."""
+
+
+class KubeletHold(Hold):
+    """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
+    `mark`: of the home."""
+
+    def __init__(self, node: KindNode, *, asks: bool, mark: str = "") -> None:
+        super().__init__()
+        self.node, self.asks = node, asks
+        self.key = node.choice, mark
+        self.name = f"{mark}.{secrets.token_hex(4)}"
+        self.since: float | None = None
+        """When this hold began (CLOCK_MONOTONIC); None where there is none."""
+        self.done = threading.Event()
+        self.beats: threading.Thread | None = None
+        self.lease: Callable[[], object] | None = None
+        self.before: frozenset[str] = frozenset()
+
+    def start(self) -> Said:
+        """Hold the kubelet; a second call changes nothing. Raises NodeError where it may not be held, or nobody agreed."""
+        pids = list(self.kubelets())
+        if not pids:
+            return super().start()
+        if self.since is None:
+            if self.asks:
+                ask(self.node.name)
+            self.lease = lease_of(self.node)
+            refuse_limits(self.node)
+            self.before = frozenset()
+            with contextlib.suppress(Exception):  # whatever the API's client raises, the hold itself needs no API
+                self.before = troubles(self.node)
+            self.since = time.monotonic()
+            try:
+                self.watch(pids)
+                if not wait_until(self.begun, HELD_WITHIN_S):
+                    raise NodeError(f"The kubelet of {self.node.name} could not be held still.", "Try again.")
+            except BaseException:
+                self.since = None
+                let_go(self.node, self.name)
+                raise
+            self.done.clear()
+            self.beats = threading.Thread(target=self.beat, daemon=True)
+            self.beats.start()
+            HELD[self.key] = self
+        how = "its Lease is renewed" if self.lease else f"{WITHOUT_LEASE_S} s at the longest, since its Lease cannot be renewed"
+        return Said(f"The kubelet of {self.node.name} is held still until release() or until this notebook ends ({how}).")
+
+    def release(self) -> Said:
+        """Remove labkit's Pods, let the kubelet go on, and wait until the node is ready again. Idempotent.
+
+        The kubelet goes on whatever becomes of the Pods: those that could not be removed it removes itself. Raises NodeError
+        where it cannot be reached; then a second call tries again, and so does the watcher on the node.
+        """
+        if self.since is None:
+            others = holders(self.node)
+            if others:
+                return Said(f"This notebook holds no kubelet; another one holds that of {self.node.name}.")
+            return super().release()
+        try:
+            # NodeError and CriError both: the runtime may be away, or the whole node.
+            with contextlib.suppress(NodeError, CriError):
+                self.node.remove_all_pods()
+        finally:
+            self.done.set()
+            if self.beats is not None:
+                self.beats.join()
+                self.beats = None
+            try:
+                let_go(self.node, self.name)
+            except NodeError as error:
+                raise NodeError(
+                    f"The kubelet of {self.node.name} could not be told to go on: {error.happened}",
+                    f"It goes on by itself {SILENT_S} s after this, or call release() again.",
+                ) from None
+        held_s, self.since = time.monotonic() - self.since, None
+        HELD.pop(self.key, None)
+        left = wait_ready(self.node, held_s, self.before) if self.lease else ""
+        return Said(f"The kubelet of {self.node.name} goes on{left}.")
+
+    def watch(self, pids: Sequence[int]) -> None:
+        """Start the watcher on the node, which stops the kubelet."""
+        longest = 24 * 3600 if self.lease else WITHOUT_LEASE_S
+        watcher = ["sh", "-c", WATCHER, "labkit-hold", HOLDS, self.name, str(SILENT_S), str(longest), *map(str, pids)]
+        self.node.engine.run("exec", "--detach", self.node.container.name, *watcher)
+
+    def begun(self) -> bool:
+        return self.name in holders(self.node) and all(state in "Tt" for state in self.kubelets().values())
+
+    def kubelets(self) -> Mapping[int, str]:
+        """The node's kubelets: pid → state (man 5 proc_pid_stat), "T" for a stopped one."""
+        return {p.pid: p.state for p in self.node.kernel.snapshot(fds=False).processes.values() if p.comm == "kubelet"}
+
+    def beat(self) -> None:
+        number = 0
+        while not self.done.wait(BEAT_S):
+            # Whatever is raised, by the engine, the kernel's view or the API's client: the next beat tries again in time.
+            with contextlib.suppress(Exception):
+                expired = self.node.run(["sh", "-c", TOUCH, "sh", f"{HOLDS}/{self.name}"])
+                if expired and self.lease:  # this process had slept
+                    self.watch(list(self.kubelets()))
+            if self.lease and number % LEASE_EVERY_BEATS == 0:
+                with contextlib.suppress(Exception):
+                    self.lease()
+            number += 1
+
+
+def kubelet_held(node: KindNode, *, asks: bool, mark: str = "") -> KubeletHold:
+    """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
+    return HELD.get((node.choice, mark)) or KubeletHold(node, asks=asks, mark=mark)
+
+
+def let_go(node: KindNode, prefix: str) -> None:
+    """End the holds whose names begin with `prefix`: a home's mark, or one hold's name. Raises NodeError."""
+    node.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
+
+
+def holders(node: KindNode) -> list[str]:
+    """The names of the holds of a node's kubelet, each beginning with the mark of its home. Raises NodeError."""
+    return node.run(["sh", "-c", f'{LIVE} live "$1"', "sh", HOLDS]).decode().split()
+
+
+def troubles(node: KindNode) -> frozenset[str]:
+    """What keeps Pods from the node, by the API's word: "not ready", and taints for that. Raises whatever the client raises."""
+    said = node.kube.read_node(node.cluster_name(), _request_timeout=5)
+    found = {taint.key for taint in said.spec.taints or [] if taint.key in TAINTS}
+    if not any(c.type == "Ready" and c.status == "True" for c in said.status.conditions or []):
+        found.add("not ready")
+    return frozenset(found)
+
+
+def wait_ready(node: KindNode, held_s: float, before: frozenset[str]) -> str:
+    """Wait until the API knows of no trouble that was not there before the hold. "" or what is to be added to a sentence.
+
+    A kubelet that was held for long tells of a trouble a moment after it woke: so that none is there must be true for a while.
+    """
+    settled_s = SETTLED_S if held_s > STALE_AFTER_S else 0.0
+    well_since: float | None = None
+    last = "its node was not seen"
+
+    def settled() -> bool:
+        nonlocal well_since, last
+        try:
+            new = troubles(node) - before
+            last = f"its node is {', '.join(sorted(new))}"
+        except Exception as error:  # of the API's client, of its connections, or NodeError: asked again until the time is over
+            new, last = frozenset({"unknown"}), f"its node could not be seen ({type(error).__name__})"
+        if new:
+            well_since = None
+            return False
+        well_since = well_since or time.monotonic()
+        return time.monotonic() - well_since >= settled_s
+
+    return "" if wait_until(settled, READY_WITHIN_S) else f", but after {READY_WITHIN_S:.0f} s {last}"
+
+
+def ask(name: str) -> None:
+    """Raises NodeError unless the learner agrees, or LABKIT_HOLD says so already."""
+    if os.environ.get(CONSENT, "").lower() in ("yes", "1", "true"):
+        return
+    question = (
+        f"labkit did not make this cluster. It would hold the kubelet of {name} still (SIGSTOP) while you make Pods by hand, "
+        "renew the node's Lease meanwhile, and let it go on afterwards. Go on? [y/N] "
+    )
+    try:
+        agreed = input(question).strip().lower() in ("y", "yes")
+    except Exception:  # no one can be asked: each front end has an exception of its own for that
+        agreed = False
+    if not agreed:
+        raise NodeError(f"The kubelet of {name} is left alone.", f"Agree when you are asked, or set {CONSENT}=yes.")
+
+
+def refuse_limits(node: KindNode) -> None:
+    """Raises NodeError where somebody's Pod has a time limit that a kubelet held still cannot keep (activeDeadlineSeconds)."""
+    try:
+        pods = node.kube.list_pod_for_all_namespaces(
+            field_selector=f"spec.nodeName={node.cluster_name()}", _request_timeout=5
+        ).items
+    except Exception:  # no API server to ask: then the hold is short (WITHOUT_LEASE_S)
+        return
+    if limited := [p.metadata.name for p in pods if p.spec.active_deadline_seconds is not None]:
+        raise NodeError(f"The Pod {limited[0]} on {node.name} has a time limit, which a kubelet held still cannot keep.",
+                        "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")  # fmt: skip
+
+
+def lease_of(node: KindNode) -> Callable[[], object] | None:
+    """A function that renews the node's Lease, as its kubelet does every 10 s; None where there is no API server to
+    renew it with."""
+    try:
+        from kubernetes.client import CoordinationV1Api
+
+        api = CoordinationV1Api(node.kube.api_client)
+        name = node.cluster_name()
+
+        def renew() -> Any:
+            now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            return api.patch_namespaced_lease(name, LEASES, {"spec": {"renewTime": now}}, _request_timeout=5)
+
+        renew()
+    except Exception:  # whatever keeps the API from being asked, the hold is then short
+        return None
+    return renew

@@ -1,0 +1,227 @@
+"""The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner, and clients for both.
+
+Both are Python processes that read nothing of each other: the kubelet finds the API by the kubeconfig, the API the kubelet by the
+socket that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
+a machine does that was switched off and on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from labkit.node.host.lab_processes import KUBEAPI, KUBELET, own_processes
+from labkit.node.host.services import Service
+from labkit.node.pods.kubelet_pause import Hold
+from labkit.node.state.home import Home
+from labkit.util.errors import NodeError
+from labkit.util.proxies import proxy_for
+
+NODE_NAME = "sim-worker"
+TIME_SCALE = "LABKIT_TIME_SCALE"
+"""Set by `labkit up --time-scale`, and read by the node's owner, which inherits it."""
+READY_WITHIN_S = 60.0
+ASK_WITHIN_S = 5.0
+NO_HEADERS: Mapping[str, str] = {}
+
+
+def services(home: Home) -> list[Service]:
+    """kubeapi and kubelet, not started yet."""
+    return [
+        api_service(home),
+        Service("kubelet", lambda: kubelet_argv(home), home.data / "kubelet.log", lambda: kubelet_answers(home)),
+    ]
+
+
+def api_service(home: Home, *more: str) -> Service:
+    """kubeapi, not started yet; `more` goes on its command line."""
+    argv = (sys.executable, "-m", KUBEAPI, "--data", str(home.data / "kubeapi"), "--run", str(home.run), *more)
+    return Service("kubeapi", lambda: argv, home.data / "kubeapi.log", lambda: ask(home.kubeconfig, "/readyz"))
+
+
+def kubelet_argv(home: Home) -> tuple[str, ...]:
+    """To be asked when the node's network is made: its address is the bridge's, by which Pods reach the node."""
+    address = (home.data / "cni" / "address").read_text()
+    return (
+        sys.executable, "-m", KUBELET, "--kubeconfig", str(home.kubeconfig), "--endpoint", f"unix://{home.socket}",
+        "--node-name", NODE_NAME, "--host-ip", address, "--root", str(home.kubelet_root),
+        "--logs", str(home.log_root), "--cgroup-root", home.cgroup_root, "--run", str(home.run),
+        "--time-scale", str(time_scale()),
+    )  # fmt: skip
+
+
+def time_scale() -> float:
+    """The factor for the kubelet's back-offs that the node was brought up with (TIME_SCALE), 1.0 by default. Raises NodeError."""
+    text = os.environ.get(TIME_SCALE) or "1"
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 10:
+        raise NodeError(f"The time scale {text} is not a number above 0 and up to 10.", "Give one such as 0.1, or none.")
+    return scale
+
+
+def wait_node_ready(home: Home, since: str = "", heed: Callable[[], None] = lambda: None) -> None:
+    """Wait until the API has the node and calls it Ready. Raises NodeError.
+
+    since: only what the kubelet said from then on counts (RFC 3339). heed: is called again and again, and may raise what ends the
+    waiting.
+    """
+    deadline = time.monotonic() + READY_WITHIN_S
+    said = "the API does not answer"
+    while time.monotonic() < deadline:
+        heed()
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
+            if ready.get("status") == "True" and ready.get("lastHeartbeatTime", "") >= since:
+                return
+            said = ready.get("message") or said
+        time.sleep(0.02)
+    log = home.data / "kubelet.log"
+    raise NodeError(f"The node did not become Ready within {READY_WITHIN_S:.0f} s: {said}", f"Its kubelet's log is {log}.")
+
+
+def ready_condition(node: Any) -> dict[str, str]:
+    return next((c for c in (node.get("status") or {}).get("conditions") or [] if c["type"] == "Ready"), {})
+
+
+def core_v1(kubeconfig: Path) -> Any:
+    """`kubernetes.client.CoreV1Api` of the cluster that a kubeconfig names. Raises NodeError. `kubernetes` is slow to import."""
+    from kubernetes import client, config
+
+    try:
+        return client.CoreV1Api(api_client(str(kubeconfig)))
+    except (config.ConfigException, OSError) as error:
+        raise NodeError(f"The node's Kubernetes API is not there ({error}).", "`labkit status` says how the node is.") from None
+
+
+def api_client(kubeconfig: str | None, context: str | None = None) -> Any:
+    """`kubernetes.client.ApiClient` for a context of a kubeconfig, with the proxy that kubectl would use: the kubeconfig's
+    own, else `proxy_for`'s. Raises ConfigException or OSError."""
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    configuration.proxy = ""  # nothing from the environment: a kubeconfig's proxy-url is set over it
+    config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+    configuration.no_proxy = ""
+    made = client.ApiClient(configuration)
+    made.rest_client.request = explained(  # type: ignore[method-assign]  # of this one client only
+        made.rest_client.request, configuration.host
+    )
+    return made
+
+
+def explained(request: Callable[..., Any], host: str) -> Callable[..., Any]:
+    """A request of the client's whose failure to reach the API is a NodeError. What the API itself refuses stays ApiException."""
+    from urllib3.exceptions import HTTPError
+
+    @functools.wraps(request)
+    def asked(*arguments: Any, **more: Any) -> Any:
+        try:
+            return request(*arguments, **more)
+        except HTTPError as error:
+            why = getattr(error, "reason", None) or error
+            words = str(getattr(why, "args", [why])[-1]).rpartition(": ")[2]
+            happened = f"The Kubernetes API at {host} does not answer ({words})."
+            raise NodeError(happened, "`labkit status` says how the node is.") from None
+
+    return asked
+
+
+class LabKubernetes:
+    """What nodes have in common whose cluster is the lab's own; `kubeconfig` leads to it."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        raise NotImplementedError
+
+    @cached_property
+    def kube(self) -> Any:
+        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
+        return core_v1(self.kubeconfig)
+
+    def kubectl_options(self) -> tuple[str, ...]:
+        return ()  # `environment` leads there
+
+    def environment(self) -> dict[str, str]:
+        """What other programs need in theirs to find the node's Kubernetes API."""
+        return {"KUBECONFIG": str(self.kubeconfig)}
+
+    def kubelet_held(self) -> Hold:
+        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
+
+
+@contextlib.contextmanager
+def kubelet_stopped(home: Home) -> Iterator[None]:
+    """While the block removes Pods nobody starts them again: the kubelet stands still, and ends with the block.
+
+    When the block fails the kubelet goes on.
+    """
+    pids = [p.pid for p in own_processes(home) if p.module == KUBELET]
+    tell(pids, signal.SIGSTOP)
+    try:
+        yield
+    except BaseException:
+        tell(pids, signal.SIGCONT)
+        raise
+    tell(pids, signal.SIGKILL)
+
+
+def tell(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def ask(kubeconfig: Path, path: str, within_s: float = ASK_WITHIN_S) -> bytes:
+    """GET a path of the API. Raises OSError, ValueError or HTTPException; an answer other than 200 is an OSError."""
+    config = json.loads(kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
+    host = cluster["server"].removeprefix("https://")
+    bearer = {"Authorization": f"Bearer {user['token']}"}
+    return got(http.client.HTTPSConnection(host, timeout=within_s, context=context), path, bearer)
+
+
+def kubelet_answers(home: Home, within_s: float = ASK_WITHIN_S) -> None:
+    """Whether the kubelet's own server answers; raises as `ask` does. Whether its node is Ready is another question."""
+    got(UnixConnection(home.kubelet_socket, within_s), "/healthz")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, which only the lab's owner can have made: nothing secret is sent to find out who answers."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def got(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
+    """The body of an answer with status 200; any other is an OSError."""
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    if response.status != 200:
+        raise OSError(f"{path} answered {response.status}: {body[:200].decode(errors='replace')}")
+    return body

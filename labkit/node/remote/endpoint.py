@@ -1,0 +1,276 @@
+"""Node kind `cri:ENDPOINT`: a CRI socket of the learner's own (k3s, minikube, CRI-O, a node), whatever runtime speaks there.
+
+`cri:unix:///run/k3s/containerd/containerd.sock`, or `cri:docker://NODE/path/to.sock` for a socket inside of a
+container. What the runtime is, is
+asked, never assumed. The course's images come from a registry on this machine's loopback, which runtimes take without TLS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.cri import CriClient, CriError, verbose
+from labkit.kernel import Process
+from labkit.node.host import confined
+from labkit.node.host.turns import one_choice_at_a_time
+from labkit.node.lab.lifecycle import only_one
+from labkit.node.node import Node, run_local
+from labkit.node.observe.noting import NotingClient
+from labkit.node.packages.programs import Programs, ensure_programs
+from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.registry import registry
+from labkit.node.registry.build import course_images
+from labkit.node.remote import kind, leavings
+from labkit.node.state import node_selector as choices
+from labkit.node.state import status, trust
+from labkit.node.state.availability import Verdict
+from labkit.node.state.home import Home
+from labkit.node.state.ledger import Ledger
+from labkit.node.state.node_selector import Choice
+from labkit.util import environment
+from labkit.util.errors import NodeError
+from labkit.util.outputs import PRIVATE, read_note, write_whole
+
+RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
+"""runtime_name of the Version answer → comm of its process."""
+LOGS = "/var/log/pods"
+
+
+class EndpointNode(LocalFiles, Node):
+    """A runtime on this machine, by its socket."""
+
+    def __init__(self, home: Home, endpoint: str, *, why: str, lesson: str | None = None) -> None:
+        with CriClient(endpoint) as cri:
+            said = cri.version(timeout=5)
+            driver = verbose.cgroup_driver(cri)
+        self.home, self.runtime_name = home, said.runtime_name
+        super().__init__(
+            kind="cri",
+            name=os.uname().nodename,
+            endpoint=endpoint,
+            runtime=f"{said.runtime_name} {said.runtime_version}",
+            why=why,
+            lesson=lesson,
+            settings={
+                "sandbox": {"cgroup_driver": driver, "cgroup_root": home.cgroup_root},
+                "container": {"kubelet_root": str(home.kubelet_root)},
+            },
+        )
+
+        self.ledger = Ledger(home, Choice("cri", endpoint=endpoint))
+        self.cri.close()
+        self.cri = NotingClient(endpoint, self.ledger)
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return run_local(argv, timeout)
+
+    def remove_leavings(self, sandbox: Any) -> None:
+        """The files, logs and cgroups of a Pod that was made by hand, which no kubelet removes. Raises NodeError."""
+        leavings.remove_of_pod(self.shell, places(self.home), sandbox)
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
+
+    def provide_images(self, progress: Any, *, again: bool = False) -> None:
+        """Serve the course's images on loopback; `images` then names them by that address. Raises NodeError where the runtime
+        cannot pull from there."""
+        host = Loopback(self.home).ensure(progress)
+        if self.ledger:
+            self.ledger.note("registry", host=host)
+        self.images = {"busybox": f"{host}/busybox:1", "pause": f"{host}/pause:1"}
+        try:
+            self.cri.pull_image(image={"image": self.images["busybox"]}, timeout=30)
+        except CriError as error:
+            words = f"{self.runtime} cannot pull from the course's registry: {error.message.rstrip('.')}."
+            raise NodeError(words, plain_http_advice(self.runtime_name, host)) from None
+
+
+REGISTRIES_CONF = "/etc/containers/registries.conf.d/labkit.conf"
+"""Where CRI-O looks for a registry of plain HTTP (man 5 containers-registries.conf.d)."""
+
+
+def plain_http_advice(runtime_name: str, host: str) -> str:
+    """What a learner does so that a runtime pulls by plain HTTP from "localhost:PORT"."""
+    if runtime_name == "cri-o":
+        line = f'registry = [{{location = "{host}", insecure = true}}]'
+        command = f"echo '{line}' | sudo tee {REGISTRIES_CONF} && sudo systemctl reload crio"
+        return f"Tell it that this registry speaks plain HTTP: {command}"
+    return f"Let the runtime pull from http://{host} (containerd: hosts.toml below its config_path), then try again."
+
+
+def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.parent) -> bool:
+    """Whether a registries.conf on this machine names the registry."""
+    files = [directory / "registries.conf", *directory.glob("registries.conf.d/*.conf")]
+    return any(f'"{host}"' in file.read_text(errors="replace") for file in files if file.is_file())
+
+
+def places(home: Home) -> leavings.Places:
+    return leavings.Places(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
+
+
+START_WITHIN_S = 8.0
+"""Shorter than a lab waits for another one (`labkit.node.host.turns`)."""
+
+
+class Loopback:
+    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It runs
+    until `stop` and keeps its port, which may be in a runtime's configuration."""
+
+    PORT = 15055
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.note = home.data / "loopback-registry.json"
+        self.port_file = home.data / "loopback-registry.port"
+
+    @property
+    def port(self) -> int:
+        """The port it has, or will have."""
+        try:
+            return int(self.port_file.read_text())
+        except (OSError, ValueError):
+            return self.PORT
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}"
+
+    def choose_port(self, progress: Any) -> int:
+        """The port that it had before; another one only where that is taken. Kept for the next start."""
+        port = self.port
+        if not registry.is_free(port):
+            port = registry.free_port()
+            progress(f"port {self.port} is in use, so the course's registry has port {port} from now on")
+        self.port_file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.port_file, str(port).encode(), PRIVATE)
+        return port
+
+    def ensure(self, progress: Any) -> str:
+        """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
+        if said := self.running():
+            return str(said["host"])
+        programs = ensure_programs(self.home.cache, progress)
+        progress("starting the course's registry on loopback")
+        with one_choice_at_a_time("registry-port"):
+            return self.start(programs, progress)
+
+    def start(self, programs: Programs, progress: Any) -> str:
+        directory, account = self.home.data / "loopback", confined.account(str(self.home.data))
+        images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
+        made = registry.configure(
+            programs.docker_registry, directory, "registry", images, self.choose_port(progress), group=account
+        )  # fmt: skip
+        with trust.append(self.home.data / "loopback-registry.log") as log:
+            process = subprocess.Popen(
+                made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),
+            )  # fmt: skip
+        registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
+        host = made.url.replace("http://127.0.0.1", "localhost")
+        told = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}
+        write_whole(self.note, json.dumps(told).encode(), PRIVATE)
+        return host
+
+    def running(self) -> dict[str, Any] | None:
+        said = read_note(self.note, dict)
+        if not isinstance(said.get("pid"), int) or not isinstance(said.get("host"), str):
+            return None
+        started = status.start_time(said["pid"])
+        return said if started and started == said.get("started") else None
+
+    def stop(self) -> None:
+        if said := self.running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(said["pid"], 15)
+        self.note.unlink(missing_ok=True)
+
+
+def look(home: Home, choice: Choice | None = None) -> Verdict:
+    """Whether the endpoint answers; without one, what to write. Never raises."""
+    endpoint = choice.endpoint if choice else ""
+    if not endpoint:
+        return Verdict(
+            "cri",
+            False,
+            "It is for a CRI socket of your own, which you name.",
+            "labkit up --node cri:unix:///run/…/containerd.sock",
+        )
+    try:
+        with contextlib.closing(open_node(home, endpoint)) as node:
+            host = Loopback(home).host
+            told = getattr(node, "runtime_name", "") != "cri-o" or allows_plain_http(host)
+            return Verdict("cri", True, f"{node.runtime} at {endpoint}", "" if told else plain_http_advice("cri-o", host))
+    except (NodeError, CriError) as error:
+        said = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
+        todo = error.todo if isinstance(error, NodeError) else error.hint
+        return Verdict("cri", False, said, todo)
+
+
+def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> Node:
+    """A Node for "unix:///path" or "docker://NODE/path". Raises NodeError or CriError."""
+    if not endpoint:
+        raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
+    if endpoint.startswith("docker://"):
+        name, _, inner = endpoint.removeprefix("docker://").partition("/")
+        engine = kind.need_engine()
+        choice = Choice("cri", endpoint=endpoint, engine=engine.address())
+        node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
+        node.kind = "cri"
+        return node
+    path = Path(endpoint.removeprefix("unix://"))
+    if path.exists() and not path.is_socket():
+        raise NodeError(
+            f"{path} is no socket but a {'directory' if path.is_dir() else 'file'}.", "Give the path of the runtime's socket."
+        )
+    return EndpointNode(home, f"unix://{path}", why=why, lesson=lesson)
+
+
+def connect(
+    home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any, again: bool = False
+) -> Node:
+    """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
+    with only_one(home, progress):
+        node = open_node(home, choice.endpoint, why=why, lesson=lesson)
+        node.provide_images(progress, again=again)
+        node.choice = node.ledger.choice if node.ledger else choice
+        choices.remember(home, node.choice)
+    return node
+
+
+def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
+    node = connect(home, choice, why="", lesson=None, progress=progress, again=True)
+    node.close()
+    choices.remember(home, node.choice, as_last=True)
+    return report(home, choice)
+
+
+def report(home: Home, choice: Choice) -> dict[str, Any]:
+    """The node's state, asked at this moment. When it was started is not labkit's to know."""
+    try:
+        with contextlib.closing(open_node(home, choice.endpoint)) as node:
+            said = node.cri.version()
+            runtime = {"name": said.runtime_name, "version": said.runtime_version}
+            return {"node": "cri", "state": "ready", "endpoint": node.endpoint, "runtime": runtime, "pid": None, "since": None}
+    except (NodeError, CriError) as error:
+        none = {"endpoint": None, "runtime": None, "pid": None, "since": None}
+        return {"node": "cri", "state": "down", **none, "error": str(error)}
+
+
+def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The runtime was asked for the report; nothing else of the lab serves it."""
+    return {}
+
+
+def down(home: Home, choice: Choice, progress: Any) -> int:
+    """Remove this lab's Pods from the node, and end what it started for it on this machine. How many Pods were removed.
+    Raises NodeError."""
+    from labkit.node.remote import endpoint_clean, kind_clean
+
+    with only_one(home, progress):
+        return (kind_clean if choice.endpoint.startswith("docker://") else endpoint_clean).down(home, choice, progress)

@@ -1,0 +1,173 @@
+"""Taking labkit off a node that is a container: `labkit down` and `labkit clean` for the kinds `kind` and `cri:docker://…`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from labkit.cri import CriError
+from labkit.node.registry import node_registry, share
+from labkit.node.remote import kind, kind_cluster, undo
+from labkit.node.remote.commands_in import InContainer
+from labkit.node.remote.engine import NodeContainer, asked
+from labkit.node.remote.kind_cluster import CLUSTER
+from labkit.node.remote.remote_files import PLACES
+from labkit.node.remote.undo import Part, Place
+from labkit.node.state.home import Home
+from labkit.node.state.ledger import Ledger, mark_of
+from labkit.node.state.node_selector import Choice
+from labkit.util.errors import NodeError
+
+ANSWERS_WITHIN_S = 30.0
+
+
+def down(home: Home, choice: Choice, progress: Any) -> int:
+    """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
+    it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
+    """
+    found: list[str] = []
+    left: list[str] = []
+    try:
+        with asked(choice.engine), relay_ended(home, choice):
+            left, _, gone = delete_cluster(home, choice, progress)
+            with contextlib.nullcontext() if gone else reached(home, choice) as place:
+                if place:
+                    found, still = undo.undo(place, (undo.NETWORK, undo.PODS, undo.HOLD))
+                    left += still
+                    if not share.others(runner(place), mark_of(home)):
+                        place.shell(node_registry.sh(node_registry.STOP))
+    except (NodeError, CriError) as error:
+        left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
+    if left:
+        raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
+    return sum(what.startswith("Pod ") for what in found)
+
+
+def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:
+    """Undo all that this home has changed on a node. (what was there, what is there still or could not be looked at, what was
+    left alone)."""
+    found: list[str] = []
+    left: list[str] = []
+    alone: list[str] = []
+    try:
+        with asked(choice.engine), relay_ended(home, choice):
+            left, alone, gone = delete_cluster(home, choice, progress)
+            with contextlib.nullcontext() if gone else reached(home, choice) as place:
+                if place:
+                    progress(f"removing labkit's Pods, images and files from {place.name}")
+                    found, still = undo.undo(place, PARTS)
+                    left += still
+                    alone += place.alone
+    except (NodeError, CriError) as error:
+        left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
+    return found, left, alone
+
+
+@contextlib.contextmanager
+def relay_ended(home: Home, choice: Choice) -> Iterator[None]:
+    """End the node's relay when the block is over."""
+    try:
+        yield
+    finally:
+        kind.stop(home, name_of(choice))
+
+
+def delete_cluster(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], bool]:
+    """Delete the cluster of a node where this home made it. (what stays, what was left alone, whether the node is gone)."""
+    if choice.cluster != CLUSTER:
+        return [], [], False
+    left, alone = kind_cluster.delete(home, progress)
+    return left, alone, not left and not alone
+
+
+def name_of(choice: Choice) -> str:
+    """The node's container: of kind "kind" by its name, of kind "cri" by its endpoint, docker://NAME/path."""
+    return choice.node_name or choice.endpoint.removeprefix("docker://").partition("/")[0] or choice.cluster
+
+
+def container_of(choice: Choice) -> NodeContainer | None:
+    """None where there is no such container any more. Raises NodeError where the engine cannot say."""
+    engine = kind.need_engine()
+    names = engine.run("ps", "--all", "--format", "{{.Names}}").split()
+    return engine.node_container(name_of(choice)) if name_of(choice) in names else None
+
+
+@contextlib.contextmanager
+def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
+    """The node: None where it is gone, and all of labkit's with it. Raises NodeError where it cannot be reached."""
+    container = container_of(choice)
+    if container is None:
+        yield None
+        return
+    if container.state != "running":
+        raise NodeError(f"its container is {container.state}")
+    commands = InContainer(kind.need_engine(), container)
+    place = Place(container.name, Ledger(home, choice), commands.shell, PLACES)
+    begun = restart_runtime(place)
+    deadline = time.monotonic() + (ANSWERS_WITHIN_S if begun else 0.0)
+    while place.node is None:
+        try:
+            place.node = open_node(home, choice, container, commands)
+        except (NodeError, CriError) as error:
+            place.why = undo.first_line(error)
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.5)
+    if begun and place.node:
+        place.ledger.drop("runtime")
+    try:
+        yield place
+    finally:
+        if place.node:
+            place.node.close()
+
+
+def open_node(home: Home, choice: Choice, container: NodeContainer, commands: InContainer) -> kind.KindNode:
+    socket = str(PurePosixPath("/", choice.endpoint.removeprefix("docker://").partition("/")[2])) if choice.endpoint else ""
+    engine = commands.engine
+    return kind.KindNode(home, engine, container, socket or kind.find_socket(engine, container), why="", choice=choice)
+
+
+def restart_runtime(place: Place) -> bool:
+    """Start the runtime where this home has stopped it. Whether it did."""
+    units = place.ledger.values("runtime", "unit")
+    with contextlib.suppress(NodeError):  # that it does not answer is told afterwards
+        for unit in units:
+            place.shell(["systemctl", "start", "--", unit])
+    return bool(units)
+
+
+# What all labs of a node share
+
+
+def runner(place: Place) -> share.Run:
+    return lambda argv: place.shell(argv).encode()
+
+
+def find_shared(place: Place) -> list[str]:
+    mark = mark_of(place.ledger.home)
+    if others := share.others(runner(place), mark):
+        place.alone[:] = sorted({*place.alone, f"the course's registry on {place.name}: the lab of {others[0]} uses it"})
+        return [f"mark {share.HOMES}/{mark}"] if share.is_there(runner(place), mark) else []
+    node = place.running()
+    assert isinstance(node, kind.KindNode)
+    return node_registry.left(node.cri, node.run, node.socket)
+
+
+def remove_shared(place: Place, found: list[str]) -> None:
+    mark = mark_of(place.ledger.home)
+    if share.others(runner(place), mark):
+        return share.leave(runner(place), mark)
+    node = place.running()
+    assert isinstance(node, kind.KindNode)
+    node_registry.remove(node.cri, node.run, node.socket)
+
+
+PARTS = (
+    undo.NETWORK, undo.PODS, undo.HOLD, undo.OBJECTS, undo.SHIMS, undo.LEAVINGS,
+    Part("the course's registry", find_shared, remove_shared),
+)  # fmt: skip
+"""In this order: no Pod can be removed without a network, and the kubelet that is let go on deletes those of the API."""

@@ -1,0 +1,93 @@
+"""`node.json`: what the background process says of the node it owns."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from labkit.kernel.parse import parse_stat
+from labkit.node.state.home import Home
+from labkit.util.outputs import PRIVATE, read_note, write_whole
+
+LOG_BYTES = 1 << 20
+LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
+"""A line of logging's: time and words."""
+
+
+def read(home: Home) -> dict[str, Any]:
+    """What the node's owner wrote last, checked against the kernel: {"state": "down"} where there is none.
+
+    state is "starting", "ready", "restarting", "stopped" (containerd alone, on request), "failed" or "down". A status whose
+    owner is gone (same pid, same start time) is "down" with `stale` set: the owner was killed, and its programs may still run.
+    """
+    said = read_note(home.status_file, dict)
+    if not isinstance(said.get("state"), str):
+        return {"state": "down"}
+    if said["state"] == "failed":
+        return said
+    if not isinstance(said.get("pid"), int) or start_time(said["pid"]) != said.get("started"):
+        return {**said, "state": "down", "stale": True}
+    return said
+
+
+def write(home: Home, **news: Any) -> None:
+    """Merge `news` into the status, atomically. A value of None removes its key."""
+    said = read_note(home.status_file, dict)
+    if news.get("state") == "starting":
+        said = {}
+        news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    said = {k: v for k, v in {**said, **news}.items() if v is not None}
+    write_whole(home.status_file, json.dumps(said, indent=1).encode(), PRIVATE)
+
+
+def remove(home: Home) -> None:
+    home.status_file.unlink(missing_ok=True)
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None
+    where there is none
+    or only its remains (a zombie, which its parent has not collected yet)."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="surrogateescape") as file:
+            stat = parse_stat(file.read())
+            return None if stat.state in "ZX" else stat.start_ns
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def unexpected(directory: Path, since: str) -> list[str]:
+    """Unexpected exceptions of the node's Python programs: for each log the number since a time (RFC 3339), and the last."""
+    found, began = [], datetime.datetime.fromisoformat(since).timestamp()
+    for log in (directory / f"{name}.log" for name in ("labkit", "kubeapi", "kubelet")):
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+            recent = [words for when, words in exceptions(file.read().decode(errors="replace")) if when >= began]
+            if recent:
+                found.append(f"{log}: {len(recent)} unexpected, the last: {recent[-1][:200]}")
+    return found
+
+
+def exceptions(text: str) -> list[tuple[float, str]]:
+    """Time (s since 1970) and words of each exception that logging wrote with its traceback."""
+    found: list[tuple[float, str]] = []
+    when, what, last, raised = 0.0, "", "", False
+    for line in [*text.split("\n"), "0000-00-00 00:00:00,0 END "]:
+        if match := LINE.match(line):
+            if raised:
+                found.append((when, f"{what}: {last}"))
+            if line.startswith("0000"):
+                break
+            what, raised = match[2], False
+            with contextlib.suppress(ValueError):  # it only looks like a time
+                when = datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp()
+        elif line.startswith("Traceback "):
+            raised = True
+        elif line.strip() and not line.startswith(" "):
+            last = line
+    return found

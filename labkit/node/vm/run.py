@@ -1,0 +1,42 @@
+"""A command in a virtual machine, from its start to its end: what it wrote, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from labkit.node.vm.enter import enter
+from labkit.util.errors import NodeError
+
+
+def run(door: Path, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
+    """Run a command through the door (`labkit.node.vm.enter`), `timeout` seconds at most; its output. Raises NodeError."""
+    mark = secrets.token_hex(8)
+    # So that nothing goes on there when nobody waits here.
+    words = ["timeout", "-k", "1", f"{math.ceil(timeout)}", *argv]
+    try:
+        with enter(door, f"run {mark}", words) as connection:
+            connection.settimeout(timeout + 10.0)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(stdin or b"")
+                connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    except TimeoutError:
+        raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.") from None
+    except OSError as error:
+        raise NodeError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
+    output, found, said = answer.rpartition(f"\n{mark} ".encode())
+    if not found or not said[-3:].isdigit():
+        raise NodeError(f"The virtual machine ended while {argv[0]} ran.", "`labkit status` says more.")
+    code, words_said = int(said[-3:]), said[:-4].decode(errors="replace").strip()
+    if code == 124:
+        raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.")
+    if code == 127 and ("not found" in words_said or "No such file" in words_said):
+        raise NodeError(f"The node has no program {argv[0]}.", "")
+    if code:
+        raise NodeError(f"{argv[0]} exited with code {code}: {words_said}", "")
+    return output

@@ -1,0 +1,1 @@
+"""What happened on a node: calls and processes, recorded and joined."""

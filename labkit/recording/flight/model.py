@@ -1,0 +1,282 @@
+"""A flight recording: CRI calls and the kernel's own events of the processes that they caused, on one clock.
+
+Plain data, made by `labkit.recording.recorder`, drawn by `labkit.figures.flight.timeline`. All times are ns of CLOCK_MONOTONIC. The JSON
+format is described in docs/flight-format.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from labkit.recording.flight.programs import Stage, ancestors, hooks, parents, stages
+from labkit.util.showable import Absent
+
+if TYPE_CHECKING:
+    from labkit.recording.flight.steps import Steps, Tree
+
+PRECISION = {
+    "proc-connector": "exact: the kernel's own events, each with the kernel's time",
+    "tracefs": "exact: the kernel's own events, each with the kernel's time",
+    "poll": "looked at again and again: a process that lives a few milliseconds may be missing, and times are those of the look",
+}
+"""How exact a source of events is, by its name."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One CRI call.
+
+    service: "RuntimeService" or "ImageService". caller: "labkit", or the comm of the process that called, "?" if unknown. pod,
+    container: their names, None where the call is about none. code: the gRPC status code's name ("OK", "NOT_FOUND", …); "" when
+    it was still under way as the recording ended, which is then `to_ns`. request, response: the messages as plain dicts, field
+    names as in api.proto, credentials left out; of a stream the last response, of a List… none. source: "interceptor" (labkit's
+    client), "proxy" or "log" (the runtime's own log).
+    """
+
+    service: str
+    method: str
+    from_ns: int
+    to_ns: int
+    caller: str
+    pod: str | None = None
+    container: str | None = None
+    code: str = "OK"
+    request: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
+    source: str = "interceptor"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it only asks and changes nothing."""
+        return asks(self.method)
+
+    @property
+    def by(self) -> str:
+        """Who called, in words."""
+        return by(self.caller)
+
+    def __str__(self) -> str:
+        return " ".join([self.method, *([self.container] if self.container else [])])
+
+
+def by(caller: str) -> str:
+    """A caller in words."""
+    return "another client" if caller == "?" else caller
+
+
+def asks(method: str) -> bool:
+    """Whether an RPC of that name only asks and changes nothing."""
+    words = ("Version", "RuntimeConfig", "GetContainerEvents", "ImageFsInfo")
+    return method in words or method.startswith(("List", "Stream")) or method.endswith(("Status", "Stats"))
+
+
+@dataclass(frozen=True)
+class Exec:
+    """The moment when a process became another program. argv: () where it was gone before it could be read."""
+
+    at_ns: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlightProcess:
+    """One process.
+
+    ppid: the process that forked it; when that ends, the kernel gives the child to the nearest subreaper (the shim), or to init.
+    role: one of labkit.cri.pods.ROLES. from_ns: None when it lived before the recording; to_ns: None when it outlived it. exit_code:
+    None when a signal ended it or it lives. call: index into the flight's calls of the one that caused it, None where none did.
+    name: what it is called in figures ("runc create", "shim", "httpd -f"). pod, container: names.
+    """
+
+    pid: int
+    ppid: int
+    role: str
+    from_ns: int | None
+    to_ns: int | None
+    exit_code: int | None = None
+    signal: int | None = None
+    call: int | None = None
+    execs: tuple[Exec, ...] = ()
+    name: str = ""
+    pod: str | None = None
+    container: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Flight:
+    """What was recorded: calls and processes, each in the order of their start.
+
+    source: where the events are from, "proc-connector", "tracefs" or "poll"; "" when there were none to be had. lost: how many
+    events the kernel had to drop. precision: what the source may miss. notes: sentences on what cut the recording short.
+    """
+
+    calls: tuple[Call, ...] = ()
+    processes: tuple[FlightProcess, ...] = ()
+    source: str = ""
+    lost: int = 0
+    precision: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def steps(self) -> Steps:
+        """The sequence as a table: each call that changes something, below it the processes that it caused."""
+        from labkit.recording.flight.steps import steps
+
+        return steps(self)
+
+    def tree(self) -> Tree:
+        """The processes as a text tree, each below the one that forked it."""
+        from labkit.recording.flight.steps import tree
+
+        return tree(self)
+
+    def plot(self, **options: Any) -> Any:
+        """The figure: calls above, processes below, one time axis (see labkit.figures.flight.timeline)."""
+        from labkit.figures.flight.timeline import flight_timeline
+
+        return flight_timeline(self, **options)
+
+    def to_json(self) -> str:
+        """The recording as JSON, without messages (docs/flight-format.md)."""
+        from labkit.recording.flight.text import write
+
+        return write(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Flight:
+        """The recording that `to_json` wrote. Raises FlightError for anything else, and for a version that it does not know."""
+        from labkit.recording.flight.text import read
+
+        return read(text)
+
+    def to_trace(self) -> str:
+        """The recording in the Chrome trace format (JSON), which ui.perfetto.dev and chrome://tracing open."""
+        from labkit.recording.flight.trace import trace
+
+        return json.dumps(trace(self))
+
+    def zoom(self, step: int | str) -> Flight:
+        """One step alone: the call of that number in `steps()`, or all of that method ("RunPodSandbox"), with what they caused.
+        Raises Absent, naming those there are."""
+        shown = [index for index, call in enumerate(self.calls) if self.is_step(index)]
+        chosen = shown[step - 1 : step] if isinstance(step, int) and step > 0 else []
+        chosen = chosen or [index for index, call in enumerate(self.calls) if call.method == step]
+        if not chosen:
+            names = ", ".join(dict.fromkeys(self.calls[index].method for index in shown)) or "none"
+            raise Absent(f"There is no step {step!r} in this recording; it has 1 to {len(shown)}: {names}.")
+        return self._only(chosen, lambda process: process.call in chosen or self.ended_by(process) in chosen)
+
+    def pods(self) -> set[str]:
+        """The names of the Pods that anything here belongs to."""
+        return {c.pod for c in self.calls if c.pod} | {p.pod for p in self.processes if p.pod}
+
+    def pod(self, name: str) -> Flight:
+        """One Pod alone. Raises Absent, naming those there are."""
+        names = self.pods()
+        if name not in names:
+            raise Absent(f"There is no Pod {name!r} in this recording; it has {', '.join(sorted(names)) or 'none'}.")
+        return self._only([i for i, c in enumerate(self.calls) if c.pod == name], lambda process: process.pod == name)
+
+    def fold(self, *roles: str) -> Flight:
+        """Without the processes of these roles; their children are shown below the nearest that is left."""
+        above = self.parents()
+
+        def near(index: int) -> int:
+            for ancestor in ancestors(index, above):
+                if self.processes[ancestor].role not in roles:
+                    return self.processes[ancestor].pid
+            return self.processes[index].ppid
+
+        kept = (replace(p, ppid=near(i)) for i, p in enumerate(self.processes) if p.role not in roles)
+        return replace(self, processes=tuple(kept))
+
+    def is_step(self, index: int) -> bool:
+        """Whether a call is worth a step: it changes something, started a process, or failed."""
+        call = self.calls[index]
+        return not call.asks or any(process.call == index for process in self.processes)
+
+    def ended_by(self, process: FlightProcess) -> int | None:
+        """Of a process that was there before: the call about its container or Pod that was under way when it ended, if that is
+        one that ends such."""
+        if process.from_ns is not None or process.to_ns is None or process.pod is None:
+            return None
+        about = [(i, c) for i, c in enumerate(self.calls) if c.pod == process.pod and c.container in (None, process.container)]
+        ending = [(index, call) for index, call in about if call.method.startswith(("Stop", "Remove"))]
+        if self.source == "poll":  # its times are no better than its looks, so they cannot tell which of them it was
+            return ending[0][0] if ending else None
+        return next((index for index, call in ending[::-1] if call.from_ns <= process.to_ns <= call.to_ns), None)
+
+    def parents(self) -> tuple[int | None, ...]:
+        """For each process the index of the one that forked it, None where the recording does not have it."""
+        return tuple(parents(self.processes))
+
+    def stages(self) -> tuple[tuple[Stage, ...], ...]:
+        """For each process what it was one after the other: as what it was forked, and each program that it became."""
+        return tuple(stages(self.processes, self.parents()))
+
+    def _only(self, calls: Sequence[int], wanted: Callable[[FlightProcess], bool]) -> Flight:
+        """Some calls, the processes wanted, and the ancestors of these that were there already when the first call was made."""
+        above_of = self.parents()
+        kept = {index for index, process in enumerate(self.processes) if wanted(process)}
+        first = min((self.calls[index].from_ns for index in calls), default=0)
+        last = max((self.calls[index].to_ns for index in calls), default=0)
+        above = {a for index in kept for a in ancestors(index, above_of)} - kept
+        above -= {a for a in above if calls and (self.processes[a].to_ns or last) < first}
+        place = {old: new for new, old in enumerate(calls)}
+        # An ancestor is there for what it made: how it began, and that it ended later, is no part of this.
+        processes = [
+            replace(
+                p,
+                from_ns=None if p.from_ns is None or p.from_ns < first else p.from_ns,
+                to_ns=None if p.to_ns is not None and p.to_ns > last else p.to_ns,
+                execs=tuple(each for each in p.execs if each.at_ns >= first),
+            )
+            if index in above
+            else p
+            for index, p in enumerate(self.processes)
+            if index in kept | above
+        ]
+        return replace(
+            self,
+            calls=tuple(self.calls[index] for index in calls),
+            processes=tuple(replace(p, call=place.get(p.call) if p.call is not None else None) for p in processes),
+        )
+
+    def __repr__(self) -> str:
+        if not self.calls and not self.processes:
+            return "An empty recording: no call was made and no process of the runtime's began or ended."
+        pods = len(self.pods())
+        new = sum(process.from_ns is not None for process in self.processes)
+        return f"A recording of {_count(len(self.calls), 'call')} and {_count(new, 'process')}, {_count(pods, 'Pod')}."
+
+
+def described(processes: Sequence[FlightProcess], calls: Sequence[Call]) -> tuple[FlightProcess, ...]:
+    """The same with name, Pod and container filled in where they are missing, from the program, the call and the parent.
+
+    The lasting shim has its Pod's name, no container's; a process that lived before has the Pod of what it forked. What a
+    process forked as `runc init` is no part of the program that it became.
+    """
+    above = parents(processes)
+    no_programs = hooks(processes, above)
+    processes = [replace(process, role="other") if index in no_programs else process for index, process in enumerate(processes)]
+    made: list[FlightProcess] = []
+    for process, was in zip(processes, stages(processes, above), strict=True):
+        call = calls[process.call] if process.call is not None else None
+        pod = process.pod or (call.pod if call else None)
+        container = process.container or (call.container if call and process.role in IN_CONTAINER else None)
+        made.append(replace(process, pod=pod, container=container, name=was[-1].name))
+    for index in reversed(range(len(made))):
+        parent = above[index]
+        if parent is not None and made[parent].role == "shim" and made[parent].pod is None and made[index].role != "shim":
+            made[parent] = replace(made[parent], pod=made[index].pod)
+    return tuple(made)
+
+
+IN_CONTAINER = ("application", "exec", "runc", "shim", "other")
+"""Roles of processes that may belong to one container."""
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"

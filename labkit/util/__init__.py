@@ -1,0 +1,1 @@
+"""Helpers that know nothing of nodes and Pods. They import the standard library and one another."""
