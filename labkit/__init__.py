@@ -43,9 +43,9 @@ _NAMES = {
         "within",
     ),
     "cri": ("CriError", "to_yaml"),
-    "load": ("Load", "Moment"),
+    "figures.runtime.load": ("Load", "Moment"),
     "node": ("Node", "NodeError", "connect"),
-    "pods": ("PodSnapshot",),
+    "cri.pods": ("PodSnapshot",),
     "podspec": ("ManifestError",),
 }
 """Where the names live that are not figures; a figure is exported by its line in labkit/figures/__init__.py. A room is imported
@@ -59,9 +59,11 @@ def __getattr__(name: str) -> Any:
 
     room = next((room for room, names in _NAMES.items() if name in names), None)
     if room is None and not name.startswith("_") and not find_spec(f"labkit.{name}") and name in _figures():
-        room = "views"
+        room = "figures"
     if room is None:
         raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    if room == "node":
+        import_module("labkit.figures")  # a recording is drawn by its `plot`, and the figures register themselves for it
     value = globals()[name] = getattr(import_module(f"labkit.{room}"), name)
     return value
 

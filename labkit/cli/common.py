@@ -47,7 +47,8 @@ def choose_node(arguments: argparse.Namespace) -> None:
     if "node_name" in arguments and (arguments.node != "auto" or arguments.cluster or arguments.node_name):
         wanted = Choice.parse(arguments.node, arguments.cluster, arguments.node_name)
         discovery.refuse_unknown(wanted)
-        os.environ.update(dict.fromkeys((node_selector.NODE, node_selector.CLUSTER, node_selector.NODE_NAME), "") | wanted.environ())
+        variables = (node_selector.NODE, node_selector.CLUSTER, node_selector.NODE_NAME)
+        os.environ.update(dict.fromkeys(variables, "") | wanted.environ())
 
 
 def say(text: str) -> None:

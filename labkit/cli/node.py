@@ -69,7 +69,7 @@ def up(arguments: argparse.Namespace) -> int:
         os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
     kubernetes.time_scale()
     wanted, why = discovery.choose(Choice.parse(), home)
-    report = discovery.KINDS[wanted.kind].up(home, wanted, say)
+    report = discovery.kinds()[wanted.kind].up(home, wanted, say)
     if report["state"] != "ready":
         raise NodeError(report.get("error", "The node is not ready."))
     if arguments.time_scale and float(arguments.time_scale) != (report.get("time_scale") or 1.0):
@@ -129,14 +129,14 @@ def down(arguments: argparse.Namespace) -> int:
     removed, failures = 0, []
     for node in meant:  # one that fails keeps no other up
         try:
-            removed += discovery.KINDS[node.kind].down(home, node, say)
+            removed += discovery.kinds()[node.kind].down(home, node, say)
         except (NodeError, CriError) as error:
             failures.append(error)
     for failure in failures[:-1]:
         say(str(failure))
     if failures:
         raise failures[-1]
-    others = [c for c in brought if c not in meant and discovery.KINDS[c.kind].report(home, c)["state"] != "down"]
+    others = [c for c in brought if c not in meant and discovery.kinds()[c.kind].report(home, c)["state"] != "down"]
     report = {"state": "down", "pods_removed": removed, "still_up": [c.environ() for c in others]}
 
     def text() -> str:

@@ -16,6 +16,7 @@ from labkit.cli.common import AddVerb, answer, say
 from labkit.node import Home, NodeError
 from labkit.node.machine import build, image_bundle, machine, packages
 from labkit.node.vm.home import Places
+from labkit.node.vm.warm import warm
 
 DETACH = b"\x1d"
 """Ctrl-], as telnet(1) has it."""
@@ -54,7 +55,7 @@ def make_image(arguments: argparse.Namespace) -> int:
     image = build.build(home.cache, tools, progress)
     accelerator = machine.accelerator(tools)
     try:
-        state = build.save_state(image, tools, accelerator, home.cache, progress)
+        state = build.save_state(image, tools, accelerator, home.cache, progress, warm)
     except machine.MachineError as error:
         raise NodeError(f"The machine did not boot: {error}", f"Its disks are in {image.directory}.") from None
     report = {**build.as_record(image), "state": str(state), "state_bytes": state.stat().st_size, "accelerator": accelerator}

@@ -124,7 +124,8 @@ class CriClient(Rpcs):
             time.sleep(READY_POLL_SECONDS)
 
     def unrecorded(self) -> CriClient:
-        """The same client, whose calls go past interceptors and recordings (`labkit.recording.calls.log`): for what labkit itself asks."""
+        """The same client, whose calls go past interceptors and recordings (`labkit.recording.calls.log`): for what labkit
+        itself asks."""
         other = copy.copy(self)
         other._channel, other._callables = self._raw_channel, {}
         return other
@@ -202,7 +203,8 @@ class CriClient(Rpcs):
         if self._closed:
             raise CriError(rpc.rpc, "CANCELLED", "this CriClient is closed", f"Make a new one: CriClient({self.endpoint!r}).")
         key = (version, rpc.rpc)
-        # A recorder may change the channel in the middle (labkit.recording.calls.log): these go with this channel or an older one.
+        # A recorder may change the channel in the middle (labkit.recording.calls.log): these go with this channel or an older
+        # one.
         callables = self._callables
         if key not in callables:
             make = self._channel.unary_stream if rpc.streaming else self._channel.unary_unary

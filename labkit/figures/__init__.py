@@ -7,6 +7,7 @@ from labkit.figures.contract.field_map import field_map as field_map
 from labkit.figures.contract.rpc_catalogue import rpc_catalogue as rpc_catalogue
 from labkit.figures.flight.call_chain import call_chain as call_chain
 from labkit.figures.flight.pod_lifecycle import pod_lifecycle as pod_lifecycle
+from labkit.figures.flight.timeline import flight_timeline as _flight_timeline  # noqa: F401  # it draws Flight.plot()
 from labkit.figures.namespaces.matrix import namespace_matrix as namespace_matrix
 from labkit.figures.pods.capacity import capacity as capacity
 from labkit.figures.pods.cgroup_tree import cgroup_tree as cgroup_tree

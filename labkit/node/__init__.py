@@ -35,7 +35,7 @@ def connect(
     if lesson and progress.in_notebook():
         one_kernel.claim(home, choice, lesson, take_over=take_over)
     with progress.shown() as show:
-        connected: Any = discovery.KINDS[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
+        connected: Any = discovery.kinds()[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
     if progress.in_notebook():  # on one line: what differs between nodes is compared by no test of a notebook
         note = f" Note: {connected.remark}" if connected.remark else ""

@@ -21,7 +21,8 @@ from labkit.cri import pods as joined
 from labkit.cri.pods import PodProcess, PodSnapshot
 from labkit.figures.pods.model import CgroupLine
 from labkit.kernel import LocalKernel, Process, Snapshot
-from labkit.kernel.events.stream import EventStream, watch
+from labkit.kernel.events.connector import watch
+from labkit.kernel.events.stream import EventStream
 from labkit.kernel.remote import RemoteKernel
 from labkit.node.observe import bundles, callers, cgroups, external_calls, shims, ttrpc
 from labkit.node.observe.cni import CniConfiguration
@@ -334,7 +335,8 @@ class Node:
         """Record CRI calls and process events while the block runs: `with node.record() as flight: …`, then `flight.plot()`.
 
         The Flight is empty until the block ends. Calls are those made through `node.cri`, those of other programs as far as the
-        node can tell them (`labkit.node.observe.external_calls`), and those in `log` besides. Raises EventsError where the kernel's events
+        node can tell them (`labkit.node.observe.external_calls`), and those in `log` besides. Raises EventsError where the
+        kernel's events
         cannot be had.
         """
         log = CallLog() if log is None else log
@@ -386,7 +388,8 @@ class Node:
         return tuple(sorted(shown.values(), key=lambda p: (snapshot.processes[p.pid].start_ns, p.pid)))
 
     def shims(self) -> tuple[ShimHold, ...]:
-        """Every Pod's shim and what it holds: also while the runtime is away (see `labkit.node.observe.shims`). Raises NodeError."""
+        """Every Pod's shim and what it holds: also while the runtime is away (see `labkit.node.observe.shims`). Raises
+        NodeError."""
         return shims.shims(self)
 
     def runs(self, pid: int) -> bool:
@@ -429,7 +432,8 @@ class Node:
         self.shell(["kill", f"-{int(signal)}", str(pid)])
 
     def bundle_directory(self, container_id: str) -> str:
-        """Where on the node a running container's OCI bundle is (see `labkit.node.observe.bundles`). Raises NodeError and CriError."""
+        """Where on the node a running container's OCI bundle is (see `labkit.node.observe.bundles`). Raises NodeError and
+        CriError."""
         info = verbose.info(self.cri.container_status(container_id=container_id, verbose=True))
         sandbox = str(verbose.at(info, "sandboxID") or "")
         found = bundles.find(self.kernel.snapshot(fds=False).processes.values(), container_id, sandbox)
@@ -478,7 +482,8 @@ class Node:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The node's cluster as a learner uses it: apply, wait, events, kubectl (see `labkit.node.pods.cluster`). Raises NodeError.
+        """The node's cluster as a learner uses it: apply, wait, events, kubectl (see `labkit.node.pods.cluster`). Raises
+        NodeError.
 
         At its first use it removes what this lesson left there last time.
         """

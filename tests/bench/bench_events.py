@@ -16,7 +16,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from labkit.kernel.events.stream import watch
+from labkit.kernel.events.connector import watch
 
 ROUNDS = 20
 PROCESSES = 50

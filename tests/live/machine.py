@@ -22,6 +22,10 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 TEMPORARY = ("containerd", "runc", "labkit", "cni")
 
 
+WORDS = ("containerd", "docker-registry", "labkit.node", "labkit.kubelet", "labkit.apiserver", "runc", "pause -P", "[labkit]")
+"""In the command lines of what a lab can leave behind."""
+
+
 def look(*ours: Path) -> dict[str, set[str]]:
     """Processes, mounts, links, network namespaces, firewall rules, sysctls, cgroups and files; `ours` are left out of
     the files."""
@@ -32,7 +36,7 @@ def look(*ours: Path) -> dict[str, set[str]]:
             if "<defunct>" not in line
             and any(
                 word in line
-                for word in ("containerd", "docker-registry", "labkit.node", "labkit.kube", "runc", "pause -P", "[labkit]")
+                for word in WORDS
             )
         },
         "mounts": set(Path("/proc/mounts").read_text().splitlines()),

@@ -18,9 +18,9 @@ import pytest
 
 from labkit.kernel import LocalKernel
 from labkit.kernel.events import connector_process
-from labkit.kernel.events.connector import watch_connector
+from labkit.kernel.events.connector import watch
 from labkit.kernel.events.poll import watch_by_polling
-from labkit.kernel.events.stream import Event, EventsError, watch
+from labkit.kernel.events.stream import Event, EventsError
 from labkit.kernel.events.tracefs import watch_tracefs
 from tests.conftest import CI, ROOT
 
@@ -267,7 +267,7 @@ def test_a_killed_reader_says_so_and_what_it_told_is_kept():
 
 def test_an_overrun_is_counted():
     """The readers stand still while more messages come than the kernel keeps."""
-    stream = watch_connector(room=8192)
+    stream = watch(room=8192)
     pids = readers()
     try:
         for pid in pids:
@@ -292,7 +292,10 @@ def test_an_overrun_is_counted():
     ],
 )
 def test_in_a_container(namespace, sentence):
-    program = "from labkit.kernel.events.stream import EventsError, watch\ntry: watch()\nexcept EventsError as error: print(error)"
+    program = (
+        "from labkit.kernel.events.connector import EventsError, watch\n"
+        "try: watch()\nexcept EventsError as error: print(error)"
+    )
     said = subprocess.run(
         ["unshare", *namespace, sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=30
     )
@@ -304,7 +307,7 @@ def test_without_the_right_to_real_time_priority():
     """One reader for all CPUs, at ordinary priority: every event, though an argv can be missing."""
     program = """
 import subprocess
-from labkit.kernel.events.stream import watch
+from labkit.kernel.events.connector import watch
 with watch() as stream:
     pids = [subprocess.Popen(["true"]) for _ in range(20)]
     for process in pids: process.wait()

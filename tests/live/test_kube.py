@@ -376,7 +376,7 @@ def test_objects_stay_over_down_and_pods_come_back(own_home: Home) -> None:
     uid = kubectl("get", "pod", "web", "-o", "jsonpath={.metadata.uid}").stdout
     assert json.loads(labkit("down", "--json").stdout)["pods_removed"] == 1
     with pytest.raises(NodeError), contextlib.suppress(FileNotFoundError):
-        from labkit.node.pods.kubernetes import core_v1
+        from labkit.node.pods.api_client import core_v1
 
         core_v1(own_home.kubeconfig)
     labkit("up")

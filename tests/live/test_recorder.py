@@ -18,7 +18,7 @@ import pytest
 from cri_api.v1 import api_pb2
 
 import labkit as lab
-from labkit.kernel.events.stream import watch
+from labkit.kernel.events.connector import watch
 from labkit.node import Node
 from labkit.node.observe.proxy import RecordingProxy
 from labkit.node.packages.programs import ensure_programs

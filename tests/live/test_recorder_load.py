@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from labkit.cri import CriClient
-from labkit.kernel.events.stream import Event, EventStream, watch
+from labkit.kernel.events.connector import watch
+from labkit.kernel.events.stream import Event, EventStream
 from labkit.node import Node
 from labkit.recording.calls import feed as callfeed
 from labkit.recording.flight import Flight
@@ -223,14 +224,15 @@ import sys
 from labkit.cri import CriClient
 from labkit.recording.calls import feed as callfeed
 with CriClient(sys.argv[1]) as cri:
-    feed = callfeed.serve(callfeed.path_in(__import__("pathlib").Path(sys.argv[2]), "kubelet"), cri, caller="kubelet") if sys.argv[2:] else None
+    place = callfeed.path_in(__import__("pathlib").Path(sys.argv[2]), "kubelet") if sys.argv[2:] else None
+    feed = callfeed.serve(place, cri, caller="kubelet") if place else None
     print("ready", flush=True)
     sys.stdin.readline()
     sandbox = cri.run_pod_sandbox(config={"metadata": {"name": "theirs", "namespace": "default", "uid": "t-1"}}).pod_sandbox_id
     cri.stop_pod_sandbox(pod_sandbox_id=sandbox)
     cri.remove_pod_sandbox(pod_sandbox_id=sandbox)
     sys.stdin.readline()
-"""  # noqa: E501  # a script
+"""
 
 
 @pytest.mark.alone("reads arguments before their processes end")

@@ -157,10 +157,10 @@ print(json.dumps(statuses))
 """
 
 
-@pytest.mark.parametrize("name", containerd_setup.REGISTRIES)
+@pytest.mark.parametrize("name", registry.REGISTRIES)
 def test_nobody_writes_to_a_registry(home: Home, name: str) -> None:
     before = stored(home)
-    answers = as_stranger(WRITE, containerd_setup.registry_url(home, name), *containerd_setup.LOGIN)
+    answers = as_stranger(WRITE, containerd_setup.registry_url(home, name), *registry.LOGIN)
     assert set(answers.values()) == {405}, answers
     assert stored(home) == before
 
@@ -170,7 +170,7 @@ def test_nobody_writes_to_the_registry_for_runtimes_of_others(home: Home) -> Non
     try:
         url = f"http://{loopback.ensure(lambda text: None)}"
         before = stored(home)
-        assert set(as_stranger(WRITE, url, *containerd_setup.LOGIN).values()) == {405}
+        assert set(as_stranger(WRITE, url, *registry.LOGIN).values()) == {405}
         assert stored(home) == before
     finally:
         loopback.stop()
@@ -223,7 +223,7 @@ def test_who_takes_a_registrys_port_while_it_is_down_serves_nothing(home: Home, 
 
 
 def test_the_registries_run_as_nobody_who_has_anything(home: Home) -> None:
-    for name in containerd_setup.REGISTRIES:
+    for name in registry.REGISTRIES:
         process = Path(f"/proc/{registry_pid(home, name)}")
         fields = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
         uid = int(fields["Uid"].split()[0])

@@ -1,9 +1,10 @@
-"""docs/architecture.md names every room of labkit, and nothing that is not there."""
+"""docs/architecture.md names every room of labkit, and imports go the way that its table shows."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,42 +12,111 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LABKIT = ROOT / "labkit"
 TEXT = (ROOT / "docs/architecture.md").read_text()
+ENTRIES = 12
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in LABKIT.rglob("*.py")
+}
 
 
 def rooms(labkit: Path) -> set[str]:
-    """Packages and modules directly below labkit, as the page writes them: "labkit/node/", "labkit/cli/__main__.py"."""
-    packages = {f"labkit/{path.parent.name}/" for path in labkit.glob("*/__init__.py")}
-    return packages | {f"labkit/{path.name}" for path in labkit.glob("*.py") if path.name != "__init__.py"}
+    """Folders below labkit with Python in them, as the page writes them: "labkit/node/lab/"."""
+    return {f"labkit/{path.parent.relative_to(labkit)}/" for path in labkit.rglob("__init__.py")} - {"labkit/./"}
 
 
-def section(title: str) -> str:
-    """The text between a heading and the next one."""
-    return re.split(r"^#+ ", TEXT.partition(f"{title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+def listed() -> list[str]:
+    return re.findall(r"^\| `(labkit/[^`]*)` \|", TEXT, re.MULTILINE)
 
 
 def test_every_room_has_a_row_and_every_row_a_room() -> None:
-    named = {
-        name
-        for row in re.findall(r"^\| (`labkit/[^|]*) \|", TEXT, re.MULTILINE)
-        for name in re.findall(r"`(labkit/[^`]+)`", row)
-    }
-    assert named == rooms(LABKIT)
-
-
-def test_every_module_of_the_largest_room_is_named_once() -> None:
-    named = re.findall(r"`(\w+\.py)`", section("### The modules of labkit/node"))
-    assert sorted(named) == sorted(path.name for path in (LABKIT / "node").glob("*.py") if path.name != "__init__.py")
+    assert sorted(listed()) == sorted(rooms(LABKIT))
 
 
 def test_a_room_without_a_row_is_found(tmp_path: Path) -> None:
-    (tmp_path / "attic").mkdir()
-    (tmp_path / "attic/__init__.py").touch()
-    (tmp_path / "cupboard.py").touch()
-    assert rooms(tmp_path) == {"labkit/attic/", "labkit/cupboard.py"}
+    for name in ("", "attic", "attic/box"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "__init__.py").touch()
+    assert rooms(tmp_path) == {"labkit/attic/", "labkit/attic/box/"}
+
+
+def test_no_folder_has_more_than_a_dozen_entries() -> None:
+    folders = [LABKIT, *(path for path in LABKIT.rglob("*") if (path / "__init__.py").exists())]
+    counts = {
+        str(folder): sum(path.name not in ("__init__.py", "__pycache__", "py.typed") for path in folder.iterdir())
+        for folder in folders
+    }
+    assert {folder: number for folder, number in counts.items() if number > ENTRIES} == {}
+
+
+def test_no_folder_is_more_than_three_levels_deep() -> None:
+    assert [room for room in rooms(LABKIT) if room.count("/") > 3] == []
+
+
+def imported(module: str, path: Path) -> Iterator[str]:
+    """The modules of labkit that one imports when it runs, also those inside of functions; not those for type checking alone."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        names = []
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names = [f"{node.module}.{each.name}" for each in node.names]
+        for name in names:
+            while name not in MODULES and "." in name:
+                name = name.rpartition(".")[0]
+            if name in MODULES and name != module:
+                yield name
+
+
+IMPORTS = {module: sorted(set(imported(module, path))) for module, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    """ "labkit/node/lab/" for labkit.node.lab.daemon."""
+    return f"{MODULES[module].parent.relative_to(ROOT)}/"
+
+
+def test_a_room_imports_only_rooms_above_it() -> None:
+    """`__main__` is a program: it puts everything together."""
+    place = {room: number for number, room in enumerate(listed())}
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        if module != "labkit" and not module.endswith(".__main__")
+        for other in others
+        if other != "labkit"
+        and not (room_of(module).startswith(room_of(other)) or room_of(other).startswith(room_of(module)))
+        and place[room_of(other)] > place[room_of(module)]
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, above: list[str]) -> list[str]:
+        if module in above:
+            return [*above[above.index(module) :], module]
+        if module in done:
+            return []
+        for other in IMPORTS[module]:
+            if circle := visit(other, [*above, module]):
+                return circle
+        done.add(module)
+        return []
+
+    assert [circle for module in IMPORTS if (circle := visit(module, []))] == []
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in LABKIT.rglob("*.py")}
+    trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in MODULES.values()}
     assert [str(path) for path, tree in trees.items() if tree.body and not ast.get_docstring(tree)] == []
 
 

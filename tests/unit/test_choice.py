@@ -13,6 +13,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from labkit.cli import common
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.kinds import discovery
-from labkit.node.pods import kubernetes
+from labkit.node.pods import api_client
 from labkit.node.pods.cluster import Cluster
 from labkit.node.remote import endpoint, kind
 from labkit.node.remote.engine import Engine, NodeContainer
@@ -160,8 +161,12 @@ def test_a_list_of_nodes_that_was_half_written_loses_nothing(home: Home) -> None
 
 def test_down_stops_the_node_that_is_meant_and_names_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[Choice] = []
-    monkeypatch.setattr(kind, "down", lambda home, choice, progress: stopped.append(choice) or 0)
-    monkeypatch.setattr(kind, "report", lambda home, choice: {"state": "down" if choice in stopped else "ready"})
+    made = replace(
+        discovery.KINDS["kind"],
+        down=lambda home, choice, progress: stopped.append(choice) or 0,  # type: ignore[func-returns-value]
+        report=lambda home, choice: {"state": "down" if choice in stopped else "ready"},
+    )
+    monkeypatch.setitem(discovery.KINDS, "kind", made)
     choice.remember(home, A)
     choice.remember(home, B)
     said = run("down", "--node", "kind")
@@ -298,7 +303,7 @@ def test_an_api_that_is_away_is_a_sentence(tmp_path: Path) -> None:
                   "clusters": [{"name": "k", "cluster": {"server": server}}],
                   "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]}  # fmt: skip
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        kube = kubernetes.core_v1(tmp_path / "kubeconfig")
+        kube = api_client.core_v1(tmp_path / "kubeconfig")
         kube.api_client.configuration.retries = False
         cluster = Cluster(kube, "n", lambda arguments, stdin: " ".join(arguments), None, "/tmp")
         for ask in (kube.list_node, cluster.events, cluster.capacity, lambda: cluster.status("p")):

@@ -185,7 +185,7 @@ finally:
 def test_an_interrupted_start_leaves_nothing(sent: signal.Signals, tmp_path: Path) -> None:
     """Neither .venv nor the process that brings the node's programs beside pip."""
     folder = tmp_path / "course"
-    (folder / "labkit/node").mkdir(parents=True)
+    (folder / "labkit/node/packages").mkdir(parents=True)
     for name in ("course", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, folder)
     (folder / "labkit/node/packages/early.py").write_text(FAKE_FETCH)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labkit.node.pods.kubernetes import core_v1
+from labkit.node.pods.api_client import core_v1
 from labkit.util.proxies import proxy_for
 
 PROXY = "http://proxy.example:3128"

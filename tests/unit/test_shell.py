@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from labkit.cri.pods import PodSnapshot
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.host import relay
+from labkit.node.kinds import discovery
 from labkit.node.pods import kubectl, kubernetes
 from labkit.node.remote import kind
 from labkit.node.remote.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
@@ -270,7 +272,8 @@ def test_a_stopped_kubelet_is_held_and_one_that_goes_on_is_not(stopped_kubelet: 
 def test_status_says_that_a_kubelet_is_held(home: Home, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     report = {"node": "kind", "state": "ready", "endpoint": "unix:///x", "runtime": {"name": "r", "version": "1"}, "pid": 1,
               "since": "now", "kubelet_held": held}  # fmt: skip
-    monkeypatch.setattr(kind, "report", lambda home, choice: report)
+    made = replace(discovery.KINDS["kind"], report=lambda home, choice: report)
+    monkeypatch.setitem(discovery.KINDS, "kind", made)
     assert ("kubelet is held" in run("status", "--node", "kind")) == held
     assert json.loads(run("status", "--node", "kind", "--json"))["kubelet_held"] is held
 
@@ -338,7 +341,7 @@ def test_down_of_all_goes_on_after_one_that_fails(home: Home, monkeypatch: pytes
         stopped.append(node)
         return 1
 
-    monkeypatch.setattr(kind, "down", down)
+    monkeypatch.setitem(discovery.KINDS, "kind", replace(discovery.KINDS["kind"], down=down))
     for cluster in "abc":
         choice.remember(home, Choice("kind", cluster, f"{cluster}-worker"))
     with pytest.raises(SystemExit):

@@ -16,7 +16,7 @@ from labkit.figures.pods.model import CgroupLine, EventLine, Request, Resource, 
 from labkit.figures.runtime.availability import availability
 from labkit.figures.runtime.load import Answer, Moment
 from labkit.recording.flight import Flight
-from labkit.recording.flight.model import Call
+from labkit.recording.flight.data import Call
 
 MS, MIB = 1_000_000, 2**20
 

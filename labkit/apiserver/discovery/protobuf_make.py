@@ -1,4 +1,5 @@
-"""Makes protobuf.json, the numbers of the fields in Kubernetes' protobuf: `python -m labkit.apiserver.discovery.protobuf_make GO_SOURCES`.
+"""Makes protobuf.json, the numbers of the fields in Kubernetes' protobuf: `python -m labkit.apiserver.discovery.protobuf_make
+GO_SOURCES`.
 
 GO_SOURCES is the directory that holds k8s.io/api and k8s.io/apimachinery, as Debian's packages golang-k8s-api-dev and
 golang-k8s-apimachinery-dev have them (usr/share/gocode/src/k8s.io). The tags of Go's types say everything: the name in JSON, the

@@ -22,7 +22,8 @@ from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec import container_names
 
 RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", "")
-"""Websocket protocols that the runtimes' streaming servers know. Later ones are translated (`labkit.apiserver.http.websockets`)."""
+"""Websocket protocols that the runtimes' streaming servers know. Later ones are translated
+(`labkit.apiserver.http.websockets`)."""
 
 LOG_OPTIONS = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
 LOG_FLAGS = ("follow", "previous", "timestamps")

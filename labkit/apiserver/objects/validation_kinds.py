@@ -10,11 +10,11 @@ from typing import Any
 from labkit.podspec.quantity import canonical, exact
 from labkit.podspec.validation import words
 from labkit.podspec.validation.checks import enum, must, never, wrong
-from labkit.podspec.validation.difference import difference
 from labkit.podspec.validation.meta import SELECTOR, finalizer_name, metadata, not_negative
 from labkit.podspec.validation.resources import quantity
 from labkit.podspec.validation.rules import At, Table, always, every, filled, given, inside, needed
 from labkit.podspec.validation.scheduling import NODE_SELECTOR, TAINT
+from labkit.podspec.validation.update import difference
 from labkit.podspec.validation.volumes import one_source, sources_of
 from labkit.podspec.validation.words import (
     IMMUTABLE,

@@ -13,7 +13,7 @@ from labkit.figures.flight.rows import Family, is_asking
 from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
 from labkit.recording.flight import FlightProcess
-from labkit.recording.flight.model import by
+from labkit.recording.flight.data import by
 from labkit.recording.flight.programs import brief
 
 if TYPE_CHECKING:

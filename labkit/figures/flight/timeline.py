@@ -10,6 +10,7 @@ from labkit.figures.flight.layout import AXIS, Layout, calls_height, end_of, mea
 from labkit.figures.flight.paint import paint_panel
 from labkit.figures.flight.rows import Family, drawn, is_asking, rows_of
 from labkit.figures.flight.words import alternative_text, headline, precision
+from labkit.recording.flight.model import drawn_by
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight, FlightProcess
@@ -19,6 +20,7 @@ SQUEEZED = 0.5
 """A Pod that is drawn in full has this part of the axis at least, or it gets an axis of its own."""
 
 
+@drawn_by
 def flight_timeline(
     flight: Flight,
     *,

@@ -21,7 +21,8 @@ def availability(
 ) -> Figure:  # fmt: skip
     """Draw each request at its time, as high as its answer took long; one without an answer is a cross at the top.
 
-    `answers`: of a `labkit.figures.runtime.load.Load`. `moments`: what was done meanwhile, drawn as lines with names, the runtime's version as a
+    `answers`: of a `labkit.figures.runtime.load.Load`. `moments`: what was done meanwhile, drawn as lines with names, the
+    runtime's version as a
     band below. Raises ValueError for no requests at all.
     """
     if not answers:

@@ -40,8 +40,12 @@ SO_SNDBUFFORCE = 32
 KEPT = "The events before that are kept; start a new recording for those to come."
 
 
-def watch_connector(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
-    """See events.watch. room: bytes that the kernel keeps for messages not yet read, for each CPU. Raises EventsError."""
+def watch(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
+    """Every process event of this machine's kernel from now on, from the proc connector.
+
+    room: bytes that the kernel keeps for messages not yet read, for each CPU. Raises EventsError where it cannot be read: without
+    CAP_NET_ADMIN, in a container, or where the kernel has none.
+    """
     cpus = sorted(os.sched_getaffinity(0)) if may_be_real_time() else [-1]
     # The first also reads for CPUs on which we may not run.
     others = ",".join(map(str, cpus[1:]))

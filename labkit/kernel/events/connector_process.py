@@ -1,4 +1,5 @@
-"""A process that reads the kernel's proc connector for one CPU. `labkit.kernel.events.connector` starts one for each, and ends them.
+"""A process that reads the kernel's proc connector for one CPU. `labkit.kernel.events.connector` starts one for each, and ends
+them.
 
 An exec's arguments are in /proc/PID/cmdline for as long as the process lives, which may be 1 ms. The kernel queues the message
 about an exec on the CPU of the exec, before the new program has run. A reader bound to that CPU with real-time priority runs next

@@ -4,7 +4,8 @@
         subprocess.run(["true"])
     for event in events: ...
 
-Where Python runs on the node's kernel, `watch` reads the proc connector, exactly. Elsewhere `labkit.kernel.events.tracefs.watch_tracefs`
+Where Python runs on the node's kernel, `watch` reads the proc connector, exactly. Elsewhere
+`labkit.kernel.events.tracefs.watch_tracefs`
 reads the kernel's tracer through a command, and `labkit.kernel.events.poll.watch_by_polling` looks at /proc again and again.
 """
 
@@ -63,17 +64,6 @@ class EventsError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Notebooks show the two sentences, not the stack (IPython's hook for exceptions of one's own)."""
         return [showable_lines(self)]
-
-
-def watch() -> EventStream:
-    """Every process event of this machine's kernel from now on, from the proc connector.
-
-    Raises EventsError where it cannot be read: without CAP_NET_ADMIN, in a container, or where the kernel has none.
-    """
-    # It makes an EventStream, so it can only be imported from here when it is needed.
-    from labkit.kernel.events.connector import watch_connector
-
-    return watch_connector()
 
 
 @dataclass(frozen=True)

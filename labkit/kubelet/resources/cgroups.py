@@ -119,7 +119,7 @@ class Cgroups:
             write_there(v2 if self.machine.cgroup_version == 2 else v1, self.allowance.memory)
         for path, value in shares.items():
             if self.machine.cgroup_version == 2:
-                write_there(self.mount / path / "cpu.weight", weight(value))
+                write_there(self.mount / path / "cpu.weight", slices.weight(value))
             else:
                 write_there(self.mount / "cpu" / path / "cpu.shares", value)
 
@@ -172,16 +172,11 @@ class Cgroups:
             directory /= part
             directory.mkdir(exist_ok=True)
         enable_controllers(directory)
-        write(directory / "cpu.weight", weight(resources.cpu_shares))
+        write(directory / "cpu.weight", slices.weight(resources.cpu_shares))
         if resources.cpu_quota > 0:
             write(directory / "cpu.max", f"{resources.cpu_quota} {resources.cpu_period}")
         if resources.memory_limit_in_bytes > 0:
             write(directory / "memory.max", resources.memory_limit_in_bytes)
-
-
-def weight(shares: int) -> int:
-    """cgroup v2's cpu.weight for v1's cpu.shares: [2, 262144] onto [1, 10000], in a straight line as the kubelet has it."""
-    return 1 + (shares - 2) * 9999 // 262142
 
 
 def shares_of(millicores: int) -> int:

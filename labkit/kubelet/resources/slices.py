@@ -30,14 +30,17 @@ def stop(path: str) -> None:
 
 def limits(resources: Any, cgroup_version: int) -> dict[str, int]:
     """systemd's properties for CRI's numbers."""
-    from labkit.kubelet.resources.cgroups import weight
-
     found = {"CPUShares": resources.cpu_shares} if cgroup_version == 1 else {"CPUWeight": weight(resources.cpu_shares)}
     if resources.cpu_quota > 0:
         found["CPUQuotaPerSecUSec"] = resources.cpu_quota * 1_000_000 // resources.cpu_period
     if resources.memory_limit_in_bytes > 0:
         found["MemoryLimit" if cgroup_version == 1 else "MemoryMax"] = resources.memory_limit_in_bytes
     return found
+
+
+def weight(shares: int) -> int:
+    """cgroup v2's cpu.weight for v1's cpu.shares: [2, 262144] onto [1, 10000], in a straight line as the kubelet has it."""
+    return 1 + (shares - 2) * 9999 // 262142
 
 
 def _call(method: str, signature: str, *arguments: str, accept: str) -> None:

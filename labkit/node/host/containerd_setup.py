@@ -22,6 +22,7 @@ from labkit.node.packages import releases
 from labkit.node.packages.programs import Programs, find_programs
 from labkit.node.registry import registry
 from labkit.node.registry.build import course_images
+from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state.home import Home
 from labkit.util.environment import search_path
 from labkit.util.errors import NodeError
@@ -29,9 +30,6 @@ from labkit.util.outputs import PRIVATE, write_whole
 
 log = logging.getLogger("labkit")
 
-OPEN_REGISTRY = "registry"
-REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
-LOGIN = ("learner", "container")
 NODE_NAME = "sim-worker"
 
 REGISTRY_TLS = registry.Tls("server.crt", "server.key")
@@ -76,7 +74,8 @@ def prepare(home: Home) -> None:
 
 
 def make_bridge(home: Home) -> ipaddress.IPv4Network:
-    """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see `labkit.node.host.subnet`)."""
+    """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see
+    `labkit.node.host.subnet`)."""
     if not links.loopback_is_up():
         raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
     with one_choice_at_a_time("subnet"):

@@ -17,6 +17,9 @@ from labkit.node.state.status import start_time
 
 DAEMONS = ("containerd", "docker-registry")
 KUBEAPI, KUBELET = "labkit.apiserver", "labkit.kubelet"
+OLDER_KUBEAPI = "labkit.kubeapi"
+OWNERS = frozenset({"labkit.node.lab.supervisor", "labkit.node.supervisor"})
+"""What `python -m` runs; the second is its name in an older labkit, whose lab may run still."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     if not names_home(process.cmdline, home) or in_a_container(process):
         return None
     program = os.path.basename(process.cmdline[0])
-    if "labkit.node.lab.supervisor" in process.cmdline or relay_process.__file__ in process.cmdline:
+    if OWNERS.intersection(process.cmdline) or relay_process.__file__ in process.cmdline:
         return "owner"
     if program in DAEMONS or module_of(process):
         return "daemon"
@@ -74,7 +77,8 @@ def own_pid_namespace() -> int:
 
 def module_of(process: Process) -> str:
     """What `python -m` runs, where that is one of the lab's own Kubernetes."""
-    return process.cmdline[2] if process.cmdline[1:2] == ("-m",) and process.cmdline[2:3] in ((KUBEAPI,), (KUBELET,)) else ""
+    module = process.cmdline[2] if process.cmdline[1:2] == ("-m",) and len(process.cmdline) > 2 else ""
+    return module if module in (KUBEAPI, KUBELET, OLDER_KUBEAPI) else ""
 
 
 def names_home(cmdline: tuple[str, ...], home: Home) -> bool:

@@ -1,4 +1,5 @@
-"""A relay's command: joins stdin and stdout to a Unix socket, each direction until its own end. See `labkit.node.host.relay.direct`.
+"""A relay's command: joins stdin and stdout to a Unix socket, each direction until its own end. See
+`labkit.node.host.relay.direct`.
 
 Standard library only and run by its path: it starts anew for each connection, in 40 ms.
 """

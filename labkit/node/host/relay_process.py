@@ -1,4 +1,5 @@
-"""The relay's own process: it hands each connection to a local Unix socket to a command. `labkit.node.host.relay` starts and stops it.
+"""The relay's own process: it hands each connection to a local Unix socket to a command. `labkit.node.host.relay` starts and
+stops it.
 
 The accepted connection itself becomes the command's standard input and output. So the kernel moves the bytes: no copy is made
 here, no buffer can grow, a half-closed connection stays one, and a call costs what the command costs and nothing more. This

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
-from labkit.node.lab import containerd
-from labkit.node.remote import endpoint, kind
+from labkit.node.kinds.kind_of_node import KindOfNode, Progress
+from labkit.node.lab import containerd, lifecycle
+from labkit.node.remote import endpoint, endpoint_clean, kind, kind_clean
 from labkit.node.state import node_selector as choices
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
@@ -14,19 +17,70 @@ from labkit.node.state.node_selector import Choice
 from labkit.node.vm import vm
 from labkit.util.errors import NodeError
 
-KINDS: dict[str, ModuleType] = {"kind": kind, "containerd": containerd, "vm": vm, "cri": endpoint}
-"""Each kind is a module with look, connect, up, report, unanswered, down and clean, in the order in which "auto" prefers them."""
+
+def only_one(down: Callable[[Home, Choice, Progress], int]) -> Callable[[Home, Choice, Progress], int]:
+    """`down`, while no other command of this lab changes a node."""
+
+    def alone(home: Home, choice: Choice, progress: Progress) -> int:
+        with lifecycle.only_one(home, progress):
+            return down(home, choice, progress)
+
+    return alone
+
+
+def endpoint_down(home: Home, choice: Choice, progress: Progress) -> int:
+    in_container = choice.endpoint.startswith("docker://")
+    return kind_clean.down(home, choice, progress) if in_container else endpoint_clean.down(home, choice, progress)
+
+
+KINDS: dict[str, KindOfNode] = {
+    "kind": KindOfNode(kind.look, kind.up, kind.connect, kind.report, kind.unanswered, only_one(kind_clean.down)),
+    "containerd": KindOfNode(
+        containerd.look, containerd.up, containerd.connect, containerd.report, containerd.unanswered, containerd.down
+    ),
+    "vm": KindOfNode(vm.look, vm.up, vm.connect, vm.report, vm.unanswered, vm.down),
+    "cri": KindOfNode(
+        endpoint.look, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, only_one(endpoint_down)
+    ),
+}
+"""The course's own kinds, in the order in which "auto" prefers them."""
+ENTRY_POINTS = "labkit.kinds"
+
+
+def kinds() -> dict[str, KindOfNode]:
+    """The course's kinds of node, and those that other packages bring. Raises NodeError for one that cannot be used."""
+    return {**KINDS, **brought()}
+
+
+@cache
+def brought() -> dict[str, KindOfNode]:
+    """The kinds of other packages: an entry point of the group `labkit.kinds` names the kind and leads to its KindOfNode. Raises
+    NodeError for one that cannot be loaded, or has the name of another."""
+    found: dict[str, KindOfNode] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else point.value
+        try:
+            kind_of_node = point.load()
+        except Exception as error:
+            happened = f"The kind of node {point.name!r} of {package} cannot be loaded ({error})."
+            raise NodeError(happened, f"Update or remove {package}.") from error
+        if not isinstance(kind_of_node, KindOfNode):
+            raise NodeError(f"{point.value} of {package} is no KindOfNode.", f"Update or remove {package}.")
+        if point.name in {*KINDS, *found}:
+            raise NodeError(f"{package} brings a second kind of node {point.name!r}.", f"Remove {package}.")
+        found[point.name] = kind_of_node
+    return found
 
 
 def examine(home: Home) -> list[Verdict]:
     """A verdict for every kind of node; of a kind of which a node was brought up, for that one."""
-    return [module.look(home, known(Choice(name), home)) for name, module in KINDS.items()]
+    return [kind.probe(home, known(Choice(name), home)) for name, kind in kinds().items()]
 
 
 def refuse_unknown(wanted: Choice) -> None:
     """Raises NodeError where LABKIT_NODE or --node names no kind."""
-    if wanted.kind not in ("auto", *KINDS):
-        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(KINDS)}:ENDPOINT.")
+    if wanted.kind not in ("auto", *kinds()):
+        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(kinds())}:ENDPOINT.")
 
 
 def known(wanted: Choice, home: Home) -> Choice | None:
@@ -58,7 +112,7 @@ def meant(wanted: Choice, home: Home) -> Choice:
 def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
     """The node that is meant, and why it can be used. Raises NodeError where it cannot."""
     chosen = meant(wanted, home)
-    verdict: Verdict = KINDS[chosen.kind].look(home, chosen)
+    verdict: Verdict = kinds()[chosen.kind].probe(home, chosen)
     if not verdict.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
         raise NodeError(
             f"A node of kind {chosen.kind} cannot work here. {verdict.why}", f"Try: {verdict.fix}" if verdict.fix else ""
@@ -73,7 +127,7 @@ def report(home: Home, wanted: Choice) -> dict[str, Any]:
         chosen = meant(wanted, home)
     except NodeError as error:
         return {**DOWN, "node": wanted.kind, "error": str(error)}
-    found: dict[str, Any] = KINDS[chosen.kind].report(home, chosen)
+    found: dict[str, Any] = kinds()[chosen.kind].report(home, chosen)
     return found
 
 
@@ -83,7 +137,7 @@ def asked(home: Home, wanted: Choice) -> dict[str, Any]:
     found = report(home, wanted)
     if found["state"] not in ("ready", "restarting"):
         return found
-    if unanswered := KINDS[found["node"]].unanswered(home, found):
+    if unanswered := kinds()[found["node"]].unanswered(home, found):
         found["unanswered"] = unanswered
         found["state"] = "degraded" if found["state"] == "ready" else found["state"]
     return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit.kernel import Process
 from labkit.node.host import containerd_setup
-from labkit.node.lab import health, lifecycle, residue
+from labkit.node.lab import health, lifecycle, residue, secondary
 from labkit.node.lab.daemon import Daemon
 from labkit.node.lab.secondary import Second
 from labkit.node.node import Node, run_local
@@ -50,11 +50,11 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
         self.home = home
 
     @property
-    def daemon(self) -> Daemon:
+    def daemon(self) -> OwnDaemon:
         """The node's containerd itself: kill, stop, start, restart, upgrade it, or run another version beside it."""
         if isinstance(self.home, Second):
             raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
-        return Daemon(self.home, self)
+        return OwnDaemon(self.home, self)
 
     @property
     def kubeconfig(self) -> Path:
@@ -94,6 +94,32 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
             for parent in ("", "/burstable", "/besteffort"):
                 with contextlib.suppress(OSError):
                     os.rmdir(f"{mount.mount_point}{self.home.cgroup_root}/kubepods{parent}/pod{metadata.uid}")
+
+
+class OwnDaemon(Daemon):
+    """The containerd of a private node, beside which others can run."""
+
+    @contextlib.contextmanager
+    def beside(self, version: str) -> Iterator[ContainerdNode]:
+        """Another containerd of this version beside the node's own, as a Node, for as long as the block lasts.
+
+            with node.daemon.beside("1.7") as other:
+                other.cri.version()
+
+        It has a root, a state directory and a socket of its own, and shares the node's network and registries, so Pods run on
+        it too; they are removed with it. It is a child of this Python and ends with the block, or when this Python is killed.
+        Fetches the version where it is not here.
+        """
+        release = self._release(version)
+        if status.read(self.home)["state"] == "down":
+            raise NodeError("The node is down, and a second containerd shares its network.", "Bring it up with `labkit up`.")
+        with secondary.running(self.home, release) as second:
+            lesson = self.node.lesson if self.node else None
+            other = ContainerdNode(second, status.read(second), why="beside the node's own", lesson=lesson)
+            try:
+                yield other
+            finally:
+                other.close()
 
 
 def settings(home: Home) -> dict[str, Any]:

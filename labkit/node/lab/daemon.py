@@ -6,13 +6,11 @@ What keeps the Pods alive meanwhile is their shims, which are no children of con
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit.node.host import containerd_setup
 from labkit.node.lab import control
-from labkit.node.lab import secondary as beside
 from labkit.node.packages import releases
 from labkit.node.state import status
 from labkit.node.state.home import Home
@@ -20,7 +18,6 @@ from labkit.util import progress
 from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
-    from labkit.node.lab.containerd import ContainerdNode
     from labkit.node.node import Node
 
 UNIT_DIRECTORIES = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
@@ -137,30 +134,6 @@ class Daemon:
         if self._chosen().default:
             return Change("reset", self.version, self.version, self.pid, 0.0)
         return self.downgrade("default")
-
-    @contextlib.contextmanager
-    def beside(self, version: str) -> Iterator[ContainerdNode]:
-        """Another containerd of this version beside the node's own, as a Node, for as long as the block lasts.
-
-            with node.daemon.beside("1.7") as other:
-                other.cri.version()
-
-        It has a root, a state directory and a socket of its own, and shares the node's network and registries, so Pods run on
-        it too; they are removed with it. It is a child of this Python and ends with the block, or when this Python is killed.
-        Fetches the version where it is not here.
-        """
-        from labkit.node.lab.containerd import ContainerdNode
-
-        release = self._release(version)
-        if status.read(self.home)["state"] == "down":
-            raise NodeError("The node is down, and a second containerd shares its network.", "Bring it up with `labkit up`.")
-        with beside.running(self.home, release) as second:
-            lesson = self.node.lesson if self.node else None
-            other = ContainerdNode(second, status.read(second), why="beside the node's own", lesson=lesson)
-            try:
-                yield other
-            finally:
-                other.close()
 
     def _chosen(self) -> releases.Release:
         return containerd_setup.chosen(self.home, self._here())

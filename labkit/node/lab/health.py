@@ -17,6 +17,7 @@ from labkit.kernel.parse import parse_stat
 from labkit.node.host import containerd_setup
 from labkit.node.lab import control
 from labkit.node.pods import kubernetes
+from labkit.node.registry import registry
 from labkit.node.state.home import Home
 
 WITHIN_S = 3.0
@@ -40,7 +41,7 @@ def probes(home: Home, endpoint: Path) -> dict[str, Probe]:
 
 
 def registry_probes(home: Home) -> dict[str, Probe]:
-    return {name: lambda name=name: containerd_setup.registry_answers(home, name) for name in containerd_setup.REGISTRIES}  # type: ignore[misc]
+    return {name: lambda name=name: containerd_setup.registry_answers(home, name) for name in registry.REGISTRIES}  # type: ignore[misc]
 
 
 def unanswered(probes: Mapping[str, Probe], pids: Mapping[str, int], logs: Path) -> dict[str, dict[str, Any]]:

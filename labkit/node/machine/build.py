@@ -16,12 +16,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.node.host.containerd_setup import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.lab.daemon import UNIT_DIRECTORIES
 from labkit.node.machine import files, guest, python
 from labkit.node.machine.machine import BOOT_WITHIN_S, Disks, Machine, fits
@@ -31,8 +30,8 @@ from labkit.node.packages.unpack import digest
 from labkit.node.registry import registry
 from labkit.node.registry.build import applets, course_images
 from labkit.node.registry.oci import canonical_json
+from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state import trust
-from labkit.node.vm import warm
 
 RECIPE = "2"
 """Changed with anything of this module's that changes the disks."""
@@ -154,10 +153,18 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
         forget(images(cache), {key, before})
 
 
-def save_state(image: Image, tools: Tools, accelerator: str, cache: Path, progress: Progress) -> Path:
+def save_state(
+    image: Image,
+    tools: Tools,
+    accelerator: str,
+    cache: Path,
+    progress: Progress,
+    first_pod: Callable[[Machine, Path], None],
+) -> Path:
     """Boot once, wait until containerd and the registries answer, and save the machine as it is then; the file.
 
-    Raises MachineError. Idempotent: a state that fits stays.
+    first_pod: runs one Pod in the machine before its state is saved; it gets a directory for sockets. Raises MachineError.
+    Idempotent: a state that fits stays.
     """
     path = image.state(tools, accelerator)
     with only_one(cache, progress):
@@ -170,7 +177,7 @@ def save_state(image: Image, tools: Tools, accelerator: str, cache: Path, progre
                 machine.let_in(BOOT_WITHIN_S)
                 machine.tell(READY, BOOT_WITHIN_S)
                 progress("running one Pod in it, and removing it")
-                warm.warm(machine, Path(directory))
+                first_pod(machine, Path(directory))
                 machine.tell(WIPE, BOOT_WITHIN_S)
                 machine.tell(": >/run/door/token")
                 progress("saving its state")

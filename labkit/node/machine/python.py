@@ -24,10 +24,7 @@ from labkit.node.packages.unpack import fetch, load
 
 PACKAGE = "python3-minimal"
 """It only depends on the interpreter's own packages, whose names have its version."""
-ROOMS = (
-    "kubelet", "podspec", "cri", "kernel", "loglines.py", "outputs.py", "safepath.py", "showable.py", "sockets.py", "streams.py",
-    "trees.py", "__init__.py",
-)  # fmt: skip
+ROOMS = ("kubelet", "podspec", "cri", "kernel", "util", "__init__.py")
 """Of labkit: what `python -m labkit.kubelet` imports."""
 LIBRARIES = ("container-runtime-interface-api", "grpcio", "protobuf", "pyyaml", "tornado")
 OWN = "inside-the-node"

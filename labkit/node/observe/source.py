@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from labkit.kernel import LocalKernel, Process
-from labkit.kernel.events.stream import EventsError, EventStream, watch
+from labkit.kernel.events.connector import watch
+from labkit.kernel.events.stream import EventsError, EventStream
 
 
 @dataclass(frozen=True)

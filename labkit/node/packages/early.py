@@ -14,10 +14,10 @@ from types import ModuleType
 
 def main(cache: Path) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-made is left
-    here = Path(__file__).resolve().parent
-    sys.path.insert(0, str(here.parents[1]))
+    node = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(node.parents[1]))
     package = ModuleType("labkit.node")
-    package.__path__ = [str(here)]
+    package.__path__ = [str(node)]
     sys.modules["labkit.node"] = package
     from labkit.node.packages.programs import ProgramsError, ensure_programs
 

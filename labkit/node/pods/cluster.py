@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.figures.pods.model import EventLine, Request, Resource, StatusChange
+from labkit.node.pods.api_client import explained
 from labkit.podspec.quantity import milli, whole
 from labkit.podspec.requests import pod_requests
 from labkit.util import progress
@@ -328,8 +329,6 @@ class Cluster:
         headers = {"Accept": AS_TABLE}
         for setting in configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
-        from labkit.node.pods.kubernetes import explained
-
         request = explained(self.kube.api_client.rest_client.pool_manager.request, configuration.host)
         response = request("GET", configuration.host + path, fields=query, headers=headers, preload_content=False)
         if response.status != 200:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.node.host.containerd_setup import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.packages.programs import Programs
 from labkit.node.registry import certs, registry
 from labkit.node.registry.build import course_images
 from labkit.node.registry.oci import Image, write_archive
+from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.util.errors import NodeError
 
 DIRECTORY = "/var/lib/labkit"

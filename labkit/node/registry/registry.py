@@ -24,6 +24,9 @@ from labkit.node.registry.oci import Image
 Login = tuple[str, str]
 """User name and password."""
 
+OPEN_REGISTRY = "registry"
+REGISTRIES = {OPEN_REGISTRY: "registry.lab", "registry-private": "private.registry.lab"}
+LOGIN = ("learner", "container")
 PROGRAM = "docker-registry"
 STORAGE = "storage"
 

@@ -265,12 +265,3 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
 def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The runtime was asked for the report; nothing else of the lab serves it."""
     return {}
-
-
-def down(home: Home, choice: Choice, progress: Any) -> int:
-    """Remove this lab's Pods from the node, and end what it started for it on this machine. How many Pods were removed.
-    Raises NodeError."""
-    from labkit.node.remote import endpoint_clean, kind_clean
-
-    with only_one(home, progress):
-        return (kind_clean if choice.endpoint.startswith("docker://") else endpoint_clean).down(home, choice, progress)

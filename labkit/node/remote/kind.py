@@ -31,8 +31,8 @@ from labkit.node.observe.noting import NotingClient
 from labkit.node.observe.source import Source, on_this_machine
 from labkit.node.packages.programs import ensure_programs
 from labkit.node.pods import kubectl
+from labkit.node.pods.api_client import api_client
 from labkit.node.pods.kubelet_pause import Hold, kubelet_held
-from labkit.node.pods.kubernetes import api_client
 from labkit.node.registry import node_registry as inside
 from labkit.node.registry import share
 from labkit.node.remote.commands_in import InContainer
@@ -476,15 +476,6 @@ def kubelet_is_held(engine: Engine, container: NodeContainer) -> bool:
 def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The engine and the node's containerd were asked for the report; nothing else of the lab serves it."""
     return {}
-
-
-def down(home: Home, choice: Choice, progress: Any) -> int:
-    """Remove this lab's Pods from the node and end the relay; delete the cluster if this home made it. How many Pods were
-    removed. Raises NodeError."""
-    from labkit.node.remote import kind_clean
-
-    with only_one(home, progress):
-        return kind_clean.down(home, choice, progress)
 
 
 def stop(home: Home, node_name: str) -> None:

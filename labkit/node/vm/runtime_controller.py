@@ -80,7 +80,8 @@ class VmOperator(Operator):
     def tidy(self) -> None:
         """Remove, where containerd runs, the containers whose shim is gone and which containerd has not removed itself.
 
-        It does not where `runc delete` takes it too long, and containerd 2 forgets them (its issue 10727; `labkit.node.lab.garbage_collection`).
+        It does not where `runc delete` takes it too long, and containerd 2 forgets them (its issue 10727;
+        `labkit.node.lab.garbage_collection`).
         """
         if self.away or time.monotonic() < self.next_look:
             return

@@ -38,6 +38,7 @@ from labkit.node.vm import clock, cluster, enter
 from labkit.node.vm import run as vm_run
 from labkit.node.vm.daemon import VmDaemon
 from labkit.node.vm.home import RELAY, Places
+from labkit.node.vm.warm import warm
 from labkit.util import environment
 from labkit.util.errors import NodeError
 
@@ -140,7 +141,11 @@ def answering(cri: CriClient) -> Any:
 
 def settings() -> dict[str, Any]:
     return {
-        "sandbox": {"cgroup_driver": "cgroupfs", "cgroup_root": guest.CGROUP_ROOT, "log_root": f"{node_registry.DIRECTORY}/log/pods"},
+        "sandbox": {
+            "cgroup_driver": "cgroupfs",
+            "cgroup_root": guest.CGROUP_ROOT,
+            "log_root": f"{node_registry.DIRECTORY}/log/pods",
+        },
         "container": {
             "kubelet_root": f"{node_registry.DIRECTORY}/kubelet",
             "host_ip": guest.GATEWAY,
@@ -200,7 +205,7 @@ def bring(home: Home, progress: lifecycle.Progress) -> None:
             tools = packages.ensure_tools(home.cache, progress, building=image is None)
             image = image or build.build(home.cache, tools, progress)
             accelerator = machine.accelerator(tools)
-            build.save_state(image, tools, accelerator, home.cache, progress)
+            build.save_state(image, tools, accelerator, home.cache, progress, warm)
         except machine.MachineError as error:
             raise NodeError(f"The virtual machine could not be made: {error}", "Try `labkit vm build` to see more.") from None
         progress(f"resuming the virtual machine ({build.described(accelerator)})")

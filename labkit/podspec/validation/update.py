@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.podspec.containers import containers, sidecars
 from labkit.podspec.validation import words
-from labkit.podspec.validation.difference import difference
 from labkit.podspec.validation.meta import metadata, metadata_update
 from labkit.podspec.validation.pod import metadata_and_spec
 from labkit.podspec.validation.rules import At, check
-from labkit.podspec.validation.words import IMMUTABLE, Causes, each, forbidden, invalid
+from labkit.podspec.validation.words import IMMUTABLE, Causes, each, forbidden, invalid, shown
 
 Manifest = Mapping[str, Any]
 UPDATABLE = (
@@ -21,6 +20,7 @@ UPDATABLE = (
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
 STATUS_KINDS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+ABSENT = object()
 
 
 def pod_update(new: Manifest, old: Manifest) -> Causes:
@@ -114,3 +114,24 @@ def _transitions(
             continue
         if any(now.get("name") == name and (now.get("state") or {}).get("terminated") is None for now in new):
             yield forbidden(f"{path}[{number}].state", "may not be transitioned to non-terminated state")
+
+
+def difference(kind: str, old: Any, new: Any) -> str:
+    """Lines that name each field that differs, with a `-` before the old value and a `+` before the new, in the layout that
+    Kubernetes
+    prints below its refusal (Go's cmp.Diff)."""
+    return "\n".join([f"  {kind}{{", *_lines(old, new, ""), "  }", ""])
+
+
+def _lines(old: Any, new: Any, path: str) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _lines(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list):
+        for number in range(max(len(old), len(new))):
+            before, now = (items[number] if number < len(items) else ABSENT for items in (old, new))
+            yield from _lines(before, now, f"{path}[{number}]")
+    else:
+        yield from (f"{sign} \t{path}: {shown(value)}," for sign, value in (("-", old), ("+", new)) if value is not ABSENT)

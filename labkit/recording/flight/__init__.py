@@ -1,9 +1,11 @@
 """A flight recording: CRI calls and the kernel's own events of the processes that they caused, on one clock.
 
-Plain data, made by `labkit.recording.recorder`, drawn by `labkit.figures.flight.timeline`. Knows nobody but the roles of labkit.cri.pods.
+Plain data, made by `labkit.recording.recorder`, drawn by `labkit.figures.flight.timeline`. Knows nobody but the roles of
+labkit.cri.pods.
 """
 
-from labkit.recording.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described
+from labkit.recording.flight.data import PRECISION, Call, Exec, FlightProcess, described
+from labkit.recording.flight.model import Flight
 from labkit.recording.flight.programs import Stage, label, runc_verb, stage_at
 from labkit.recording.flight.steps import Step, Steps, Tree
 from labkit.recording.flight.text import FlightError

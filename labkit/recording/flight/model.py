@@ -1,108 +1,30 @@
 """A flight recording: CRI calls and the kernel's own events of the processes that they caused, on one clock.
 
-Plain data, made by `labkit.recording.recorder`, drawn by `labkit.figures.flight.timeline`. All times are ns of CLOCK_MONOTONIC. The JSON
-format is described in docs/flight-format.md.
+Made by `labkit.recording.recorder`, drawn by `labkit.figures.flight.timeline`. The JSON format is described in
+docs/flight-format.md.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from labkit.recording.flight.programs import Stage, ancestors, hooks, parents, stages
+from labkit.recording.flight import text, trace
+from labkit.recording.flight.data import Call, FlightProcess
+from labkit.recording.flight.programs import Stage, ancestors, parents, stages
+from labkit.recording.flight.steps import Steps, Tree, steps_of, tree_of
+from labkit.recording.flight.text import FlightError
 from labkit.util.showable import Absent
 
-if TYPE_CHECKING:
-    from labkit.recording.flight.steps import Steps, Tree
-
-PRECISION = {
-    "proc-connector": "exact: the kernel's own events, each with the kernel's time",
-    "tracefs": "exact: the kernel's own events, each with the kernel's time",
-    "poll": "looked at again and again: a process that lives a few milliseconds may be missing, and times are those of the look",
-}
-"""How exact a source of events is, by its name."""
+_figures: list[Callable[..., Any]] = []
 
 
-@dataclass(frozen=True)
-class Call:
-    """One CRI call.
-
-    service: "RuntimeService" or "ImageService". caller: "labkit", or the comm of the process that called, "?" if unknown. pod,
-    container: their names, None where the call is about none. code: the gRPC status code's name ("OK", "NOT_FOUND", …); "" when
-    it was still under way as the recording ended, which is then `to_ns`. request, response: the messages as plain dicts, field
-    names as in api.proto, credentials left out; of a stream the last response, of a List… none. source: "interceptor" (labkit's
-    client), "proxy" or "log" (the runtime's own log).
-    """
-
-    service: str
-    method: str
-    from_ns: int
-    to_ns: int
-    caller: str
-    pod: str | None = None
-    container: str | None = None
-    code: str = "OK"
-    request: Mapping[str, Any] | None = None
-    response: Mapping[str, Any] | None = None
-    source: str = "interceptor"
-
-    @property
-    def asks(self) -> bool:
-        """Whether it only asks and changes nothing."""
-        return asks(self.method)
-
-    @property
-    def by(self) -> str:
-        """Who called, in words."""
-        return by(self.caller)
-
-    def __str__(self) -> str:
-        return " ".join([self.method, *([self.container] if self.container else [])])
-
-
-def by(caller: str) -> str:
-    """A caller in words."""
-    return "another client" if caller == "?" else caller
-
-
-def asks(method: str) -> bool:
-    """Whether an RPC of that name only asks and changes nothing."""
-    words = ("Version", "RuntimeConfig", "GetContainerEvents", "ImageFsInfo")
-    return method in words or method.startswith(("List", "Stream")) or method.endswith(("Status", "Stats"))
-
-
-@dataclass(frozen=True)
-class Exec:
-    """The moment when a process became another program. argv: () where it was gone before it could be read."""
-
-    at_ns: int
-    argv: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FlightProcess:
-    """One process.
-
-    ppid: the process that forked it; when that ends, the kernel gives the child to the nearest subreaper (the shim), or to init.
-    role: one of labkit.cri.pods.ROLES. from_ns: None when it lived before the recording; to_ns: None when it outlived it. exit_code:
-    None when a signal ended it or it lives. call: index into the flight's calls of the one that caused it, None where none did.
-    name: what it is called in figures ("runc create", "shim", "httpd -f"). pod, container: names.
-    """
-
-    pid: int
-    ppid: int
-    role: str
-    from_ns: int | None
-    to_ns: int | None
-    exit_code: int | None = None
-    signal: int | None = None
-    call: int | None = None
-    execs: tuple[Exec, ...] = ()
-    name: str = ""
-    pod: str | None = None
-    container: str | None = None
+def drawn_by(figure: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator: `Flight.plot` calls this function with the Flight. Data knows no figure; figures name themselves here."""
+    _figures.append(figure)
+    return figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,40 +44,30 @@ class Flight:
 
     def steps(self) -> Steps:
         """The sequence as a table: each call that changes something, below it the processes that it caused."""
-        from labkit.recording.flight.steps import steps
-
-        return steps(self)
+        return steps_of(self)
 
     def tree(self) -> Tree:
         """The processes as a text tree, each below the one that forked it."""
-        from labkit.recording.flight.steps import tree
-
-        return tree(self)
+        return tree_of(self)
 
     def plot(self, **options: Any) -> Any:
-        """The figure: calls above, processes below, one time axis (see labkit.figures.flight.timeline)."""
-        from labkit.figures.flight.timeline import flight_timeline
-
-        return flight_timeline(self, **options)
+        """The figure: calls above, processes below, one time axis. `labkit.figures` draws it; see `drawn_by`."""
+        if not _figures:
+            raise FlightError("Nothing here draws a recording yet. Import labkit.figures, and call plot() again.")
+        return _figures[-1](self, **options)
 
     def to_json(self) -> str:
         """The recording as JSON, without messages (docs/flight-format.md)."""
-        from labkit.recording.flight.text import write
-
-        return write(self)
+        return text.write(self)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Flight:
+    def from_json(cls, given: str | bytes) -> Flight:
         """The recording that `to_json` wrote. Raises FlightError for anything else, and for a version that it does not know."""
-        from labkit.recording.flight.text import read
-
-        return read(text)
+        return cls(**text.read(given))
 
     def to_trace(self) -> str:
         """The recording in the Chrome trace format (JSON), which ui.perfetto.dev and chrome://tracing open."""
-        from labkit.recording.flight.trace import trace
-
-        return json.dumps(trace(self))
+        return json.dumps(trace.trace(self))
 
     def zoom(self, step: int | str) -> Flight:
         """One step alone: the call of that number in `steps()`, or all of that method ("RunPodSandbox"), with what they caused.
@@ -250,33 +162,6 @@ class Flight:
         pods = len(self.pods())
         new = sum(process.from_ns is not None for process in self.processes)
         return f"A recording of {_count(len(self.calls), 'call')} and {_count(new, 'process')}, {_count(pods, 'Pod')}."
-
-
-def described(processes: Sequence[FlightProcess], calls: Sequence[Call]) -> tuple[FlightProcess, ...]:
-    """The same with name, Pod and container filled in where they are missing, from the program, the call and the parent.
-
-    The lasting shim has its Pod's name, no container's; a process that lived before has the Pod of what it forked. What a
-    process forked as `runc init` is no part of the program that it became.
-    """
-    above = parents(processes)
-    no_programs = hooks(processes, above)
-    processes = [replace(process, role="other") if index in no_programs else process for index, process in enumerate(processes)]
-    made: list[FlightProcess] = []
-    for process, was in zip(processes, stages(processes, above), strict=True):
-        call = calls[process.call] if process.call is not None else None
-        pod = process.pod or (call.pod if call else None)
-        container = process.container or (call.container if call and process.role in IN_CONTAINER else None)
-        made.append(replace(process, pod=pod, container=container, name=was[-1].name))
-    for index in reversed(range(len(made))):
-        parent = above[index]
-        if parent is not None and made[parent].role == "shim" and made[parent].pod is None and made[index].role != "shim":
-            made[parent] = replace(made[parent], pod=made[index].pod)
-    return tuple(made)
-
-
-IN_CONTAINER = ("application", "exec", "runc", "shim", "other")
-"""Roles of processes that may belong to one container."""
-
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"

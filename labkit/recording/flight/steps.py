@@ -11,12 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from labkit.recording.flight.model import Flight, FlightProcess
+from labkit.recording.flight.data import FlightProcess
 from labkit.recording.flight.programs import CONTAINERS, Stage, brief, stage_at
 from labkit.util.showable import columns, fitted, padded, short_words, showable, showable_lines
 
 UNCAUSED = "–"
+
+if TYPE_CHECKING:
+    from labkit.recording.flight.model import Flight
 LONGEST = 10_000_000
 """So many letters a recording's text may have."""
 WIDTH = 120
@@ -145,7 +149,7 @@ class Tree(str):
         return str(self)
 
 
-def steps(flight: Flight) -> Steps:
+def steps_of(flight: Flight) -> Steps:
     """See Flight.steps."""
     parents, stages = flight.parents(), flight.stages()
     trivial = passing(flight)
@@ -177,7 +181,7 @@ def steps(flight: Flight) -> Steps:
     return Steps(rows, flight.notes)
 
 
-def tree(flight: Flight) -> Tree:
+def tree_of(flight: Flight) -> Tree:
     """See Flight.tree. Of siblings that are alike one is shown, and how many there are. What a process forked before it became
     another program is below what it was then."""
     trivial, stages = passing(flight), flight.stages()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.cri.pods import ROLES
-from labkit.recording.flight.model import PRECISION, Call, Exec, Flight, FlightProcess, described
+from labkit.recording.flight.data import PRECISION, Call, Exec, FlightProcess, described
 from labkit.util.showable import showable_lines
+
+if TYPE_CHECKING:
+    from labkit.recording.flight.model import Flight
 
 VERSION = 1
 CLOCK = "CLOCK_MONOTONIC"
@@ -47,8 +50,8 @@ def write(flight: Flight) -> str:
     )
 
 
-def read(text: str | bytes) -> Flight:
-    """See Flight.from_json."""
+def read(text: str | bytes) -> dict[str, Any]:
+    """The fields of a Flight. See Flight.from_json."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -69,7 +72,13 @@ def read(text: str | bytes) -> Flight:
         raise FlightError(
             f"This recording is damaged ({error!r}). Take a whole one: docs/flight-format.md has the format."
         ) from None
-    return Flight(calls, described(processes, calls), source, lost, PRECISION.get(source, ""))
+    return {
+        "calls": calls,
+        "processes": described(processes, calls),
+        "source": source,
+        "lost": lost,
+        "precision": PRECISION.get(source, ""),
+    }
 
 
 def _plain(thing: Call | FlightProcess, keys: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from labkit.recording.flight.model import IN_CONTAINER, FlightProcess, described
+from labkit.recording.flight.data import IN_CONTAINER, FlightProcess, described
 from labkit.recording.flight.programs import label
 from labkit.recording.recorder.names import Known
 from labkit.recording.recorder.processes import INSIDE, Processes, Tracked, command

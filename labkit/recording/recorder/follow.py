@@ -11,7 +11,7 @@ from labkit.cri import CriClient
 from labkit.kernel.events.stream import Event, EventStream
 from labkit.recording.calls.log import CallLog, CallRecord
 from labkit.recording.flight import Call, Flight
-from labkit.recording.flight.model import asks
+from labkit.recording.flight.data import asks
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import Causes
 from labkit.recording.recorder.processes import Tracked

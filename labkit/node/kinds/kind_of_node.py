@@ -1,0 +1,38 @@
+"""What each kind of node can do: one type for all, so that a package can bring another kind (entry points `labkit.kinds`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from labkit.node.node import Node
+from labkit.node.state.availability import Verdict
+from labkit.node.state.home import Home
+from labkit.node.state.node_selector import Choice
+
+Progress = Callable[[str], None]
+"""Called with a line about what is being done now."""
+Report = dict[str, Any]
+"""The state of a node, as `labkit status --json` prints it."""
+
+
+class Connect(Protocol):
+    def __call__(self, home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> Node: ...
+
+
+@dataclass(frozen=True)
+class KindOfNode:
+    """What a kind does. Every function may raise NodeError.
+
+    probe: whether it can work here. up: bring the node up where it is down; its report. connect: to a node, brought up where it
+    is down. report: its state, without bringing it up. unanswered: of a node that is up, the lab's programs that do not answer,
+    by name. down: stop it; how many Pods were removed.
+    """
+
+    probe: Callable[[Home, Choice | None], Verdict]
+    up: Callable[[Home, Choice, Progress], Report]
+    connect: Connect
+    report: Callable[[Home, Choice], Report]
+    unanswered: Callable[[Home, Report], dict[str, Report]]
+    down: Callable[[Home, Choice, Progress], int]
