@@ -1,0 +1,61 @@
+"""Kinds of node that other packages bring by an entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from labkit.node.kinds import discovery
+from labkit.node.kinds.kind_of_node import KindOfNode
+from labkit.node.state.availability import Verdict
+from labkit.node.state.home import Home
+from labkit.node.state.node_selector import Choice
+from labkit.util.errors import NodeError
+
+STUB = replace(
+    discovery.KINDS["containerd"],
+    probe=lambda home, choice=None: Verdict("stub", True, "it is always there", ""),
+    report=lambda home, choice: {**discovery.DOWN, "node": "stub"},
+)
+NO_KIND = object()
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+    """The entry points that packages bring."""
+    found: list[EntryPoint] = []
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [point for point in found if point.group == group])
+    discovery.brought.cache_clear()
+    yield found
+    discovery.brought.cache_clear()
+
+
+def point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, discovery.ENTRY_POINTS)
+
+
+def test_a_package_brings_a_kind(points: list[EntryPoint], tmp_path: Path) -> None:
+    points.append(point("stub", f"{__name__}:STUB"))
+    home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
+    assert isinstance(discovery.kinds()["stub"], KindOfNode) and list(discovery.kinds())[-1] == "stub"
+    assert "it is always there" in [verdict.why for verdict in discovery.examine(home)]
+    assert discovery.choose(Choice("stub"), home) == (Choice("stub"), "it is always there")
+    assert discovery.report(home, Choice("stub"))["node"] == "stub"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("stub", "there.is.no.such.module:KIND", "cannot be loaded"),
+        ("stub", f"{__name__}:NO_KIND", "is no KindOfNode"),
+        ("vm", f"{__name__}:STUB", "a second kind of node 'vm'"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_its_package(points: list[EntryPoint], name: str, value: str, says: str) -> None:
+    points.append(point(name, value))
+    with pytest.raises(NodeError, match=says):
+        discovery.kinds()
