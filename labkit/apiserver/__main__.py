@@ -22,7 +22,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import add_accept_handler, bind_sockets
 
 from labkit.apiserver.controllers.claims import Binder
-from labkit.apiserver.controllers.housekeeping import EventExpiry, NamespaceController
+from labkit.apiserver.controllers.event_expiry import EventExpiry
+from labkit.apiserver.controllers.namespaces import NamespaceController
 from labkit.apiserver.controllers.nodes import NodeLifecycleController
 from labkit.apiserver.controllers.scheduler import Scheduler
 from labkit.apiserver.controllers.taints import TaintEviction

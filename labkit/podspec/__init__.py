@@ -4,7 +4,7 @@ Used by Pods made by hand, by the API server, the scheduler and the kubelet alik
 not imported here, since the API server needs no protobuf.
 """
 
-from labkit.podspec.containers import container_kind, container_names
+from labkit.podspec.container_kinds import container_kind, container_names
 from labkit.podspec.manifest import DefaultedPod, ManifestError, defaulted, find_container, volume_kind, with_defaults
 
 __all__ = [

@@ -6,7 +6,7 @@ import random
 import re
 from typing import Any
 
-from labkit.podspec.containers import KINDS
+from labkit.podspec.container_kinds import KINDS
 from labkit.podspec.quantity import canonical
 from labkit.podspec.requests import OF_WHOLE_POD, of_containers
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from labkit.podspec import schema
-from labkit.podspec.containers import container_names, containers
+from labkit.podspec.container_kinds import container_names, containers
 from labkit.podspec.defaults import fill_pod, generated
 from labkit.podspec.schema import Field
 from labkit.podspec.schema.decoding import Undecodable, decoded, read_value

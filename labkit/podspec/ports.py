@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labkit.podspec.containers import sidecars
+from labkit.podspec.container_kinds import sidecars
 
 Manifest = Mapping[str, Any]
 EVERYWHERE = "0.0.0.0"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.podspec.containers import is_sidecar
+from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.quantity import milli, whole
 
 Manifest = Mapping[str, Any]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from labkit.apiserver.printers.ages import age
-from labkit.podspec.containers import sidecars
+from labkit.podspec.container_kinds import sidecars
 
 Manifest = Mapping[str, Any]
 NONE = "<none>"

@@ -17,8 +17,9 @@ from typing import Any
 
 from labkit.cri import CriClient
 from labkit.kubelet.containers.hooks import HookError, HookFailed, grpc_check, http_get, run_command, tcp_open
-from labkit.kubelet.pod.actions import Probed, is_sidecar
+from labkit.kubelet.pod.actions import Probed
 from labkit.kubelet.pod.runtime import RUNNING, PodRuntime
+from labkit.podspec.container_kinds import is_sidecar
 
 log = logging.getLogger("kubelet")
 

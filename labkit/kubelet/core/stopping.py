@@ -14,10 +14,10 @@ from typing import Any
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.node.events import Recorder
-from labkit.kubelet.pod.actions import is_sidecar
 from labkit.kubelet.pod.runtime import RUNNING, UNKNOWN, Container
 from labkit.kubelet.pod.worker import Worker
 from labkit.podspec import container_kind
+from labkit.podspec.container_kinds import is_sidecar
 
 log = logging.getLogger("kubelet")
 

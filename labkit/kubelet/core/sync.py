@@ -24,7 +24,7 @@ from labkit.kubelet.images import Images, StartError
 from labkit.kubelet.node.events import Recorder
 from labkit.kubelet.node.health import RuntimeState
 from labkit.kubelet.node.writer import StatusWriter
-from labkit.kubelet.pod.actions import Actions, compute_actions, is_sidecar
+from labkit.kubelet.pod.actions import Actions, compute_actions
 from labkit.kubelet.pod.runtime import EXITED, Runtime
 from labkit.kubelet.pod.statuses import Facts, pod_status
 from labkit.kubelet.pod.worker import Worker
@@ -33,6 +33,7 @@ from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.volumes import FILLED, MountError, Volumes
 from labkit.kubelet.words import os_error, rpc_error
 from labkit.podspec import volume_kind
+from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.messages.hosts import HostnameError
 
 log = logging.getLogger("kubelet")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.kubelet.pod.runtime import CREATED, EXITED, RUNNING, UNKNOWN, Container, PodRuntime
+from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.messages.configs import container_hash
 
 Spec = Mapping[str, Any]
@@ -122,11 +123,6 @@ def matching_rules(container: Spec, exit_code: int) -> list[Spec]:
 def restart_policy(spec: Spec, container: Spec) -> str:
     """The container's own policy where it has one, else the Pod's."""
     return str(container.get("restartPolicy") or spec["restartPolicy"])
-
-
-def is_sidecar(container: Spec) -> bool:
-    """Whether an init container keeps running beside the others (restartPolicy Always)."""
-    return container.get("restartPolicy") == "Always"
 
 
 def _from_the_start(spec: Spec, runtime: PodRuntime, actions: Actions) -> None:

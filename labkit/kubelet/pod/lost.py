@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.kubelet.pod.actions import is_sidecar
+from labkit.podspec.container_kinds import is_sidecar
 
 Status = dict[str, Any]
 

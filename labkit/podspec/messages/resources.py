@@ -16,7 +16,7 @@ from typing import Any
 
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.podspec.containers import KINDS, containers, sidecars
+from labkit.podspec.container_kinds import KINDS, containers, sidecars
 from labkit.podspec.manifest import defaulted
 from labkit.podspec.quantity import exact, milli, whole
 from labkit.podspec.requests import pod_total

@@ -11,7 +11,7 @@ from typing import Any
 
 from cri_api.v1 import api_pb2 as pb
 
-from labkit.podspec.containers import KINDS, containers
+from labkit.podspec.container_kinds import KINDS, containers
 from labkit.podspec.messages.environment import CreateContainerConfigError
 
 MASKED_PATHS = (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.podspec.containers import containers, is_sidecar
+from labkit.podspec.container_kinds import containers, is_sidecar
 from labkit.podspec.validation import words
 from labkit.podspec.validation.checks import between, enum, first, must, never, one_kind, unique, wrong
 from labkit.podspec.validation.meta import not_negative

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.podspec.containers import containers, sidecars
+from labkit.podspec.container_kinds import containers, sidecars
 from labkit.podspec.validation import words
 from labkit.podspec.validation.meta import metadata, metadata_update
 from labkit.podspec.validation.pod import metadata_and_spec
