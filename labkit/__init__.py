@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labkit.course import predict_order as predict_order
     from labkit.course import shared_namespaces as shared_namespaces
     from labkit.course import wait_until as wait_until
+    from labkit.course import who_started as who_started
     from labkit.course import within as within
     from labkit.course.predict import predict as predict
     from labkit.cri import CriError as CriError
@@ -40,6 +41,7 @@ _NAMES = {
         "predict_order",
         "shared_namespaces",
         "wait_until",
+        "who_started",
         "within",
     ),
     "cri": ("CriError", "to_yaml"),

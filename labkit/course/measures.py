@@ -40,6 +40,14 @@ def order_of_steps(flight: Flight, container: str) -> list[str]:
     return sorted(at, key=lambda name: at[name])
 
 
+def who_started(flight: Flight) -> str:
+    """The roles of the first process that started, and of its parent, which was there before: "shim → runc". "" where a poll took
+    the place of the kernel's events, since it cannot tell."""
+    born = next((process for process in flight.processes if process.from_ns), None)
+    above = next((process for process in flight.processes if born and process.pid == born.ppid), None)
+    return f"{above.role} → {born.role}" if born and above and flight.source != "poll" else ""
+
+
 @dataclass(frozen=True)
 class Root:
     """A container's root directory: the image's `layers` from the lowest up, the overlay `mount`, and the files `written`

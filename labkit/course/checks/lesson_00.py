@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import START, absent, applications, command, find, not_ready, sleeps, too_few
+from labkit.course.checks.pods import START, absent, command, find, not_ready, own_processes, sleeps, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ def first_pod(node: Node) -> Check:
         return not_ready(pod)
     if wrong := too_few(pod, 1):
         return wrong
-    found = [p for p in applications(pod) if p.container and sleeps(p)]
+    own = own_processes(node, pod)
+    found = [p for p in own if sleeps(p)]
     if not found:
         return refused(
-            f"the Pod mine runs {', '.join(command(p) for p in applications(pod))}.",
+            f"the containers of mine run {', '.join(map(command, own))}.",
             "a container of mine whose program is sleep.",
             "Which program a container runs is said by one field of the container in the manifest.",
             "Look at `command` in the manifest of the Pod first. A list holds the program and its arguments.",

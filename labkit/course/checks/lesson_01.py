@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cri_api.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_RUNNING
 
-from labkit.course.checks.pods import absent, applications, command, find, not_ready, running, sleeps, too_few
+from labkit.course.checks.pods import absent, command, find, not_ready, own_processes, running, sleeps, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.course.wait import within
 from labkit.cri import verbose
@@ -63,7 +63,7 @@ def of_container(node: Node, pod: PodSnapshot, container: PodContainer) -> Check
             "labkit.field_map shows which field of your manifest reaches which field of the message.",
             taught=MANIFEST,
         )
-    mine = [p for p in applications(pod) if p.container == container.name]
+    mine = [p for p in own_processes(node, pod) if p.container == container.name]
     if not any(map(sleeps, mine)):
         return refused(
             f"{container.name} has all three, and runs {', '.join(map(command, mine))}.",

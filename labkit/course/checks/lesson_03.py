@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import absent, command, find, first_processes, not_ready, too_few
+from labkit.course.checks.pods import absent, command, find, first_processes, not_ready, session, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.cri.pods import PodProcess
 
 if TYPE_CHECKING:
     from labkit.node import Node
@@ -76,8 +75,3 @@ def left_behind(node: Node) -> Check:
         )
     name = next(c.name for c in pod.containers if c.pid == orphan.ppid)
     return passed(f"{command(orphan)} was left behind by an exec, and is now a child of the first process of {name}.")
-
-
-def session(node: Node, process: PodProcess) -> int:
-    """The process's session: runc begins one for a container's first process, and one for each exec (man 5 proc, `stat`)."""
-    return int(node.shell(["cat", f"/proc/{process.pid}/stat"]).rpartition(")")[2].split()[3])

@@ -75,14 +75,22 @@ def too_few(pod: PodSnapshot, wanted: int, doing: str = "") -> Check | None:
     )
 
 
-def applications(pod: PodSnapshot) -> list[PodProcess]:
-    return [p for p in pod.processes if p.role == "application"]
-
-
 def first_processes(pod: PodSnapshot) -> dict[int, PodProcess]:
     """The first process of each running container, by pid."""
     pids = {c.pid for c in running(pod)}
     return {p.pid: p for p in pod.processes if p.pid in pids}
+
+
+def session(node: Node, process: PodProcess) -> int:
+    """The process's session: runc begins one for a container's first process, and one for each exec (man 5 proc, `stat`)."""
+    return int(node.shell(["cat", f"/proc/{process.pid}/stat"]).rpartition(")")[2].split()[3])
+
+
+def own_processes(node: Node, pod: PodSnapshot) -> list[PodProcess]:
+    """What the containers run of their own: their first processes and those that these have started. An exec's have another
+    session."""
+    sessions = {session(node, first) for first in first_processes(pod).values()}
+    return [p for p in pod.processes if p.container and p.role != "shim" and session(node, p) in sessions]
 
 
 def sleeps(process: PodProcess) -> bool:

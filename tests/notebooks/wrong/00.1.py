@@ -15,3 +15,7 @@ node.cri.run_pod_sandbox(config=node.sandbox_config(mine))
 # %% cheat: the word sleep is an argument of another program
 server = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", "httpd -f; true", "sleep"]}
 node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
+# %% cheat: an exec has brought a sleep into a Pod that runs something else
+server = {"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}
+mine = node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
+node.cri.exec_sync(container_id=mine.container("main").id, cmd=["sh", "-c", "sleep 1000000 >/dev/null 2>&1 &"])
