@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from labkit.podspec import schema
 from labkit.podspec.quantity import canonical, exact
 from labkit.podspec.validation import words
 from labkit.podspec.validation.checks import enum, must, never, wrong
 from labkit.podspec.validation.meta import SELECTOR, finalizer_name, metadata, not_negative
 from labkit.podspec.validation.resources import quantity
-from labkit.podspec.validation.rules import At, Table, always, every, filled, given, inside, needed
+from labkit.podspec.validation.rules import At, Check, Table, always, every, filled, given, inside, needed
 from labkit.podspec.validation.scheduling import NODE_SELECTOR, TAINT
 from labkit.podspec.validation.update import difference
 from labkit.podspec.validation.volumes import one_source, sources_of
@@ -104,15 +105,20 @@ def keys(values: Manifest, here: At) -> Causes:
             yield invalid(f"data[{name}]", name, "duplicate of key present in binaryData")
 
 
-def size(obj: Manifest, here: At) -> Causes:
-    texts = sum(len(value.encode(errors="surrogatepass")) for value in (obj.get("data") or {}).values())
-    if texts + sum(len(base64.b64decode(value)) for value in (obj.get("binaryData") or {}).values()) > LARGEST:
-        yield too_long("", LARGEST)
+def fits(path: str, *fields: str) -> Check:
+    """The values of these fields together are at most LARGEST bytes: texts, or bytes in base64."""
 
+    def size(obj: Manifest, here: At) -> Causes:
+        total = 0
+        for name in fields:
+            items = schema.fields(here.kind)[name].items
+            encoded = items is not None and items.type == "bytes"
+            values = (obj.get(name) or {}).values()
+            total += sum(len(base64.b64decode(value) if encoded else value.encode(errors="surrogatepass")) for value in values)
+        if total > LARGEST:
+            yield too_long(path, LARGEST)
 
-def size_of_secret(data: Manifest, here: At) -> Causes:
-    if sum(len(base64.b64decode(value)) for value in data.values()) > LARGEST:
-        yield too_long("data", LARGEST)
+    return size
 
 
 def keys_of_type(secret: Manifest, here: At) -> Causes:
@@ -137,10 +143,13 @@ def docker_config(content: bytes) -> Iterator[str]:
 
 
 CONFIG_MAP: Table = (
-    metadata(words.subdomain, namespaced=True), filled("data", keys), filled("binaryData", keys), given("", size),
-)  # fmt: skip
+    metadata(words.subdomain, namespaced=True),
+    filled("data", keys),
+    filled("binaryData", keys),
+    given("", fits("", "data", "binaryData")),
+)
 SECRET: Table = (
-    metadata(words.subdomain, namespaced=True), filled("data", keys), filled("data", size_of_secret), given("", keys_of_type),
+    metadata(words.subdomain, namespaced=True), filled("data", keys), given("", fits("data", "data")), given("", keys_of_type),
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.podspec.container_kinds import containers, sidecars
+from labkit.podspec.container_kinds import containers
 from labkit.podspec.validation import words
 from labkit.podspec.validation.meta import metadata, metadata_update
 from labkit.podspec.validation.pod import metadata_and_spec
@@ -41,12 +41,12 @@ def pod_update(new: Manifest, old: Manifest) -> Causes:
     gates = {gate.get("name") for gate in before.get("schedulingGates") or []}
     for number, gate in enumerate(spec.get("schedulingGates") or []):
         if gate.get("name") not in gates:
-            said = f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
-            yield forbidden(f"spec.schedulingGates[{number}].name", said)
+            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
+            yield forbidden(f"spec.schedulingGates[{number}].name", detail)
     munged = _munged(spec, before)
     if munged != before:
-        words_of_it = f"pod updates may not change fields other than {UPDATABLE}\n{difference('core.PodSpec', before, munged)}"
-        yield forbidden("spec", words_of_it)
+        detail = f"pod updates may not change fields other than {UPDATABLE}\n{difference('core.PodSpec', before, munged)}"
+        yield forbidden("spec", detail)
 
 
 def _deadline(new: int | None, old: int | None) -> Causes:
@@ -89,10 +89,12 @@ def _status(new: Manifest, old: Manifest) -> Causes:
         return
     if before.get("qosClass") and status.get("qosClass") != before["qosClass"]:
         yield invalid("status.qosClass", status.get("qosClass") or "", IMMUTABLE)
-    lasting = {c.get("name") for c in sidecars(spec)}
+    own = {c.get("name") for c in containers(spec, ("containers", "initContainers")) if c.get("restartPolicy")}
     for kind in STATUS_KINDS:
         policy = "Never" if kind == "ephemeralContainerStatuses" else spec.get("restartPolicy")
-        yield from _transitions(status.get(kind) or [], before.get(kind) or [], policy, lasting, f"status.{kind}", spec)
+        if policy != "Always":
+            retried = policy == "OnFailure"
+            yield from _transitions(status.get(kind) or [], before.get(kind) or [], own, retried, f"status.{kind}")
     for number, address in enumerate(status.get("podIPs") or []):
         yield from each(f"status.podIPs[{number}]", address.get("ip") or "", words.address(address.get("ip") or ""))
     hosts = status.get("hostIPs") or []
@@ -100,17 +102,13 @@ def _status(new: Manifest, old: Manifest) -> Causes:
         yield invalid("status.hostIPs[0].ip", hosts[0].get("ip") or "", "must be equal to `hostIP`")
 
 
-def _transitions(
-    new: list[Manifest], old: list[Manifest], policy: str | None, lasting: set[Any], path: str, spec: Manifest
-) -> Causes:
-    """A container that has ended for good does not come back."""
-    own = {c.get("name") for c in containers(spec, ("containers", "initContainers")) if c.get("restartPolicy")}
-    if policy == "Always":
-        return
+def _transitions(new: list[Manifest], old: list[Manifest], own: set[Any], retried: bool, path: str) -> Causes:
+    """A container that has ended for good does not come back. own: names of those with a restart policy of their own; retried:
+    whether one that has failed starts again."""
     for number, was in enumerate(old):
         ended = (was.get("state") or {}).get("terminated")
         name = was.get("name")
-        if ended is None or name in lasting or name in own or (ended.get("exitCode") and policy == "OnFailure"):
+        if ended is None or name in own or (retried and ended.get("exitCode")):
             continue
         if any(now.get("name") == name and (now.get("state") or {}).get("terminated") is None for now in new):
             yield forbidden(f"{path}[{number}].state", "may not be transitioned to non-terminated state")
