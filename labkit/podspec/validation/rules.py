@@ -89,18 +89,19 @@ class Row:
     needed: str | None = None
 
     def causes(self, at: At) -> Causes:
-        if self.when is not None and not self.when(at):
+        value = at[self.where] if self.where else at.value
+        value = self.absent if value is None else value
+        if (self.needed is None and self.skips(value)) or (self.when is not None and not self.when(at)):
             return
         here = at
         for step in self.where.split(".") if self.where else ():
             here = here.below(step, here[step])
-        if here.value is None:
-            here.value = self.absent
+        here.value = value
         if self.path:
-            here = At(here.value, self.path(here), here.name, here.kind, here.parent, here.memory)
-        if self.needed is not None and not here.value:
+            here = At(value, self.path(here), here.name, here.kind, here.parent, here.memory)
+        if self.needed is not None and not value:
             yield required(here.path, self.needed)
-        elif not self.skips(here.value):
+        else:
             yield from run(self.checks, here)
 
 
