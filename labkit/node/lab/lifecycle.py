@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -144,12 +143,8 @@ def remove_pods(home: Home, progress: Progress) -> int:
 def only_one(home: Home, progress: Progress) -> Iterator[None]:
     """One `up`, `down` or `clean` at a time; a second one waits, and says that it does."""
     home.make()
-    with trust.append(home.run / "up.lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("another labkit is at work on this node; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = trust.append(home.run / "up.lock")
+    with trust.locked(lock, lambda: progress("another labkit is at work on this node; waiting for it")):
         yield
 
 

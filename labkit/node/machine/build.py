@@ -7,7 +7,6 @@ change of labkit or of a package needs is then made anew, beside what was there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -335,12 +334,7 @@ def only_one(cache: Path, progress: Progress) -> Iterator[None]:
         raise ProgramsError(
             f"labkit cannot write its cache {images(cache)} ({error.strerror}).", "Set LABKIT_HOME to a directory of yours."
         ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("another labkit builds the virtual machine; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with trust.locked(lock, lambda: progress("another labkit builds the virtual machine; waiting for it")):
         yield
 
 

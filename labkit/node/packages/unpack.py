@@ -8,7 +8,6 @@ time leaves anything half-made behind that a later run would use.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -296,10 +295,5 @@ def one_at_a_time(directory: Path, progress: Progress) -> Iterator[None]:
         lock = trust.append(directory / "lock")
     except OSError as error:
         raise _cannot_write(directory, error) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another labkit that fetches programs")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with trust.locked(lock, lambda: progress("waiting for another labkit that fetches programs")):
         yield

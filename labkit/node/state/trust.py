@@ -7,11 +7,13 @@ with StrictModes). The caller of sudo counts as this user, as in git's safe.dire
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import os
 import pwd
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -97,6 +99,18 @@ def members(gid: int) -> frozenset[int]:
 def append(file: Path) -> TextIO:
     """The file opened to append to, made where it is not there, its owner's alone. A link is an OSError, not followed."""
     return open(file, "a", encoding="utf-8", opener=_owners_alone)
+
+
+@contextlib.contextmanager
+def locked(file: TextIO, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock on the file for the block (man 2 flock), and close it. `wait`: called where another process has it."""
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _owners_alone(path: str, flags: int) -> int:

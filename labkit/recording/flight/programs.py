@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from labkit.util.showable import short_words, showable
+
+if TYPE_CHECKING:
+    from labkit.recording.flight.data import FlightProcess
 
 RUNC = ("runc", "crun", "youki")
 RUNC_VERBS = (
@@ -32,34 +35,6 @@ CONTAINERS = ("pause", "application", "exec")
 """Roles of the programs that containers were made for."""
 
 
-class ExecLike(Protocol):
-    """See labkit.recording.flight.model.Exec."""
-
-    @property
-    def at_ns(self) -> int: ...
-    @property
-    def argv(self) -> tuple[str, ...]: ...
-
-
-class ProcessLike(Protocol):
-    """See labkit.recording.flight.model.FlightProcess."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def ppid(self) -> int: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def from_ns(self) -> int | None: ...
-    @property
-    def to_ns(self) -> int | None: ...
-    @property
-    def execs(self) -> Sequence[ExecLike]: ...
-    @property
-    def name(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Stage:
     """What a process was from a moment on: from its fork what its parent was then, later each program that it became.
@@ -72,7 +47,7 @@ class Stage:
     name: str
 
 
-def parents(processes: Sequence[ProcessLike]) -> list[int | None]:
+def parents(processes: Sequence[FlightProcess]) -> list[int | None]:
     """For each process the index of its parent, which had the pid `ppid` and lived when it began; None: not there."""
     by_pid: dict[int, list[int]] = {}
     for index, process in enumerate(processes):
@@ -113,7 +88,7 @@ def parents_first(parent_of: Sequence[int | None]) -> Iterator[int]:
         yield from reversed(chain)
 
 
-def stages(processes: Sequence[ProcessLike], parent_of: Sequence[int | None]) -> list[tuple[Stage, ...]]:
+def stages(processes: Sequence[FlightProcess], parent_of: Sequence[int | None]) -> list[tuple[Stage, ...]]:
     """For each process what it was one after the other. The last stage has the process's own role and name."""
     made: dict[int, tuple[Stage, ...]] = {}
     for index in parents_first(parent_of):
@@ -128,7 +103,7 @@ def stage_at(stages: Sequence[Stage], at_ns: int | None) -> Stage:
     return past[-1] if past else stages[0]
 
 
-def _stages(process: ProcessLike, above: Sequence[Stage] | None) -> tuple[Stage, ...]:
+def _stages(process: FlightProcess, above: Sequence[Stage] | None) -> tuple[Stage, ...]:
     first = Stage(process.from_ns, process.role, process.name if process.name and not process.execs else process.role)
     if above and process.from_ns is not None:
         then = stage_at(above, process.from_ns)
@@ -155,7 +130,7 @@ def _forked_name(parent: Stage) -> str:
     return f"{program} init" if parent.role == "runc" and verb in MAKING else parent.name
 
 
-def hooks(processes: Sequence[ProcessLike], parent_of: Sequence[int | None]) -> set[int]:
+def hooks(processes: Sequence[FlightProcess], parent_of: Sequence[int | None]) -> set[int]:
     """Indexes of those that a recording takes for a container's program although `runc init` forked them: OCI hooks, which run
     before it becomes that program (OCI runtime specification, "Lifecycle"), and all below them."""
     stage = stages(processes, parent_of)

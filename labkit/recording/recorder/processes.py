@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from labkit.cri.pods import CONTAINER_ID
+from labkit.kernel import Process
+from labkit.kernel.events.stream import Event
 from labkit.recording.flight import Exec
 from labkit.recording.flight.programs import MAKING, RUNC, is_runc_init, label, program_of, runc_verb
 from labkit.recording.recorder.names import Known
@@ -39,60 +40,6 @@ CNI_PLUGINS = (
     "macvlan",
     "ipvlan",
 )
-
-
-class EventLike(Protocol):
-    """See labkit.kernel.events.stream.Event."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def at_ns(self) -> int: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def ppid(self) -> int | None: ...
-    @property
-    def argv(self) -> tuple[str, ...]: ...
-    @property
-    def exe(self) -> str: ...
-    @property
-    def comm(self) -> str: ...
-    @property
-    def cni_command(self) -> str: ...
-    @property
-    def container_id(self) -> str: ...
-    @property
-    def ns_pids(self) -> tuple[int, ...]: ...
-    @property
-    def cgroup(self) -> str: ...
-    @property
-    def namespaces(self) -> Mapping[str, int]: ...
-    @property
-    def exit_code(self) -> int | None: ...
-    @property
-    def signal(self) -> int | None: ...
-
-
-class ProcessLike(Protocol):
-    """See labkit.kernel.Process."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def ppid(self) -> int: ...
-    @property
-    def comm(self) -> str: ...
-    @property
-    def ns_pids(self) -> tuple[int, ...]: ...
-    @property
-    def cmdline(self) -> tuple[str, ...]: ...
-    @property
-    def exe(self) -> str: ...
-    @property
-    def cgroups(self) -> Mapping[str, str]: ...
-    @property
-    def namespaces(self) -> Mapping[str, int]: ...
 
 
 @dataclass(eq=False)
@@ -137,7 +84,7 @@ class Processes:
     pid namespace has (another kind node), and what the runtime does for others than CRI (Docker, ctr).
     """
 
-    def __init__(self, before: Iterable[ProcessLike] = (), runtime: int | None = None, address: str = "") -> None:
+    def __init__(self, before: Iterable[Process] = (), runtime: int | None = None, address: str = "") -> None:
         self.all: list[Tracked] = []
         self.sandboxes: set[str] = set()
         self._alive: dict[int, Tracked] = {}
@@ -151,7 +98,7 @@ class Processes:
         for pid in sorted(known):
             self._found(pid, known, runtime)
 
-    def feed(self, event: EventLike) -> Tracked | None:
+    def feed(self, event: Event) -> Tracked | None:
         """Take in the next event; the process that it is about."""
         if event.kind == "fork":
             parent = self._alive.get(event.ppid or 0)
@@ -195,7 +142,7 @@ class Processes:
         self.all.append(made)
         return made
 
-    def _found(self, pid: int, known: Mapping[int, ProcessLike], runtime: int | None) -> Tracked:
+    def _found(self, pid: int, known: Mapping[int, Process], runtime: int | None) -> Tracked:
         """A process that was there before, its ancestors first."""
         if pid in self._alive:
             return self._alive[pid]
@@ -240,7 +187,7 @@ class Processes:
         """Whether the container of that id has its first process."""
         return any(p.role == "application" and p.id == id for p in self._alive.values())
 
-    def _become(self, process: Tracked, event: EventLike) -> None:
+    def _become(self, process: Tracked, event: Event) -> None:
         """Another program, which may give another role."""
         before, maker = process.role, _maker(process)
         argv = process.argv = event.argv or (event.exe.removesuffix(" (deleted)") or event.comm,)
