@@ -28,6 +28,8 @@ def connect(
     the returned Node. A notebook is told which kind it is and why, and a second notebook on one lesson is refused, unless it is
     to `take_over`. Raises NodeError with what to do when no node can be had.
     """
+    if not isinstance(lesson, str | None):
+        raise NodeError(f"A lesson is a text, not {lesson!r}.", 'Write lesson="04", in quotation marks.')
     environment.prepare_client()
     progress.only_errors()
     home = Home.find()

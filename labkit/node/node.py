@@ -96,12 +96,18 @@ class Node:
         cri.away, cri.exec_within = self.why_away, EXEC_WITHIN_S
         self.cri = cri
 
+    def unrecorded(self) -> CriClient:
+        """A client for what is asked while a learner waits, which is no call of hers."""
+        own = CriClient(self.endpoint)
+        own.away = self.why_away
+        return own
+
     def why_away(self) -> tuple[str, str] | None:
         """What was done to a runtime that cannot be reached, and what to do; None where that is not known."""
         with contextlib.suppress(NodeError):
             if self.daemon.state == "stopped":
                 return (
-                    f"containerd on {self.name} was stopped, here or in another notebook",
+                    f"containerd on {self.name} was stopped, here or in another notebook.",
                     "Start it with node.daemon.start(), or with `labkit up` in a terminal.",
                 )
         return None
@@ -402,7 +408,8 @@ class Node:
         path = self.socket_path()
         pid = self.kernel.unix_listener(path)
         if pid is None:
-            raise NodeError(f"No process listens on {path}.", "The runtime is down: `labkit status` says more.")
+            known = self.why_away() or (f"No process listens on {path}.", "The runtime is down: `labkit status` says more.")
+            raise NodeError(*known)
         return self.kernel.snapshot(fds=False).processes[pid]
 
     def is_runtime(self, process: Process) -> bool:
@@ -445,7 +452,7 @@ class Node:
     def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
         """Wait, seconds at most, until a container has exited; its exit code (128 + signal where a signal ended it)."""
         try:
-            with CriClient(self.endpoint) as own:  # what is asked while waiting is no call of the learner's, to be recorded
+            with self.unrecorded() as own:
                 return pods.wait_exit(own, container_id, timeout)
         except TimeoutError:
             raise NodeError(f"The container {container_id[:13]} still runs after {timeout:.0f} s.", "") from None
@@ -453,7 +460,7 @@ class Node:
     def wait_not_ready(self, sandbox_id: str, timeout: float = 30.0) -> None:
         """Wait, seconds at most, until the runtime has noticed that a sandbox ended."""
         deadline = time.monotonic() + timeout
-        with CriClient(self.endpoint) as own:
+        with self.unrecorded() as own:
             while own.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state == api_pb2.SANDBOX_READY:
                 if time.monotonic() > deadline:
                     raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "")

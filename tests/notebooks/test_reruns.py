@@ -5,6 +5,7 @@ Interrupts come at random moments; TESTS_SEED=NUMBER repeats a run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import labkit
 from labkit.node import Node
 from tests.notebooks.kernels import session
 from tests.notebooks.test_notebooks import NOTEBOOKS
@@ -19,11 +21,11 @@ from tests.tiers import SEED
 
 
 @pytest.fixture(autouse=True)
-def empty(node: Node) -> Iterator[None]:
+def empty(node: Node, notebook: Path) -> Iterator[None]:
     """What one test leaves is no failure of the next."""
     yield
-    node.start_runtime()
-    node.remove_all_pods()
+    with contextlib.closing(labkit.connect("containerd", lesson=notebook.name[:2])) as again:
+        again.cluster.remove_leftovers()
 
 
 EACH = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name[:2])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from labkit.course.verdict import CHECKS, Check
+from labkit.util.showable import Absent
 
 if TYPE_CHECKING:
     from labkit.node import Node
@@ -21,10 +22,10 @@ _last: WeakKeyDictionary[Node, dict[str, Check]] = WeakKeyDictionary()
 def check(exercise: str, node: Node) -> Check:
     """Look at `node` and judge exercise "00.1", "02.2", …. Where the same is missing as last time, the next hint is given.
 
-    Raises KeyError that names the exercises there are.
+    Raises Absent, naming the exercises there are.
     """
     if exercise not in CHECKS:
-        raise KeyError(f"There is no exercise {exercise!r}; there are {', '.join(CHECKS)}")
+        raise Absent(f"There is no exercise {exercise!r}; there are {', '.join(CHECKS)}.")
     found, last = CHECKS[exercise](node), _last.setdefault(node, {})
     before = last.get(exercise)
     if before and before.missing == found.missing:

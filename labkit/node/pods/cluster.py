@@ -28,6 +28,8 @@ POLL_S = 0.1
 UNDECIDED = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
 """STATUS before it says how a Pod fares."""
 SETTLED_S = 1.0
+GONE_WITHIN = "--timeout=120s"
+"""So long kubectl waits for what it deletes. By itself it would wait for ever for a Pod that its node cannot stop."""
 HEARD_WITHIN_S = 10.0
 """A watch tells a change so long after it at most."""
 LESSON = "labkit.lesson"
@@ -99,7 +101,7 @@ class Cluster:
 
     def delete(self, *names: str, kind: str = "pod") -> str:
         """`kubectl delete`, and wait until they are gone; what is gone already is no error."""
-        return self.kubectl("delete", kind, *names, "--ignore-not-found", "--wait=true").strip()
+        return self.kubectl("delete", kind, *names, "--ignore-not-found", "--wait=true", GONE_WITHIN).strip()
 
     def status(self, pod: str) -> str:
         """The STATUS of a Pod as `kubectl get pods` shows it. Raises NodeError when there is no such Pod."""
