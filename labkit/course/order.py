@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from labkit.course.answer import NOT_COMMITTED, Verdict
-from labkit.course.predict import box
+from labkit.course.predict import box, refuse_old
 from labkit.course.quiz import Question, learner, question, shuffled
 
 
@@ -90,12 +90,13 @@ class Order:
 
 
 @cache
-def predict_order(identifier: str) -> Order:
+def predict_order(identifier: str, *steps: str) -> Order:
     """A question of the notebook's quiz that asks for an order: `predict_order("03.steps")`.
 
     The same question is the same object, so that running its cell again keeps the choice. Raises NodeError where the quiz has no
-    such question, and ValueError where it asks for no order.
+    such question, or where the notebook has the steps itself; ValueError where it asks for no order.
     """
+    refuse_old(steps)
     asked = question(identifier)
     if not asked.steps:
         raise ValueError(f"{identifier} asks for no order: use labkit.predict.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.course.answer import Verdict, unseen, verdict
 from labkit.course.quiz import Question, learner, question, shuffled
+from labkit.util.errors import NodeError
 
 QUIZ_CLASS = "labkit-quiz"
 """What the extension for JupyterLab (labkit/figures/jupyterlab) finds the buttons of a quiz by, to name and group them."""
@@ -74,13 +75,23 @@ def box(text: str, buttons: list[Any]) -> Any:
     return widget
 
 
+def refuse_old(options: tuple[str, ...]) -> None:
+    """Raises NodeError where a notebook gives the texts itself: the learner's copy stays when labkit is updated."""
+    if options:
+        raise NodeError(
+            "This notebook is older than the labkit that it uses.",
+            "Take the course's version and keep yours under another name: labkit course --reset and the lesson's number.",
+        )
+
+
 @cache
-def predict(identifier: str) -> Prediction:
+def predict(identifier: str, *options: str) -> Prediction:
     """A question of the notebook's quiz to commit to: `predict("02.pause")`.
 
     The same question is the same object, so that running its cell again keeps the choice. Raises NodeError where the quiz has no
-    such question, and ValueError where it asks for an order.
+    such question, or where the notebook has the options itself, as older ones do; ValueError where it asks for an order.
     """
+    refuse_old(options)
     asked = question(identifier)
     if asked.steps:
         raise ValueError(f"{identifier} asks for an order: use labkit.predict_order.")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from labkit.course import predict, predict_order, quiz
+from labkit.course.jupyter import copy
 from labkit.course.order import Order
 from labkit.course.predict import Prediction
 from labkit.node import NodeError
@@ -119,6 +120,21 @@ def test_a_question_is_asked_in_its_own_way(lesson: Any) -> None:
         predict("09.next")
     with pytest.raises(ValueError, match=r"asks for no order: use labkit\.predict"):
         predict_order("09.which")
+
+
+@pytest.mark.parametrize("ask", [predict, predict_order])
+def test_an_older_notebook_of_the_learner_s_says_how_to_get_the_newer(ask: Any) -> None:
+    with pytest.raises(NodeError, match=r"older than the labkit that it uses.*labkit course --reset"):
+        ask("Does the address change?", "yes", "no")
+
+
+def test_the_learner_s_copy_has_the_files_and_a_reset_brings_them(tmp_path: Path) -> None:
+    copy.update(tmp_path / "mine")
+    mine = tmp_path / "mine/quizzes/02.yaml"
+    assert mine.read_bytes() == (ROOT / "notebooks/quizzes/02.yaml").read_bytes()
+    mine.write_text("mine")
+    assert copy.reset(tmp_path / "mine", "02").kept == {"quizzes/02.yaml": "quizzes/02.yours.yaml"}
+    assert mine.read_bytes() == (ROOT / "notebooks/quizzes/02.yaml").read_bytes()
 
 
 def test_the_right_answer_is_explained() -> None:
