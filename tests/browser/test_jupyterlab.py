@@ -79,7 +79,7 @@ def test_predictions(learner: Opens) -> None:
         (sandbox, "two", "Seen: two. You predicted the same."),
         (sharing, "net and ipc", "Seen: net, ipc and uts. You predicted net and ipc."),
     ):
-        answer = next(number for number in asks(notebook, "guess.seen(") if number > question)
+        answer = next(number for number in asks(notebook, ".seen(") if number > question)
 
         notebook.runs_to(question)
         notebook.chooses(question, option)
@@ -102,7 +102,7 @@ def test_a_quiz_by_keyboard_alone(learner: Opens) -> None:
         if button.get_attribute("data-value") == "two":
             break
     notebook.page.keyboard.press("Shift+Enter")
-    answer = next(number for number in asks(notebook, "guess.seen(") if number > question)
+    answer = next(number for number in asks(notebook, ".seen(") if number > question)
     notebook.runs_to(answer)
     assert "Seen: two. You predicted the same." in notebook.output(answer)
 
@@ -119,7 +119,7 @@ def test_a_pod_that_is_stuck(learner: Opens) -> None:
     notebook.runs_the_rest()
 
     assert not notebook.errors()
-    first, second = (number for number in asks(notebook, "guess.seen(") if number < status + 2)
+    first, second = (number for number in asks(notebook, ".seen(") if number < status + 2)
     assert "Seen: StartContainer. You predicted the same." in notebook.output(first)
     assert "Seen: ErrImagePull. You predicted CrashLoopBackOff." in notebook.output(second)
     assert notebook.output(asks(notebook, "labkit.break_pods(")[0]).count("Not yet:") == 3
