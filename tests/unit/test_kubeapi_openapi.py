@@ -140,5 +140,9 @@ def test_protobuf_says_what_version_2_says():
     assert of(written["containers"], 4) == [spec["properties"]["containers"]["description"].encode()]
     extensions = {of(named, 1)[0].decode(): json.loads(of(of(named, 2)[0], 2)[0]) for named in of(written["containers"], 31)}
     assert extensions["x-kubernetes-patch-merge-key"] == "name"
+    (of_container,) = of(kinds["io.k8s.api.core.v1.Container"], 25)
+    policy = {of(named, 1)[0]: of(named, 2)[0] for named in of(of_container, 1)}[b"imagePullPolicy"]
+    listed = [json.loads(of(value, 2)[0]) for value in of(policy, 20)]
+    assert listed == two["definitions"]["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"]["enum"]
     (paths,) = of(document, 8)
     assert {of(named, 1)[0].decode() for named in of(paths, 2)} == set(two["paths"])
