@@ -20,8 +20,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 import labkit
 from authoring.lesson import Lesson, LessonError, read
-from labkit.cri import CriError, Machine
+from labkit.cri import CriError
 from labkit.node import Node, NodeError
+from labkit.podspec.messages import Machine
 from labkit.util.outputs import check_writable, write_whole
 
 TIMEOUT_S = 300

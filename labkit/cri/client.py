@@ -16,7 +16,6 @@ from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 import grpc
-from cri_api.v1 import api_pb2
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
@@ -24,6 +23,7 @@ from labkit.cri import errors, lenient
 from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
 from labkit.cri.errors import CriError
 from labkit.cri.rpcs import Rpcs
+from labkit.cri.v1 import api_pb2
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_PATH_BYTES = 107
@@ -87,7 +87,8 @@ class CriClient(Rpcs):
     interceptors: grpc client interceptors that see every call.
 
     Nothing is sent before the first call, which also finds out whether the runtime speaks v1 or only v1alpha2. Either
-    way requests and responses are messages of `cri_api.v1.api_pb2`. Safe to use from several threads. Raises CriError.
+    way requests and responses are messages of `labkit.cri.v1.api_pb2`; requests of other stubs of CRI v1 are taken, too. Safe
+    to use from several threads. Raises CriError.
     """
 
     def __init__(self, endpoint: str, *, timeout: float = 10.0, interceptors: Sequence[Any] = ()) -> None:
@@ -244,6 +245,8 @@ def build_request(rpc: Rpc, request: Any, fields: dict[str, Any]) -> Message:
         if name not in rpc.fields:
             raise TypeError(unknown_field(rpc, name))
     kind = rpc.request_class()
+    if isinstance(request, Message):
+        request = lenient.own(request)
     if isinstance(request, kind):
         if fields:
             raise TypeError(f"{rpc.method}() takes a {rpc.request} or its fields as keywords, not both.")
@@ -256,8 +259,9 @@ def build_request(rpc: Rpc, request: Any, fields: dict[str, Any]) -> Message:
     if name := characters(kind.DESCRIPTOR, fields):
         raise TypeError(f"{rpc.method}(): {name} must be a list of strings, not one string: ['sleep', '10'], not 'sleep 10'.")
     try:
-        kind, fields = lenient.request_class(kind, fields)
-        message: Message = kind(**{name: value for name, value in fields.items() if value is not None})
+        by_name = kind.DESCRIPTOR.fields_by_name
+        fields = {name: lenient.value(by_name[name], given) for name, given in fields.items() if given is not None}
+        message: Message = kind(**fields)
         return message
     except (TypeError, ValueError) as error:
         raise TypeError(f"{rpc.method}(): {_wrong_field(rpc, kind, fields)}{error}") from None

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from cri_api.v1 import api_pb2
 from google.protobuf.descriptor import FieldDescriptor
+
+from labkit.cri.v1 import api_pb2
 
 SCALARS = {
     FieldDescriptor.CPPTYPE_INT32: "int",
@@ -32,8 +33,9 @@ class Rpc:
     """One remote procedure of CRI v1.
 
     `service` is "RuntimeService" or "ImageService", `rpc` the name in api.proto, `method` the CriClient method;
-    `request` and `response` are message names of `cri_api.v1.api_pb2`; `streaming` says that the runtime answers with
-    a stream of responses. `fields` maps each field of the request to its Python type, in the order of api.proto.
+    `request` and `response` are message names of `labkit.cri.v1.api_pb2`; `streaming` says that the runtime answers with
+    a stream of responses. `fields` maps each field of the request to its Python type, in the order of api.proto, and
+    `contract` names the release of that file.
     """
 
     service: str
@@ -43,6 +45,7 @@ class Rpc:
     response: str
     streaming: bool
     fields: dict[str, str]
+    contract: str = api_pb2.CONTRACT
 
     def request_class(self) -> Any:
         return getattr(api_pb2, self.request)

@@ -134,6 +134,8 @@ def _last(words: str) -> str:
 
 IMAGE = r"PullImage|ImageStatus|CreateContainer|RunPodSandbox"
 HINTS = (
+    ("UNIMPLEMENTED", "^Stream", "",
+     "The RPC came with cri-api 0.36, and this runtime is older: call the List… RPC, which brings the same in one answer."),
     ("UNIMPLEMENTED", "", "", "This runtime or version does not serve that RPC: use another one, or a newer runtime."),
     ("", "", r"no space left", "The node's disk is full: remove containers and images (cri.remove_image()), then try again."),
     ("", "RunPodSandbox", r"sandbox image",

@@ -1,21 +1,20 @@
-"""CRI messages with strings that are not UTF-8: invalid bytes are read as U+FFFD, environment variables are sent as they are.
+"""CRI messages whose strings are not UTF-8, and values for fields in whatever form a caller has them.
 
 Runtimes written in Go accept and send any bytes in a `string` of api.proto; Python's protobuf refuses them. On the wire string
-and bytes are the same, and Kubernetes has made KeyValue.value `bytes` for that reason (1.37, and back to 1.34).
+and bytes are the same, and Kubernetes has made KeyValue.value `bytes` for that reason. Here invalid bytes are read as U+FFFD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-PACKAGE = pb.DESCRIPTOR.package
+from labkit.cri.v1 import api_pb2 as pb
 
 
 def parse(kind: Any, data: bytes) -> Any:
@@ -23,67 +22,60 @@ def parse(kind: Any, data: bytes) -> Any:
     try:
         return kind.FromString(data)
     except DecodeError:
-        message = _classes(_any_string)(kind.DESCRIPTOR.full_name).FromString(data)
+        message = _with_bytes(kind.DESCRIPTOR.full_name).FromString(data)
         _make_readable(message)
         return kind.FromString(message.SerializeToString())
 
 
-def with_variables(config: pb.ContainerConfig, variables: Mapping[str, str]) -> Any:
-    """`config` with these environment variables. Where a value is not UTF-8 (a str with surrogate escapes) the result is a
-    message whose KeyValue.value is bytes, and which is else the same."""
-    binary = any(not _is_text(value) for value in variables.values())
-    if binary:
-        config = _classes(_variable)(config.DESCRIPTOR.full_name).FromString(config.SerializeToString())
-    for key, value in variables.items():
-        config.envs.add(key=key, value=value.encode(errors="surrogateescape") if binary else value)
-    return config
+def variables_of(config: pb.ContainerConfig) -> dict[str, str]:
+    """The environment variables of a container, bytes that are not UTF-8 as surrogate escapes."""
+    return {variable.key: variable.value.decode(errors="surrogateescape") for variable in config.envs}
 
 
-def variables_of(config: Any) -> dict[str, str]:
-    """The environment variables of a ContainerConfig, bytes that are not UTF-8 as surrogate escapes."""
-    values = ((variable.key, variable.value) for variable in config.envs)
-    return {key: value if isinstance(value, str) else value.decode(errors="surrogateescape") for key, value in values}
+def value(field: FieldDescriptor, given: Any) -> Any:
+    """What a field is set to. For bytes a str may be given too; for a message one of other stubs, or a mapping of its fields."""
+    if isinstance(given, Mapping):
+        inside = field.message_type.fields_by_name if field.message_type else {}
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            return {key: value(inside["value"], each) for key, each in given.items()}
+        return {name: value(inside[name], each) if name in inside else each for name, each in given.items()}
+    if isinstance(given, list | tuple):
+        return [value(field, each) for each in given]
+    if isinstance(given, str) and field.type == FieldDescriptor.TYPE_BYTES:
+        return given.encode(errors="surrogateescape")
+    return own(given) if isinstance(given, Message) else given
 
 
-def request_class(kind: Any, fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The class of a request and its fields, as they fit together: a field may be a message that `with_variables` made."""
-    messages = [value for value in fields.values() if isinstance(value, Message)]
-    if all(message.DESCRIPTOR.file.pool is pb.DESCRIPTOR.pool for message in messages):
-        return kind, dict(fields)
-    find = _classes(_variable)
-    return find(kind.DESCRIPTOR.full_name), {
-        name: find(value.DESCRIPTOR.full_name).FromString(value.SerializeToString()) if isinstance(value, Message) else value
-        for name, value in fields.items()
-    }
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _any_string(message: str, field: str) -> bool:
-    return True
-
-
-def _variable(message: str, field: str) -> bool:
-    return (message, field) == ("KeyValue", "value")
+def own(message: Message) -> Message:
+    """A message of other stubs of CRI v1, as the same of api_pb2; any other message as it is."""
+    name, pool = message.DESCRIPTOR.full_name, pb.DESCRIPTOR.pool
+    if message.DESCRIPTOR.file.pool is pool or message.DESCRIPTOR.file.package != pb.DESCRIPTOR.package:
+        return message
+    try:
+        kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    except KeyError:
+        return message
+    return kind.FromString(message.SerializeToString())
 
 
 @cache
-def _classes(chosen: Callable[[str, str], bool]) -> Callable[[str], Any]:
-    """Full name → class, of CRI's messages in which the strings that `chosen(message, field)` picks are bytes."""
+def _with_bytes(name: str) -> Any:
+    """The class of CRI's message of that full name, with bytes in place of each string."""
+    return message_factory.GetMessageClass(_pool_of_bytes().FindMessageTypeByName(name))
+
+
+@cache
+def _pool_of_bytes() -> descriptor_pool.DescriptorPool:
     file = descriptor_pb2.FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
     for message in file.message_type:
         for part in (message, *message.nested_type):
             for field in part.field:
-                if field.type == FieldDescriptor.TYPE_STRING and chosen(part.name, field.name):
+                if field.type == FieldDescriptor.TYPE_STRING:
                     field.type = FieldDescriptor.TYPE_BYTES  # type: ignore[assignment]
                     part.options.ClearField("map_entry")  # a map's key cannot be bytes; a list of entries is the same on the wire
     pool = descriptor_pool.DescriptorPool()
-    for needed in pb.DESCRIPTOR.dependencies:
-        pool.AddSerializedFile(needed.serialized_pb)
     pool.Add(file)
-    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    return pool
 
 
 def _make_readable(message: Any) -> None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from cri_api.v1 import api_pb2
-
 from labkit.cri import CriClient, CriError, verbose
+from labkit.cri.v1 import api_pb2
 from labkit.kernel import Process, Snapshot
 from labkit.util.showable import Absent
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri.client import CriStream
 from labkit.cri.descriptors import Rpc
+from labkit.cri.v1 import api_pb2 as pb
 
 class Rpcs:
     def _invoke(self, rpc: Rpc, request: Any, fields: dict[str, Any]) -> Any: ...
@@ -116,6 +115,23 @@ class Rpcs:
         Returns ListPodSandboxResponse (items).
         Raises CriError.
         """
+    def stream_pod_sandboxes(
+        self,
+        request: pb.StreamPodSandboxesRequest | pb.PodSandboxFilter | Mapping[str, Any] | None = ...,
+        /,
+        *,
+        filter: pb.PodSandboxFilter | Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamPodSandboxesResponse]:
+        """RuntimeService.StreamPodSandboxes: StreamPodSandboxesRequest → stream of StreamPodSandboxesResponse.
+
+        Pass one request message, or its fields:
+            filter: PodSandboxFilter | Mapping[str, Any]
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamPodSandboxesResponse (pod_sandboxes).
+        Raises CriError.
+        """
     def create_container(
         self,
         request: pb.CreateContainerRequest | str | None = ...,
@@ -204,6 +220,23 @@ class Rpcs:
 
         `timeout`: seconds until the call is given up.
         Returns ListContainersResponse (containers).
+        Raises CriError.
+        """
+    def stream_containers(
+        self,
+        request: pb.StreamContainersRequest | pb.ContainerFilter | Mapping[str, Any] | None = ...,
+        /,
+        *,
+        filter: pb.ContainerFilter | Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamContainersResponse]:
+        """RuntimeService.StreamContainers: StreamContainersRequest → stream of StreamContainersResponse.
+
+        Pass one request message, or its fields:
+            filter: ContainerFilter | Mapping[str, Any]
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamContainersResponse (containers).
         Raises CriError.
         """
     def container_status(
@@ -390,6 +423,23 @@ class Rpcs:
         Returns ListContainerStatsResponse (stats).
         Raises CriError.
         """
+    def stream_container_stats(
+        self,
+        request: pb.StreamContainerStatsRequest | pb.ContainerStatsFilter | Mapping[str, Any] | None = ...,
+        /,
+        *,
+        filter: pb.ContainerStatsFilter | Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamContainerStatsResponse]:
+        """RuntimeService.StreamContainerStats: StreamContainerStatsRequest → stream of StreamContainerStatsResponse.
+
+        Pass one request message, or its fields:
+            filter: ContainerStatsFilter | Mapping[str, Any]
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamContainerStatsResponse (container_stats).
+        Raises CriError.
+        """
     def pod_sandbox_stats(
         self,
         request: pb.PodSandboxStatsRequest | str | None = ...,
@@ -422,6 +472,23 @@ class Rpcs:
 
         `timeout`: seconds until the call is given up.
         Returns ListPodSandboxStatsResponse (stats).
+        Raises CriError.
+        """
+    def stream_pod_sandbox_stats(
+        self,
+        request: pb.StreamPodSandboxStatsRequest | pb.PodSandboxStatsFilter | Mapping[str, Any] | None = ...,
+        /,
+        *,
+        filter: pb.PodSandboxStatsFilter | Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamPodSandboxStatsResponse]:
+        """RuntimeService.StreamPodSandboxStats: StreamPodSandboxStatsRequest → stream of StreamPodSandboxStatsResponse.
+
+        Pass one request message, or its fields:
+            filter: PodSandboxStatsFilter | Mapping[str, Any]
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamPodSandboxStatsResponse (pod_sandbox_stats).
         Raises CriError.
         """
     def update_runtime_config(
@@ -523,6 +590,21 @@ class Rpcs:
         Returns ListPodSandboxMetricsResponse (pod_metrics).
         Raises CriError.
         """
+    def stream_pod_sandbox_metrics(
+        self,
+        request: pb.StreamPodSandboxMetricsRequest | None = ...,
+        /,
+        *,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamPodSandboxMetricsResponse]:
+        """RuntimeService.StreamPodSandboxMetrics: StreamPodSandboxMetricsRequest → stream of StreamPodSandboxMetricsResponse.
+
+        The request has no fields.
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamPodSandboxMetricsResponse (pod_sandbox_metrics).
+        Raises CriError.
+        """
     def runtime_config(
         self,
         request: pb.RuntimeConfigRequest | None = ...,
@@ -574,6 +656,23 @@ class Rpcs:
 
         `timeout`: seconds until the call is given up.
         Returns ListImagesResponse (images).
+        Raises CriError.
+        """
+    def stream_images(
+        self,
+        request: pb.StreamImagesRequest | pb.ImageFilter | Mapping[str, Any] | None = ...,
+        /,
+        *,
+        filter: pb.ImageFilter | Mapping[str, Any] | None = ...,
+        timeout: float | None = ...,
+    ) -> CriStream[pb.StreamImagesResponse]:
+        """ImageService.StreamImages: StreamImagesRequest → stream of StreamImagesResponse.
+
+        Pass one request message, or its fields:
+            filter: ImageFilter | Mapping[str, Any]
+
+        `timeout`: seconds until the call is given up.
+        Returns an iterator (CriStream) of StreamImagesResponse (images).
         Raises CriError.
         """
     def image_status(

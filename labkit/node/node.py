@@ -14,11 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cri_api.v1 import api_pb2
-
 from labkit.cri import CriClient, CriError, verbose
 from labkit.cri import pods as joined
 from labkit.cri.pods import PodProcess, PodSnapshot
+from labkit.cri.v1 import api_pb2
 from labkit.figures.pods.model import CgroupLine
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.kernel.events.connector import watch

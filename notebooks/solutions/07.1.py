@@ -1,7 +1,7 @@
 # The kubelet of the notebook, but for what removes; new are `over`, and the two places in `decide` that ask it.
 import time
 
-from cri_api.v1.api_pb2 import CONTAINER_EXITED, CONTAINER_RUNNING, SANDBOX_READY
+from labkit.cri.v1.api_pb2 import CONTAINER_EXITED, CONTAINER_RUNNING, SANDBOX_READY
 
 wanted = {}
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from cri_api.v1 import api_pb2, api_pb2_grpc
+from cri_api.v1 import api_pb2_grpc
 
 from labkit import connect
+from labkit.cri.v1 import api_pb2
 from labkit.kubelet.api import Api
 from labkit.node import Home
 from labkit.node.state import status

@@ -9,9 +9,10 @@ import uuid
 from typing import Any
 
 import grpc
-from cri_api.v1 import api_pb2, api_pb2_grpc
+from cri_api.v1 import api_pb2_grpc
 
 import labkit as lab
+from labkit.cri.v1 import api_pb2
 from labkit.node.pods import operations
 
 ROUNDS = 15

@@ -24,9 +24,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import grpc
-from cri_api.v1 import api_pb2, api_pb2_grpc
+from cri_api.v1 import api_pb2_grpc
 
 from labkit.cri import CriClient
+from labkit.cri.v1 import api_pb2
 from labkit.node.host.relay import direct, inside, start_relay, stop_relay
 from labkit.node.state.home import Home
 

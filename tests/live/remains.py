@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import LocalKernel, Snapshot
 from labkit.node import Home
 

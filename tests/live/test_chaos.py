@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.figures.runtime.load import Load
 from labkit.kernel import LocalKernel, Process
 from labkit.kubelet.api import ApiError

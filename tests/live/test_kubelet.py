@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2
 
 from labkit.cri import CriClient
+from labkit.cri.v1 import api_pb2
 from labkit.node import Home, Node
 from labkit.node.pods.operations import remove_sandbox
 from tests.live.cluster import Cluster, wait_for

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2, api_pb2_grpc
+from cri_api.v1 import api_pb2_grpc
 
 import labkit as lab
+from labkit.cri.v1 import api_pb2
 from labkit.node import Node
 from tests.conftest import labkit
 

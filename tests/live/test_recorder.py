@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cri_api.v1 import api_pb2
 
 import labkit as lab
+from labkit.cri.v1 import api_pb2
 from labkit.kernel.events.connector import watch
 from labkit.node import Node
 from labkit.node.observe.proxy import RecordingProxy
@@ -174,7 +174,8 @@ def test_the_end_of_a_pod(started: tuple[Flight, lab.PodSnapshot, Node]) -> None
 
 BARE = """
 import grpc, sys
-from cri_api.v1 import api_pb2 as pb, api_pb2_grpc as v1
+from cri_api.v1 import api_pb2_grpc as v1
+from labkit.cri.v1 import api_pb2 as pb
 with grpc.insecure_channel(sys.argv[1].replace("unix://", "unix:")) as channel:
     runtime = v1.RuntimeServiceStub(channel)
     config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name="bare", namespace="default", uid="bare"), labels={LABELS})

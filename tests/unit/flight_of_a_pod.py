@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cri_api.v1 import api_pb2 as pb
 from google.protobuf.message import Message
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import Process
 from labkit.kernel.events.stream import Event
 from labkit.recording.calls.log import CallRecord

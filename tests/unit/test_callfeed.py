@@ -12,10 +12,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.recording.calls import feed as callfeed
 from labkit.recording.calls.log import CallLog, recorded
 

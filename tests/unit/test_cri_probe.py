@@ -5,11 +5,11 @@ from concurrent import futures
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError, answered_rpcs, services
 from labkit.cri.probe import NOBODY, harmless
+from labkit.cri.v1 import api_pb2 as pb
 
 
 class Images(v1.ImageServiceServicer):

@@ -1,7 +1,7 @@
 import yaml
-from cri_api.v1 import api_pb2
 
 from labkit.cri import to_yaml
+from labkit.cri.v1 import api_pb2
 
 
 def test_names_enums_and_maps_as_in_api_proto():

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError, verbose
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.node.lab.garbage_collection import owned_namespaces
 from labkit.node.registry import certs
 from tests.truth import TRUTH

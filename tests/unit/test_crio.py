@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.course import check, wait_until
 from labkit.cri import CriError, verbose
 from labkit.cri import pods as joined
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import Process, Snapshot
 from labkit.kernel.model import Namespace
 from labkit.kubelet.containers.configuration import Configuration

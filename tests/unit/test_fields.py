@@ -26,7 +26,7 @@ from labkit.apiserver.objects.rest import Api, Options
 from labkit.apiserver.registry import BY_PLURAL
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
-from labkit.cri import CriError, Machine, container_config, sandbox_config
+from labkit.cri import CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.containers.configuration import Configuration
@@ -45,6 +45,7 @@ from labkit.kubelet.volumes import volumes
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.volumes import MountError, Volumes
 from labkit.podspec import DefaultedPod, schema
+from labkit.podspec.messages import Machine, container_config, sandbox_config
 from labkit.podspec.messages.hosts import hosts_file
 from tests.unit.fields import CHECKED, EXAMPLES, REFUSED
 from tests.unit.kubeapi_objects import container, pod, shaped

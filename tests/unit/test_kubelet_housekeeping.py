@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.core.housekeeping import Housekeeping, rotate
 from labkit.kubelet.core.stopping import gone_is_fine
 from labkit.kubelet.pod.pleg import Listed, Pleg

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.server import containers
 from labkit.kubelet.server.containers import NoContainer
 from labkit.kubelet.server.logs import LogOptions, LogReader, comparable

@@ -6,8 +6,8 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.pod.runtime import CREATED, EXITED, Runtime, container, tail
 
 CREATE = "failed to create containerd task: "

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.core.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, Kubelet, read_pod
 from labkit.kubelet.pod.pleg import Listed
 from labkit.kubelet.pod.runtime import PodRuntime, Runtime

@@ -15,9 +15,9 @@ from typing import Any
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.node import Home
 from labkit.node.lab import control
 from labkit.node.lab.control import Control

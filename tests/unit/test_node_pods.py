@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from rich.console import Console
 
 from labkit.cli.pods import pod_json
 from labkit.cri import CriError
 from labkit.cri.pods import PodContainer, PodKernel, PodProcess, PodSnapshot, pod_processes
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.figures.namespaces.groups import rows
 from labkit.figures.pods.process_tree import process_tree
 from labkit.figures.pods.terminal import pod_tree

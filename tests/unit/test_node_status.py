@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.node import health, machine
 from labkit.kubelet.node.health import RuntimeState

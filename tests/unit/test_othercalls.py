@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.node.node import run_local
 from labkit.node.observe import external_calls
 from labkit.recording.calls.log import CallLog

@@ -9,10 +9,10 @@ from typing import Any
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 
 from labkit.cri import CriError
 from labkit.cri.pods import PodReader
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import Mount, Process, Snapshot, assemble
 
 ID = {"sandbox": "a" * 64, "container": "b" * 64}

@@ -20,10 +20,10 @@ from labkit.apiserver.objects.rest import Api, Options
 from labkit.apiserver.registry import BY_PLURAL
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
-from labkit.cri import Machine, ManifestError, container_config, sandbox_config, with_defaults
 from labkit.kubelet.core.admission import admit
 from labkit.kubelet.core.kubelet import read_pod
-from labkit.podspec import defaulted
+from labkit.podspec import ManifestError, defaulted, with_defaults
+from labkit.podspec.messages import Machine, container_config, sandbox_config
 from tests.unit.kubeapi_objects import WILD, shaped
 from tests.unit.manifests import manifests
 
@@ -179,7 +179,7 @@ def test_no_amount_takes_long(amount: str) -> None:
     """In a process of its own, which can be ended. What Kubernetes reads is capped, what it does not is refused."""
     manifest = json.dumps(pod(app(resources={"limits": {"cpu": amount, "memory": amount}})))
     program = f"""
-from labkit.cri import ManifestError, with_defaults
+from labkit.podspec import ManifestError, with_defaults
 try:
     with_defaults({manifest})
 except ManifestError as error:
@@ -265,7 +265,7 @@ def test_a_limit_that_is_not_set_is_the_nodes_allocatable() -> None:
 
     def seen(**spec: Any) -> list[str]:
         config = container_config(pod(app(env=env, **spec.pop("app", {})), **spec), "app", machine=machine)
-        return [one.value for one in config.envs]
+        return [one.value.decode() for one in config.envs]
 
     assert seen() == ["2", str(3 << 30), str(9 << 30), "0"]
     assert seen(app={"resources": {"limits": {"memory": "1Gi", "cpu": "0"}}}) == ["2", str(1 << 30), str(9 << 30), "0"]

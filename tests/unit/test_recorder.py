@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.node.observe.proxy import RecordingProxy
 from labkit.recording.calls.log import CallLog, recorded

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.node.host import relay_process
 from labkit.node.host.relay import PYTHON, direct, inside, relay_error, start_relay, stop_relay
 from labkit.node.host.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cri_api.v1 import api_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.api import ApiError, segment
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.housekeeping import Housekeeping

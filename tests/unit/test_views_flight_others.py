@@ -156,7 +156,7 @@ def test_the_catalogue_has_every_rpc_once_and_counts_them():
         assert sum(words.removesuffix(" (stream)") == rpc.rpc for words in paper.words()) == 1
     assert (
         paper.heading
-        == f"CRI has {len(services())} RPCs in two services; this runtime answers {len(services()) - 1}, the recording used 2"
+        == f"CRI has 41 RPCs in two services (cri-api 0.36.4); this runtime answers {len(services()) - 1}, the recording used 2"
     )
     text = repr(catalogue())
     assert "Used in the recording: Version and RunPodSandbox." in text and "Not answered: GetContainerEvents." in text
@@ -170,7 +170,7 @@ def test_an_rpc_that_was_not_tried_is_not_called_answered():
 
 def test_where_no_rpc_was_tried_the_catalogue_tells_only_which_were_used():
     text = repr(rpc_catalogue(services(), {}, {"Version"}))
-    assert "in two services, the recording used 1." in text and "answers" not in text
+    assert "in two services (cri-api 0.36.4), the recording used 1." in text and "answers" not in text
     assert "Used in the recording: Version." in text and "Not used: RunPodSandbox" in text
 
 
@@ -232,7 +232,7 @@ def test_a_field_that_the_manifest_does_not_have_gets_no_line():
 
 
 def test_every_rule_names_fields_that_the_messages_have():
-    from cri_api.v1 import api_pb2
+    from labkit.cri.v1 import api_pb2
 
     for _, end, _ in RULES:
         key, _, path = end.partition(":")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cri_api.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_RUNNING
-
 from labkit.course.checks.pods import absent, command, find, not_ready, own_processes, running, sleeps, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.course.wait import within
 from labkit.cri import verbose
 from labkit.cri.pods import PodContainer, PodSnapshot
+from labkit.cri.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_RUNNING
 
 if TYPE_CHECKING:
     from labkit.node import Node

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cri_api.v1.api_pb2 import POD
-
 from labkit.course.checks.pods import absent, find, first_processes, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.cri.pods import PodSnapshot
+from labkit.cri.v1.api_pb2 import POD
 
 if TYPE_CHECKING:
     from labkit.node import Node

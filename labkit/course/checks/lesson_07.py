@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cri_api.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_EXITED
-
 from labkit.course.verdict import Check, exercise, passed, refused
+from labkit.cri.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_EXITED
 
 if TYPE_CHECKING:
     from labkit.node import Node

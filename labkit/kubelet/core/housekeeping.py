@@ -16,9 +16,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri import CriClient
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.stopping import gone_is_fine
 from labkit.kubelet.pod.pleg import Listed

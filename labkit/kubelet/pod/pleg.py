@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.words import go_duration
 from labkit.podspec.messages.configs import POD_UID
 

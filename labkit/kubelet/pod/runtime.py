@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
 
 RUNNING, CREATED, EXITED, UNKNOWN = "running", "created", "exited", "unknown"

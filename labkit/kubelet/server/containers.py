@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec import container_kind
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE
 

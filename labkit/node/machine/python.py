@@ -26,7 +26,7 @@ PACKAGE = "python3-minimal"
 """It only depends on the interpreter's own packages, whose names have its version."""
 ROOMS = ("kubelet", "podspec", "cri", "kernel", "util", "__init__.py")
 """Of labkit: what `python -m labkit.kubelet` imports."""
-LIBRARIES = ("container-runtime-interface-api", "grpcio", "protobuf", "pyyaml", "tornado")
+LIBRARIES = ("grpcio", "protobuf", "pyyaml", "tornado")
 OWN = "inside-the-node"
 DIRECTORY = "usr/lib/labkit"
 """In the machine: for PYTHONPATH."""
@@ -196,4 +196,5 @@ def own_version() -> str:
 def sources() -> list[Path]:
     """Every file of labkit's own that goes into the machine: a change of one makes another machine."""
     base = Path(labkit.__file__).parent
-    return sorted(path for name in ROOMS for path in ([base / name] if name.endswith(".py") else (base / name).rglob("*.py")))
+    files = (path for name in ROOMS for path in ([base / name] if name.endswith(".py") else (base / name).rglob("*.*")))
+    return sorted(path for path in files if path.suffix in (".py", ".binpb"))

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cri_api.v1 import api_pb2
-
 from labkit.cri import CriError
 from labkit.cri.pods import PodSnapshot
+from labkit.cri.v1 import api_pb2
 from labkit.node.pods import operations, pod_files
 from labkit.podspec.messages import CreateContainerConfigError
 from labkit.util.errors import NodeError

@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cri_api.v1 import api_pb2
-
 from labkit.cri import CriClient, CriError
+from labkit.cri.v1 import api_pb2
 from labkit.util.errors import NodeError
 
 POLL_S = 0.02

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
-from labkit.cri import lenient
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import defaulted, find_container
 from labkit.podspec.messages.environment import CreateContainerConfigError, Data, environment, expand
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
@@ -116,7 +114,7 @@ def container_config(
     services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
     secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides.
     target_id: the container whose PID namespace an ephemeral container joins.
-    A value of `secrets` that is not UTF-8 reaches the runtime as it is (see `labkit.cri.lenient`).
+    A value of `secrets` that is not UTF-8 reaches the runtime as it is.
     Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
     """
     pod, machine = defaulted(pod), machine or Machine.here()
@@ -141,7 +139,7 @@ def container_config(
         extra=env or {},
     )
     try:
-        config = pb.ContainerConfig(
+        return pb.ContainerConfig(
             metadata=pb.ContainerMetadata(name=name, attempt=attempt),
             image=pb.ImageSpec(image=image_ref or container["image"], user_specified_image=container["image"]),
             command=[expand(word, variables) for word in container.get("command", ())],
@@ -154,6 +152,7 @@ def container_config(
                 kubelet_root=kubelet_root,
                 volume_paths=volume_paths or {},
             ),
+            envs=[pb.KeyValue(key=key, value=value.encode(errors="surrogateescape")) for key, value in variables.items()],
             labels={CONTAINER_NAME: name, **_pod_labels(pod)},
             annotations=_container_annotations(pod, container, attempt),
             log_path=f"{name}/{attempt}.log",
@@ -168,7 +167,6 @@ def container_config(
                 ),
             ),
         )
-        return lenient.with_variables(config, variables)
     except UnicodeEncodeError:
         raise CreateContainerConfigError(NOT_TEXT) from None
 

@@ -10,8 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import volume_kind
 from labkit.podspec.messages.environment import CreateContainerConfigError, expand
 

@@ -14,8 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.container_kinds import KINDS, containers, sidecars
 from labkit.podspec.manifest import defaulted
 from labkit.podspec.quantity import exact, milli, whole

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cri_api.v1 import api_pb2 as pb
-
+from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.container_kinds import KINDS, containers
 from labkit.podspec.messages.environment import CreateContainerConfigError
 
@@ -123,7 +122,7 @@ def _selinux(context: Mapping[str, Any]) -> pb.SELinuxOption | None:
 
 def _profile(profile: Mapping[str, Any], directory: str) -> pb.SecurityProfile:
     reference = directory + profile["localhostProfile"] if profile["type"] == "Localhost" else ""
-    return pb.SecurityProfile(profile_type=pb.SecurityProfile.ProfileType.Value(profile["type"]), localhost_ref=reference)
+    return pb.SecurityProfile(profile_type=profile["type"], localhost_ref=reference)
 
 
 def _apparmor_name(profile: Mapping[str, Any]) -> str:

@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cri_api.v1 import api_pb2
-
 from labkit.cri.descriptors import services
+from labkit.cri.v1 import api_pb2
 from labkit.recording.calls.log import CallRecord
 
 METHODS = (
