@@ -6,6 +6,8 @@ import argparse
 import importlib.metadata
 import os
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
@@ -15,6 +17,7 @@ from labkit.node.kinds import cleaning, discovery
 from labkit.node.packages import releases
 from labkit.node.pods import kubernetes
 from labkit.node.state import node_selector
+from labkit.node.node import NO_STREAMS
 
 
 def add(verb: AddVerb) -> None:
@@ -40,7 +43,7 @@ def add(verb: AddVerb) -> None:
 def doctor(arguments: argparse.Namespace) -> int:
     home, wanted = Home.find(), Choice.parse()
     discovery.refuse_unknown(wanted)
-    verdicts = examine(home)
+    verdicts = examine(home, wanted)
     try:
         meant = discovery.meant(wanted, home)
     except NodeError:
@@ -156,7 +159,7 @@ def clean(arguments: argparse.Namespace) -> int:
     report = cleaning.clean(Home.find(), say, cache=arguments.all, forget=arguments.forget)
 
     def text() -> str:
-        removed = ", ".join(f"{len(names)} {kind}" for kind, names in report["removed"].items() if names) or "nothing"
+        removed = ", ".join(counted(kind, names) for kind, names in report["removed"].items() if names) or "nothing"
         alone = "".join(f"\nLeft alone: {what}." for what in report["alone"])
         if report["left"]:
             return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone
@@ -165,6 +168,15 @@ def clean(arguments: argparse.Namespace) -> int:
 
     answer(arguments, report, text)
     return 1 if report["left"] else 0
+
+
+def counted(kind: str, names: Sequence[str]) -> str:
+    """"3 files"; of what was on a node, which begins with what it is, "2 Pods and 1 image from the node kind-control-plane"."""
+    if not kind.startswith("node "):
+        return f"{len(names)} {kind if len(names) != 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
+    sorts = Counter(name.partition(" ")[0] for name in names)
+    told = [f"{count} {sort}{'s' * (count != 1)}" for sort, count in sorts.items()]
+    return f"{' and '.join(told)} from the {kind}"
 
 
 def env(arguments: argparse.Namespace) -> int:
@@ -178,6 +190,8 @@ def env(arguments: argparse.Namespace) -> int:
         **node.shell_environment(say),
         **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
     }
+    if not node.streams_here:
+        say(NO_STREAMS)
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
     answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))
     return 0

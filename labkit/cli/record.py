@@ -19,6 +19,10 @@ from labkit.node.observe.proxy import RecordingProxy
 from labkit.recording.calls.log import CallLog
 from labkit.util.outputs import check_writable, write_whole
 from labkit.util.showable import showable
+from labkit.node.node import NO_STREAMS
+
+STREAMING = {"exec", "attach", "port-forward"}
+"""Of crictl's subcommands."""
 
 
 def add(verb: AddVerb) -> None:
@@ -47,6 +51,8 @@ def record(arguments: argparse.Namespace) -> int:
     check(names)  # first: that one cannot be written must not be found out when all is recorded
     node = running_node()
     command, code = wanted_command(arguments.command), 0
+    if not node.streams_here and os.path.basename((command or [""])[0]) == "crictl" and STREAMING & {*command}:
+        say(NO_STREAMS)
     with proxied(node) as (log, environment), node.record(log=log) as flight:
         if command:
             code = run_for(command, arguments.seconds, environment)

@@ -62,6 +62,12 @@ class Images(dict[str, str]):
         raise Absent(f"The course has no image {name!r}; it has {', '.join(self)}.")
 
 
+NO_STREAMS = (
+    "crictl exec, attach and port-forward do not work with this node: the runtime answers them with an address on the node's own "
+    "loopback, which this machine does not reach. Use crictl exec --sync, or kubectl."
+)
+
+
 class Node:
     """A machine with a kernel, a container runtime and, perhaps, Pods.
 
@@ -157,6 +163,9 @@ class Node:
         self.note(pod)
         more.setdefault("cluster_domain", self.cluster_domain)
         return sandbox_config(pod, **{**self.settings.get("sandbox", {}), **more})
+
+    streams_here = True
+    """Whether this machine's loopback is the runtime's, which serves exec, attach and port-forward there."""
 
     @property
     def cluster_domain(self) -> str:

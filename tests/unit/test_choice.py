@@ -28,6 +28,7 @@ from labkit.node.pods.cluster import Cluster
 from labkit.node.remote import endpoint, kind
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.state import node_selector as choice
+from labkit.cli import node as commands_of_node
 from tests.conftest import ROOT
 
 NAMES = ("LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME")
@@ -309,3 +310,20 @@ def test_an_api_that_is_away_is_a_sentence(tmp_path: Path) -> None:
         for ask in (kube.list_node, cluster.events, cluster.capacity, lambda: cluster.status("p")):
             with pytest.raises(NodeError, match=r"API at http://127.0.0.1:\d+ does not answer \(.*refused"):
                 ask()
+
+
+def test_doctor_examines_the_socket_that_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Choice.parse("cri:unix:///nowhere/containerd.sock")
+    found = {verdict.kind: verdict for verdict in discovery.examine(home, named)}
+    assert "a CRI socket of your own" not in found["cri"].why and "/nowhere/containerd.sock" in found["cri"].why
+    assert "a CRI socket of your own" in {verdict.kind: verdict for verdict in discovery.examine(home)}["cri"].why
+
+
+def test_clean_counts_what_it_removed_in_words() -> None:
+    found = {"node unix:///run/x.sock": ["Pod a", "Pod b", "image i"], "processes": ["x"], "files": ["a", "b"], "rules": ["r"]}
+    told = [commands_of_node.counted(kind, names) for kind, names in found.items()]
+    assert told == ["2 Pods and 1 image from the node unix:///run/x.sock", "1 process", "2 files", "1 rule"]
+
+
+def test_whether_crictl_exec_can_work_is_known_of_each_node() -> None:
+    assert endpoint.EndpointNode.streams_here and not kind.KindNode.streams_here and "crictl exec --sync" in base.NO_STREAMS

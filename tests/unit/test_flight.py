@@ -258,3 +258,10 @@ def test_calls_at_one_time_have_lanes_of_their_own(flight: Flight) -> None:
 )
 def test_labels(role: str, argv: tuple[str, ...], name: str) -> None:
     assert label(role, argv) == name
+
+
+def test_a_recording_of_calls_that_only_read_says_so(flight: Flight) -> None:
+    asked = [replace(call, method="ListPodSandbox", code="OK") for call in flight.calls[:2]]
+    assert Flight(calls=tuple(asked)).steps().table() == (
+        "No step was recorded.\nThe calls made only read, which is no step: ListPodSandbox × 2. --json writes them all."
+    )

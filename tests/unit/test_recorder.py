@@ -541,7 +541,8 @@ def test_nothing_happened(cri: CriClient) -> None:
     with record(cri, stream([]), NoKernel()) as flight:
         pass
     assert repr(flight).startswith("An empty recording")
-    assert repr(flight.steps()) == "No step was recorded." and repr(flight.tree()) == "No process was recorded."
+    assert repr(flight.steps()) == "No step was recorded.\nNo call was made to the runtime."
+    assert repr(flight.tree()) == "No process was recorded."
     assert Flight.from_json(flight.to_json()).calls == ()
 
 

@@ -72,9 +72,10 @@ def brought() -> dict[str, KindOfNode]:
     return found
 
 
-def examine(home: Home) -> list[Verdict]:
-    """A verdict for every kind of node; of a kind of which a node was brought up, for that one."""
-    return [kind.probe(home, known(Choice(name), home)) for name, kind in kinds().items()]
+def examine(home: Home, wanted: Choice | None = None) -> list[Verdict]:
+    """A verdict for every kind of node: for the node of that kind that is `wanted`, else for the one that was brought up last."""
+    found = {wanted.kind: known(wanted, home) or wanted} if wanted else {}
+    return [kind.probe(home, found.get(name) or known(Choice(name), home)) for name, kind in kinds().items()]
 
 
 def refuse_unknown(wanted: Choice) -> None:

@@ -61,6 +61,8 @@ class KindNode(InContainer, Node):
     """One node container of a cluster. Pids are the node's own; where this machine shows the node's processes too,
     `host_pids` maps them."""
 
+    streams_here = False
+
     def __init__(
         self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None,
         choice: Choice | None = None,

@@ -54,6 +54,8 @@ NEEDS_MB = 900
 class VmNode(RemoteFiles, LabKubernetes, Node):
     """The machine that `labkit up --node vm` brings to life. Commands and CRI go through its door (`labkit.node.vm.enter`)."""
 
+    streams_here = False
+
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
         self.home, self.places = home, Places(home)
         path = self.places.relay()

@@ -7,6 +7,7 @@ side by side has no order of its own and is told by name: Pods, and the CNI plug
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -178,7 +179,16 @@ def steps_of(flight: Flight) -> Steps:
         rows += _numbered(f"{number}.", caused.pop(index, []))
     for left in caused.values():
         rows += _numbered(UNCAUSED, left)
-    return Steps(rows, flight.notes)
+    return Steps(rows, flight.notes if rows else (*flight.notes, *only_asked(flight)))
+
+
+def only_asked(flight: Flight) -> list[str]:
+    """What there is to say of a recording without a step: a call that only reads changes nothing, and so is none."""
+    calls = Counter(call.method for call in flight.calls)
+    if not calls:
+        return ["No call was made to the runtime."]
+    told = ", ".join(f"{method}{f' × {count}' if count > 1 else ''}" for method, count in calls.items())
+    return [f"The calls made only read, which is no step: {told}. --json writes them all."]
 
 
 def tree_of(flight: Flight) -> Tree:
