@@ -82,8 +82,8 @@ def build(options: argparse.Namespace) -> Kubelet:
     cgroups = Cgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
     configuration = Configuration(
         options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns(),
-        options.cgroup_driver,
-    )
+        options.cgroup_driver, lambda: state.read_only_recursively(),
+    )  # fmt: skip
     pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid), lambda: bool(kubelet.workers))
     state = RuntimeState(cri, pleg.errors)
     sync = PodSync(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.server import containers
 from labkit.kubelet.server.containers import NoContainer
-from labkit.kubelet.server.logs import LogOptions, LogReader, comparable
+from labkit.kubelet.server.logs import LogOptions, LogReader, check_there, comparable, nine_digits
 
 LINES = (
     b"2026-11-23T21:00:00.000000001Z stdout F one\n"
@@ -40,7 +41,7 @@ def test_lines_in_pieces_are_joined(log: Path) -> None:
 
 
 def test_timestamps_stand_before_whole_lines_only(log: Path) -> None:
-    assert read(log, timestamps=True).splitlines()[2] == b"2026-11-23T21:00:02Z three"
+    assert read(log, timestamps=True).splitlines()[2] == b"2026-11-23T21:00:02.000000000Z three"
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,37 @@ def test_words_for_no_log(manifest: Any, container: str, previous: bool, code: i
     with pytest.raises(NoContainer) as error:
         of_log(Runtime(), manifest, container, previous)
     assert (error.value.code, error.value.message) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("2026-11-23T21:00:01.5Z", "2026-11-23T21:00:01.500000000Z"),
+     ("2026-11-23T21:00:01+01:00", "2026-11-23T21:00:01.000000000+01:00"),
+     ("2026-11-23T21:00:01.123456789-07:00", "2026-11-23T21:00:01.123456789-07:00"), ("x", "x")],
+)  # fmt: skip
+def test_a_time_has_nine_digits_of_a_second(written: str, shown: str) -> None:
+    assert nine_digits(written.encode()) == shown.encode()
+
+
+def test_words_that_a_reader_gets_in_place_of_a_log(tmp_path: Path) -> None:
+    class Forgetful(Runtime):
+        def container_status(self, container_id: str) -> Any:
+            raise CriError("ContainerStatus", "NOT_FOUND", "no such container", "")
+
+    with pytest.raises(containers.InsteadOfLog) as words:
+        of_log(Forgetful(), pod({"terminated": {"containerID": "containerd://abc"}}))
+    assert str(words.value).startswith("unable to retrieve container logs for ") and str(words.value).endswith("abc")
+    missing = tmp_path / "0.log"
+    with pytest.raises(FileNotFoundError) as words:
+        check_there(missing)
+    wanted = f'failed to try resolving symlinks in path "{missing}": lstat {missing}: no such file or directory'
+    assert str(words.value) == wanted
+
+
+def test_attach_has_the_terminal_that_the_manifest_gives() -> None:
+    there = SimpleNamespace(id="c1", state=pb.CONTAINER_RUNNING, created_at=1)
+    manifest = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": [{"name": "app", "tty": True}]}}
+    assert containers.attached(Runtime(there), manifest, "app") == ("c1", True)
+    with pytest.raises(NoContainer) as refused:
+        containers.attached(Runtime(), manifest, "app")
+    assert refused.value.message == "container app not found in pod web_default"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from labkit.kubelet.containers.probes import Probe
+from labkit.kubelet.containers.hooks import HookError
+from labkit.kubelet.containers.probes import Probe, Prober
 
 
 def probe(kind, **spec):
@@ -25,3 +28,16 @@ def test_readiness_waits_for_no_tick():
 def test_results_count_in_a_row():
     failing = probe("liveness", failureThreshold=2)
     assert [failing.count(good) for good in (False, True, False, False)] == [None, True, None, False]
+
+
+def test_a_probe_that_could_not_be_made_is_tried_three_times():
+    tries = []
+
+    def handler(*asked):
+        tries.append(asked)
+        raise HookError("invalid port number: 0")
+
+    prober = SimpleNamespace(_handler=handler)
+    with pytest.raises(HookError):
+        Prober._tried(prober, probe("liveness"), None, "id")
+    assert len(tries) == 3

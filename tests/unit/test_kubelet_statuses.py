@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from labkit.kubelet.containers.starting import old_restarts
 from labkit.kubelet.node.writer import difference
 from labkit.kubelet.pod.actions import Probed
 from labkit.kubelet.pod.runtime import CREATED, EXITED, Sandbox
 from labkit.kubelet.pod.statuses import pod_status
+from labkit.kubelet.pod.worker import Worker
 from tests.truth import truth
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
 
@@ -170,6 +172,46 @@ def test_read_only_mounts_and_requests_are_shown():
     assert mounts == [{"mountPath": "/v", "name": "v", "readOnly": True, "recursiveReadOnly": "Disabled"}]
     assert status["allocatedResources"] == {"cpu": "1", "memory": "20Mi"}
     assert status["resources"] == {"limits": {"memory": "20Mi"}, "requests": {"cpu": "1", "memory": "20Mi"}}
+
+
+def test_recursively_read_only_mounts_are_shown_as_what_the_runtime_makes_of_them():
+    wanted = container(volumeMounts=[{"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "IfPossible"}])
+    manifest = pod(wanted, volumes=[{"name": "v"}])
+    shown = [pod_status(manifest, runtime(attempt()), facts(recursive=able))["containerStatuses"][0] for able in (True, False)]
+    assert [s["volumeMounts"][0]["recursiveReadOnly"] for s in shown] == ["Enabled", "Disabled"]
+
+
+def test_the_last_words_of_all_containers_together_have_a_limit():
+    names = ("a", "b", "c", "d")
+    ended = [attempt(name, state=EXITED, code=1, message="é" * 2048) for name in names]
+    status = pod_status(pod(*map(container, names), restartPolicy="Never"), runtime(*ended), facts())
+    words = [s["state"]["terminated"]["message"] for s in status["containerStatuses"]]
+    assert [len(word.encode()) for word in words] == [3072] * 4
+    alone = pod_status(pod(restartPolicy="Never"), runtime(attempt(state=EXITED, code=1, message="x" * 4096)), facts())
+    assert len(alone["containerStatuses"][0]["state"]["terminated"]["message"]) == 4096
+
+
+def test_a_container_that_the_runtime_has_lost_has_restarted():
+    before = {"containerStatuses": [{"name": "app", "restartCount": 2, "state": {"running": {}}, "lastState": {}}]}
+    status = pod_status(pod(), runtime(), facts(before=before))["containerStatuses"][0]
+    assert status["restartCount"] == 3 and status["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    again = pod_status(pod(), runtime(), facts(before={"containerStatuses": [status]}))["containerStatuses"][0]
+    assert again["restartCount"] == 3
+    worker = Worker("u1", pod(), runtime(), {"containerStatuses": [again]})
+    assert old_restarts(worker, "app") == 3
+
+
+def test_an_init_container_of_which_nobody_knows_has_ended_well_once_the_others_have_begun():
+    manifest = pod(initContainers=[container("init")])
+    [init] = pod_status(manifest, runtime(attempt()), facts())["initContainerStatuses"]
+    assert init["state"]["terminated"]["reason"] == "Completed" and init["state"]["terminated"]["message"] == (
+        "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"
+    )
+
+
+def test_the_stop_signal_is_the_runtimes():
+    [shown] = pod_status(pod(), runtime(attempt(stop_signal="SIGUSR1")), facts())["containerStatuses"]
+    assert shown["stopSignal"] == "SIGUSR1"
 
 
 def test_a_rich_pod_has_the_fields_that_a_real_kubelet_gives_it():

@@ -317,15 +317,15 @@ def test_a_failure_with_json_is_json_too(home: Home, words: list[str], capsys: p
 def test_an_interrupt_and_a_file_of_the_system_are_json_too(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(self: Any) -> None:
+    def interrupted(*given: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labkit.cli.containerd.the_daemon", lambda: SimpleNamespace(restart=lambda: interrupted(None)))
+    monkeypatch.setattr("labkit.cli.containerd.the_daemon", lambda: SimpleNamespace(restart=interrupted))
     assert failed(capsys, "containerd", "restart", "--json")[:2] == (130, {"error": "stopped"})
     monkeypatch.setattr(commands, "examine", interrupted)
     assert failed(capsys, "doctor", "--json")[0] == 130
 
-    def full(home: Home) -> None:
+    def full(*given: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(commands, "examine", full)

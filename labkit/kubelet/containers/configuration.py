@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ OLD_MARK = "labkit-kubelet"
 
 @dataclass(frozen=True)
 class Configuration:
-    """Makes configs for one node. `root` is the kubelet's directory, `logs` the one of logs, `dns` what dnsPolicy stands for."""
+    """Makes configs for one node. `root` is the kubelet's directory, `logs` the one of logs, `dns` what dnsPolicy stands for;
+    `recursive()` says whether the runtime can make a mount read-only with all below it."""
 
     root: Path
     logs: Path
@@ -46,6 +47,7 @@ class Configuration:
     volumes: Volumes
     dns: Mapping[str, Sequence[str]] | None = None
     cgroup_driver: str = "cgroupfs"
+    recursive: Callable[[], bool] = lambda: False
 
     def sandbox(self, pod: Mapping[str, Any], attempt: int, seen: str) -> Any:
         """The PodSandboxConfig; its log directory is made. Raises OSError, also for a Pod that wants a user namespace: this
@@ -142,6 +144,14 @@ class Configuration:
                 Path(mount.host_path).touch(mode=0o666)
                 Path(mount.host_path).chmod(0o666)
 
+    def _recursively(self, mount: Mapping[str, Any]) -> bool:
+        """Whether what is mounted below a read-only volume is read-only too (resolveRecursiveReadOnly)."""
+        mode, able = mount.get("recursiveReadOnly") or "Disabled", self.recursive()
+        if mode == "Enabled" and not able:
+            why = f'volume "{mount["name"]}" requested recursive read-only mode, but it is not supported by the runtime'
+            raise CreateContainerConfigError(f"failed to resolve recursive read-only mode: {why}")
+        return able and mode != "Disabled"
+
     def _claimed(self, pod: Mapping[str, Any]) -> dict[str, str]:
         """Volume name → place on the node, for the Pod's claims."""
         claims = (volume for volume in pod["spec"].get("volumes", ()) if volume_kind(volume) in CLAIMS)
@@ -156,6 +166,7 @@ class Configuration:
             volume, asked = named[mount["name"]], config.mounts[index]
             source, place = self.volumes.source(pod, volume), self.volumes.place(pod, volume)
             asked.readonly = asked.readonly or source.read_only
+            asked.recursive_read_only = self._recursively(mount)
             sub_path = mount.get("subPath") or expanded(mount.get("subPathExpr", ""), variables)
             if place is None or not (sub_path or volume_kind(source.volume) == "hostPath"):
                 continue

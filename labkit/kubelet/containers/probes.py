@@ -5,6 +5,7 @@ Knowledge: kubelet's prober/worker.go, prober.go and prober_manager.go.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -27,6 +28,7 @@ KINDS = {"liveness": "livenessProbe", "readiness": "readinessProbe", "startup": 
 AT_ONCE = 128
 """Threads that all Pods' probes share, made as needed. A probe whose answer does not come keeps its thread until its timeout."""
 WAIT_FOR_CONTAINER_S = 0.25
+RETRIES = 2
 
 
 @dataclass
@@ -185,7 +187,7 @@ class Prober:
         """What the probe found; None where it could not be made, which counts neither way."""
         kind = probe.kind.capitalize()
         try:
-            if warning := self._handler(probe, pod, container_id):
+            if warning := self._tried(probe, pod, container_id):
                 self.tell(pod.pod, "Warning", "ProbeWarning", f"{kind} probe warning: {warning}", probe.field_path)
             return True
         except HookFailed as error:
@@ -200,6 +202,13 @@ class Prober:
             self.tell(pod.pod, "Warning", "Unhealthy", words, probe.field_path)
             return None
         return False
+
+    def _tried(self, probe: Probe, pod: Probing, container_id: str) -> str:
+        """As `_handler`. What could not be made at all is tried again at once (runProbeWithRetries)."""
+        for _ in range(RETRIES):
+            with contextlib.suppress(HookError):
+                return self._handler(probe, pod, container_id)
+        return self._handler(probe, pod, container_id)
 
     def _handler(self, probe: Probe, pod: Probing, container_id: str) -> str:
         """Run the probe; the words of a warning, "" for none."""

@@ -93,13 +93,21 @@ class Starting:
         tell("Normal", "Created", "Container created")
         try:
             self.cri.start_container(container_id=made)
-        except CriError as error:
-            tell("Warning", "Failed", f"Error: {error.message}")
+        except CriError as error:  # an id in an event would make each one another
+            tell("Warning", "Failed", f"Error: {error.message.replace(made, name)}")
             raise StartError("RunContainerError", error.message, SOON_S) from None
         tell("Normal", "Started", "Container started")
+        self.check_stop_signal(container, made, tell)
         hook = (container.get("lifecycle") or {}).get("postStart")
         if hook:
             self.post_start(worker, container, made, hook, ips, grace_s, tell)
+
+    def check_stop_signal(self, container: Mapping[str, Any], container_id: str, tell: Any) -> None:
+        """A word where the runtime does not know the stop signal that a Pod asks for (containerd before 2.2, for example)."""
+        wanted = (container.get("lifecycle") or {}).get("stopSignal")
+        if wanted and not self.cri.container_status(container_id=container_id).status.stop_signal:
+            words = f"the runtime does not take a stop signal from the Pod: {wanted} is not sent, but the image's or SIGTERM"
+            tell("Warning", "StopSignalIgnored", words)
 
     def image_volumes(self, worker: Worker, container: Mapping[str, Any], sandbox: Any) -> None:
         """The images that a container mounts as volumes (getImageVolumes); their events are about the Pod. Raises StartError."""
@@ -155,18 +163,19 @@ class Starting:
         """The registry logins of a Pod's imagePullSecrets; one that is missing only makes a warning."""
         found: list[Login] = []
         missing = []
-        for reference in pod["spec"].get("imagePullSecrets", ()):
+        names = filter(None, (reference.get("name") for reference in pod["spec"].get("imagePullSecrets", ())))
+        for name in names:
             try:
-                secret = self.objects.read("secrets", pod["metadata"]["namespace"], reference.get("name", ""))
+                secret = self.objects.read("secrets", pod["metadata"]["namespace"], name)
             except ApiError:
                 secret = None
             if secret is None:
-                missing.append(reference.get("name", ""))
+                missing.append(name)
             else:
                 found += read_logins(secret)
         if missing:
-            names = ", ".join(missing)
-            words = f"Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
+            told = ", ".join(missing)
+            words = f"Unable to retrieve some image pull secrets ({told}); attempting to pull the image may not succeed."
             self.recorder.pod_event(pod, "Warning", "FailedToRetrieveImagePullSecret", words)
         return found
 
@@ -196,4 +205,6 @@ def old_restarts(worker: Worker, name: str) -> int:
         for status in worker.status.get(kind, ()):
             if status["name"] == name and has_run(status):
                 return int(status["restartCount"]) + 1
+            if status["name"] == name and status.get("lastState"):  # lost, and counted when it was
+                return int(status["restartCount"])
     return 0

@@ -309,6 +309,7 @@ class PodSync:
             reasons=worker.reasons,
             terminated=worker.killed,
             done=worker.ended,
+            recursive=self.state.read_only_recursively(worker.pod["spec"].get("runtimeClassName", "")),
             memory_limit=self.cgroups.memory_limit(worker.pod) if ran or worker.cgroup else None,
         )
         status = pod_status(worker.pod, worker.runtime, facts)

@@ -25,6 +25,17 @@ NEVER_SEEN = {**LOST, "message": "The container could not be located when the po
 """How a container ended that waited when its Pod ended."""
 
 
+UNSEEN_INIT = {
+    "exitCode": 0,
+    "finishedAt": None,
+    "message": "Unable to get init container status from container runtime and pod has been initialized, "
+               "treat it as exited normally",
+    "reason": "Completed",
+    "startedAt": None,
+}  # fmt: skip
+"""How an init container ended of which nobody knows, though those that follow it have begun."""
+
+
 def terminate(spec: Mapping[str, Any], init: list[Status], regular: list[Status]) -> None:
     """Give an end to what has none, now that the Pod has ended: to the init containers as far as it had come (the first one in
     any case), and to the regular ones if it had come to them."""

@@ -63,6 +63,7 @@ class Container:
     message: str
     user: Mapping[str, Any] | None = None
     log_path: str = ""
+    stop_signal: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def container(status: Any) -> Container:
         message=last_words(status) if state == EXITED else status.message,
         user=user and {"gid": user.gid, "supplementalGroups": list(user.supplemental_groups), "uid": user.uid},
         log_path=status.log_path,
+        stop_signal=pb.Signal.Name(status.stop_signal) if status.stop_signal else "",
     )
 
 

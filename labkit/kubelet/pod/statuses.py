@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.kubelet.pod.actions import Probed, restart_policy, restarts_after, to_be_restarted
-from labkit.kubelet.pod.lost import LOST, terminate
+from labkit.kubelet.pod.lost import LOST, UNSEEN_INIT, terminate
 from labkit.kubelet.pod.runtime import EXITED, RUNNING, Container, PodRuntime
 from labkit.kubelet.words import rfc3339, rfc3339_ns
 from labkit.podspec.container_kinds import is_sidecar
@@ -18,6 +18,8 @@ from labkit.podspec.messages.resources import qos_of
 from labkit.podspec.quantity import binary, exact, millicores
 
 Status = dict[str, Any]
+MESSAGES_BYTES = 12 * 1024
+"""What the API holds of all containers' last words together (MaxPodTerminationMessageLogLength)."""
 Reasons = Mapping[str, tuple[str, str]]
 """Container name → (reason, message) of why the last attempt to start it failed."""
 
@@ -28,7 +30,7 @@ class Facts:
 
     `before`: the status known last. `now`: seconds since 1970. `terminated`: reason and message where the kubelet itself ended
     the Pod. `done`: nothing of the Pod runs any more, nor will. `memory_limit`: bytes, what the Pod's cgroup says, None where it
-    says nothing.
+    says nothing. `recursive`: whether the runtime can make a mount read-only with all below it.
     """
 
     host_ip: str
@@ -40,6 +42,7 @@ class Facts:
     terminated: tuple[str, str] | None = None
     done: bool = False
     memory_limit: int | None = None
+    recursive: bool = False
 
 
 def pod_status(pod: Mapping[str, Any], runtime: PodRuntime, facts: Facts) -> Status:
@@ -70,7 +73,19 @@ def pod_status(pod: Mapping[str, Any], runtime: PodRuntime, facts: Facts) -> Sta
     if requests and runtime.containers:
         status["allocatedResources"] = requests
     status["conditions"] = _conditions(pod, status, init, regular, runtime, facts)
+    _shorten([*init, *regular])
     return status
+
+
+def _shorten(containers: list[Status]) -> None:
+    """The last words of all containers together have a limit, of which each gets the same part (normalizeStatus)."""
+    most = MESSAGES_BYTES // max(len(containers), 1)
+    for status in containers:
+        for key in ("state", "lastState"):
+            ended = status[key].get("terminated") or {}
+            if len(ended.get("message", "").encode()) > most:
+                short = ended["message"].encode()[:most].decode(errors="ignore")
+                status[key] = {"terminated": {**ended, "message": short}}
 
 
 def container_status(
@@ -80,6 +95,9 @@ def container_status(
     name = container["name"]
     newest = runtime.newest(name)
     status = _from_runtime(container, newest, runtime, facts) if newest else _without_runtime(pod, container, facts, init)
+    begun = any(runtime.newest(regular["name"]) for regular in pod["spec"]["containers"])
+    if init and newest is None and begun and "waiting" in status["state"] and not is_sidecar(container):
+        status["state"] = {"terminated": dict(UNSEEN_INIT)}
     reason = facts.reasons.get(name)
     if reason and (newest is None or newest.state != RUNNING) and to_be_restarted(pod, container, runtime):
         if "terminated" in status["state"]:
@@ -87,7 +105,7 @@ def container_status(
         status["state"] = {"waiting": {**({"message": reason[1]} if reason[1] else {}), "reason": reason[0]}}
     _ready(container, newest, facts, status, init)
     if container.get("volumeMounts"):
-        status["volumeMounts"] = [_mount(mount) for mount in container["volumeMounts"]]
+        status["volumeMounts"] = [_mount(mount, facts.recursive) for mount in container["volumeMounts"]]
     return status
 
 
@@ -105,6 +123,8 @@ def _from_runtime(container: Mapping[str, Any], newest: Container, runtime: PodR
     }
     if container["resources"].get("requests"):
         status["allocatedResources"] = container["resources"]["requests"]
+    if newest.stop_signal:
+        status["stopSignal"] = newest.stop_signal
     if newest.user:
         status["user"] = {"linux": dict(newest.user)}
     earlier = next((c for c in attempts[1:] if c.state == EXITED), None)
@@ -139,6 +159,7 @@ def _without_runtime(pod: Mapping[str, Any], container: Mapping[str, Any], facts
         status["restartCount"], status["lastState"] = old.get("restartCount", 0), old.get("lastState", {})
         if "running" in old.get("state", {}):
             status["lastState"] = {"terminated": LOST}
+            status["restartCount"] += "deletionTimestamp" not in pod["metadata"]
     return status
 
 
@@ -177,11 +198,12 @@ def _ready(container: Mapping[str, Any], newest: Container | None, facts: Facts,
     status["ready"] = started and (not container.get("readinessProbe") or readiness is True)
 
 
-def _mount(mount: Mapping[str, Any]) -> Status:
+def _mount(mount: Mapping[str, Any], recursive: bool) -> Status:
     shown = {"mountPath": mount["mountPath"], "name": mount["name"]}
-    return {**shown, "readOnly": True, "recursiveReadOnly": mount.get("recursiveReadOnly", "Disabled")} if mount.get(
-        "readOnly"
-    ) else shown
+    if not mount.get("readOnly"):
+        return shown
+    whole = recursive and mount.get("recursiveReadOnly", "Disabled") != "Disabled"
+    return {**shown, "readOnly": True, "recursiveReadOnly": "Enabled" if whole else "Disabled"}
 
 
 def _phase(spec: Mapping[str, Any], init: list[Status], regular: list[Status], facts: Facts) -> str:

@@ -24,6 +24,10 @@ class NoContainer(Exception):
         self.code, self.reason, self.message = code, reason, message
 
 
+class InsteadOfLog(Exception):
+    """Why there is no log, in words that a reader gets in its place: by then the kubelet has said that there is one."""
+
+
 def newest(cri: CriClient, namespace: str, pod: str, container: str) -> Any | None:
     """CRI's newest container of that name, of a Pod of that name; None where there is none. Raises CriError."""
     wanted = {POD_NAMESPACE: namespace, POD_NAME: pod, CONTAINER_NAME: container}
@@ -39,19 +43,29 @@ def running(cri: CriClient, namespace: str, pod: str, container: str) -> str:
     return str(found.id)
 
 
+def attached(cri: CriClient, pod: Mapping[str, Any], container: str) -> tuple[str, bool]:
+    """The id of a container that runs, and whether its manifest gives it a terminal. Raises NoContainer and CriError."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    found = newest(cri, namespace, name, container)
+    kind = container_kind(pod, container)
+    if found is None or found.state != pb.CONTAINER_RUNNING or not kind:
+        raise NoContainer(404, "NotFound", f"container {container} not found in pod {name}_{namespace}")
+    return str(found.id), any(c.get("tty", False) for c in pod["spec"][kind] if c["name"] == container)
+
+
 def ready_sandbox(cri: CriClient, namespace: str, pod: str) -> str:
     """The id of a Pod's sandbox. Raises NoContainer and CriError."""
     wanted = {"label_selector": {POD_NAMESPACE: namespace, POD_NAME: pod}, "state": {"state": pb.SANDBOX_READY}}
     found = cri.list_pod_sandbox(filter=wanted).items
     if not found:
-        raise NoContainer(404, "NotFound", f'sandbox of pod "{pod}_{namespace}" not found: it does not run')
+        raise NoContainer(404, "NotFound", f'pod not found ("{pod}_{namespace}")')
     return str(max(found, key=lambda s: s.created_at).id)
 
 
 def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: bool) -> tuple[str, str]:
     """The id of the container whose log is asked for, and the path of that log. `pod` is the API's object.
 
-    Raises NoContainer in the kubelet's words, and CriError.
+    Raises NoContainer in the kubelet's words, InsteadOfLog, and CriError.
     """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     if not container_kind(pod, container):
@@ -66,9 +80,7 @@ def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: boo
     except CriError as error:
         if not error.gone:
             raise
-        raise NoContainer(
-            404, "NotFound", f"unable to retrieve container logs for {runtime_of(pod, container)}{wanted}"
-        ) from None
+        raise InsteadOfLog(f"unable to retrieve container logs for {runtime_of(pod, container)}{wanted}") from None
 
 
 def by_status(status: Mapping[str, Any], container: str, pod: str, previous: bool) -> str:

@@ -80,8 +80,13 @@ class ContainerLogs(Handler):
 
     async def get(self, namespace: str, pod: str, container: str) -> None:
         manifest = await asyncio.to_thread(self.served.get_pod, namespace, pod)
-        found = await asyncio.to_thread(containers.of_log, self.cri, manifest, container, self.flag("previous"))
         self.set_header("Content-Type", "text/plain")
+        try:
+            found = await asyncio.to_thread(containers.of_log, self.cri, manifest, container, self.flag("previous"))
+            logs.check_there(Path(found[1]))
+        except (containers.InsteadOfLog, FileNotFoundError) as error:
+            await self.finish(str(error))
+            return
         with logs.LogReader(Path(found[1]), self.wanted()) as reader:
             try:
                 await self.send(reader)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ class Formatter:
             return b""
         if self.options.stream and stream.decode(errors="replace") != self.options.stream:
             return b""
-        stamp = time + b" " if self.options.timestamps and not self.unfinished else b""
+        stamp = nine_digits(time) + b" " if self.options.timestamps and not self.unfinished else b""
         self.unfinished = tag.split(b":")[0] == b"P"
         return self.limited(stamp + content + (b"" if self.unfinished else b"\n"))
 
@@ -137,6 +138,19 @@ def start_of_tail(file: IO[bytes], lines: int) -> int:
             return position + at + 1
         left -= found
     return 0
+
+
+def nine_digits(time: bytes) -> bytes:
+    """A time as the kubelet prints it: nine digits of a second, also where the runtime has left out zeros."""
+    parts = re.fullmatch(rb"(.+T[0-9:]+)(?:\.([0-9]+))?(Z|[+-][0-9:]+)", time)
+    return time if parts is None else parts[1] + b"." + (parts[2] or b"").ljust(9, b"0") + parts[3]
+
+
+def check_there(path: Path) -> None:
+    """Raises FileNotFoundError in the kubelet's words for a log that is not there (ReadLogs)."""
+    if not path.exists():
+        words = f'failed to try resolving symlinks in path "{path}": lstat {path}: no such file or directory'
+        raise FileNotFoundError(words)
 
 
 def comparable(time: str) -> str:

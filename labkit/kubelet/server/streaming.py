@@ -55,11 +55,11 @@ class Exec(Streaming):
 
 
 class Attach(Streaming):
-    """/attach/NAMESPACE/POD/CONTAINER?input=1&output=1&error=1&tty=1"""
+    """/attach/NAMESPACE/POD/CONTAINER?input=1&output=1&error=1: whether there is a terminal was settled when it was made"""
 
     async def get(self, namespace: str, pod: str, container: str) -> None:
-        found = await asyncio.to_thread(containers.running, self.cri, namespace, pod, container)
-        tty = self.asked("tty")
+        manifest = await asyncio.to_thread(self.served.get_pod, namespace, pod)
+        found, tty = await asyncio.to_thread(containers.attached, self.cri, manifest, container)
         streams = {"stdin": self.asked("input"), "stdout": self.asked("output"), "stderr": self.asked("error") and not tty}
         said = await asyncio.to_thread(lambda: self.cri.attach(container_id=found, tty=tty, **streams))
         await self.pass_on(said.url)
