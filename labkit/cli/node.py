@@ -14,10 +14,10 @@ from labkit.cli.common import AddVerb, answer, describe, running_node, say, stat
 from labkit.cri import CriError
 from labkit.node import Choice, Home, NodeError, examine
 from labkit.node.kinds import cleaning, discovery
+from labkit.node.node import NO_STREAMS
 from labkit.node.packages import releases
 from labkit.node.pods import kubernetes
 from labkit.node.state import node_selector
-from labkit.node.node import NO_STREAMS
 
 
 def add(verb: AddVerb) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 from labkit.cli.common import AddVerb, running_node, say
 from labkit.figures.figure import kind_of
 from labkit.node import NodeError
+from labkit.node.node import NO_STREAMS
 from labkit.node.observe.proxy import RecordingProxy
 from labkit.recording.calls.log import CallLog
 from labkit.util.outputs import check_writable, write_whole
 from labkit.util.showable import showable
-from labkit.node.node import NO_STREAMS
 
 STREAMING = {"exec", "attach", "port-forward"}
 """Of crictl's subcommands."""

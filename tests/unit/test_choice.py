@@ -20,6 +20,7 @@ import pytest
 
 from labkit.cli import __main__ as cli
 from labkit.cli import common
+from labkit.cli import node as commands_of_node
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.kinds import discovery
@@ -28,7 +29,6 @@ from labkit.node.pods.cluster import Cluster
 from labkit.node.remote import endpoint, kind
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.state import node_selector as choice
-from labkit.cli import node as commands_of_node
 from tests.conftest import ROOT
 
 NAMES = ("LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubelet.containers.starting import old_restarts
+from labkit.kubelet.core.starting import old_restarts
 from labkit.kubelet.node.writer import difference
 from labkit.kubelet.pod.actions import Probed
 from labkit.kubelet.pod.runtime import CREATED, EXITED, Sandbox

@@ -196,7 +196,8 @@ def last_words(status: Any) -> str:
     for mount in status.mounts:
         if path and mount.container_path == path:
             text = tail(Path(mount.host_path), MESSAGE_BYTES)
-    if not text and status.exit_code and status.annotations.get(MESSAGE_POLICY) == "FallbackToLogsOnError":
+    wants_log = status.annotations.get(MESSAGE_POLICY) == "FallbackToLogsOnError" and status.reason != "ContainerCannotRun"
+    if not text and status.exit_code and wants_log:
         text = log_tail(Path(status.log_path))
     if status.message and text:
         return f"{status.message}: {text}"
