@@ -80,7 +80,7 @@ def refuse_old(options: tuple[str, ...]) -> None:
     if options:
         raise NodeError(
             "This notebook is older than the labkit that it uses.",
-            "Take the course's version and keep yours under another name: labkit course --reset and the lesson's number.",
+            "labkit course --reset 03 takes the course's lesson 03, for example, and keeps yours under another name.",
         )
 
 
