@@ -300,3 +300,15 @@ def test_a_kubelet_killed_while_pods_start_loses_none_and_starts_none_twice(clus
     for uid in uids:
         running = [c for c in of_pod(cluster, uid) if c.state == api_pb2.CONTAINER_RUNNING]
         assert len(running) == 1
+
+
+def test_a_pod_has_the_full_name_of_its_subdomain_where_the_kernel_has_room_for_it(cluster: Cluster) -> None:
+    cluster.create(pod("named", shell("hostname; cat /etc/hosts"), subdomain="db", setHostnameAsFQDN=True, restartPolicy="Never"))
+    cluster.create(pod("long", subdomain="d" * 40, setHostnameAsFQDN=True))
+    assert ends(cluster, "named") == "Succeeded"
+    full, *hosts = cluster.log("named").splitlines()
+    assert full == "named.db.default.svc.cluster.local" and hosts[-1].split("\t")[1:] == [full, "named"]
+    wait_for(lambda: cluster.messages("long", "FailedCreatePodSandBox"), "the event about the full name")
+    [words] = set(cluster.messages("long", "FailedCreatePodSandBox"))
+    assert words.startswith("Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN")
+    assert words.endswith("is too long (64 characters is the max, 71 characters requested)")
