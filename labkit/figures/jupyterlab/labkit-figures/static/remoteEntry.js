@@ -28,10 +28,10 @@ const labkitGroups = () => {
     inputs.forEach((input) => input.setAttribute("name", `labkit-quiz-${labkitQuizzes}`));
   }
 };
-// JupyterLab would take these keys for the notebook; Shift-Enter stays its own.
+// JupyterLab would take these keys for the notebook; Shift-Enter stays its own. It looks for the attribute from the target upwards.
 const labkitKeys = (event) => {
   const own = /^(Arrow.*| |Tab)$/.test(event.key) || (event.key === "Enter" && !event.shiftKey && !event.ctrlKey);
-  event.target.closest?.(".labkit-quiz")?.toggleAttribute("data-lm-suppress-shortcuts", own);
+  if (event.target.closest?.(".labkit-quiz")) event.target.toggleAttribute("data-lm-suppress-shortcuts", own);
 };
 _JUPYTERLAB["labkit-figures"] = {
   init: async () => {},
