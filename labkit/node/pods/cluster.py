@@ -247,7 +247,7 @@ class Cluster:
             return []
         kinds = "pods,persistentvolumeclaims,persistentvolumes,configmaps,secrets"
         selector = f"{LESSON}={self.lesson}" + (f",{HOME}={self.ledger.mark}" if self.ledger else "")
-        said = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found")
+        said = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found", GONE_WITHIN)
         return [line.split('"')[1] for line in said.splitlines() if '"' in line]
 
     # How
