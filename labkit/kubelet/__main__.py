@@ -24,10 +24,10 @@ from labkit.kubelet.core.kubelet import Kubelet
 from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.images import Images, Pulled
 from labkit.kubelet.node import machine as node_machine
-from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.node.health import RuntimeState
 from labkit.kubelet.node.node_status import NodeFacts, NodeStatus
-from labkit.kubelet.node.writer import StatusWriter
+from labkit.kubelet.node.status_manager import StatusManager
 from labkit.kubelet.pod.pleg import Pleg
 from labkit.kubelet.pod.runtime import Runtime
 from labkit.kubelet.resources.cgroups import Cgroups
@@ -76,7 +76,7 @@ def build(options: argparse.Namespace) -> Kubelet:
     capacity = node_machine.Capacity.here(options.root)
     allocatable = capacity.as_allocatable(facts.reserved)
     machine = replace(Machine.here(), allocatable=allocatable)
-    recorder = Recorder(api, "kubelet", options.node_name)
+    recorder = EventRecorder(api, "kubelet", options.node_name)
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
     cgroups = Cgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
@@ -91,7 +91,7 @@ def build(options: argparse.Namespace) -> Kubelet:
         runtime=Runtime(cri),
         state=state,
         recorder=recorder,
-        writer=StatusWriter(api, lambda uid: kubelet.removed(uid)),
+        writer=StatusManager(api, lambda uid: kubelet.removed(uid)),
         prober=Prober(cri, lambda uid: kubelet.probing(uid), recorder.pod_event, lambda uid: kubelet.wants(uid)),
         images=Images(cri, Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale), Pulled(options.root / "pulled-images.json")),
         objects=objects,

@@ -21,7 +21,7 @@ from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
-from labkit.kubelet.words import go_duration, go_quote, pull_error, rpc_error
+from labkit.kubelet.go_format import go_duration, go_quote, pull_error, rpc_error
 from labkit.util.outputs import PRIVATE, write_whole
 
 Tell = Callable[[str, str, str], None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from labkit.kubelet.backoff import Backoff
+from labkit.kubelet.go_format import go_code, go_duration
 from labkit.kubelet.node.events import COMBINED, Correlator, Event
-from labkit.kubelet.words import go_code, go_duration
 
 POD = {"kind": "Pod", "namespace": "default", "name": "web", "uid": "u1", "apiVersion": "v1"}
 

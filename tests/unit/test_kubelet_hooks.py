@@ -20,7 +20,7 @@ from labkit.kubelet.containers.hooks import (
     run_hook,
     url_path,
 )
-from labkit.kubelet.words import go_quote
+from labkit.kubelet.go_format import go_quote
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
 

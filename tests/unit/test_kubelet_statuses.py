@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.kubelet.core.starting import old_restarts
-from labkit.kubelet.node.writer import difference
+from labkit.kubelet.node.status_manager import difference
 from labkit.kubelet.pod.actions import Probed
 from labkit.kubelet.pod.runtime import CREATED, EXITED, Sandbox
 from labkit.kubelet.pod.statuses import pod_status

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.node import writer
-from labkit.kubelet.node.writer import StatusWriter
+from labkit.kubelet.node import status_manager as writer
+from labkit.kubelet.node.status_manager import StatusManager
 
 POD: dict[str, Any] = {"metadata": {"namespace": "default", "name": "web", "uid": "u1", "resourceVersion": "1"}}
 
@@ -38,7 +38,7 @@ class Api:
 
 def test_a_watch_that_is_behind_hides_no_difference() -> None:
     api = Api()
-    write = StatusWriter(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
     write.set(POD, {"phase": "Running"})
     assert api.patched.acquire(timeout=10)
     late = api.pod()
@@ -53,7 +53,7 @@ def test_a_watch_that_is_behind_hides_no_difference() -> None:
 def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "RETRY_S", 0.0)
     api = Api(ApiError(422, "Invalid", "no such phase"))
-    write = StatusWriter(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
     with write._wake:  # both are known before the writer takes either
         write.set(POD, {"phase": "?"})
         write.delete(POD)
@@ -62,7 +62,7 @@ def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.
 
 def test_nothing_is_remembered_of_a_pod_that_is_gone() -> None:
     api = Api()
-    write = StatusWriter(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
     write.seen(POD)
     assert write.uids == {"u1"}
     write.forget("u1")

@@ -30,7 +30,7 @@ from labkit.node.pods import cluster
 from labkit.node.pods.cluster import Cluster
 from labkit.node.state import status
 from labkit.recording.calls.log import CallLog
-from labkit.recording.recorder.recording import FAULT, Recorder
+from labkit.recording.recorder.recording import FAULT, FlightRecorder
 from labkit.util import loglines
 from tests.unit import test_controllers as controllers
 from tests.unit.test_controllers import api, events, make_node, make_pod, pod, scheduled
@@ -176,7 +176,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
 
 def test_a_look_for_strangers_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(garbage_collection, "strangers", lambda home: {}["odd"])
-    garbage_collection.Tidier(SimpleNamespace()).look()  # type: ignore[arg-type]
+    garbage_collection.GarbageCollector(SimpleNamespace()).look()  # type: ignore[arg-type]
     assert "KeyError" in caplog.text
 
 
@@ -244,7 +244,7 @@ def test_an_event_that_cannot_be_taken_in_is_told_and_keeps_no_other_from_the_re
         return event
 
     seen: list[Any] = []
-    recorder: Any = object.__new__(Recorder)
+    recorder: Any = object.__new__(FlightRecorder)
     recorder.notes, recorder._lock = [], threading.Lock()
     recorder._events, recorder._seen = ["one", "odd", "odd", "two"], lambda event, process: seen.append(event)
     recorder.processes = SimpleNamespace(feed=feed)

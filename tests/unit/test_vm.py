@@ -365,7 +365,7 @@ def test_without_qemu_the_kind_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(packages, "builds_here", lambda: "This is no Debian.")
     monkeypatch.setattr(packages, "runs_here", lambda: "")
-    verdict = vm.look(Home(tmp_path, tmp_path, tmp_path))
+    verdict = vm.probe(Home(tmp_path, tmp_path, tmp_path))
     assert not verdict.usable and "install qemu-system-x86_64" in verdict.fix
     with pytest.raises(ProgramsError, match="qemu-system-x86_64 or zstd is missing") as told:
         packages.ensure_tools(tmp_path, lambda text: None)
@@ -376,7 +376,7 @@ def test_too_little_memory_is_said_beforehand(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(vm, "available_mb", lambda: 300)
     monkeypatch.setattr(packages, "runs_here", lambda: "")
     monkeypatch.setattr(packages, "builds_here", lambda: "")
-    verdict = vm.look(Home(tmp_path, tmp_path, tmp_path))
+    verdict = vm.probe(Home(tmp_path, tmp_path, tmp_path))
     assert not verdict.usable and "300 MB are free" in verdict.why
 
 

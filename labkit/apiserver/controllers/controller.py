@@ -8,7 +8,7 @@ import logging
 import math
 import time
 
-from labkit.apiserver.controllers.recorder import EventRecorder
+from labkit.apiserver.controllers.event_recorder import EventRecorder
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Change

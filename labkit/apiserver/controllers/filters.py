@@ -20,7 +20,7 @@ Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class No:
+class FilterRejection:
     """A filter's refusal; `helpless` says that removing other Pods could not help (UnschedulableAndUnresolvable)."""
 
     reasons: tuple[str, ...]
@@ -48,7 +48,7 @@ class NodeInfo:
 
 
 @dataclass
-class World:
+class ClusterSnapshot:
     """What the scheduler knows: nodes with their Pods, claims by (namespace, name), volumes by name, namespaces by name."""
 
     nodes: Sequence[NodeInfo]
@@ -58,14 +58,14 @@ class World:
 
 
 def world(nodes: Iterable[Manifest], pods: Iterable[Manifest], claims: Iterable[Manifest] = (), volumes: Iterable[Manifest] = (),
-          namespaces: Iterable[Manifest] = ()) -> World:  # fmt: skip
+          namespaces: Iterable[Manifest] = ()) -> ClusterSnapshot:  # fmt: skip
     """A World of plain objects as the API holds them."""
     infos = {node["metadata"]["name"]: NodeInfo(node) for node in nodes}
     for pod in pods:
         there = infos.get(pod["spec"].get("nodeName") or "")
         if there and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             there.pods.append(pod)
-    return World(
+    return ClusterSnapshot(
         list(infos.values()),
         {(c["metadata"]["namespace"], c["metadata"]["name"]): c for c in claims},
         {v["metadata"]["name"]: v for v in volumes},
@@ -73,12 +73,12 @@ def world(nodes: Iterable[Manifest], pods: Iterable[Manifest], claims: Iterable[
     )
 
 
-def first_no(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def first_no(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     """The first refusal of this node, None where the Pod may run there. Raises ValueError for an amount that is none."""
     return next((no for plugin in FILTERS if (no := plugin(pod, info, known))), None)
 
 
-def refused_for_all(pod: Manifest, known: World) -> str | None:
+def refused_for_all(pod: Manifest, known: ClusterSnapshot) -> str | None:
     """What speaks against every node before any is looked at: a claim that is absent, going or not bound (VolumeBinding's
     PreFilter)."""
     unbound = False
@@ -96,7 +96,7 @@ def refused_for_all(pod: Manifest, known: World) -> str | None:
     return "pod has unbound immediate PersistentVolumeClaims" if unbound else None
 
 
-def claims_of(pod: Manifest, known: World) -> list[tuple[str, Manifest | None]]:
+def claims_of(pod: Manifest, known: ClusterSnapshot) -> list[tuple[str, Manifest | None]]:
     """The claims that the Pod's volumes name, each with its object or None."""
     volumes = pod["spec"].get("volumes") or []
     names = [v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")]
@@ -114,61 +114,65 @@ def is_bound(claim: Manifest) -> bool:
     return bool(claim["spec"].get("volumeName")) and (claim.get("status") or {}).get("phase") == "Bound"
 
 
-def unschedulable(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def unschedulable(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     cordoned = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
     if not (info.node.get("spec") or {}).get("unschedulable"):
         return None
     taint_alone = {"spec": {"taints": [cordoned]}}
-    return No(("node(s) were unschedulable",), helpless=True) if repelled(taint_alone, pod) else None
+    return FilterRejection(("node(s) were unschedulable",), helpless=True) if repelled(taint_alone, pod) else None
 
 
-def taints(pod: Manifest, info: NodeInfo, known: World) -> No | None:
-    return No(("node(s) had untolerated taint(s)",), helpless=True) if repelled(info.node, pod) else None
+def taints(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
+    return FilterRejection(("node(s) had untolerated taint(s)",), helpless=True) if repelled(info.node, pod) else None
 
 
-def node_affinity(pod: Manifest, info: NodeInfo, known: World) -> No | None:
-    return None if wants_node(pod, info.node) else No(("node(s) didn't match Pod's node affinity/selector",), helpless=True)
+def node_affinity(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
+    if wants_node(pod, info.node):
+        return None
+    return FilterRejection(("node(s) didn't match Pod's node affinity/selector",), helpless=True)
 
 
-def ports(pod: Manifest, info: NodeInfo, known: World) -> No | None:
-    return None if ports_are_free(pod, info.pods) else No(("node(s) didn't have free ports for the requested pod ports",))
+def ports(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
+    if ports_are_free(pod, info.pods):
+        return None
+    return FilterRejection(("node(s) didn't have free ports for the requested pod ports",))
 
 
-def fits(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def fits(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     """Requests against what Allocatable leaves: never against what is used, and never against Capacity."""
     lacks = lacking(pod_requests(pod), info.requested, len(info.pods), info.allocatable)
     reasons = tuple("Too many pods" if lack.name == "pods" else f"Insufficient {lack.name}" for lack in lacks)
     helpless = any(lack.requested > lack.capacity for lack in lacks if lack.name != "pods")
-    return No(reasons, helpless) if reasons else None
+    return FilterRejection(reasons, helpless) if reasons else None
 
 
-def exclusive_claims(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def exclusive_claims(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     """ReadWriteOncePod: one Pod at a time."""
     own = {name for name, claim in claims_of(pod, known) if claim and "ReadWriteOncePod" in claim["spec"].get("accessModes", [])}
     others = (p for node in known.nodes for p in node.pods if p["metadata"]["namespace"] == pod["metadata"]["namespace"])
     if own and any(own & {name for name, _ in claims_of(other, known)} for other in others):
-        return No(("node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",))
+        return FilterRejection(("node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",))
     return None
 
 
-def bound_volumes(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def bound_volumes(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     for _, claim in claims_of(pod, known):
         volume = known.volumes.get(claim["spec"].get("volumeName", "")) if claim else None
         if volume is None:
-            return No(("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",), helpless=True)
+            return FilterRejection(("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",), helpless=True)
         if not node_selected((volume["spec"].get("nodeAffinity") or {}).get("required"), info.node):
-            return No(("node(s) didn't match PersistentVolume's node affinity",), helpless=True)
+            return FilterRejection(("node(s) didn't match PersistentVolume's node affinity",), helpless=True)
     return None
 
 
-def spread(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def spread(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     """topologySpreadConstraints that say DoNotSchedule: skew is this domain's matching Pods against the emptiest's."""
     for rule in pod["spec"].get("topologySpreadConstraints") or []:
         if (rule.get("whenUnsatisfiable") or "DoNotSchedule") != "DoNotSchedule":
             continue
         key, words = rule["topologyKey"], "node(s) didn't match pod topology spread constraints"
         if key not in labels(info.node):
-            return No((f"{words} (missing required label)",), helpless=True)
+            return FilterRejection((f"{words} (missing required label)",), helpless=True)
         nodes = [n for n in known.nodes if key in labels(n.node) and counts(rule, pod, n.node)]
         counted: Counter[str] = Counter(dict.fromkeys((labels(n.node)[key] for n in nodes), 0))
         for node in nodes:
@@ -179,7 +183,7 @@ def spread(pod: Manifest, info: NodeInfo, known: World) -> No | None:
         itself = int(selects(rule.get("labelSelector"), labels(pod)))
         least = 0 if len(counted) < (rule.get("minDomains") or 1) else min(counted.values(), default=0)
         if counted[labels(info.node)[key]] + itself - least > rule["maxSkew"]:
-            return No((words,))
+            return FilterRejection((words,))
     return None
 
 
@@ -196,23 +200,23 @@ def same_labels(rule: Manifest, pod: Manifest, other: Manifest) -> bool:
     return alike and all(theirs.get(key) != own[key] for key in rule.get("mismatchLabelKeys") or [] if key in own)
 
 
-def neighbours(pod: Manifest, info: NodeInfo, known: World) -> No | None:
+def neighbours(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejection | None:
     """Required Pod affinity and anti-affinity, the Pod's own and that of those which run."""
     for term in pod_terms(pod, "podAffinity"):
         key = term["topologyKey"]
         alike = [n for n in known.nodes if any(chosen(term, pod, other, known) for other in n.pods)]
         first_of_its_kind = not alike and chosen(term, pod, pod, known) and key in labels(info.node)
         if not first_of_its_kind and not any(same_domain(n, info, key) for n in alike):
-            return No(("node(s) didn't match pod affinity rules",), helpless=True)
+            return FilterRejection(("node(s) didn't match pod affinity rules",), helpless=True)
     for term in pod_terms(pod, "podAntiAffinity"):
         near = (p for n in known.nodes if same_domain(n, info, term["topologyKey"]) for p in n.pods)
         if any(chosen(term, pod, other, known) for other in near):
-            return No(("node(s) didn't match pod anti-affinity rules",))
+            return FilterRejection(("node(s) didn't match pod anti-affinity rules",))
     for node in known.nodes:
         for other in node.pods:
             for term in pod_terms(other, "podAntiAffinity"):
                 if same_domain(node, info, term["topologyKey"]) and chosen(term, other, pod, known):
-                    return No(("node(s) didn't satisfy existing pods anti-affinity rules",))
+                    return FilterRejection(("node(s) didn't satisfy existing pods anti-affinity rules",))
     return None
 
 
@@ -220,7 +224,7 @@ def pod_terms(pod: Manifest, kind: str) -> list[Manifest]:
     return ((pod["spec"].get("affinity") or {}).get(kind) or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or []
 
 
-def chosen(term: Manifest, owner: Manifest, other: Manifest, known: World) -> bool:
+def chosen(term: Manifest, owner: Manifest, other: Manifest, known: ClusterSnapshot) -> bool:
     """Whether an affinity term of `owner` means the Pod `other`: its namespace and its labels."""
     namespace, by_labels = other["metadata"]["namespace"], term.get("namespaceSelector")
     names = term.get("namespaces") or ([] if by_labels is not None else [owner["metadata"]["namespace"]])
@@ -233,7 +237,7 @@ def same_domain(one: NodeInfo, other: NodeInfo, key: str) -> bool:
     return key in labels(one.node) and labels(one.node)[key] == labels(other.node).get(key)
 
 
-FILTERS: tuple[Callable[[Manifest, NodeInfo, World], No | None], ...] = (
+FILTERS: tuple[Callable[[Manifest, NodeInfo, ClusterSnapshot], FilterRejection | None], ...] = (
     unschedulable, taints, node_affinity, ports, fits, exclusive_claims, bound_volumes, spread, neighbours,
 )  # fmt: skip
 """kube-scheduler's default order. What only a cloud or a driver knows (zones, attach limits, devices) is not asked."""

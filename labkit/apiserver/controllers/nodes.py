@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.apiserver.controllers.controller import Controller
-from labkit.apiserver.controllers.recorder import with_condition
+from labkit.apiserver.controllers.event_recorder import with_condition
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.objects.strategy import timestamp
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.apiserver.controllers.filters import No, NodeInfo, World, first_no, refused_for_all
+from labkit.apiserver.controllers.filters import ClusterSnapshot, FilterRejection, NodeInfo, first_no, refused_for_all
 from labkit.podspec.matching import named_nodes
 from labkit.podspec.requests import pod_requests
 
@@ -29,7 +29,7 @@ class Unschedulable:
     message: str
 
 
-def place(pod: Manifest, known: World) -> Assigned | Unschedulable:
+def place(pod: Manifest, known: ClusterSnapshot) -> Assigned | Unschedulable:
     """Filter every node, then take the one that has most room left (NodeResourcesFit's LeastAllocated; by name among equals)."""
     if not known.nodes:
         return Unschedulable("no nodes available to schedule pods")
@@ -47,15 +47,15 @@ def place(pod: Manifest, known: World) -> Assigned | Unschedulable:
     return Unschedulable(f"{available}: {reasons}. {after(pod, refused, available)}")
 
 
-def refusals(pod: Manifest, known: World) -> dict[str, No]:
+def refusals(pod: Manifest, known: ClusterSnapshot) -> dict[str, FilterRejection]:
     """Node → why not."""
     only = named_nodes(pod)
-    outside = No(("node(s) didn't satisfy plugin(s) [NodeAffinity]",), helpless=True)
+    outside = FilterRejection(("node(s) didn't satisfy plugin(s) [NodeAffinity]",), helpless=True)
     found = {info.name: first_no(pod, info, known) if only is None or info.name in only else outside for info in known.nodes}
     return {name: no for name, no in found.items() if no}
 
 
-def after(pod: Manifest, refused: Mapping[str, No], available: str) -> str:
+def after(pod: Manifest, refused: Mapping[str, FilterRejection], available: str) -> str:
     """What the plugins say that are asked when no node is left: device claims, then preemption, which never happens here."""
     if pod["spec"].get("preemptionPolicy") == "Never":
         return "no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."

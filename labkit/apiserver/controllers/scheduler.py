@@ -10,8 +10,8 @@ from typing import Any
 
 from labkit.apiserver.controllers import filters
 from labkit.apiserver.controllers.controller import Controller
+from labkit.apiserver.controllers.event_recorder import with_condition
 from labkit.apiserver.controllers.placement import Assigned, Manifest, place
-from labkit.apiserver.controllers.recorder import with_condition
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Change

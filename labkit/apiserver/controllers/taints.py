@@ -14,8 +14,8 @@ from typing import Any
 
 from labkit.apiserver import registry
 from labkit.apiserver.controllers.controller import RETRY_S, Controller
+from labkit.apiserver.controllers.event_recorder import with_condition
 from labkit.apiserver.controllers.nodes import UNREACHABLE
-from labkit.apiserver.controllers.recorder import with_condition
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.status import ApiError
 from labkit.podspec.matching import tolerates

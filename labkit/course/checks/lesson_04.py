@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from labkit.course.checks.pods import absent, find, first_processes, not_ready, running, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.cri.pods import PodSnapshot
+from labkit.util.sockets import private_socket
 
 if TYPE_CHECKING:
     from labkit.node import Node
@@ -100,10 +100,7 @@ def similar_socket(node: Node) -> Iterator[None]:
         yield
         return
     path = Path(f"{node.socket_path()}.ttrpc.check")
-    with socket.socket(socket.AF_UNIX) as listening:
-        path.unlink(missing_ok=True)
-        listening.bind(str(path))
-        listening.listen()
+    with private_socket(path):
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.words import go_code, go_duration, go_quote, kernel_words, pod_words, rpc_error
+from labkit.kubelet.go_format import go_code, go_duration, go_quote, kernel_words, pod_words, rpc_error
 
 log = logging.getLogger("kubelet")
 

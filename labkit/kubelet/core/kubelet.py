@@ -24,11 +24,11 @@ from labkit.kubelet.core.admission import Rejection, admit, apparmor_enabled
 from labkit.kubelet.core.eviction import REASON, Eviction, evict
 from labkit.kubelet.core.housekeeping import Housekeeping
 from labkit.kubelet.core.sync import PodSync
-from labkit.kubelet.node.writer import OWN_CONDITIONS
+from labkit.kubelet.go_format import rfc3339, rpc_error
+from labkit.kubelet.node.status_manager import OWN_CONDITIONS
 from labkit.kubelet.pod.pleg import Listed, Pleg
 from labkit.kubelet.pod.runtime import PodRuntime
 from labkit.kubelet.pod.worker import Worker
-from labkit.kubelet.words import rfc3339, rpc_error
 from labkit.podspec import DefaultedPod, container_names
 from labkit.podspec.defaults import fill_pod
 
@@ -160,7 +160,7 @@ class Kubelet:
             self.admitted(raw)
             return
         before = worker.pod
-        if essence(before) == essence(raw):
+        if sync_fields(before) == sync_fields(raw):
             self._take_conditions(worker, raw)
             if called_not_ready(raw, worker.status):
                 self.pods_sync.writer.set(worker.pod, worker.status)
@@ -169,7 +169,7 @@ class Kubelet:
         grace = raw["metadata"].get("deletionGracePeriodSeconds")
         old = before["metadata"].get("deletionGracePeriodSeconds")
         if worker.busy and worker.ending and grace is not None and (old is None or grace < old):
-            self._pool.submit(self._hasten, worker, grace)
+            self._pool.submit(self._shorten_grace, worker, grace)
         self.wants(uid)
 
     def admitted(self, raw: dict[str, Any]) -> None:
@@ -298,9 +298,9 @@ class Kubelet:
         except Exception:
             log.exception("the status of %s cannot be worked out", worker.name)
 
-    def _hasten(self, worker: Worker, grace_s: int) -> None:
+    def _shorten_grace(self, worker: Worker, grace_s: int) -> None:
         try:
-            self.pods_sync.stopping.hasten(worker, grace_s)
+            self.pods_sync.stopping.shorten_grace(worker, grace_s)
         except CriError as error:
             log.warning("stopping %s: %s", worker.name, error)
         except Exception:
@@ -405,7 +405,7 @@ def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
 
 
-def essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:
+def sync_fields(pod: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes a kubelet look at a Pod again when it changes (pod_config: spec, labels, annotations, deletion)."""
     metadata = pod["metadata"]
     return (

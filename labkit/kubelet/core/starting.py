@@ -17,13 +17,13 @@ from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.stopping import Stopping
+from labkit.kubelet.go_format import go_duration, pod_words
 from labkit.kubelet.images import Images, Login, StartError, read_logins
-from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.pod.runtime import CREATED, EXITED, Runtime
 from labkit.kubelet.pod.statuses import has_run
 from labkit.kubelet.pod.worker import Worker
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.words import go_duration, pod_words
 from labkit.podspec import container_kind
 from labkit.podspec.messages import CreateContainerConfigError
 from labkit.podspec.messages.configs import container_hash
@@ -34,7 +34,7 @@ RESERVED = "is reserved"
 """What the runtime says of a name that an earlier call, still under way, has taken."""
 
 
-class Later(Exception):
+class RequeueAfter(Exception):
     """The Pod cannot go on now; look at it again after `seconds`. `tried`: containers were started, or their turn came."""
 
     def __init__(self, seconds: float, *, tried: bool = False) -> None:
@@ -48,7 +48,7 @@ class Starting:
 
     cri: CriClient
     runtime: Runtime
-    recorder: Recorder
+    recorder: EventRecorder
     images: Images
     objects: Objects
     configuration: Configuration
@@ -87,7 +87,7 @@ class Starting:
             made = self.cri.create_container(pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox).container_id
         except CriError as error:
             if RESERVED in error.message:
-                raise Later(SOON_S) from None
+                raise RequeueAfter(SOON_S) from None
             tell("Warning", "Failed", f"Error: {error.message}")
             raise StartError("CreateContainerError", error.message) from None
         tell("Normal", "Created", "Container created")

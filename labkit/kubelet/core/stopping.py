@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.containers import hooks
-from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.pod.runtime import RUNNING, UNKNOWN, Container
 from labkit.kubelet.pod.worker import Worker
 from labkit.podspec import container_kind
@@ -29,7 +29,7 @@ REMOVED_WITHIN_S = 10.0
 
 
 class Stopping:
-    def __init__(self, cri: CriClient, recorder: Recorder) -> None:
+    def __init__(self, cri: CriClient, recorder: EventRecorder) -> None:
         self.cri, self.recorder = cri, recorder
 
     def stop_containers(self, worker: Worker, grace_s: int) -> None:
@@ -76,7 +76,7 @@ class Stopping:
         left = max(grace_s - int(time.monotonic() - began), LEAST_S)
         gone_is_fine(lambda: self.cri.stop_container(container_id=container.id, timeout=left))
 
-    def hasten(self, worker: Worker, grace_s: int) -> None:
+    def shorten_grace(self, worker: Worker, grace_s: int) -> None:
         """The Pod is being stopped and shall have less time: stop its containers anew, with that."""
         for container in worker.runtime.running:
             gone_is_fine(lambda id=container.id: self.cri.stop_container(container_id=id, timeout=max(grace_s, 1)))  # type: ignore[misc]

@@ -18,12 +18,13 @@ from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.containers.probes import Prober
-from labkit.kubelet.core.starting import RESERVED, RETRY_S, SOON_S, Later, Starting, backoff_key
+from labkit.kubelet.core.starting import RESERVED, RETRY_S, SOON_S, RequeueAfter, Starting, backoff_key
 from labkit.kubelet.core.stopping import Stopping
+from labkit.kubelet.go_format import os_error, rpc_error
 from labkit.kubelet.images import Images, StartError
-from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.node.health import RuntimeState
-from labkit.kubelet.node.writer import StatusWriter
+from labkit.kubelet.node.status_manager import StatusManager
 from labkit.kubelet.pod.actions import Actions, compute_actions
 from labkit.kubelet.pod.runtime import EXITED, Runtime
 from labkit.kubelet.pod.statuses import Facts, pod_status
@@ -31,7 +32,6 @@ from labkit.kubelet.pod.worker import Worker
 from labkit.kubelet.resources.cgroups import Cgroups
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.volumes import FILLED, MountError, Volumes
-from labkit.kubelet.words import os_error, rpc_error
 from labkit.podspec import volume_kind
 from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.messages.hosts import HostnameError
@@ -55,8 +55,8 @@ class PodSync:
     cri: CriClient
     runtime: Runtime
     state: RuntimeState
-    recorder: Recorder
-    writer: StatusWriter
+    recorder: EventRecorder
+    writer: StatusManager
     prober: Prober
     images: Images
     objects: Objects
@@ -111,7 +111,7 @@ class PodSync:
             self.prober.add(worker.pod)
             while self.act(worker, compute_actions(worker.pod, worker.runtime, self.prober.results(worker.uid))):
                 self.report(worker)
-        except Later as later:
+        except RequeueAfter as later:
             worker.runtime = self.runtime.pod(worker.uid)
             self.report(worker)
             return min(later.seconds, self.next_look(worker), SOON_S if later.tried and self.left_over(worker) else later.seconds)
@@ -151,7 +151,7 @@ class PodSync:
                 else:
                     worker.reasons.pop(container["name"], None)
         if waits:
-            raise Later(min(waits), tried=True)
+            raise RequeueAfter(min(waits), tried=True)
         worker.runtime = self.runtime.pod(worker.uid)
         return any(is_sidecar(container) for container in actions.init)
 
@@ -186,7 +186,7 @@ class PodSync:
         error = self.state.network_error()
         if error:
             self.recorder.pod_event(worker.pod, "Warning", "NetworkNotReady", f"network is not ready: {error}")
-            raise Later(NETWORK_RETRY_S)
+            raise RequeueAfter(NETWORK_RETRY_S)
 
     def need_cgroup(self, worker: Worker) -> None:
         if worker.cgroup:
@@ -198,7 +198,7 @@ class PodSync:
             name = self.cgroups.name(worker.pod)
             words = f"unable to ensure pod container exists: failed to create container for {name} : {error}"
             self.recorder.pod_event(worker.pod, "Warning", "FailedCreatePodContainer", words)
-            raise Later(self.retry()) from None
+            raise RequeueAfter(self.retry()) from None
         worker.cgroup = True
 
     def need_volumes(self, worker: Worker) -> None:
@@ -212,7 +212,7 @@ class PodSync:
         except OSError as error:
             words = f"error making pod data directories: {os_error(error, 'mkdir')}"
             self.recorder.pod_event(worker.pod, "Warning", "FailedToMakePodDataDirectories", words)
-            raise Later(self.retry()) from None
+            raise RequeueAfter(self.retry()) from None
         failed = []
         for volume in spec.get("volumes", ()):
             try:
@@ -232,7 +232,7 @@ class PodSync:
                 self.recorder.pod_event(worker.pod, "Warning", "FailedMount", words)
             wait = min(MOUNT_RETRY_S * 2**worker.mount_tries, MOUNT_RETRY_LONGEST_S)
             worker.mount_tries = min(worker.mount_tries + 1, 16)
-            raise Later(wait * self.time_scale)
+            raise RequeueAfter(wait * self.time_scale)
 
     def need_sandbox(self, worker: Worker, actions: Actions) -> tuple[str, Any, Sequence[str]]:
         """Id, config and addresses of the Pod's sandbox, made where `actions` says so. Raises Later."""
@@ -245,14 +245,14 @@ class PodSync:
             sandbox_id = self.cri.run_pod_sandbox(config=config, runtime_handler=handler).pod_sandbox_id
         except (CriError, HostnameError, OSError) as error:
             if isinstance(error, CriError) and RESERVED in error.message:  # an earlier kubelet's call is still under way
-                raise Later(SOON_S) from None
+                raise RequeueAfter(SOON_S) from None
             words = rpc_error(error) if isinstance(error, CriError) else str(error)
             self.recorder.pod_event(worker.pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {words}")
-            raise Later(self.retry()) from None
+            raise RequeueAfter(self.retry()) from None
         worker.runtime = self.runtime.pod(worker.uid)
         box = next((s for s in worker.runtime.sandboxes if s.id == sandbox_id), None)
         if box is None or not (box.ips or box.host_network):
-            raise Later(SOON_S)
+            raise RequeueAfter(SOON_S)
         self.report(worker)
         return sandbox_id, config, box.ips or self.node_ips(worker)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.kubelet.api import Api, ApiError
-from labkit.kubelet.words import rfc3339
+from labkit.kubelet.go_format import rfc3339
 
 log = logging.getLogger("kubelet")
 
@@ -111,7 +111,7 @@ class Correlator:
         return tokens >= 1
 
 
-class Recorder:
+class EventRecorder:
     """Takes events from any thread and writes them one after the other. `component` and `host` say from where."""
 
     def __init__(self, api: Api, component: str, host: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.api import MERGE_PATCH, Api, ApiError
 from labkit.kubelet.node import machine
-from labkit.kubelet.node.events import Recorder
+from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.node.health import LOOK_EVERY_S, RuntimeState, pressures
 
 log = logging.getLogger("kubelet")
@@ -49,7 +49,7 @@ class NodeFacts:
 class NodeStatus(threading.Thread):
     """Registers the node, then keeps its status and its Lease. `registered` is set when the API knows the node."""
 
-    def __init__(self, api: Api, cri: CriClient, facts: NodeFacts, state: RuntimeState, recorder: Recorder) -> None:
+    def __init__(self, api: Api, cri: CriClient, facts: NodeFacts, state: RuntimeState, recorder: EventRecorder) -> None:
         super().__init__(name="node-status", daemon=True)
         self.api, self.cri, self.facts, self.state, self.recorder = api, cri, facts, state, recorder
         self.registered = threading.Event()

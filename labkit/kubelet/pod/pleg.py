@@ -16,7 +16,7 @@ from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.kubelet.words import go_duration
+from labkit.kubelet.go_format import go_duration
 from labkit.podspec.messages.configs import POD_UID
 
 log = logging.getLogger("kubelet")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.kubelet.go_format import rfc3339
 from labkit.kubelet.images import Login
 from labkit.kubelet.pod.runtime import PodRuntime
-from labkit.kubelet.words import rfc3339
 from labkit.podspec import DefaultedPod
 
 

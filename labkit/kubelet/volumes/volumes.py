@@ -15,12 +15,12 @@ from typing import Any
 
 from labkit.kernel.parse import parse_mountinfo
 from labkit.kubelet.api import Api, ApiError, segment
+from labkit.kubelet.go_format import os_error
 from labkit.kubelet.volumes import empty_dirs, inside, ownership
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.claims import CLAIMS, NotBound, Source, resolve
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.words import os_error
 from labkit.podspec import find_container, volume_kind
 from labkit.podspec.messages import CreateContainerConfigError, Machine
 from labkit.podspec.messages.environment import pod_field, resource_field

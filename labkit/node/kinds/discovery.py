@@ -34,13 +34,13 @@ def endpoint_down(home: Home, choice: Choice, progress: Progress) -> int:
 
 
 KINDS: dict[str, KindOfNode] = {
-    "kind": KindOfNode(kind.look, kind.up, kind.connect, kind.report, kind.unanswered, only_one(kind_clean.down)),
+    "kind": KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, only_one(kind_clean.down)),
     "containerd": KindOfNode(
-        containerd.look, containerd.up, containerd.connect, containerd.report, containerd.unanswered, containerd.down
+        containerd.probe, containerd.up, containerd.connect, containerd.report, containerd.unanswered, containerd.down
     ),
-    "vm": KindOfNode(vm.look, vm.up, vm.connect, vm.report, vm.unanswered, vm.down),
+    "vm": KindOfNode(vm.probe, vm.up, vm.connect, vm.report, vm.unanswered, vm.down),
     "cri": KindOfNode(
-        endpoint.look, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, only_one(endpoint_down)
+        endpoint.probe, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, only_one(endpoint_down)
     ),
 }
 """The course's own kinds, in the order in which "auto" prefers them."""

@@ -135,7 +135,7 @@ def settings(home: Home) -> dict[str, Any]:
     }
 
 
-def look(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Verdict:
     """Whether a private containerd can run here. Never raises."""
     if sys.platform != "linux":
         return Verdict(
@@ -171,19 +171,19 @@ def missing_capabilities() -> list[str]:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
-    node = ContainerdNode(home, bring(home, choice, progress), why=why, lesson=lesson)
+    node = ContainerdNode(home, ensure_up(home, choice, progress), why=why, lesson=lesson)
     if not containerd_setup.chosen(home).default:
         node.remark = "Another containerd was installed, perhaps by notebook 04: `labkit containerd downgrade default` goes back."
     return node
 
 
 def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
-    bring(home, choice, progress)
+    ensure_up(home, choice, progress)
     choices.remember(home, Choice("containerd"), as_last=True)
     return report(home, choice)
 
 
-def bring(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+def ensure_up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
     said = lifecycle.up(home, progress)
     choices.remember(home, Choice("containerd"))
     return said

@@ -31,7 +31,7 @@ LOOK_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class Relics:
+class PreStartState:
     """What there was while no containerd ran, and so belongs to no call that is under way: shims, bundles, network namespaces'
     mount points, reserved addresses."""
 
@@ -41,15 +41,15 @@ class Relics:
     addresses: frozenset[Path]
 
 
-def relics(home: Home) -> Relics:
+def relics(home: Home) -> PreStartState:
     """To be called while no containerd runs."""
     found = shims(home, LocalKernel().snapshot(fds=False))
-    return Relics(
+    return PreStartState(
         frozenset(p.pid for p in found), frozenset(own_bundles(home)), frozenset(namespaces(home)), frozenset(addresses(home))
     )
 
 
-def sweep(home: Home, then: Relics) -> list[str]:
+def sweep(home: Home, then: PreStartState) -> list[str]:
     """Remove what no sandbox owns of what was there before containerd started; what it was. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
     with CriClient(f"unix://{home.socket}") as cri:
@@ -69,18 +69,18 @@ def sweep(home: Home, then: Relics) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Strangers:
+class Orphans:
     """What seems to belong to nobody, and does if that is so at the next look too: pids of shims, bundles, containers of runc."""
 
     shims: frozenset[int] = frozenset()
     bundles: frozenset[Path] = frozenset()
     containers: frozenset[str] = frozenset()
 
-    def __and__(self, other: Strangers) -> Strangers:
-        return Strangers(self.shims & other.shims, self.bundles & other.bundles, self.containers & other.containers)
+    def __and__(self, other: Orphans) -> Orphans:
+        return Orphans(self.shims & other.shims, self.bundles & other.bundles, self.containers & other.containers)
 
 
-def strangers(home: Home) -> Strangers:
+def strangers(home: Home) -> Orphans:
     """Shims without a child and without the sandbox that they are for; bundles in which nothing runs, of a container that
     containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
@@ -96,10 +96,10 @@ def strangers(home: Home) -> Strangers:
         idle = [p for p in idle if option(p, "-id") not in sandboxes]
         dead = [b for b in dead if b.name not in known]
     forgotten = {state.name for state in runc_root(home).glob("*")} - {bundle.name for bundle in home.bundles()}
-    return Strangers(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
+    return Orphans(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
 
 
-def end(home: Home, those: Strangers) -> list[str]:
+def end(home: Home, those: Orphans) -> list[str]:
     """Remove all of them; what they were."""
     snapshot = LocalKernel().snapshot(fds=False) if those.shims else None
     removed = [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in those.shims] if snapshot else []
@@ -107,13 +107,13 @@ def end(home: Home, those: Strangers) -> list[str]:
     return removed + [delete_container(home, id) for id in sorted(those.containers)]
 
 
-class Tidier:
+class GarbageCollector:
     """Sweeps once after each start of containerd, and looks for strangers from time to time."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.then: Relics | None = None
-        self.strangers = Strangers()
+        self.then: PreStartState | None = None
+        self.strangers = Orphans()
         self.next = 0.0
 
     def note(self) -> None:

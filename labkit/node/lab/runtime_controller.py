@@ -12,7 +12,7 @@ from labkit.cri import CriError
 from labkit.node.host import containerd_setup
 from labkit.node.host.services import Service
 from labkit.node.lab.control import Request
-from labkit.node.lab.garbage_collection import Tidier
+from labkit.node.lab.garbage_collection import GarbageCollector
 from labkit.node.packages import releases
 from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
@@ -166,7 +166,7 @@ class PrivateOperator(Operator):
         self.containerd = next(s for s in services if s.name == "containerd")
         self.argv = self.containerd.prepare()
         self.containerd.prepare = self.prepare
-        self.tidier = Tidier(home)
+        self.tidier = GarbageCollector(home)
 
     def prepare(self) -> Sequence[str]:
         self.tidier.note()

@@ -15,7 +15,7 @@ from labkit.kernel.events.stream import EventsError, EventStream
 
 @dataclass(frozen=True)
 class Source:
-    """events: flow already. kernel, runtime, address, depth: see `labkit.recording.recorder.Recorder`."""
+    """events: flow already. kernel, runtime, address, depth: see `labkit.recording.recorder.FlightRecorder`."""
 
     events: EventStream
     kernel: Any

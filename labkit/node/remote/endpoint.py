@@ -191,7 +191,7 @@ class Loopback:
         self.note.unlink(missing_ok=True)
 
 
-def look(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Verdict:
     """Whether the endpoint answers; without one, what to write. Never raises."""
     endpoint = choice.endpoint if choice else ""
     if not endpoint:

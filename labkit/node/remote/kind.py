@@ -278,7 +278,7 @@ def explained(home: Home, engine: Engine, container: NodeContainer) -> Any:
         raise error from None
 
 
-def look(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Verdict:
     """Whether a node of a kind cluster can be had here; with a choice that names one, whether that one can. Never raises."""
     engine = Engine.find()
     if engine is None:

@@ -156,7 +156,7 @@ def settings() -> dict[str, Any]:
     }
 
 
-def look(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Verdict:
     """Whether a virtual machine can run here. Never raises, and starts nothing."""
     if reason := packages.runs_here():
         return Verdict("vm", False, reason, "use the kind containerd or kind")
@@ -178,18 +178,18 @@ def available_mb() -> int:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> VmNode:
     """A Node for the machine, which is brought up when it is down. Raises NodeError."""
-    bring(home, progress)
+    ensure_up(home, progress)
     return VmNode(home, why=why, lesson=lesson)
 
 
 def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
-    bring(home, progress)
+    ensure_up(home, progress)
     VmNode(home, why="").close()
     choices.remember(home, Choice("vm"), as_last=True)
     return report(home, choice)
 
 
-def bring(home: Home, progress: lifecycle.Progress) -> None:
+def ensure_up(home: Home, progress: lifecycle.Progress) -> None:
     """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
     places = Places(home)
     places.make()

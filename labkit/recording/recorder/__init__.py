@@ -8,6 +8,6 @@
 """
 
 from labkit.recording.recorder.follow import follow
-from labkit.recording.recorder.recording import Recorder, record
+from labkit.recording.recorder.recording import FlightRecorder, record
 
-__all__ = ["Recorder", "follow", "record"]
+__all__ = ["FlightRecorder", "follow", "record"]

@@ -15,7 +15,7 @@ from labkit.recording.flight.data import asks
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import Causes
 from labkit.recording.recorder.processes import Tracked
-from labkit.recording.recorder.recording import Kernel, Others, Recorder
+from labkit.recording.recorder.recording import FlightRecorder, Kernel, Others
 from labkit.util.showable import showable
 
 FLUSH_S = 0.05
@@ -45,12 +45,12 @@ def follow(
     """Tell calls and processes as they happen, until `until` is set, the events end, or Ctrl-C; then the whole as a Flight.
 
     show: called with a line and its role ("call" for calls), from this thread. pod: only what belongs to the Pod of that name.
-    log: the one of a RecordingProxy, where calls come in by one, too. others, runtime, address, depth: see Recorder. begun:
+    log: the one of a RecordingProxy, where calls come in by one, too. others, runtime, address, depth: see FlightRecorder. begun:
     called once, when everything that happens from now on is told. Raises what `show` raises.
     """
     log = log or CallLog()
     follower = Follower(show, log, pod, depth, SETTLED_WITH_OTHERS_NS if others else SETTLED_NS)
-    recorder = Recorder(
+    recorder = FlightRecorder(
         cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, seen=follower.event
     )
     return follower.run(recorder, cri.endpoint, until or threading.Event(), begun)
@@ -69,7 +69,7 @@ class Follower:
         self._lines: list[tuple[int, str, str]] = []
         self._held: list[tuple[Tracked, int, str, str]] = []
 
-    def run(self, recorder: Recorder, endpoint: str, until: threading.Event, begun: Callable[[], None] | None) -> Flight:
+    def run(self, recorder: FlightRecorder, endpoint: str, until: threading.Event, begun: Callable[[], None] | None) -> Flight:
         """Raises what `show` raises, for example OSError for a closed pipe."""
         self._recorder = recorder
         self._known = names.known((), 0, recorder.listed)

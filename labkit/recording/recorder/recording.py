@@ -38,7 +38,7 @@ class Kernel(Protocol):
     def snapshot(self, fds: bool = ...) -> Any: ...
 
 
-class Recorder:
+class FlightRecorder:
     """Collects events and calls from `start` to `stop`, once; `flight()` joins them then.
 
     events: a stream that flows already, None where none can be had: then only calls are recorded. kernel: of the same node. log:
@@ -182,12 +182,12 @@ def record(
     depth: int = 0,
     everything: bool = False,
 ) -> Iterator[Flight]:
-    """Record what is called and what runs while the block does; see Recorder for the arguments.
+    """Record what is called and what runs while the block does; see FlightRecorder for the arguments.
 
     Yields a Flight that is empty until the block ends and complete afterwards, also when the block raises: what was recorded
     until then is kept. What cut a recording short is in its `notes`. The stream of events is stopped at the end.
     """
-    recorder = Recorder(
+    recorder = FlightRecorder(
         cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, everything=everything
     )
     flight = Flight()

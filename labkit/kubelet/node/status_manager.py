@@ -25,7 +25,7 @@ OWN_CONDITIONS = ("PodScheduled", "Ready", "Initialized", "ContainersReady", "Po
 OF_OTHERS = ("conditions", "ephemeralContainerStatuses", "nominatedNodeName", "resize")
 
 
-class StatusWriter:
+class StatusManager:
     """`set` and `delete` never wait. `gone(uid)` is called when the API says that it has no such Pod (any more)."""
 
     def __init__(self, api: Api, gone: Callable[[str], None]) -> None:
