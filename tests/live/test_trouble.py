@@ -56,8 +56,7 @@ def test_the_runtime_is_away_for_a_while(cluster: Cluster) -> None:
         cluster.create(pod("comes"))
         said = wait_for(lambda: not_ready(cluster), "the node to be NotReady", 60)
         assert said["reason"] == "KubeletNotReady" and "container runtime is down" in said["message"]
-        reasons = {e["reason"] for e in cluster.api.get("/api/v1/namespaces/default/events")["items"]}
-        assert "NodeNotReady" in reasons
+        wait_for(lambda: "NodeNotReady" in reasons(cluster), "the node's event")
         assert cluster.phase("stays") == "Running" and cluster.phase("comes") == "Pending"
         with pytest.raises(ApiError):
             cluster.api.get(f"{cluster.path}/pods/stays/log", container="nobody")
@@ -79,6 +78,10 @@ def kill_first_process(cluster: Cluster, container: str) -> None:
     found = [Path(base, "cgroup.procs") for base, _, _ in os.walk("/sys/fs/cgroup") if base.endswith(id)]
     os.kill(int(found[0].read_text().split()[0]), signal.SIGKILL)
     wait_for(lambda: id not in containers_alive(cluster.home), "it to end")
+
+
+def reasons(cluster: Cluster) -> set[str]:
+    return {event["reason"] for event in cluster.api.get("/api/v1/namespaces/default/events")["items"]}
 
 
 def not_ready(cluster: Cluster) -> dict[str, str] | None:
