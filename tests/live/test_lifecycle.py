@@ -199,8 +199,8 @@ def test_a_containerd_that_cannot_start_is_said_with_its_last_words(own_home: Ho
 
 
 def test_without_root(own_home: Home) -> None:
-    code = "import os, sys; from labkit.cli.__main__ import main; os.setuid(65534); sys.exit(main(['up', '--node', 'containerd']))"
-    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = "import os, sys; from labkit.cli.__main__ import main; os.setuid(65534); sys.exit(main(sys.argv[1:]))"
+    failed = subprocess.run([sys.executable, "-c", code, "up", "--node", "containerd"], capture_output=True, text=True)
     assert failed.returncode == 1
     assert "needs root" in failed.stderr and "sudo" in failed.stderr and "Traceback" not in failed.stderr
 
