@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cri.pods import PodSnapshot
 from labkit.kernel.parse import parse_mountinfo
+from labkit.util.showable import Absent
 
 if TYPE_CHECKING:
     from labkit.figures import Layer
@@ -21,8 +22,11 @@ LEFT_OUT = "product_*"
 
 
 def shared_namespaces(pod: PodSnapshot, host: Mapping[str, int]) -> str:
-    """The namespaces in which all applications of the Pod are together, but not with the node: "net, ipc and uts"."""
+    """The namespaces in which all applications of the Pod are together, but not with the node: "net, ipc and uts". Raises Absent
+    where none runs."""
     spaces = [p.namespaces for p in pod.processes if p.role == "application"]
+    if not spaces:
+        raise Absent(f"No application of the Pod {pod.name} runs: start it again, and take it from node.pod then.")
     kinds = [kind for kind in spaces[0] if len({each.get(kind) for each in spaces}) == 1 and spaces[0][kind] != host.get(kind)]
     return " and ".join(", ".join(kinds).rsplit(", ", 1))
 

@@ -62,10 +62,8 @@ class PinnedNamespace:
 
 @dataclass(frozen=True)
 class PodContainer:
-    """One container as the runtime tells of it. `created_ns` is ns since 1970. `state` is "Created", "Running",
-    "Exited" or "Unknown"; `pid` is its
-    first process,
-    seen from the node, 0 where none runs; `attempt` counts its restarts."""
+    """One container as the runtime tells of it. `created_ns` is ns since 1970. `state` is "Created", "Running", "Exited" or
+    "Unknown"; `pid` is its first process, seen from the node, 0 where none runs; `attempt` counts its restarts."""
 
     name: str
     id: str

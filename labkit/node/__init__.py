@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from labkit.node.host import one_kernel
 from labkit.node.kinds import discovery
 from labkit.node.kinds.discovery import examine
@@ -23,10 +21,9 @@ def connect(
     """Connect to a node, bringing it up when it is down, and remove what `lesson` left behind last time (nothing else).
 
     `node` is "auto", "containerd", "kind", "vm" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
-    "auto". `cluster` and
-    `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is started through
-    the returned Node. A notebook is told which kind it is and why, and a second notebook on one lesson is refused, unless it is
-    to `take_over`. Raises NodeError with what to do when no node can be had.
+    "auto". `cluster` and `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is
+    started through the returned Node. A notebook is told which kind it is and why, and a second notebook on one lesson is
+    refused, unless it is to `take_over`. Raises NodeError with what to do when no node can be had.
     """
     if not isinstance(lesson, str | None):
         raise NodeError(f"A lesson is a text, not {lesson!r}.", 'Write lesson="04", in quotation marks.')
@@ -37,7 +34,7 @@ def connect(
     if lesson and progress.in_notebook():
         one_kernel.claim(home, choice, lesson, take_over=take_over)
     with progress.shown() as show:
-        connected: Any = discovery.kinds()[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
+        connected = discovery.kinds()[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
     if progress.in_notebook():  # on one line: what differs between nodes is compared by no test of a notebook
         note = f" Note: {connected.remark}" if connected.remark else ""

@@ -71,10 +71,9 @@ NO_STREAMS = (
 class Node:
     """A machine with a kernel, a container runtime and, perhaps, Pods.
 
-    `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts
-    carry the label
-    app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` chooses the
-    same node again.
+    `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts carry the
+    label app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` chooses
+    the same node again.
     """
 
     def __init__(
@@ -350,8 +349,7 @@ class Node:
 
         The Flight is empty until the block ends. Calls are those made through `node.cri`, those of other programs as far as the
         node can tell them (`labkit.node.observe.external_calls`), and those in `log` besides. Raises EventsError where the
-        kernel's events
-        cannot be had.
+        kernel's events cannot be had.
         """
         log = CallLog() if log is None else log
         others = external_calls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns(), caller=self.log_caller)

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+Progress = Callable[[str], None]
+"""Called with a line about what is being done now."""
 QUIET_S = 5.0
 """So long a notebook waits without a word."""
 
@@ -30,7 +32,7 @@ def only_errors() -> None:
 
 
 @contextlib.contextmanager
-def shown(after_s: float = 0.0) -> Iterator[Callable[[str], None]]:
+def shown(after_s: float = 0.0) -> Iterator[Progress]:
     """A callable that shows a line of progress. In a notebook each line replaces the one before, the last one disappears at
     the end, and work that is done within `after_s` seconds shows none.
 

@@ -59,3 +59,9 @@ def test_what_cannot_be_used_is_told_with_its_package(points: list[EntryPoint], 
     points.append(point(name, value))
     with pytest.raises(NodeError, match=says):
         discovery.kinds()
+
+
+def test_an_unknown_kind_is_told_those_there_are(points: list[EntryPoint]) -> None:
+    points.append(point("stub", f"{__name__}:STUB"))
+    with pytest.raises(NodeError, match="Choose one of auto, kind, containerd, vm, cri:ENDPOINT, stub\\."):
+        discovery.refuse_unknown(Choice("cloud"))

@@ -10,17 +10,16 @@ from labkit.figures.flight.layout import AXIS, Layout, calls_height, end_of, mea
 from labkit.figures.flight.paint import paint_panel
 from labkit.figures.flight.rows import Family, drawn, is_asking, rows_of
 from labkit.figures.flight.words import alternative_text, headline, precision
-from labkit.recording.flight.model import drawn_by
+from labkit.recording.flight import Flight
 
 if TYPE_CHECKING:
-    from labkit.recording.flight import Call, Flight, FlightProcess
+    from labkit.recording.flight import Call, FlightProcess
 
 WIDTH, NARROWEST = 960.0, 420.0
 SQUEEZED = 0.5
 """A Pod that is drawn in full has this part of the axis at least, or it gets an axis of its own."""
 
 
-@drawn_by
 def flight_timeline(
     flight: Flight,
     *,
@@ -119,3 +118,6 @@ def _window(flight: Flight, zoom: int | tuple[int, int] | None) -> tuple[int, in
     if begin >= end:
         raise ValueError("A zoom is two moments, the earlier first. Give (from_ns, to_ns) as the flight's calls have them.")
     return begin, end
+
+
+Flight.drawn_by = flight_timeline

@@ -22,8 +22,7 @@ def availability(
     """Draw each request at its time, as high as its answer took long; one without an answer is a cross at the top.
 
     `answers`: of a `labkit.figures.runtime.load.Load`. `moments`: what was done meanwhile, drawn as lines with names, the
-    runtime's version as a
-    band below. Raises ValueError for no requests at all.
+    runtime's version as a band below. Raises ValueError for no requests at all.
     """
     if not answers:
         raise ValueError("No request was made, so there is nothing to draw.")

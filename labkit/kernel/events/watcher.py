@@ -1,10 +1,8 @@
 """Watch a node's processes begin, by a loop of POSIX sh on the node itself: for a node whose kernel tells labkit of no events.
 
-The loop asks /proc/loadavg for the pid given last (man 5 proc), which costs some microseconds and no fork, and looks at
-each new pid at
-once: at its comm until it has become another program than the one that forked it. It sees what lives a few
-milliseconds; what ends before it is
-looked at is missed, which is why the exact ways come first (the proc connector, tracefs).
+The loop asks /proc/loadavg for the pid given last (man 5 proc), which costs some microseconds and no fork, and looks at each new
+pid at once: at its comm until it has become another program than the one that forked it. It sees what lives a few milliseconds;
+what ends before it is looked at is missed, which is why the exact ways come first (the proc connector, tracefs).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.podspec.container_kinds import containers
 from labkit.podspec.matching import repelled, wants_node
 from labkit.podspec.ports import ports_are_free
 from labkit.podspec.requests import added, amounts, lacking, pod_requests
@@ -91,8 +92,8 @@ def rejections(pod: Manifest, running: list[Manifest], node: Manifest,
 
 def wants_apparmor(spec: Manifest) -> bool:
     """Whether a Pod, or any of its containers, names a profile of AppArmor other than none."""
-    containers = (c for kind in ("initContainers", "containers") for c in spec.get(kind, ()))
-    contexts = [spec["securityContext"], *(c.get("securityContext", {}) for c in containers)]
+    own = containers(spec, ("initContainers", "containers"))
+    contexts = [spec["securityContext"], *(c.get("securityContext", {}) for c in own)]
     return any(context.get("appArmorProfile", {}).get("type", "Unconfined") != "Unconfined" for context in contexts)
 
 

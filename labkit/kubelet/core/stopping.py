@@ -17,7 +17,7 @@ from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.pod.runtime import RUNNING, UNKNOWN, Container
 from labkit.kubelet.pod.worker import Worker
 from labkit.podspec import container_kind
-from labkit.podspec.container_kinds import is_sidecar
+from labkit.podspec.container_kinds import containers, sidecars
 
 log = logging.getLogger("kubelet")
 
@@ -35,15 +35,15 @@ class Stopping:
     def stop_containers(self, worker: Worker, grace_s: int) -> None:
         """Stop all containers at once, then the sidecars in reverse order. Raises CriError."""
         spec = worker.pod["spec"]
-        specs = {c["name"]: c for kind in ("initContainers", "containers") for c in spec.get(kind, ())}
-        sidecars = [c["name"] for c in spec.get("initContainers", ()) if is_sidecar(c)]
+        specs = {c["name"]: c for c in containers(spec, ("initContainers", "containers"))}
+        lasting = [c["name"] for c in sidecars(spec)]
         alive = [c for c in worker.runtime.containers if c.state in (RUNNING, UNKNOWN)]
         end = time.monotonic() + grace_s
         self._each(
-            [c for c in alive if c.name not in sidecars],
+            [c for c in alive if c.name not in lasting],
             lambda c: self.stop_container(worker, specs.get(c.name, {"name": c.name}), c, grace_s),
         )
-        for name in reversed(sidecars):
+        for name in reversed(lasting):
             for container in (c for c in alive if c.name == name):
                 left = max(int(end - time.monotonic()), 1)
                 self.stop_container(worker, specs[name], container, left)

@@ -1,8 +1,7 @@
 """PLEG, the Pod lifecycle event generator: finds out which Pods changed in the runtime, by listing everything anew.
 
-Each second where the runtime tells nothing by itself; where it serves GetContainerEvents, these come first and lists are rare,
-as they are where there is nothing to list.
-Knowledge: kubelet's pleg/generic.go and pleg/evented.go.
+Each second where the runtime tells nothing by itself; where it serves GetContainerEvents, these come first and lists are rare, as
+they are where there is nothing to list. Knowledge: kubelet's pleg/generic.go and pleg/evented.go.
 """
 
 from __future__ import annotations

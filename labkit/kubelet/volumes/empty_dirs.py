@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from labkit.podspec.container_kinds import containers
 from labkit.podspec.messages.resources import Machine, pod_limits
 from labkit.podspec.quantity import exact, whole
 
@@ -41,10 +42,7 @@ def memory_size(pod: Mapping[str, Any], source: Mapping[str, Any], machine: Mach
 def page_size(pod: Mapping[str, Any], medium: str) -> str:
     """The size of huge page that the Pod's containers request, of those that the medium allows. Raises ValueError."""
     spec, wanted = pod["spec"], medium.removeprefix("HugePages").removeprefix("-")
-    owners = [
-        spec.get("resources") or {},
-        *(c["resources"] for kind in ("containers", "initContainers") for c in spec.get(kind, ())),
-    ]
+    owners = [spec.get("resources") or {}, *(c["resources"] for c in containers(spec, ("containers", "initContainers")))]
     asked = {name.removeprefix(HUGE) for owner in owners for name in owner.get("requests") or {} if name.startswith(HUGE)}
     found = [size for size in sorted(asked) if not wanted or exact(size) == exact(wanted)]
     if not wanted and len(found) > 1:

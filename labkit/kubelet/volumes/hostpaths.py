@@ -1,8 +1,7 @@
 """Which paths of the machine a lab's Pods can use as hostPath and local volumes.
 
-A path is opened at each start of a container and mounted by its descriptor (labkit.kubelet.volumes.inside), so the container
-gets what
-was checked. Knowledge: kubernetes' pkg/volume/hostpath.
+A path is opened at each start of a container and mounted by its descriptor (labkit.kubelet.volumes.inside), so the container gets
+what was checked. Knowledge: kubernetes' pkg/volume/hostpath.
 """
 
 from __future__ import annotations

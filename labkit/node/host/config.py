@@ -87,9 +87,8 @@ def containerd_config(
 def cni_config(home: Home, subnet: ipaddress.IPv4Network) -> str:
     """A network that leaves the host's iptables and sysctls alone.
 
-    ipMasq and isGateway are off: the first would write iptables rules, the second switch on IP forwarding for the whole
-    machine. labkit
-    gives the bridge its address itself, so Pods reach each other and the node, and nothing else.
+    ipMasq and isGateway are off: the first would write iptables rules, the second switch on IP forwarding for the whole machine.
+    labkit gives the bridge its address itself, so Pods reach each other and the node, and nothing else.
     """
     gateway = str(subnet[1])
     return (

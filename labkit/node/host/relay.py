@@ -43,9 +43,9 @@ JOIN = (
     '"SYSTEM:$1 socat -u FD\\:3 FD\\:1\\,shut-down 4>&- & socat -u FD\\:0 FD\\:4 3<&-; kill \\$! 2>/dev/null; true,nofork"'
 )
 """Joins stdin and stdout, saved as 3 and 4, to $0, a socket in socat's words: socat connects it, runs the shell's words in $1,
-and hands it as 0 and 1 to a socat a direction.
-One `socat -` cannot do it: it keeps a connection of which either side is closed for `-t` seconds, so that a long -t hides the end
-of the runtime as long, and a short one (0.5 s by itself) cuts off the answer to a client that has shut down its sending half."""
+and hands it as 0 and 1 to a socat a direction. One `socat -` cannot do it: it keeps a connection of which either side is closed
+for `-t` seconds, so that a long -t hides the end of the runtime as long, and a short one (0.5 s by itself) cuts off the answer to
+a client that has shut down its sending half."""
 
 
 def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Path:
@@ -53,8 +53,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, st
 
     Idempotent: a relay that runs with the same `argv` stays, one with another is replaced, the socket that a killed one left is
     taken over. The command sees the environment of the first start and `env`: where that decides whom it asks, give each its own
-    `name`.
-    Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
+    `name`. Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
     """
     path = socket_of(home, name)
     home.make()

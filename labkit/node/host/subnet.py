@@ -1,8 +1,7 @@
 """The choice of the Pods' subnet: one that shadows nothing that this machine reaches by a route of its own.
 
 Pure functions over what `labkit.node.host.links` reads. The most specific route wins (RFC 1812, 5.2.4.3): the Pods' subnet may
-lie in
-a wider route; but where that route is somebody's network, as a VPN's 10.0.0.0/8, the Pods would hide a part of it.
+lie in a wider route; but where that route is somebody's network, as a VPN's 10.0.0.0/8, the Pods would hide a part of it.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from labkit.node.state.ledger import Ledger, changed_nodes
 from labkit.node.state.node_selector import Choice
 from labkit.node.vm import vm
 from labkit.util import trees
+from labkit.util.progress import Progress
 
 
 def clean(
-    home: Home, progress: lifecycle.Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False
+    home: Home, progress: Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False
 ) -> dict[str, Any]:
     """Remove everything of labkit's; with `cache`, the downloaded programs too. Idempotent. Raises NodeError.
 
@@ -65,7 +66,7 @@ def nodes(home: Home) -> list[Choice]:
     return list(dict.fromkeys([*(c for c in choices.remembered(home) if c.kind != "containerd"), *changed_nodes(home)]))
 
 
-def clean_node(home: Home, choice: Choice, progress: lifecycle.Progress) -> tuple[list[str], list[str], list[str]]:
+def clean_node(home: Home, choice: Choice, progress: Progress) -> tuple[list[str], list[str], list[str]]:
     """(what was there, what is still there or could not be looked at, what was left alone since another lab made it)."""
     try:
         if choice.kind == "vm":

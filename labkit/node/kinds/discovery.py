@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from labkit.node.kinds.kind_of_node import KindOfNode, Progress
-from labkit.node.lab import containerd, lifecycle
+from labkit.node.kinds.kind_of_node import KindOfNode
+from labkit.node.lab import containerd
 from labkit.node.remote import endpoint, endpoint_clean, kind, kind_clean
 from labkit.node.state import node_selector as choices
 from labkit.node.state.availability import Verdict
@@ -16,16 +15,7 @@ from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice
 from labkit.node.vm import vm
 from labkit.util.errors import NodeError
-
-
-def only_one(down: Callable[[Home, Choice, Progress], int]) -> Callable[[Home, Choice, Progress], int]:
-    """`down`, while no other command of this lab changes a node."""
-
-    def alone(home: Home, choice: Choice, progress: Progress) -> int:
-        with lifecycle.only_one(home, progress):
-            return down(home, choice, progress)
-
-    return alone
+from labkit.util.progress import Progress
 
 
 def endpoint_down(home: Home, choice: Choice, progress: Progress) -> int:
@@ -34,13 +24,13 @@ def endpoint_down(home: Home, choice: Choice, progress: Progress) -> int:
 
 
 KINDS: dict[str, KindOfNode] = {
-    "kind": KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, only_one(kind_clean.down)),
+    "kind": KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, kind_clean.down),
     "containerd": KindOfNode(
         containerd.probe, containerd.up, containerd.connect, containerd.report, containerd.unanswered, containerd.down
     ),
     "vm": KindOfNode(vm.probe, vm.up, vm.connect, vm.report, vm.unanswered, vm.down),
     "cri": KindOfNode(
-        endpoint.probe, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, only_one(endpoint_down)
+        endpoint.probe, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, endpoint_down
     ),
 }
 """The course's own kinds, in the order in which "auto" prefers them."""
@@ -81,7 +71,8 @@ def examine(home: Home, wanted: Choice | None = None) -> list[Verdict]:
 def refuse_unknown(wanted: Choice) -> None:
     """Raises NodeError where LABKIT_NODE or --node names no kind."""
     if wanted.kind not in ("auto", *kinds()):
-        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of auto, {', '.join(kinds())}:ENDPOINT.")
+        names = ("auto", *(f"{name}:ENDPOINT" if name == "cri" else name for name in kinds()))
+        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of {', '.join(names)}.")
 
 
 def known(wanted: Choice, home: Home) -> Choice | None:
@@ -93,8 +84,8 @@ def meant(wanted: Choice, home: Home) -> Choice:
     """The one node that is meant: the rule of `connect` and of every command.
 
     Of the nodes that fit what is wanted, it is the one that `labkit up` brought last, whether it can be used now or not. Where
-    none was brought, it is what is wanted, and for "auto" the first kind that can work here. Raises NodeError, saying why
-    none can be had and what to do.
+    none was brought, it is what is wanted, and for "auto" the first kind that can work here. Raises NodeError, saying why none
+    can be had and what to do.
     """
     refuse_unknown(wanted)
     if last := known(wanted, home):
@@ -113,7 +104,7 @@ def meant(wanted: Choice, home: Home) -> Choice:
 def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
     """The node that is meant, and why it can be used. Raises NodeError where it cannot."""
     chosen = meant(wanted, home)
-    verdict: Verdict = kinds()[chosen.kind].probe(home, chosen)
+    verdict = kinds()[chosen.kind].probe(home, chosen)
     if not verdict.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
         raise NodeError(
             f"A node of kind {chosen.kind} cannot work here. {verdict.why}", f"Try: {verdict.fix}" if verdict.fix else ""
@@ -128,8 +119,7 @@ def report(home: Home, wanted: Choice) -> dict[str, Any]:
         chosen = meant(wanted, home)
     except NodeError as error:
         return {**DOWN, "node": wanted.kind, "error": str(error)}
-    found: dict[str, Any] = kinds()[chosen.kind].report(home, chosen)
-    return found
+    return kinds()[chosen.kind].report(home, chosen)
 
 
 def asked(home: Home, wanted: Choice) -> dict[str, Any]:

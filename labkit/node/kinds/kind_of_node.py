@@ -10,9 +10,8 @@ from labkit.node.node import Node
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice
+from labkit.util.progress import Progress
 
-Progress = Callable[[str], None]
-"""Called with a line about what is being done now."""
 Report = dict[str, Any]
 """The state of a node, as `labkit status --json` prints it."""
 

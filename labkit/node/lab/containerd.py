@@ -29,6 +29,7 @@ from labkit.podspec.messages.mounts import OWN_PODS
 from labkit.recording.calls import feed
 from labkit.util import trees
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 from labkit.util.safepath import below
 
 
@@ -169,7 +170,7 @@ def missing_capabilities() -> list[str]:
     return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> ContainerdNode:
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
     node = ContainerdNode(home, ensure_up(home, choice, progress), why=why, lesson=lesson)
     if not containerd_setup.chosen(home).default:
@@ -177,13 +178,13 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
     return node
 
 
-def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
     ensure_up(home, choice, progress)
     choices.remember(home, Choice("containerd"), as_last=True)
     return report(home, choice)
 
 
-def ensure_up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+def ensure_up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
     said = lifecycle.up(home, progress)
     choices.remember(home, Choice("containerd"))
     return said
@@ -215,5 +216,5 @@ def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return health.unanswered(probes, {health.OWNER: report["pid"], **(report["processes"] or {})}, home.data)
 
 
-def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
+def down(home: Home, choice: Choice, progress: Progress) -> int:
     return lifecycle.down(home, progress)

@@ -19,12 +19,12 @@ from typing import Any
 from labkit.node.host.relay_process import OUT_OF_FILES, PAUSE_S
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 from labkit.util.sockets import private_socket
 
 SENT_WITHIN_S = 2.0
 PING = "ping"
 SILENT = ("The node's owner runs and does not answer.", "Its log, labkit.log, may say why.")
-Progress = Callable[[str], None]
 
 
 class Request:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from labkit.cri import CriClient, CriError
@@ -21,10 +21,10 @@ from labkit.node.state import status, trust
 from labkit.node.state.home import Home
 from labkit.util import environment
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 
 START_WITHIN_S = 90.0
 STOP_WITHIN_S = 45.0
-Progress = Callable[[str], None]
 
 
 def quiet(text: str) -> None:

@@ -115,9 +115,8 @@ def cni_results(home: Home) -> list[Path]:
 
 
 def unmount_below(directory: Path) -> None:
-    """Unmount whatever is mounted below a directory, innermost first: a container with mount propagation may have
-    mounted a host's directory
-    there, whose files must not be removed with it. Raises NodeError where a mount stays."""
+    """Unmount whatever is mounted below a directory, innermost first: a container with mount propagation may have mounted a
+    host's directory there, whose files must not be removed with it. Raises NodeError where a mount stays."""
 
     def points() -> list[str]:
         return sorted((m.mount_point for m in LocalKernel().mounts() if below(m.mount_point, directory)), key=len, reverse=True)

@@ -24,13 +24,14 @@ from labkit.node.lab.daemon import UNIT_DIRECTORIES
 from labkit.node.machine import files, guest, python
 from labkit.node.machine.machine import BOOT_WITHIN_S, Disks, Machine, fits
 from labkit.node.machine.packages import GUEST, GUEST_PROGRAMS, Parts, Tools, ensure_parts, titled
-from labkit.node.packages.apt import ProgramsError, Progress
+from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.unpack import digest
 from labkit.node.registry import registry
 from labkit.node.registry.build import applets, course_images
 from labkit.node.registry.oci import canonical_json
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state import trust
+from labkit.util.progress import Progress
 
 RECIPE = "2"
 """Changed with anything of this module's that changes the disks."""

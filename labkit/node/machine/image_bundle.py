@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from labkit.node.machine.build import RECORD, Image, find, images, only_one, point
-from labkit.node.packages.apt import ProgramsError, Progress
+from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.unpack import digest, require_checksum, verified
+from labkit.util.progress import Progress
 
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"vmlinuz|initramfs|root\.squashfs|machine\.json|state-\w+-\w+\.zst|SHA256SUMS")
@@ -47,8 +48,8 @@ def refuse_unwritable(target: Path) -> None:
 def unpack(source: Path, cache: Path, progress: Progress, sha256: str = "") -> Image:
     """Put a machine from a file into the cache, as if it had been built here.
 
-    Its SHA-256 is required: `sha256`, else from FILE.sha256 beside it. Raises ProgramsError where it, or that of a file in it, is
-    not the right one.
+    Its SHA-256 is required: `sha256`, else from FILE.sha256 beside it. Raises ProgramsError where it, or that of a file in it,
+    is not the right one.
     """
     progress(f"verifying {source.name}")
     expected = require_checksum(source, sha256, ".sha256", "Fetch it from where the machine's file is, or give --sha256 SUM.")

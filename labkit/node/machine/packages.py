@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.node.packages.apt import Apt, ProgramsError, Progress, apt_usable
+from labkit.node.packages.apt import Apt, ProgramsError, apt_usable
 from labkit.node.packages.programs import Programs, ensure_programs, read_os_release
 from labkit.node.packages.unpack import Unpacked, fetch, load
 from labkit.util import environment
+from labkit.util.progress import Progress
 
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 """The kernel for virtual machines, by the ID of os-release(5)."""

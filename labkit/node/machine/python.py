@@ -19,8 +19,9 @@ from pathlib import Path
 import labkit
 from labkit.node.machine.files import libraries
 from labkit.node.machine.packages import Parts, place
-from labkit.node.packages.apt import Apt, ProgramsError, Progress
+from labkit.node.packages.apt import Apt, ProgramsError
 from labkit.node.packages.unpack import fetch, load
+from labkit.util.progress import Progress
 
 PACKAGE = "python3-minimal"
 """It only depends on the interpreter's own packages, whose names have its version."""

@@ -1,9 +1,8 @@
 """Calls of other programs to the node's runtime, noted without standing between them.
 
 The lab's kubelet tells its own (`labkit.recording.calls.feed`). Those of anybody else are in the runtime's log, if it is
-containerd: in
-what that writes to its standard error, wherever it goes (a file, the journal, a container's console). A call that its caller told
-is not taken from the log again.
+containerd: in what that writes to its standard error, wherever it goes (a file, the journal, a container's console). A call that
+its caller told is not taken from the log again.
 """
 
 from __future__ import annotations

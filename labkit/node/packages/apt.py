@@ -18,10 +18,9 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 
 Done = TypeVar("Done")
-Progress = Callable[[str], None]
-"""Called with one line of text for each step that takes more than a moment."""
 
 UNTRUSTED = (
     "GPG error|is not signed|does not have a Release file|is not valid yet|is expired|BADSIG|NO_PUBKEY|EXPKEYSIG"
@@ -69,9 +68,9 @@ class Package:
 class Apt:
     """apt-get with a state directory of its own.
 
-    `state` holds the package lists (some 10 to 60 MB) and the configuration that points apt there. `sources`, a file in
-    the format of sources.list(5), replaces the machine's own sources: another suite's packages come that way.
-    Every method raises ProgramsError.
+    `state` holds the package lists (some 10 to 60 MB) and the configuration that points apt there. `sources`, a file in the
+    format of sources.list(5), replaces the machine's own sources: another suite's packages come that way. Every method raises
+    ProgramsError.
     """
 
     def __init__(self, state: Path, sources: Path | None = None) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.node.packages.apt import ProgramsError, Progress, apt_usable
+from labkit.node.packages.apt import ProgramsError, apt_usable
 from labkit.node.packages.unpack import Unpacked, fetch, load, quiet
+from labkit.util.progress import Progress
 
 __all__ = [
     "PROGRAMS", "Program", "Programs", "ProgramsError", "ensure_programs", "fetch", "find_programs", "install_command",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labkit.node.packages import suites
-from labkit.node.packages.apt import Apt, ProgramsError, Progress, apt_usable
+from labkit.node.packages.apt import Apt, ProgramsError, apt_usable
 from labkit.node.packages.programs import BINARY_DIRECTORIES, Programs, find_programs, read_os_release
 from labkit.node.packages.unpack import (
     Unpacked,
@@ -32,6 +32,7 @@ from labkit.node.packages.unpack import (
     verified,
     write_record,
 )
+from labkit.util.progress import Progress
 
 PACKAGE = "containerd"
 FILES = ("containerd", "containerd-shim-runc-v2", "ctr")

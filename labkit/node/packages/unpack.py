@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from labkit.node.packages.apt import Apt, Package, ProgramsError, Progress, disk_full, explain, run
+from labkit.node.packages.apt import Apt, Package, ProgramsError, disk_full, explain, run
 from labkit.node.state import trust
+from labkit.util.progress import Progress
 
 RECORD = "contents.json"
 

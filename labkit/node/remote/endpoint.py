@@ -1,8 +1,8 @@
 """Node kind `cri:ENDPOINT`: a CRI socket of the learner's own (k3s, minikube, CRI-O, a node), whatever runtime speaks there.
 
-`cri:unix:///run/k3s/containerd/containerd.sock`, or `cri:docker://NODE/path/to.sock` for a socket inside of a
-container. What the runtime is, is
-asked, never assumed. The course's images come from a registry on this machine's loopback, which runtimes take without TLS.
+`cri:unix:///run/k3s/containerd/containerd.sock`, or `cri:docker://NODE/path/to.sock` for a socket inside of a container. What the
+runtime is, is asked, never assumed. The course's images come from a registry on this machine's loopback, which runtimes take
+without TLS.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from labkit.cri import CriError
+from labkit.node.lab.lifecycle import only_one
 from labkit.node.node import run_local
 from labkit.node.packages.programs import find_programs
 from labkit.node.registry import node_registry
@@ -23,12 +24,13 @@ WITHIN_S = 60.0
 def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove the Pods that this lab made by hand, and end its registry. How many Pods there were. Raises NodeError where the
     runtime could not be asked, or something stayed."""
-    with reached(home, choice) as place:
-        found, left = undo.undo(place, (undo.NETWORK, undo.PODS))
-    endpoint.Loopback(home).stop()
-    if left:
-        raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
-    return sum(what.startswith("Pod ") for what in found)
+    with only_one(home, progress):
+        with reached(home, choice) as place:
+            found, left = undo.undo(place, (undo.NETWORK, undo.PODS))
+        endpoint.Loopback(home).stop()
+        if left:
+            raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
+        return sum(what.startswith("Pod ") for what in found)
 
 
 def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:

@@ -110,9 +110,8 @@ class Engine:
         return done.stdout
 
     def exec_bytes(self, *arguments: str, program: str, timeout: float, stdin: bytes | None = None) -> bytes:
-        """Standard output of `program`, run by an `exec` of the engine under timeout(1). Raises NodeError: about the
-        engine where it could not
-        run it, else with the program's own words."""
+        """Standard output of `program`, run by an `exec` of the engine under timeout(1). Raises NodeError: about the engine where
+        it could not run it, else with the program's own words."""
         try:
             return self.run_bytes(*arguments, timeout=timeout + ANSWERS_WITHIN_S, stdin=stdin)
         except EngineError as error:

@@ -1,8 +1,7 @@
 """Node kind `kind`: a node of a learner's cluster that is a container of Docker (or Podman), made by kind or minikube.
 
-labkit needs no root for it, only the right to use Docker: commands go through `docker exec`, CRI through the relay.
-Where the learner is root on
-the node's own kernel, the socket is reached directly below /proc/PID/root.
+labkit needs no root for it, only the right to use Docker: commands go through `docker exec`, CRI through the relay. Where the
+learner is root on the node's own kernel, the socket is reached directly below /proc/PID/root.
 """
 
 from __future__ import annotations

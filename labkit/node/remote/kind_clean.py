@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labkit.cri import CriError
+from labkit.node.lab.lifecycle import only_one
 from labkit.node.registry import node_registry, share
 from labkit.node.remote import kind, kind_cluster, undo
 from labkit.node.remote.commands_in import InContainer
@@ -28,22 +29,23 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
     """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
     it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
     """
-    found: list[str] = []
-    left: list[str] = []
-    try:
-        with asked(choice.engine), relay_ended(home, choice):
-            left, _, gone = delete_cluster(home, choice, progress)
-            with contextlib.nullcontext() if gone else reached(home, choice) as place:
-                if place:
-                    found, still = undo.undo(place, (undo.NETWORK, undo.PODS, undo.HOLD))
-                    left += still
-                    if not share.others(runner(place), mark_of(home)):
-                        place.shell(node_registry.sh(node_registry.STOP))
-    except (NodeError, CriError) as error:
-        left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
-    if left:
-        raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
-    return sum(what.startswith("Pod ") for what in found)
+    with only_one(home, progress):
+        found: list[str] = []
+        left: list[str] = []
+        try:
+            with asked(choice.engine), relay_ended(home, choice):
+                left, _, gone = delete_cluster(home, choice, progress)
+                with contextlib.nullcontext() if gone else reached(home, choice) as place:
+                    if place:
+                        found, still = undo.undo(place, (undo.NETWORK, undo.PODS, undo.HOLD))
+                        left += still
+                        if not share.others(runner(place), mark_of(home)):
+                            place.shell(node_registry.sh(node_registry.STOP))
+        except (NodeError, CriError) as error:
+            left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
+        if left:
+            raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
+        return sum(what.startswith("Pod ") for what in found)
 
 
 def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:

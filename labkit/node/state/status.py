@@ -50,9 +50,8 @@ def remove(home: Home) -> None:
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None
-    where there is none
-    or only its remains (a zombie, which its parent has not collected yet)."""
+    """When the process started, ns since boot (man 5 proc_pid_stat): with the pid it names one process for ever. None where there
+    is none or only its remains (a zombie, which its parent has not collected yet)."""
     try:
         with open(f"/proc/{pid}/stat", errors="surrogateescape") as file:
             stat = parse_stat(file.read())

@@ -11,10 +11,11 @@ from pathlib import Path
 from labkit.node.machine import build, files, guest
 from labkit.node.machine.packages import LINKERS
 from labkit.node.packages import releases
-from labkit.node.packages.apt import ProgramsError, Progress
+from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
 from labkit.node.vm.home import Places
+from labkit.util.progress import Progress
 
 PROGRAMS = ("containerd", "containerd-shim-runc-v2")
 

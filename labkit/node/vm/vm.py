@@ -41,6 +41,7 @@ from labkit.node.vm.home import RELAY, Places
 from labkit.node.vm.warm import warm
 from labkit.util import environment
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 
 START_WITHIN_S = 420.0
 ANSWER_WITHIN_S = 60.0
@@ -176,20 +177,20 @@ def available_mb() -> int:
         return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), NEEDS_MB)
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: lifecycle.Progress) -> VmNode:
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> VmNode:
     """A Node for the machine, which is brought up when it is down. Raises NodeError."""
     ensure_up(home, progress)
     return VmNode(home, why=why, lesson=lesson)
 
 
-def up(home: Home, choice: Choice, progress: lifecycle.Progress) -> dict[str, Any]:
+def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
     ensure_up(home, progress)
     VmNode(home, why="").close()
     choices.remember(home, Choice("vm"), as_last=True)
     return report(home, choice)
 
 
-def ensure_up(home: Home, progress: lifecycle.Progress) -> None:
+def ensure_up(home: Home, progress: Progress) -> None:
     """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
     places = Places(home)
     places.make()
@@ -296,7 +297,7 @@ def resident_mb(pid: int) -> int | None:
     return None
 
 
-def down(home: Home, choice: Choice, progress: lifecycle.Progress) -> int:
+def down(home: Home, choice: Choice, progress: Progress) -> int:
     """End the machine, and its Pods with it. How many there were. Idempotent."""
     places = Places(home)
     if not places.home.run.exists():
@@ -329,7 +330,7 @@ def end_owner(places: Places, pid: int) -> None:
             number = signal.SIGKILL
 
 
-def clean(home: Home, choice: Choice, progress: lifecycle.Progress) -> tuple[dict[str, list[str]], list[str]]:
+def clean(home: Home, choice: Choice, progress: Progress) -> tuple[dict[str, list[str]], list[str]]:
     """End the machine and remove its files; what was built stays in the cache. ({kind: [what was there]}, [what is left])."""
     down(home, choice, progress)
     choices.forget(home, choice)

@@ -107,15 +107,13 @@ def container_config(
 ) -> pb.ContainerConfig:
     """The ContainerConfig of one container (regular, init or ephemeral) of a Pod, for CreateContainer.
 
-    attempt: its restart count. image_ref: what PullImage or ImageStatus answered (default: the name in the manifest).
-    image_user: the user in the image's config. pod_ip, host_ip: an address, or a list of them (default: those in the
-    manifest's status). machine: the node's (default: this one),
-    memory_capacity: its memory in bytes; allocatable: what it gives to Pods, as its status has it.
-    services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
-    secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides.
-    target_id: the container whose PID namespace an ephemeral container joins.
-    A value of `secrets` that is not UTF-8 reaches the runtime as it is.
-    Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
+    attempt: its restart count. image_ref: what PullImage or ImageStatus answered (default: the name in the manifest). image_user:
+    the user in the image's config. pod_ip, host_ip: an address, or a list of them (default: those in the manifest's status).
+    machine: the node's (default: this one), memory_capacity: its memory in bytes; allocatable: what it gives to Pods, as its
+    status has it. services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
+    secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides. target_id: the
+    container whose PID namespace an ephemeral container joins. A value of `secrets` that is not UTF-8 reaches the runtime as it
+    is. Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
     """
     pod, machine = defaulted(pod), machine or Machine.here()
     if memory_capacity is not None:

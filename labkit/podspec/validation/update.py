@@ -116,8 +116,7 @@ def _transitions(new: list[Manifest], old: list[Manifest], own: set[Any], retrie
 
 def difference(kind: str, old: Any, new: Any) -> str:
     """Lines that name each field that differs, with a `-` before the old value and a `+` before the new, in the layout that
-    Kubernetes
-    prints below its refusal (Go's cmp.Diff)."""
+    Kubernetes prints below its refusal (Go's cmp.Diff)."""
     return "\n".join([f"  {kind}{{", *_lines(old, new, ""), "  }", ""])
 
 

@@ -78,9 +78,8 @@ class FlightProcess:
 
     ppid: the process that forked it; when that ends, the kernel gives the child to the nearest subreaper (the shim), or to init.
     role: one of labkit.cri.pods.ROLES. from_ns: None when it lived before the recording; to_ns: None when it outlived it.
-    exit_code:
-    None when a signal ended it or it lives. call: index into the flight's calls of the one that caused it, None where none did.
-    name: what it is called in figures ("runc create", "shim", "httpd -f"). pod, container: names.
+    exit_code: None when a signal ended it or it lives. call: index into the flight's calls of the one that caused it, None where
+    none did. name: what it is called in figures ("runc create", "shim", "httpd -f"). pod, container: names.
     """
 
     pid: int

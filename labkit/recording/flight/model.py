@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from labkit.recording.flight import text, trace
 from labkit.recording.flight.data import Call, FlightProcess
@@ -17,14 +17,6 @@ from labkit.recording.flight.programs import Stage, ancestors, parents, stages
 from labkit.recording.flight.steps import Steps, Tree, steps_of, tree_of
 from labkit.recording.flight.text import FlightError
 from labkit.util.showable import Absent
-
-_figures: list[Callable[..., Any]] = []
-
-
-def drawn_by(figure: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator: `Flight.plot` calls this function with the Flight. Data knows no figure; figures name themselves here."""
-    _figures.append(figure)
-    return figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +26,9 @@ class Flight:
     source: where the events are from, "proc-connector", "tracefs" or "poll"; "" when there were none to be had. lost: how many
     events the kernel had to drop. precision: what the source may miss. notes: sentences on what cut the recording short.
     """
+
+    drawn_by: ClassVar[Callable[..., Any] | None] = None
+    """What `plot` calls with the Flight. Data knows no figure: the figure puts itself here."""
 
     calls: tuple[Call, ...] = ()
     processes: tuple[FlightProcess, ...] = ()
@@ -51,10 +46,11 @@ class Flight:
         return tree_of(self)
 
     def plot(self, **options: Any) -> Any:
-        """The figure: calls above, processes below, one time axis. `labkit.figures` draws it; see `drawn_by`."""
-        if not _figures:
+        """The figure: calls above, processes below, one time axis (`labkit.figures.flight.timeline`)."""
+        draw = type(self).drawn_by
+        if draw is None:
             raise FlightError("Nothing here draws a recording yet. Import labkit.figures, and call plot() again.")
-        return _figures[-1](self, **options)
+        return draw(self, **options)
 
     def to_json(self) -> str:
         """The recording as JSON, without messages (docs/flight-format.md)."""

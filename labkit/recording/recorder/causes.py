@@ -2,12 +2,11 @@
 
 Causes follow from ids. Every call is about a sandbox or a container (in its request, or in the answer of RunPodSandbox and
 CreateContainer), and the runtime passes that id on: to the shim (`-id ID`), to runc (its last argument), to a CNI plugin
-(CNI_CONTAINERID in its environment: CNI specification, "Parameters"). A process is caused by the call about its id that was
-under way when it was forked; where it names none, by what caused its parent. Two things come after their call: the streamed
-session of an Exec, and what is left to do after a Stop or Remove. A CNI plugin whose environment could not be read belongs to the
-one call that makes or ends a sandbox and was under way, if there was only one. What a sandbox's call does to its containers is
-that call's. What no call caused has `call` None: for example
-the runtime's own clearing up after a crash.
+(CNI_CONTAINERID in its environment: CNI specification, "Parameters"). A process is caused by the call about its id that was under
+way when it was forked; where it names none, by what caused its parent. Two things come after their call: the streamed session of
+an Exec, and what is left to do after a Stop or Remove. A CNI plugin whose environment could not be read belongs to the one call
+that makes or ends a sandbox and was under way, if there was only one. What a sandbox's call does to its containers is that
+call's. What no call caused has `call` None: for example the runtime's own clearing up after a crash.
 """
 
 from __future__ import annotations
