@@ -12,6 +12,7 @@ from labkit.course.measures import container_root, order_of_steps, shared_namesp
 from labkit.cri.pods import PodProcess, PodSnapshot
 from labkit.recording.flight import Flight, FlightProcess
 from labkit.recording.flight.model import Call
+from labkit.util.showable import Absent
 from tests.unit import flights
 
 HOST = {"net": 1, "ipc": 2, "uts": 3, "pid": 4, "mnt": 5, "user": 6}
@@ -41,6 +42,12 @@ def shop(*own: dict[str, int]) -> PodSnapshot:
 )
 def test_namespaces_that_the_applications_share_and_the_node_does_not(own: tuple[dict[str, int], ...], shared: str) -> None:
     assert shared_namespaces(shop(*own), HOST) == shared
+
+
+def test_a_pod_whose_applications_have_ended_is_refused_by_name() -> None:
+    pod = PodSnapshot("gone", "default", "u", "i", "NotReady", "", ())
+    with pytest.raises(Absent, match="No application of the Pod gone runs"):
+        shared_namespaces(pod, {})
 
 
 def test_the_steps_of_a_start_are_in_the_order_in_which_they_began() -> None:
