@@ -209,3 +209,10 @@ def test_nothing_to_draw():
     figure = process_tree([])
     assert repr(figure) == "Process tree: no shim; containerd is not among the processes."
     assert Paper(figure).heading == "0 processes; no shim, so no Pod is running"
+
+
+@pytest.mark.parametrize("ended", ["zombie", "main thread ended"])
+def test_a_long_command_does_not_hide_that_its_process_has_ended(web, ended):
+    long = PodProcess(4199, 4102, "application", "sh", "web", {}, ("sh", "-c", "echo " + "x" * 300), ended)
+    drawn = [words for *_, words in Paper(process_tree([*everything(web), long], [web])).texts]
+    assert [words.endswith(f"… ({ended})") for words in drawn if words.startswith("sh -c")] == [True]

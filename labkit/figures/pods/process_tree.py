@@ -57,7 +57,7 @@ class Node:
 
     def same(self) -> tuple[object, ...]:
         """Siblings of which this is equal differ only in pid and Pod."""
-        return (self.role, self.label, self.container, bool(self.pod), tuple(child.same() for child in self.children))
+        return (self.role, self.label, self.ended, self.container, bool(self.pod), tuple(child.same() for child in self.children))
 
     def similar(self) -> tuple[object, ...]:
         """Siblings of which this is equal have the same roles below them."""
@@ -129,7 +129,7 @@ def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
         container = own[2].container if own else getattr(process, "container", None)
         order = (own[1] if own else 0, getattr(process, "start_ns", pid))
         below = sorted((node(child, pod) for child in children.get(pid, ())), key=lambda each: (natural(each.pod), each.order))
-        return Node(pid, role, _label(process, role), container, pod, order, tuple(below), ended=getattr(process, "ended", ""))
+        return Node(pid, role, _name(process, role), container, pod, order, tuple(below), ended=getattr(process, "ended", ""))
 
     return tuple(node(pid, "") for pid in children.get(0, ()) if pid != 2)
 
@@ -137,12 +137,6 @@ def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
 def natural(name: str) -> tuple[tuple[str, int], ...]:
     """A key that sorts web-2 before web-10, and what has no name first."""
     return tuple((text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", name) if text or number)
-
-
-def _label(process: ProcessLike, role: str) -> str:
-    """What a process is called; of one that has ended, what is left of it too."""
-    ended = getattr(process, "ended", "")
-    return f"{_name(process, role)} ({ended})" if ended else _name(process, role)
 
 
 def _name(process: ProcessLike, role: str) -> str:
@@ -222,7 +216,8 @@ def _paint_row(canvas: Canvas, node: Node, x: float, y: float) -> None:
     canvas.text(MARGIN + PIDS - 14, y, str(node.pid), style.SMALL, "muted", align="right")
     canvas.dot(x, y, DOT, node.role)
     label = node.label if len(node.label) <= COMMAND else node.label[: COMMAND - 1].rstrip() + "…"
-    label = fit(label, room)
+    left_of_it = f" ({node.ended})" if node.ended else ""  # never cut: it is what tells this row from a process that runs
+    label = fit(label, room - text_width(left_of_it)) + left_of_it
     canvas.text(left, y, label)
     told = f"exec in {node.container}" if node.role == "exec" else f"container {node.container}" if node.container else ""
     if node.role == "containerd" and not node.children:
