@@ -65,6 +65,7 @@ def ends(process: FlightProcess) -> tuple[int | None, int | None]:
 
 @pytest.fixture
 def started(node: Node) -> tuple[Flight, lab.PodSnapshot, Node]:
+    node.cri.pull_image(image={"image": SLEEP["image"]})  # a node that has the image already pulls nothing while it is recorded
     with recording(node) as flight:
         pod = node.start_pod(POD)
     return flight, pod, node
