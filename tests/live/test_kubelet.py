@@ -312,3 +312,13 @@ def test_a_pod_has_the_full_name_of_its_subdomain_where_the_kernel_has_room_for_
     [words] = set(cluster.messages("long", "FailedCreatePodSandBox"))
     assert words.startswith("Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN")
     assert words.endswith("is too long (64 characters is the max, 71 characters requested)")
+
+
+def test_a_stop_signal_reaches_the_runtime_or_an_event_says_why_not(cluster: Cluster) -> None:
+    cluster.create(pod("stopped", app(lifecycle={"stopSignal": "SIGUSR1"}), os={"name": "linux"}))
+    runs(cluster, "stopped")
+    ignored = "the runtime does not take a stop signal from the Pod: SIGUSR1 is not sent, but the image's or SIGTERM"
+    if "stopSignal" in cluster.container("stopped"):  # containerd from 2.2 on
+        assert cluster.container("stopped")["stopSignal"] == "SIGUSR1"
+    else:
+        assert wait_for(lambda: cluster.messages("stopped", "StopSignalIgnored"), "the event") == [ignored]

@@ -172,6 +172,8 @@ def test_a_pod_is_refused(manifest, words):
             "readinessProbe.terminationGracePeriodSeconds: Invalid value: 1: must not be set for readinessProbes"]),
         ({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}}, [
             "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"]),
+        ({"lifecycle": {"stopSignal": "SIGUSR1"}}, [
+            "lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"]),
         ({"securityContext": {"runAsUser": -1}}, ["securityContext.runAsUser: Invalid value: -1: must be "
             "between 0 and 2147483647, inclusive"]),
         ({"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}}, [
@@ -185,6 +187,27 @@ def test_a_pod_is_refused(manifest, words):
 )  # fmt: skip
 def test_a_container_is_refused(fields, words):
     assert said("pods", pod(container(**fields))) == [f"{C}.{words_}" for words_ in words]
+
+
+@pytest.mark.parametrize(
+    ("os", "signal", "taken"),
+    [
+        ("linux", "SIGUSR1", True),
+        ("linux", "SIGRTMIN+3", True),
+        ("linux", "SIGRTMAX-14", True),
+        ("linux", "SIGRTMINPLUS3", False),
+        ("linux", "RUNTIME_DEFAULT", False),
+        ("linux", "USR1", False),
+        ("linux", "", False),
+        ("windows", "SIGKILL", True),
+        ("windows", "SIGUSR1", False),
+    ],
+)
+def test_a_stop_signal_is_one_of_the_pods_system(os, signal, taken):
+    words = said("pods", pod(container(lifecycle={"stopSignal": signal}), os={"name": os}))
+    supported = '"SIGKILL", "SIGTERM"' if os == "windows" else '"SIGABRT", "SIGALRM", '
+    start = f'{C}.lifecycle.stopSignal: Unsupported value: "{signal}": supported values: {supported}'
+    assert words == [] if taken else len(words) == 1 and words[0].startswith(start)
 
 
 @pytest.mark.parametrize(
@@ -529,6 +552,7 @@ def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
     assert said("secrets", {"metadata": META, "data": {"a": "eHh4" * 350000}}) == [
         "data: Too long: may not be more than 1048576 bytes"
     ]
+    assert said("pods", pod(container(lifecycle={"stopSignal": "SIGUSR1"})))
     assert len(finds) > 400 and {rows[key].where for key in rows.keys() - finds} <= UNREACHED
 
 

@@ -15,6 +15,7 @@ from labkit.podspec.messages import CreateContainerConfigError, Machine, contain
 from labkit.podspec.messages.configs import container_hash
 from labkit.podspec.messages.environment import expand
 from labkit.podspec.messages.hosts import HostnameError, hosts_file
+from labkit.podspec.signals import of_cri
 
 DATA = Path(__file__).with_name("data")
 SHOP = json.loads((DATA / "cri_shop.json").read_text())
@@ -353,6 +354,18 @@ def test_an_ephemeral_container_joins_its_targets_pid_namespace():
     options = container_config(pod, "debug", attempt=2, target_id="abc").linux.security_context.namespace_options
     assert (options.pid, options.target_id) == (pb.TARGET, "abc")
     assert container_config(pod, "debug", attempt=2).log_path == "debug/2.log"
+
+
+@pytest.mark.parametrize(
+    ("signal", "known_as"),
+    [(None, "RUNTIME_DEFAULT"), ("SIGQUIT", "SIGQUIT"), ("SIGRTMIN+3", "SIGRTMINPLUS3"), ("SIGRTMAX-14", "SIGRTMAXMINUS14")],
+)
+def test_the_stop_signal_has_another_name_in_cri(signal, known_as):
+    lifecycle = {"stopSignal": signal} if signal else {}
+    pod = manifest(os={"name": "linux"}, containers=[{"name": "c", "image": "i", "lifecycle": lifecycle}])
+    asked = container_config(pod, "c", pod_ip="10.0.0.5").stop_signal
+    assert pb.Signal.Name(asked) == known_as
+    assert of_cri(known_as) == (signal or "")
 
 
 def test_a_container_that_is_not_there_is_named_with_those_that_are():

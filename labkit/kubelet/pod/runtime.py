@@ -17,6 +17,7 @@ from typing import Any
 from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
+from labkit.podspec.signals import of_cri
 
 RUNNING, CREATED, EXITED, UNKNOWN = "running", "created", "exited", "unknown"
 STATES = {pb.CONTAINER_RUNNING: RUNNING, pb.CONTAINER_CREATED: CREATED, pb.CONTAINER_EXITED: EXITED}
@@ -176,7 +177,7 @@ def container(status: Any) -> Container:
         message=last_words(status) if state == EXITED else status.message,
         user=user and {"gid": user.gid, "supplementalGroups": list(user.supplemental_groups), "uid": user.uid},
         log_path=status.log_path,
-        stop_signal=pb.Signal.Name(status.stop_signal) if status.stop_signal else "",
+        stop_signal=of_cri(pb.Signal.Name(status.stop_signal)),
     )
 
 

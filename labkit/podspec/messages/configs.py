@@ -19,6 +19,7 @@ from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
 from labkit.podspec.messages.mounts import container_mounts
 from labkit.podspec.messages.resources import Machine, cgroup_parent, container_resources, overhead_resources, sandbox_resources
 from labkit.podspec.messages.security import container_security_context, sandbox_security_context
+from labkit.podspec.signals import to_cri
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -157,7 +158,7 @@ def container_config(
             stdin=container.get("stdin", False),
             stdin_once=container.get("stdinOnce", False),
             tty=container.get("tty", False),
-            stop_signal=container.get("lifecycle", {}).get("stopSignal", "RUNTIME_DEFAULT"),
+            stop_signal=to_cri(container.get("lifecycle", {}).get("stopSignal")),
             linux=pb.LinuxContainerConfig(
                 resources=container_resources(pod, container, machine),
                 security_context=container_security_context(

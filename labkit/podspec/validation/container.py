@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.podspec.container_kinds import containers, is_sidecar
+from labkit.podspec.signals import stop_signals
 from labkit.podspec.validation import words
 from labkit.podspec.validation.checks import between, enum, first, must, never, one_kind, unique, wrong
 from labkit.podspec.validation.meta import not_negative
@@ -15,7 +16,7 @@ from labkit.podspec.validation.resources import REQUIREMENTS
 from labkit.podspec.validation.rules import At, Check, Table, always, filled, given, inside, needed, of_holder, of_list
 from labkit.podspec.validation.security import CONTAINER_SECURITY
 from labkit.podspec.validation.volumes import DEVICE, MOUNT
-from labkit.podspec.validation.words import Cause, Causes, duplicate, forbidden, invalid, not_found
+from labkit.podspec.validation.words import Cause, Causes, duplicate, forbidden, invalid, not_found, unsupported
 
 Manifest = Mapping[str, Any]
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -93,6 +94,14 @@ def one_action(*kinds: str) -> Check:
 HOOK: Table = (given("", one_action("exec", "httpGet", "tcpSocket", "sleep")),)
 
 
+def stop_signal(value: str, here: At) -> Causes:
+    os = here.spec["os.name"]
+    if not os:
+        yield forbidden(here.path, "may not be set for containers with empty `spec.os.name`")
+    elif value not in (supported := stop_signals(os)):
+        yield unsupported(here.path, value, supported)
+
+
 def of_readiness(at: At) -> bool:
     return at.name == "readinessProbe"
 
@@ -107,6 +116,7 @@ PROBE: Table = (
 HOOKS_AND_PROBES: Table = (
     inside("lifecycle.postStart", HOOK),
     inside("lifecycle.preStop", HOOK),
+    given("lifecycle.stopSignal", stop_signal),
     *(inside(probe, PROBE) for probe in PROBES),
 )
 
