@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from labkit.course import container_root as container_root
     from labkit.course import order_of_steps as order_of_steps
     from labkit.course import predict_order as predict_order
+    from labkit.course import progress as progress
+    from labkit.course import review as review
     from labkit.course import shared_namespaces as shared_namespaces
     from labkit.course import wait_until as wait_until
     from labkit.course import who_started as who_started
@@ -39,6 +41,8 @@ _NAMES = {
         "order_of_steps",
         "predict",
         "predict_order",
+        "progress",
+        "review",
         "shared_namespaces",
         "wait_until",
         "who_started",

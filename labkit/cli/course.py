@@ -1,16 +1,21 @@
-"""`labkit course`: the notebooks, as a copy of the learner's own."""
+"""`labkit course`: the notebooks, as a copy of the learner's own; `labkit progress`: what the course remembers of her."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
+import json
 import os
 import shlex
 from pathlib import Path
 
 from labkit.cli.common import AddVerb, answer, say
 from labkit.course.jupyter import copy, lab
+from labkit.course.memory import export, overview
+from labkit.course.memory.store import of_this_learner
 from labkit.node import NodeError
+from labkit.util.showable import Absent
 
 
 def add(verb: AddVerb) -> None:
@@ -21,6 +26,13 @@ def add(verb: AddVerb) -> None:
     help_text = "bring this lesson (03) as the course has it now; your files are kept under other names; may be repeated"
     command.add_argument("--reset", metavar="LESSON", action="append", default=[], help=help_text)
     command.add_argument("--open", action="store_true", help="then open JupyterLab on notebook 00")
+
+    text = "show what you have read, predicted and solved in the course, and what is due again"
+    command = verb("progress", progress, text, "labkit progress --reset 03", node=False)
+    help_text = "forget this lesson (03), or all; may be repeated"
+    command.add_argument("--reset", metavar="LESSON", action="append", default=[], help=help_text)
+    help_text = "print every entry, as JSON or as xAPI statements for a learning record store"
+    command.add_argument("--export", choices=("json", "xapi"), help=help_text)
 
 
 def course(arguments: argparse.Namespace) -> int:
@@ -62,3 +74,37 @@ def is_default(directory: Path) -> bool:
     with contextlib.suppress(NodeError):
         return copy.default() == directory
     return False
+
+
+def progress(arguments: argparse.Namespace) -> int:
+    kept = of_this_learner()
+    if arguments.reset:
+        return reset(arguments)
+    if arguments.export:
+        events = kept.events()
+        content = export.plain(events) if arguments.export == "json" else export.xapi(events, name())
+        print(json.dumps(content, indent=1))
+        return 0
+    shown = overview.progress()
+    answer(arguments, shown.report(), lambda: f"{shown}\n\nKept in {kept.place}, on this machine only.")
+    return 0
+
+
+def reset(arguments: argparse.Namespace) -> int:
+    lessons = sorted(set(overview.titles() if "all" in arguments.reset else arguments.reset))
+    try:
+        for lesson in lessons:
+            overview.known(lesson)
+    except Absent as error:
+        raise NodeError(str(error.args[0]), "Nothing was removed. Give a lesson's two digits, or all.") from None
+    count = of_this_learner().forget(lessons)
+    report = {"reset": lessons, "removed": count}
+    answer(arguments, report, lambda: f"Forgotten: {', '.join(lessons)} ({count} entries). The notebooks stay as they are.")
+    return 0
+
+
+def name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid that the machine has no name for
+        return "learner"

@@ -3,6 +3,8 @@
 from labkit.course.broken import break_pods
 from labkit.course.checks import check
 from labkit.course.measures import container_root, order_of_steps, shared_namespaces, who_started
+from labkit.course.memory.overview import progress
+from labkit.course.opening import review
 from labkit.course.order import Order, predict_order
 from labkit.course.predict import Prediction, predict
 from labkit.course.verdict import Check
@@ -10,5 +12,5 @@ from labkit.course.wait import wait_until, within
 
 __all__ = [
     "Check", "Order", "Prediction", "break_pods", "check", "container_root", "order_of_steps", "predict", "predict_order",
-    "shared_namespaces", "wait_until", "who_started", "within",
+    "progress", "review", "shared_namespaces", "wait_until", "who_started", "within",
 ]  # fmt: skip

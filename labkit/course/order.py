@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from labkit.course.answer import NOT_COMMITTED, Verdict
+from labkit.course.memory import noted
 from labkit.course.predict import box, refuse_old
 from labkit.course.quiz import Question, learner, question, shuffled
 
@@ -22,6 +23,7 @@ class Order:
         self.choice: list[str] = []
         self._box: Any = None
         self._buttons: dict[str, Any] = {}
+        self._noted = False
 
     def choose(self, *steps: str) -> None:
         """Commit to an order where there are no buttons to click. Raises ValueError for what is no step."""
@@ -35,6 +37,15 @@ class Order:
         Steps that could not be seen may be left out of `order`; the others are then compared without them. Raises ValueError
         for what is no step.
         """
+        judged = self.judged(order)
+        guessed = [step for step in self.choice if step in order]
+        if guessed and not self._noted:  # the cell that is run again with the order on the screen does not count
+            self._noted = True
+            noted.answer("prediction", self.question.id, self.choice, order, guessed == list(order))
+        return judged
+
+    def judged(self, order: Sequence[str]) -> Verdict:
+        """As `seen`, and nothing is remembered of it."""
         self._known(order)
         lines = ["Seen, in this order:", *(f"{number}. {step}" for number, step in enumerate(order, 1))]
         guessed = [step for step in self.choice if step in order]
@@ -62,10 +73,10 @@ class Order:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._box is None:
-            self._box = self._widget()
+            self._box = box(self.question.text, self.buttons())
         return {**self._box._repr_mimebundle_(), "text/plain": repr(self)}
 
-    def _widget(self) -> Any:
+    def buttons(self) -> list[Any]:
         import ipywidgets
 
         layout = {"width": "auto", "align_self": "flex-start"}
@@ -75,7 +86,7 @@ class Order:
         again = ipywidgets.Button(description="start again", layout=layout)
         again.on_click(lambda _: self.choose())
         self._show()
-        return box(self.question.text, [*self._buttons.values(), again])
+        return [*self._buttons.values(), again]
 
     def _clicked(self, step: str) -> None:
         self.choice.remove(step) if step in self.choice else self.choice.append(step)

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from labkit.course.answer import Verdict, unseen, verdict
+from labkit.course.memory import noted
 from labkit.course.quiz import Question, learner, question, shuffled
 from labkit.util.errors import NodeError
 
@@ -32,6 +33,7 @@ class Prediction:
         self.options = tuple(option.answer for option in asked.options)
         self.choice: str | None = None
         self._buttons: Any = None
+        self._noted = False
 
     def choose(self, answer: str) -> None:
         """Commit to an answer where there are no buttons to click. Raises ValueError where it is no option."""
@@ -41,7 +43,11 @@ class Prediction:
 
     def seen(self, answer: str) -> Verdict:
         """What was predicted, what was seen, and why. Raises ValueError where `answer` is no option."""
-        return verdict(self.question, self._known(answer), self.choice)
+        judged = verdict(self.question, self._known(answer), self.choice)
+        if self.choice is not None and not self._noted:  # the cell that is run again with the answer on the screen does not count
+            self._noted = True
+            noted.answer("prediction", self.question.id, self.choice, answer, self.choice == answer)
+        return judged
 
     def unseen(self, why: str) -> Verdict:
         """In place of `seen` on a node that cannot show the answer: `why` says what is missing."""
@@ -53,17 +59,23 @@ class Prediction:
         return answer
 
     def __repr__(self) -> str:
-        shown = shuffled(self.question.id, self.options)
-        return "\n".join([self.question.text, *(f"( ) {option}" for option in shown)])
+        return "\n".join([self.question.text, *self.lines()])
+
+    def lines(self) -> list[str]:
+        """The options in plain text, in the order that is the same for everybody."""
+        return [f"( ) {option}" for option in shuffled(self.question.id, self.options)]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {**box(self.question.text, self.buttons())._repr_mimebundle_(), "text/plain": repr(self)}
+
+    def buttons(self) -> list[Any]:
         import ipywidgets
 
         if self._buttons is None:
             shown = shuffled(self.question.id, self.options, learner())
             self._buttons = ipywidgets.RadioButtons(options=shown, value=self.choice, layout={"width": "auto"})
             self._buttons.observe(lambda change: setattr(self, "choice", change["new"]), "value")
-        return {**box(self.question.text, [self._buttons])._repr_mimebundle_(), "text/plain": repr(self)}
+        return [self._buttons]
 
 
 def box(text: str, buttons: list[Any]) -> Any:

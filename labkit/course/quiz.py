@@ -49,7 +49,8 @@ class Swap:
 
 @dataclass(frozen=True)
 class Question:
-    """`options` in the file's order, or the `steps` of an order, with `right` and `source` for their explanation."""
+    """`options` in the file's order, or the `steps` of an order, with `right` and `source` for their explanation. `later` is the
+    question as it can be asked in another lesson, apart from its experiment."""
 
     id: str
     text: str
@@ -58,14 +59,15 @@ class Question:
     right: str = ""
     source: str = ""
     swaps: tuple[Swap, ...] = ()
+    later: str = ""
 
 
-def question(identifier: str, directory: Path | None = None) -> Question:
-    """The question "02.pause", from quizzes/02.yaml below `directory`. Raises NodeError where it is not there or not complete."""
+def question(identifier: str, beside: Path | None = None) -> Question:
+    """The question "02.pause", from quizzes/02.yaml below `beside`. Raises NodeError where it is not there or not complete."""
     lesson, dot, name = identifier.partition(".")
     if not (dot and re.fullmatch(r"\d\d", lesson) and re.fullmatch(r"[a-z0-9-]+", name)):
         raise NodeError(f"{identifier!r} names no question.", 'Give a lesson and a name, as in labkit.predict("02.pause").')
-    path = (directory or _directory(lesson)) / DIRECTORY / f"{lesson}.yaml"
+    path = (beside or _directory(lesson)) / DIRECTORY / f"{lesson}.yaml"
     questions = quiz(path)
     if identifier not in questions:
         raise NodeError(f"{DIRECTORY}/{path.name} has no question {identifier!r}.", f"It has {', '.join(questions)}.")
@@ -73,10 +75,15 @@ def question(identifier: str, directory: Path | None = None) -> Question:
 
 
 def _directory(lesson: str) -> Path:
+    here = Path.cwd()
+    return here if (here / DIRECTORY / f"{lesson}.yaml").is_file() else directory().parent
+
+
+def directory() -> Path:
+    """Where the course's own files are. Raises NodeError where there are none."""
     from labkit.course.jupyter.copy import source
 
-    here = Path.cwd()
-    return here if (here / DIRECTORY / f"{lesson}.yaml").is_file() else source()
+    return source() / DIRECTORY
 
 
 def quiz(path: Path) -> dict[str, Question]:
@@ -114,19 +121,21 @@ class _Reader:
 
     def question(self, identifier: str, value: Any) -> Question:
         if "steps" in (value if isinstance(value, dict) else {}):
-            fields = self.fields(value, {"question", "steps", "right", "source"}, {"swaps"}, containers={"steps", "swaps"})
+            wanted = {"question", "steps", "right", "source"}
+            fields = self.fields(value, wanted, {"later", "swaps"}, containers={"steps", "swaps"})
             steps = tuple(self.text("a step", step) for step in self.listed(fields["steps"], "steps"))
             if len(set(steps)) < max(2, len(steps)):
                 raise self.fails("an order needs at least two steps, and each only once")
             swaps = tuple(self.swap(swap, steps) for swap in self.listed(fields.get("swaps", []), "swaps"))
-            return Question(identifier, fields["question"], (), steps, fields["right"], fields["source"], swaps)
-        fields = self.fields(value, {"question", "options"}, containers={"options"})
+            later = fields.get("later", "")
+            return Question(identifier, fields["question"], (), steps, fields["right"], fields["source"], swaps, later)
+        fields = self.fields(value, {"question", "options"}, {"later"}, containers={"options"})
         if not isinstance(fields["options"], dict) or len(fields["options"]) < 2:
             raise self.fails("a question needs at least two options")
         options = tuple(self.option(answer, option) for answer, option in fields["options"].items())
         if (count := sum(bool(option.right) for option in options)) != 1:
             raise self.fails(f"exactly one option needs the key right, not {count}")
-        return Question(identifier, fields["question"], options)
+        return Question(identifier, fields["question"], options, later=fields.get("later", ""))
 
     def option(self, answer: Any, value: Any) -> Option:
         here = _Reader(f"{self.where}, option {answer!r}")

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from labkit.course.memory import noted
 from labkit.course.verdict import CHECKS, Check
 from labkit.util.showable import Absent
 
@@ -31,4 +32,5 @@ def check(exercise: str, node: Node) -> Check:
     if before and before.missing == found.missing:
         found = found.with_hint(before.given + 1)
     last[exercise] = found
+    noted.check(exercise, found.done, found.missing, found.given + 1 if found.hints else 0)
     return found
