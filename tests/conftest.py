@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ CI = os.environ.get("CI") == "true"
 OUT = ROOT / "tests" / "out"
 """Where the logs of failed tests' labs are kept. Git ignores it."""
 pytest_plugins = ("tests.tiers",)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so. Whatever the tests start would inherit it, and not hear their Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -340,9 +340,12 @@ def test_trace_tells_what_a_command_does(lab: None) -> None:
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_trace_ends_cleanly(lab: None, signal_number: int) -> None:
     live = subprocess.Popen([sys.executable, "-m", "labkit.cli", "trace"], stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert "Ctrl-C ends it" in live.stderr.readline()
-    live.send_signal(signal_number)
-    assert live.communicate(timeout=60)[1] == "" and live.returncode == 0
+    try:
+        assert "Ctrl-C ends it" in live.stderr.readline()
+        live.send_signal(signal_number)
+        assert live.communicate(timeout=60)[1] == "" and live.returncode == 0
+    finally:
+        live.kill()
 
 
 def test_a_recording_for_some_time_of_nothing(lab: None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,10 @@ from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.recording.calls import feed as callfeed
 from labkit.recording.calls.log import CallLog, recorded
+from tests.waits import wait_for
+
+MAY_END = threading.Event()
+"""Set when StopContainer may answer."""
 
 
 class Runtime(v1.RuntimeServiceServicer):
@@ -34,7 +37,7 @@ class Runtime(v1.RuntimeServiceServicer):
         return pb.ListContainersResponse(containers=[pb.Container(id="c" * 64)] * 1000)
 
     def StopContainer(self, request, context):
-        time.sleep(0.2)
+        MAY_END.wait()
         return pb.StopContainerResponse()
 
 
@@ -54,13 +57,6 @@ def cri(tmp_path: Path) -> Iterator[CriClient]:
 def feed(cri: CriClient, tmp_path: Path) -> Iterator[callfeed.Feed]:
     with callfeed.serve(callfeed.path_in(tmp_path, "kubelet"), cri, caller="kubelet") as served:
         yield served
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_calls_arrive_with_their_messages(cri: CriClient, feed: callfeed.Feed, tmp_path: Path) -> None:
@@ -97,8 +93,8 @@ def test_nobody_listens_and_nothing_is_done(feed: callfeed.Feed, cri: CriClient)
     bare = cri._channel
     with callfeed.subscribe(feed.path, CallLog()), callfeed.subscribe(feed.path, CallLog()):
         assert feed.listened_to and cri._channel is not bare
-    until(lambda: not feed.listened_to)
-    until(lambda: cri._channel is bare)
+    wait_for(lambda: not feed.listened_to)
+    wait_for(lambda: cri._channel is bare)
 
 
 def test_several_listen_and_labkit_records_besides(feed: callfeed.Feed, cri: CriClient) -> None:
@@ -118,10 +114,12 @@ def test_several_listen_and_labkit_records_besides(feed: callfeed.Feed, cri: Cri
 
 def test_a_call_under_way_at_the_end(feed: callfeed.Feed, cri: CriClient) -> None:
     log = CallLog()
+    MAY_END.clear()
     with callfeed.subscribe(feed.path, log):
         late = threading.Thread(target=cri.stop_container, kwargs={"container_id": "c"})
         late.start()
-        until(lambda: log.records())
+        wait_for(lambda: log.records())
+    MAY_END.set()
     late.join()
     assert [(r.method, r.to_ns, r.code) for r in log.records()] == [("StopContainer", None, "")]
 
@@ -131,9 +129,9 @@ def test_the_feed_ends_in_the_middle(cri: CriClient, tmp_path: Path) -> None:
     feed = callfeed.serve(path, cri, caller="kubelet")
     with callfeed.subscribe(path, log) as subscription:
         cri.version()
-        until(lambda: log.records() and log.records()[0].to_ns)
+        wait_for(lambda: log.records() and log.records()[0].to_ns)
         feed.close()
-        until(lambda: subscription.ended)
+        wait_for(lambda: subscription.ended)
         cri.version()
     assert len(log.records()) == 1 and not path.exists()
     with pytest.raises(OSError), callfeed.subscribe(path, log):
@@ -153,7 +151,7 @@ def test_a_listener_that_does_not_read_is_left(cri: CriClient, tmp_path: Path, m
     path = callfeed.path_in(tmp_path, "kubelet")
     with callfeed.serve(path, cri, caller="kubelet") as feed, socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(path))
-        until(lambda: feed.listened_to)
+        wait_for(lambda: feed.listened_to)
         for _ in range(30):
             cri.run_pod_sandbox(config={"metadata": {"name": "n" * 100_000}})
-        until(lambda: not feed.listened_to)
+        wait_for(lambda: not feed.listened_to)

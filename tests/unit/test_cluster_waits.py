@@ -50,7 +50,7 @@ def test_a_pod_that_is_not_there_is_not_waited_for(ask: Any, monkeypatch: pytest
 )
 def test_news_of_a_pod_ends_the_wait(status: str, warnings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLED_S", 0.0)
-    assert made("web", status, *warnings).wait_outcome("web", timeout=1) == status
+    assert made("web", status, *warnings).wait_outcome("web", timeout=60) == status
 
 
 def test_a_pod_without_news_is_given_up() -> None:

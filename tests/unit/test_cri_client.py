@@ -180,7 +180,7 @@ def test_message_first_field_and_keywords_send_the_same_request(cri, runtime):
         lambda: cri.run_pod_sandbox(pb.RunPodSandboxRequest(config=config)),
         lambda: cri.run_pod_sandbox(config),
         lambda: cri.run_pod_sandbox(config=config, runtime_handler=""),
-        lambda: cri.run_pod_sandbox(config=as_dict, timeout=5),
+        lambda: cri.run_pod_sandbox(config=as_dict, timeout=60),
     ):
         assert call().pod_sandbox_id == "web"
     sent = [request for request in runtime.requests if type(request).__name__ == "RunPodSandboxRequest"]
@@ -372,7 +372,7 @@ def test_another_kind_of_server(answer, words, path):
                 connection.sendall(answer)
 
     listener = raw_server(path, reply)
-    error = error_of(CriClient(path, timeout=5).version)
+    error = error_of(CriClient(path, timeout=60).version)
     assert words in error.message and "CRI socket" in error.hint
     listener.close()
 
@@ -441,7 +441,7 @@ def test_waiting_until_ready_sees_the_runtime_come(path, runtime):
         assert "no socket" in error_of(lambda: client.wait_until_ready(0.2)).message
         timer = threading.Timer(0.3, lambda: setattr(runtime, "server", serve(path, runtime.add)))
         timer.start()
-        assert client.wait_until_ready(10).runtime_name == "double"
+        assert client.wait_until_ready(60).runtime_name == "double"
         timer.join()
 
 

@@ -362,28 +362,28 @@ def asking(home: Home, said: list[str], **words: Any) -> tuple[threading.Thread,
 def test_a_request_its_progress_and_its_answer(home: Home, owner: Control) -> None:
     said: list[str] = []
     thread, answers = asking(home, said, do="replace", version="2.0.5")
-    request = owner.next(5)
+    request = owner.next(60)
     assert request is not None and request.words == {"do": "replace", "version": "2.0.5"}
     request.said("stopping")
     request.done(version="2.0.5")
-    thread.join(5)
+    thread.join(60)
     assert (said, answers) == (["stopping"], [{"version": "2.0.5"}])
     assert home.control.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_request_is_refused_at_once_and_a_third_is_taken_afterwards(home: Home, owner: Control) -> None:
     first, _ = asking(home, [], do="replace")
-    request = owner.next(5)
+    request = owner.next(60)
     assert request is not None
     with pytest.raises(NodeError, match="busy with another replace"):
         control.ask(home, lambda text: None, do="kill")
     request.done()
-    first.join(5)
+    first.join(60)
     third, answers = asking(home, [], do="start")
-    again = owner.next(5)
+    again = owner.next(60)
     assert again is not None
     again.refused("It does not start.", "Look.")
-    third.join(5)
+    third.join(60)
     assert str(answers[0]) == "It does not start. Look."
 
 
@@ -391,7 +391,7 @@ def test_an_asker_who_dies_does_not_hold_up_the_owner(home: Home, owner: Control
     with socket.socket(socket.AF_UNIX) as gone:
         gone.connect(str(home.control))
         gone.sendall(b'{"do": "restart"}\n')
-    request = owner.next(5)
+    request = owner.next(60)
     assert request is not None
     request.said("x")
     request.done()
@@ -400,10 +400,10 @@ def test_an_asker_who_dies_does_not_hold_up_the_owner(home: Home, owner: Control
             strange.connect(str(home.control))
             strange.sendall(nonsense)
     thread, answers = asking(home, [], do="start")
-    last = owner.next(5)
+    last = owner.next(60)
     assert last is not None and last.words == {"do": "start"}
     last.done()
-    thread.join(5)
+    thread.join(60)
     assert answers == [{}]
 
 
@@ -423,7 +423,7 @@ def test_an_owner_that_stops_says_so(home: Home) -> None:
     while owner.requests.empty():
         pass
     owner.close()
-    thread.join(5)
+    thread.join(60)
     assert "being stopped" in str(answers[0])
 
 
@@ -454,7 +454,7 @@ def test_the_exit_code_that_a_shim_keeps(tmp_path: Path) -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         assert ttrpc.task_state(str(path), "id-1") == ttrpc.TaskState("Stopped", 4711, 139)
-        thread.join(5)
+        thread.join(60)
 
 
 def test_a_shim_whose_answer_cannot_be_read_is_told_by_an_os_error() -> None:

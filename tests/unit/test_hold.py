@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from labkit.node import NodeError
 from labkit.node.pods import kubelet_pause
 from labkit.node.pods.kubelet_pause import KubeletHold
 from labkit.node.state.node_selector import Choice
+from tests.waits import wait_for
 
 AWAY = CriError("ListPodSandbox", "UNAVAILABLE", "connection refused", "")
 REFUSED = NodeError("The engine does not run.")
@@ -207,10 +208,3 @@ def test_what_has_let_go_is_not_held_again_by_a_notebook_that_lives(node: FakeNo
     time.sleep(0.5)
     assert state(node.kubelet) == "S" and len(node.watchers) == 1
     assert "goes on" in holding.release()
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

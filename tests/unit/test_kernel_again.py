@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from labkit.kernel import LocalKernel, Process, pins, processes
-from tests.unit.test_kernel_snapshot import inode, needs_root, spawn, wait_until
+from tests.unit.test_kernel_snapshot import inode, needs_root, spawn
+from tests.waits import wait_for
 
 __all__ = ["spawn"]
 
@@ -38,7 +39,7 @@ def tell(child: subprocess.Popen, line: str) -> None:
     child.stdin.write(f"{line}\n")
     child.stdin.flush()
     child.stdout.readline()
-    wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] == "S")
+    wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2][0] == "S")
 
 
 def seen_again(kernel: LocalKernel, pid: int) -> Process:
@@ -121,7 +122,7 @@ def become(child: subprocess.Popen, line: str) -> None:
         _, comm, rest = re.split(r" \(|\) ", Path(f"/proc/{child.pid}/stat").read_text())
         return not comm.startswith("python") and rest[0] == "S"
 
-    wait_until(waits)
+    wait_for(waits)
 
 
 def test_the_arguments_that_a_process_writes_over(obeys):
@@ -150,21 +151,21 @@ def test_what_a_signal_does(obeys, sent):
     kernel = LocalKernel()
     before = seen_again(kernel, obeys.pid)
     obeys.send_signal(sent)
-    wait_until(lambda: Path(f"/proc/{obeys.pid}/stat").read_text().rpartition(") ")[2][0] in "TZ")
+    wait_for(lambda: Path(f"/proc/{obeys.pid}/stat").read_text().rpartition(") ")[2][0] in "TZ")
     assert seen_again(kernel, obeys.pid).state != before.state
 
 
 def test_another_parent(tmp_path):
     note = tmp_path / "pid"
     parent = subprocess.Popen(["sh", "-c", f"sleep 61 & echo $! >{note}.new; mv {note}.new {note}; wait"])
-    wait_until(note.exists)
+    wait_for(note.exists)
     orphan = int(note.read_text())
-    wait_until(lambda: Path(f"/proc/{orphan}/comm").read_text() == "sleep\n")
+    wait_for(lambda: Path(f"/proc/{orphan}/comm").read_text() == "sleep\n")
     kernel = LocalKernel()
     try:
         assert seen_again(kernel, orphan).ppid == parent.pid
         parent.kill()
-        wait_until(lambda: Path(f"/proc/{parent.pid}/stat").read_text().rpartition(") ")[2][0] == "Z")
+        wait_for(lambda: Path(f"/proc/{parent.pid}/stat").read_text().rpartition(") ")[2][0] == "Z")
         assert seen_again(kernel, orphan).ppid != parent.pid
         parent.wait()
         assert seen_again(kernel, orphan).ppid != parent.pid
@@ -180,7 +181,7 @@ def test_a_program_whose_file_is_removed(tmp_path):
     child = subprocess.Popen([program, "60"])
     kernel = LocalKernel()
     try:
-        wait_until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "program\n")
+        wait_for(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "program\n")
         seen_again(kernel, child.pid)
         program.unlink()
         assert seen_again(kernel, child.pid).exe.endswith("program (deleted)")
@@ -202,7 +203,7 @@ def test_a_process_moved_to_another_cgroup(obeys):
     finally:
         obeys.kill()
         obeys.wait()
-        wait_until(lambda: not (group / "cgroup.procs").read_text())
+        wait_for(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from labkit.kernel import NAMESPACE_TYPES, LocalKernel, Process, Snapshot, assemble
+from tests.waits import wait_for
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make these namespaces")
 Spawn = Callable[..., subprocess.Popen]
-ATTEMPTS = 50
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def spawn() -> Iterator[Spawn]:
     def start(*command: str, **options) -> subprocess.Popen:
         process = subprocess.Popen([*command, "sleep", "60"], **options)
         started.append(process)
-        wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
+        wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
         return process
 
     yield start
@@ -40,23 +40,15 @@ def spawn() -> Iterator[Spawn]:
         process.wait()
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not come about in five seconds")
-
-
 @contextlib.contextmanager
 def nested_sleep() -> Iterator[tuple[int, int]]:
     """Pids of an `unshare` and of its child, which is process 1 of a pid namespace of its own."""
     outer = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"])
     try:
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-        wait_until(lambda: children.read_text().strip())
+        wait_for(lambda: children.read_text().strip())
         inner = int(children.read_text())
-        wait_until(lambda: Path(f"/proc/{inner}/comm").read_text() == "sleep\n")
+        wait_for(lambda: Path(f"/proc/{inner}/comm").read_text() == "sleep\n")
         yield outer.pid, inner
     finally:
         outer.kill()
@@ -103,26 +95,24 @@ def test_namespaces_and_members_as_lsns_tells(spawn):
 
 
 def compare_with_lsns() -> None:
-    differences = {}
-    # Other programs come and go: that the two agree is to be seen in a moment in which none does. In the machine's own
-    # namespaces some
-    # always do, so of these only the owner is compared.
-    for _ in range(ATTEMPTS):
-        snapshot = LocalKernel().snapshot()
-        lsns = subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, check=True, text=True)
-        own = set(snapshot.processes[os.getpid()].namespaces.values())
-        rows = json.loads(lsns.stdout)["namespaces"]
-        told = {(row["ns"], row["type"]): (None if row["ns"] in own else row["nprocs"], row["pid"]) for row in rows}
-        seen = {
-            (namespace.inode, namespace.type): (None if namespace.inode in own else len(namespace.members), namespace.owner)
-            for namespace in snapshot.namespaces.values()
-            if namespace.members
-        }
-        differences = dict(told.items() ^ seen.items())
-        if not differences:
-            break
-    assert not differences
-    assert {type for _, type in told} == set(NAMESPACE_TYPES)
+    """Of the namespaces of this process and of those that it started: what other programs have comes and goes meanwhile. In the
+    machine's own namespaces processes do, too, so of these only the owner is compared."""
+    snapshot = LocalKernel().snapshot()
+    lsns = subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, check=True, text=True)
+    own = set(snapshot.processes[os.getpid()].namespaces.values())
+    ours = own.union(*(process.namespaces.values() for process in snapshot.descendants(os.getpid())))
+    told = {
+        (row["ns"], row["type"]): (None if row["ns"] in own else row["nprocs"], row["pid"])
+        for row in json.loads(lsns.stdout)["namespaces"]
+        if row["ns"] in ours
+    }
+    seen = {
+        (namespace.inode, namespace.type): (None if namespace.inode in own else len(namespace.members), namespace.owner)
+        for namespace in snapshot.namespaces.values()
+        if namespace.inode in ours
+    }
+    assert told == seen
+    assert {type for _, type in told} == set(NAMESPACE_TYPES) and len(told) > 2 * len(NAMESPACE_TYPES) - 1
 
 
 @needs_root
@@ -190,7 +180,7 @@ def test_owner_is_the_lowest_member_and_members_share(spawn):
 def test_zombie_is_kept_without_the_namespaces_it_gave_up():
     child = subprocess.Popen(["true"])
     try:
-        wait_until(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
+        wait_for(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
         snapshot = LocalKernel().snapshot(fds=True)
         zombie = snapshot.processes[child.pid]
         assert (zombie.state, zombie.cmdline, zombie.exe) == ("Z", (), "")
@@ -214,13 +204,13 @@ def test_a_process_whose_main_thread_has_ended_is_told_from_a_zombie_and_shown_w
     kernel = LocalKernel()
     try:
         process.stdout.readline()
-        wait_until(lambda: kernel.snapshot().processes[process.pid].state == "Z")
+        wait_for(lambda: kernel.snapshot().processes[process.pid].state == "Z")
         found = kernel.snapshot().processes[process.pid]
         own = kernel.snapshot().processes[os.getpid()]
         assert (found.ended, found.namespaces, found.cgroups) == ("main thread ended", own.namespaces, own.cgroups)
         assert found.cmdline[1:2] == ("-c",) and found.exe
         process.kill()
-        wait_until(lambda: kernel.snapshot().processes[process.pid].threads <= 1)
+        wait_for(lambda: kernel.snapshot().processes[process.pid].threads <= 1)
         assert kernel.snapshot().processes[process.pid].ended == "zombie"
     finally:
         process.kill()
@@ -239,7 +229,7 @@ def test_kernel_threads_have_no_command_line():
 def test_a_command_name_with_a_line_break(tmp_path):
     script = 'open("/proc/self/comm", "w").write("a) S (1\\n"); input()'
     with subprocess.Popen([sys.executable, "-c", script, ""], stdin=subprocess.PIPE) as child:
-        wait_until(lambda: "a)" in Path(f"/proc/{child.pid}/comm").read_text())
+        wait_for(lambda: "a)" in Path(f"/proc/{child.pid}/comm").read_text())
         found = LocalKernel().snapshot().processes[child.pid]
     assert found.comm == "a) S (1\n"
     assert found.cmdline[-1] == ""
@@ -252,7 +242,7 @@ def test_processes_that_come_and_go_are_no_error_and_nothing_leaks():
         seen = {frozenset(LocalKernel().snapshot(fds=True).processes) for _ in range(50)}
         assert sorted(os.listdir("/proc/self/fd")) == before
         # More looks until some process has come or gone meanwhile: else nothing was shown.
-        wait_until(lambda: seen.add(frozenset(LocalKernel().snapshot(fds=True).processes)) or len(seen) > 1)
+        wait_for(lambda: seen.add(frozenset(LocalKernel().snapshot(fds=True).processes)) or len(seen) > 1)
     finally:
         churn.kill()
         churn.wait()

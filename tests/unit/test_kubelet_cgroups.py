@@ -65,7 +65,7 @@ def test_what_the_runtime_left_of_a_container_that_has_ended_is_removed_and_noth
                 directory.mkdir()
                 (directory / "cgroup.procs").write_text(f"{process.pid}\n")
         assert (made.end_left(pod("web"), "ended"), made.end_left(pod("web"), "was-removed")) == (1, 0)
-        assert left.wait(10) == -signal.SIGKILL and other.poll() is None
+        assert left.wait(60) == -signal.SIGKILL and other.poll() is None
         assert {path.name for path in tmp_path.glob("*/lab/kubepods/besteffort/podweb/*") if path.is_dir()} == {"runs"}
     finally:
         for process in (left, other):

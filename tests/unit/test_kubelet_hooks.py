@@ -50,7 +50,7 @@ def answering():
 
 def found(port, **action):
     with pytest.raises(HookFailed) as caught:
-        http_get({"port": port, **action}, {}, "127.0.0.1", 5, "test")
+        http_get({"port": port, **action}, {}, "127.0.0.1", 60, "test")
     return str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_the_headers_of_a_probe_are_those_that_go_sends(given, sent):
         thread.start()
         headers = [{"name": name, "value": value} for name, values in given.items() for value in values]
         port = server.getsockname()[1]
-        assert http_get({"port": port, "path": "/a b?c=%20", "httpHeaders": headers}, {}, "127.0.0.1", 5, "test") == ""
+        assert http_get({"port": port, "path": "/a b?c=%20", "httpHeaders": headers}, {}, "127.0.0.1", 60, "test") == ""
         thread.join()
     own = [] if "Host" in given else [f"Host: 127.0.0.1:{port}"]
     assert heard[0].split("\r\n") == ["GET /a%20b?c=%20 HTTP/1.1", *own, *sent, "Connection: close", "", ""]
@@ -108,7 +108,7 @@ def test_a_path_that_no_url_can_have_is_escaped_as_a_whole(path, expected):
 
 def test_a_redirect_to_another_host_is_a_success_with_a_warning(answering):
     port = answering(b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 2\r\n\r\nhi")
-    assert http_get({"port": port}, {}, "127.0.0.1", 5, "test") == "Probe terminated redirects, Response body: hi"
+    assert http_get({"port": port}, {}, "127.0.0.1", 60, "test") == "Probe terminated redirects, Response body: hi"
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,10 @@ def test_what_is_there_already_comes_no_more_after_the_time():
 
 
 def test_nobody_there():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert found(port) == f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused'
+    with socket.socket() as bound:  # nobody listens, and nobody else can have the port
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        assert found(port) == f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused'
 
 
 def test_any_answer_to_a_hook_is_good(answering):

@@ -40,13 +40,13 @@ def test_a_watch_that_is_behind_hides_no_difference() -> None:
     api = Api()
     write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
     write.set(POD, {"phase": "Running"})
-    assert api.patched.acquire(timeout=10)
+    assert api.patched.acquire(timeout=60)
     late = api.pod()
     write.set(POD, {"phase": "Pending"})
-    assert api.patched.acquire(timeout=10)
+    assert api.patched.acquire(timeout=60)
     write.seen(late)
     write.set(POD, {"phase": "Running"})
-    assert api.patched.acquire(timeout=10), "the API was thought to have this status still"
+    assert api.patched.acquire(timeout=60), "the API was thought to have this status still"
     assert api.status == {"phase": "Running"}
 
 
@@ -57,7 +57,7 @@ def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.
     with write._wake:  # both are known before the writer takes either
         write.set(POD, {"phase": "?"})
         write.delete(POD)
-    assert api.deleted.acquire(timeout=10)
+    assert api.deleted.acquire(timeout=60)
 
 
 def test_nothing_is_remembered_of_a_pod_that_is_gone() -> None:

@@ -16,6 +16,7 @@ from labkit.node.node import run_local
 from labkit.node.observe import external_calls
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
+from tests.waits import wait_for
 
 
 def line(message: str) -> str:
@@ -92,10 +93,7 @@ def test_as_they_happen(runtime: tuple[int, Path], monkeypatch: pytest.MonkeyPat
     log = CallLog()
     with external_calls.listening(Machine(), pid, log, live=True):
         say(path, 'StartContainer for \\"d\\"')
-        deadline = time.monotonic() + 5
-        while not log.records():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(log.records)
         assert log.records()[0].to_ns is None
         say(path, 'StartContainer for \\"d\\" returns successfully')
     assert [r.code for r in log.records()] == ["OK"]

@@ -40,6 +40,7 @@ from tests.unit.flight_of_a_pod import (
     starting,
     stop,
 )
+from tests.waits import wait_for
 
 
 def flight(machine: Machine, before=BEFORE, everything=False, listed=None, cni=None) -> Flight:
@@ -343,6 +344,8 @@ def test_missing_arguments_and_ends() -> None:
 
 
 class Runtime(v1.RuntimeServiceServicer):
+    stopping = threading.Event()
+
     def Version(self, request, context):
         context.send_initial_metadata((("one", "1"),))
         context.set_trailing_metadata((("two", dict(context.invocation_metadata()).get("asked", "")),))
@@ -361,6 +364,7 @@ class Runtime(v1.RuntimeServiceServicer):
         context.abort(grpc.StatusCode.NOT_FOUND, "no such sandbox: ü")
 
     def StopContainer(self, request, context):
+        self.stopping.set()
         while context.is_active():
             time.sleep(0.05)
         return pb.StopContainerResponse()
@@ -401,7 +405,6 @@ SECRET = {"username": "learner", "password": "container"}
 def test_calls_of_the_own_client(cri: CriClient) -> None:
     log, second = CallLog(), CallLog()
     cri.version()
-    cri.timeout = 0.5
     with recorded(cri, log):
         config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name="web"))
         cri.run_pod_sandbox(config=config)
@@ -412,8 +415,10 @@ def test_calls_of_the_own_client(cri: CriClient) -> None:
             cri.stop_pod_sandbox(pod_sandbox_id="s1")
         with pytest.raises(CriError, match="broke"):
             list(cri.get_container_events())
+        cri.timeout = 0.5
         with pytest.raises(CriError):
             cri.stop_container(container_id="c", timeout=0)
+        cri.timeout = 60
     cri.version()
     calls = log.records()
     assert [(c.service, c.method, c.code, c.responses) for c in calls] == [
@@ -435,15 +440,13 @@ def test_a_stream_that_is_left(cri: CriClient) -> None:
     with recorded(cri, log), cri.get_container_events() as stream:
         assert next(stream).container_id == "one"
         assert log.records()[0].to_ns is None or log.records()[0].code
-    deadline = time.monotonic() + 5
-    while log.records()[0].to_ns is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: log.records()[0].to_ns is not None)
     assert log.records()[0].code in ("CANCELLED", "INTERNAL")
 
 
 def test_the_proxy_passes_everything_on(endpoint: str) -> None:
     log = CallLog()
-    with RecordingProxy(endpoint, log) as proxy, CriClient(proxy.endpoint, timeout=1) as client:
+    with RecordingProxy(endpoint, log) as proxy, CriClient(proxy.endpoint) as client:
         assert os.stat(proxy.path).st_mode & 0o777 == 0o600
         assert client.run_pod_sandbox(config={"metadata": {"name": "web"}}).pod_sandbox_id == hexadecimal("web")
         client.pull_image(image={"image": "x"}, auth=SECRET)
@@ -454,6 +457,7 @@ def test_the_proxy_passes_everything_on(endpoint: str) -> None:
             assert [next(stream).container_id, next(stream).container_id] == ["one", "two"]
             with pytest.raises(CriError, match="broke"):
                 next(stream)
+        client.timeout = 1
         with pytest.raises(CriError) as late:
             client.stop_container(container_id="c", timeout=0)
         assert late.value.code == "DEADLINE_EXCEEDED"
@@ -569,12 +573,13 @@ def test_without_events_there_are_calls(cri: CriClient) -> None:
 
 def test_a_call_under_way_at_the_end(cri: CriClient) -> None:
     with record(cri, None, NoKernel()) as flight:
-        cri.timeout = 1
+        Runtime.stopping.clear()
         late = threading.Thread(target=stop_late, args=(cri,))
         late.start()
-        time.sleep(0.2)
+        assert Runtime.stopping.wait(60)
     assert [(c.method, c.code) for c in flight.calls] == [("StopContainer", "")]
     assert "under way" in repr(flight.steps())
+    cri.close()
     late.join()
 
 
@@ -594,11 +599,17 @@ def test_follow_tells_one_pod_only(cri: CriClient) -> None:
         def records(self):
             return tuple(machine.calls)
 
-    threading.Timer(0.3, until.set).start()
-    log = Log()
-    threading.Timer(0.15, lambda: log.on_change(machine.calls[-1])).start()
-    events = stream(machine.events)
-    follow(cri, events, NoKernel(), lambda line, role: lines.append((line, role)), log=log, pod="web", until=until)
+    log, events = Log(), stream(machine.events)
+
+    def go_on() -> None:
+        log.on_change(machine.calls[-1])
+        try:
+            wait_for(lambda: any(hexadecimal("web/main") in line for line, _ in lines))
+        finally:
+            until.set()
+
+    begun = threading.Thread(target=go_on).start
+    follow(cri, events, NoKernel(), lambda line, role: lines.append((line, role)), log=log, pod="web", until=until, begun=begun)
     assert {role for _, role in lines} == {"cni", "shim", "runc", "pause", "application"}
     assert sum("exec /usr/lib/cni/" in line for line, _ in lines) == 3  # of the other Pod there are as many
     assert any(hexadecimal("web/main") in line for line, _ in lines)

@@ -27,6 +27,7 @@ from labkit.node.host.relay import PYTHON, direct, inside, relay_error, start_re
 from labkit.node.host.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
+from tests.waits import wait_for
 
 LARGE = 16 * 1024 * 1024
 ECHO = ["cat"]
@@ -39,7 +40,7 @@ def home(tmp_path_factory):
     home = Home(base / "run", base / "data", base / "cache")
     yield home
     stop_relay(home, "node")
-    eventually(lambda: processes_naming(base) == [])
+    wait_for(lambda: processes_naming(base) == [])
     assert not home.run.exists() or [p.name for p in home.run.iterdir() if p.name.startswith("node.sock")] == []
 
 
@@ -56,13 +57,6 @@ def piped(path):
 
 def failing(words, code=1):
     return ["sh", "-c", f"printf '%s\\n' {shlex.quote(words)} >&2; exit {code}"]
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited 10 s in vain"
-        time.sleep(0.01)
 
 
 def processes_naming(path):
@@ -205,7 +199,7 @@ def test_all_bytes_pass_when_the_server_has_shut_down_its_half(home, far):
         with client_of(start_relay(home, "node", direct(far))) as client:
             assert read_all(client) == b"all there is"
             client.sendall(sent)
-        eventually(lambda: read == [sent])
+        wait_for(lambda: read == [sent])
 
 
 def test_its_files_are_its_owners(home):
@@ -230,7 +224,7 @@ def test_a_sender_waits_for_a_reader_that_does_not_read(home, far):
         assert 0 < sent < 4 * 1024 * 1024
         go.set()
         client.shutdown(socket.SHUT_WR)
-        eventually(lambda: read == [sent])
+        wait_for(lambda: read == [sent])
 
 
 def test_a_socket_with_a_path_longer_than_a_socket_may_have_is_reached(home, tmp_path):
@@ -282,12 +276,12 @@ def test_a_thousand_calls_from_16_threads_are_neither_lost_nor_crossed(home, far
         answers = list(threads.map(call, tokens))
     assert answers == [[token] for token in tokens]
     assert sorted(runtime.seen) == sorted(tokens)
-    eventually(lambda: sorted(runtime.ended) == sorted(t for t in tokens if t.startswith(("stream", "cancel"))))
+    wait_for(lambda: sorted(runtime.ended) == sorted(t for t in tokens if t.startswith(("stream", "cancel"))))
     assert len(children(pid)) == 4
     for channel in channels:
         channel.close()
-    eventually(lambda: children(pid) == [])
-    eventually(lambda: open_files(pid) == files)
+    wait_for(lambda: children(pid) == [])
+    wait_for(lambda: open_files(pid) == files)
     assert relay_error(home, "node") is None
 
 
@@ -306,16 +300,16 @@ def test_after_kill_9_of_the_command_and_of_the_server_the_next_call_works(home,
         assert cri.version().runtime_name == "double"
         (command,) = children(relay_pid(home))
         os.kill(command, signal.SIGKILL)
-        eventually(lambda: children(relay_pid(home)) == [])
+        wait_for(lambda: children(relay_pid(home)) == [])
         assert relay_error(home, "node").endswith("was ended by SIGKILL.")
-        assert cri.wait_until_ready(timeout=20).runtime_name == "double"  # gRPC may not know yet
+        assert cri.wait_until_ready(timeout=60).runtime_name == "double"  # gRPC may not know yet
         server.stop(0).wait()
         for _ in range(3):
             with pytest.raises(CriError):
-                cri.version(timeout=5)
+                cri.version(timeout=60)
         assert relay_error(home, "node") == f"{far}: No such file or directory."
         server = serve(far, Runtime())
-        assert cri.wait_until_ready(timeout=20).runtime_name == "double"
+        assert cri.wait_until_ready(timeout=60).runtime_name == "double"
     server.stop(0).wait()
 
 
@@ -325,12 +319,12 @@ def test_after_kill_9_of_the_relay_its_commands_end_and_a_new_one_takes_over(hom
         cri.version()
         (command,) = children(relay_pid(home))
         os.kill(relay_pid(home), signal.SIGKILL)
-        eventually(lambda: not is_running(command))
+        wait_for(lambda: not is_running(command))
         assert relay_error(home, "node") == "The relay of node was killed."
         with pytest.raises(CriError):
             cri.version()
         start_relay(home, "node", direct(far))
-        assert cri.wait_until_ready(timeout=20).runtime_name == "double"
+        assert cri.wait_until_ready(timeout=60).runtime_name == "double"
     assert relay_error(home, "node") is None
 
 
@@ -373,8 +367,8 @@ def test_the_connection_is_closed_and_the_reason_kept(home, command, why):
         assert closes(client)
         said = relay_error(home, "node")
     assert said == why if why else said.endswith("not found")
-    eventually(lambda: children(relay_pid(home)) == [])
-    eventually(lambda: open_files(relay_pid(home)) == files)
+    wait_for(lambda: children(relay_pid(home)) == [])
+    wait_for(lambda: open_files(relay_pid(home)) == files)
 
 
 def test_the_reason_is_dropped_when_a_later_connection_works(home, tmp_path):
@@ -385,7 +379,7 @@ def test_the_reason_is_dropped_when_a_later_connection_works(home, tmp_path):
     assert relay_error(home, "node") == "not yet"
     there.touch()
     with client_of(path):
-        eventually(lambda: relay_error(home, "node") is None)
+        wait_for(lambda: relay_error(home, "node") is None)
 
 
 def test_a_command_that_ends_because_its_client_went_is_no_failure(home):
@@ -393,7 +387,7 @@ def test_a_command_that_ends_because_its_client_went_is_no_failure(home):
     with client_of(path) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
-    eventually(lambda: children(relay_pid(home)) == [])
+    wait_for(lambda: children(relay_pid(home)) == [])
     assert relay_error(home, "node") is None
 
 
@@ -401,9 +395,9 @@ def test_a_command_that_does_not_end_with_its_client_is_killed_with_its_children
     mark = str(home.run / "mark")
     path = start_relay(home, "node", ["sh", "-c", f"sh -c 'while sleep 1; do :; done' {mark}; : {mark}"])
     with client_of(path):
-        eventually(lambda: len(processes_naming(mark)) == 3)
-    eventually(lambda: processes_naming(mark) == [relay_pid(home)])
-    eventually(lambda: children(relay_pid(home)) == [])  # it collects what it has killed a moment later
+        wait_for(lambda: len(processes_naming(mark)) == 3)
+    wait_for(lambda: processes_naming(mark) == [relay_pid(home)])
+    wait_for(lambda: children(relay_pid(home)) == [])  # it collects what it has killed a moment later
 
 
 def test_a_client_reads_the_end_even_where_a_child_of_the_command_lives_on(home):
@@ -435,13 +429,13 @@ def test_connections_beyond_the_limit_wait_and_are_served_and_the_state_says_so(
             client.sendall(b"%d\n" % number)
         assert [int(client.recv(10)) for client in clients[:few]] == list(range(few))
         assert len(children(pid)) == few
-        eventually(lambda: f"serves {few} connections, as many as it can" in (relay_error(home, "node") or ""))
+        wait_for(lambda: f"serves {few} connections, as many as it can" in (relay_error(home, "node") or ""))
         for client in clients[:5]:
             client.close()
         assert [int(client.recv(10)) for client in clients[few:]] == list(range(few, few + 5))
-    eventually(lambda: children(pid) == [])
-    eventually(lambda: open_files(pid) == files)
-    eventually(lambda: relay_error(home, "node") is None)
+    wait_for(lambda: children(pid) == [])
+    wait_for(lambda: open_files(pid) == files)
+    wait_for(lambda: relay_error(home, "node") is None)
 
 
 @pytest.mark.parametrize("free", range(7))
@@ -456,14 +450,14 @@ def test_a_shortage_of_files_costs_nobody_the_connection_and_limits_nobody_after
         lowest = sorted(set(range(200)) - {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")})
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest[free], hard))
         clients += [stack.enter_context(client_of(path)) for _ in range(4)]
-        eventually(lambda: "as many as it can" in (relay_error(home, "node") or ""))
+        wait_for(lambda: "as many as it can" in (relay_error(home, "node") or ""))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         clients.pop(0).close()
         for client in clients:
             client.sendall(b"served")
             assert client.recv(10) == b"served"
-    eventually(lambda: children(pid) == [])
-    eventually(lambda: relay_error(home, "node") is None)
+    wait_for(lambda: children(pid) == [])
+    wait_for(lambda: relay_error(home, "node") is None)
 
 
 def test_idle_connections_keep_nobody_from_being_served(home):
@@ -477,7 +471,7 @@ def test_idle_connections_keep_nobody_from_being_served(home):
         last.sendall(b"served")
         assert last.recv(10) == b"served"
         assert relay_error(home, "node") is None
-    eventually(lambda: children(relay_pid(home)) == [])
+    wait_for(lambda: children(relay_pid(home)) == [])
 
 
 def test_clients_that_have_gone_get_no_command(home, tmp_path):
@@ -597,9 +591,9 @@ def test_socat_carries_calls_and_half_closed_connections_and_ends_with_its_clien
         assert cri.version().runtime_name == "double"
         (command,) = children(relay_pid(home))
         os.kill(command, signal.SIGKILL)
-        eventually(lambda: children(relay_pid(home)) == [])
-        assert cri.wait_until_ready(timeout=20).runtime_name == "double"  # gRPC may not know yet
-    eventually(lambda: children(relay_pid(home)) == [])
+        wait_for(lambda: children(relay_pid(home)) == [])
+        assert cri.wait_until_ready(timeout=60).runtime_name == "double"  # gRPC may not know yet
+    wait_for(lambda: children(relay_pid(home)) == [])
 
     def answer(connection):
         with connection:
