@@ -33,9 +33,10 @@ PLACES = {
     "notebooks/test_reruns": "reruns",
     "notebooks/test_teacher": "teacher",
     "browser/": "browser",
+    "site/": "site",
 }
 """The beginning of a file's path below tests/, and the marker that its tests get."""
-LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring", "reruns")
+LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring", "reruns", "site")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""

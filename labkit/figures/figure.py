@@ -311,17 +311,21 @@ def _no_hinting() -> Any:
 
 
 def _annotated(svg: str, alt: str, theme: str) -> str:
-    """The SVG with its alternative text and, for the theme "page", the rules that turn each light colour into its dark partner.
+    """The SVG with its alternative text, and for the theme "page" with the rules of both themes."""
+    start = svg.index("<svg ")
+    head = svg.index(">", start) + 1
+    described = f'{svg[:start]}<svg role="img" {svg[start + 5 : head]}\n<desc>{escape(alt)}</desc>\n{svg[head:]}'
+    return for_both_themes(described) if theme == "page" else described
+
+
+def for_both_themes(svg: str) -> str:
+    """A light figure's SVG with the rules that turn each light colour into its dark partner where the page is dark.
 
     The rules look at the colours as matplotlib writes them, so a viewer without CSS still sees the light picture.
     """
-    rules = ""
-    if theme == "page":
-        pairs = [pair for pair in style.COLOURS.values() if pair[0] in svg]
-        rules = "".join(
-            f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}' for light, dark in pairs for kind in ("fill", "stroke")
-        )
-        rules = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n"
-    start = svg.index("<svg ")
-    head = svg.index(">", start) + 1
-    return f'{svg[:start]}<svg role="img" {svg[start + 5 : head]}\n<desc>{escape(alt)}</desc>\n{rules}{svg[head:]}'
+    pairs = [pair for pair in style.COLOURS.values() if pair[0] in svg]
+    rules = "".join(
+        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}' for light, dark in pairs for kind in ("fill", "stroke")
+    )
+    head = svg.index("</desc>\n") + len("</desc>\n")
+    return f"{svg[:head]}<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n{svg[head:]}"

@@ -24,7 +24,8 @@ CONDA_NAMES = {"kubernetes": "python-kubernetes", "matplotlib": "matplotlib-base
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+SITE = [Requirement(line) for line in PROJECT["optional-dependencies"]["site"]]
+TEST = [r for r in map(Requirement, PROJECT["optional-dependencies"]["test"]) if r.name != PROJECT["name"]]
 CONSTRAINTS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 
 
@@ -51,12 +52,17 @@ def test_conda_brings_the_same_ranges() -> None:
     assert found == ranges(CORE)
 
 
-@pytest.mark.parametrize("requirement", CORE + TEST, ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", CORE + SITE + TEST, ids=lambda r: r.name)
 def test_ranges_are_bounded_and_hold_the_exact_version(requirement: Requirement) -> None:
     assert sorted(s.operator for s in requirement.specifier) == ["<", ">="]
     versions = [exact_version(c) for c in CONSTRAINTS if canonicalize_name(c.name) == canonicalize_name(requirement.name)]
     assert versions, f"constraints.txt has no {requirement.name}"
     assert all(version in requirement.specifier for version in versions)
+
+
+def test_what_the_tests_need_brings_what_the_site_needs() -> None:
+    (own,) = [r for r in map(Requirement, PROJECT["optional-dependencies"]["test"]) if r.name == PROJECT["name"]]
+    assert own.extras == {"site"}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -69,7 +75,7 @@ def test_one_exact_version_for_each_python(python: str) -> None:
 
 def test_constraints_have_everything_that_is_needed_here() -> None:
     exact = {canonicalize_name(c.name): exact_version(c) for c in CONSTRAINTS if c.marker is None or c.marker.evaluate()}
-    needed = closure(CORE + TEST)
+    needed = closure(CORE + SITE + TEST)
     assert {name: exact.get(name) for name in needed} == {name: importlib.metadata.version(name) for name in needed}
     assert set(exact) == needed, "constraints.txt has more than is needed"
 
@@ -119,7 +125,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...])
 def test_help_names_every_verb(arguments: tuple[str, ...]) -> None:
     done = course(*arguments)
     assert done.returncode == 0
-    assert all(f"./course {verb}" in done.stdout for verb in ("start", "test", "bench", "clean", "help"))
+    assert all(f"./course {verb}" in done.stdout for verb in ("start", "test", "site", "bench", "clean", "help"))
 
 
 def test_a_python_that_will_not_do_is_named() -> None:

@@ -57,7 +57,17 @@ def test_a_workflow_can_only_read_and_stops_its_older_runs(workflow: Path) -> No
     described = read(workflow)
     assert described["permissions"] == {"contents": "read"}
     assert described["concurrency"]["group"].startswith(workflow.stem)
-    assert not [name for name, job in described["jobs"].items() if "permissions" in job]
+    may_more = {name: job["permissions"] for name, job in described["jobs"].items() if "permissions" in job}
+    publishes = {"publish": {"pages": "write", "id-token": "write"}}
+    assert may_more == (publishes if workflow.stem == "site" else {})
+
+
+def test_what_may_publish_the_site_runs_no_code_of_the_repository_and_only_on_its_main_branch() -> None:
+    jobs = read(GITHUB / "workflows/site.yml")["jobs"]
+    assert [step["run"] for step in jobs["build"]["steps"] if "run" in step] == ["./course site"]
+    assert [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]] == ["actions/deploy-pages"]
+    assert jobs["publish"]["needs"] == "build"
+    assert jobs["publish"]["if"] == "github.event_name == 'push' && github.ref_name == github.event.repository.default_branch"
 
 
 @pytest.mark.parametrize("step", WORKFLOW_STEPS)

@@ -1,0 +1,1 @@
+"""The course as static pages, to be read without a kernel."""
