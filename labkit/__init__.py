@@ -5,6 +5,7 @@ The names that a notebook imports. `labkit.connect()` gives a Node; the figures 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from labkit.node import NodeError as NodeError
     from labkit.node import connect as connect
     from labkit.podspec import ManifestError as ManifestError
+
+# Before gRPC begins. Its handlers of fork(2) take part in every start of a program as another user or with a preexec_fn: while
+# calls are under way in other threads they crash the child, or close what the calls wait on.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 _NAMES = {
     "course": (

@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +23,8 @@ from labkit.cri import CriClient, CriError, services
 from labkit.cri.client import MAX_MESSAGE_BYTES
 from labkit.cri.stub import STUB, stub
 from labkit.cri.v1 import api_pb2 as pb
+
+ROOT = Path(__file__).parents[2]
 
 
 class Runtime(v1.RuntimeServiceServicer):
@@ -433,6 +437,35 @@ def test_the_first_call_after_a_restart_succeeds(path, cri, runtime):
         time.sleep(0.1)
     runtime.server = serve(path, runtime.add)
     assert cri.version().runtime_name == "double"
+
+
+FORKS = """
+import subprocess, sys, threading
+from labkit.cri import CriClient
+over = threading.Event()
+def call():
+    with CriClient(sys.argv[1]) as client:
+        while not over.is_set():
+            client.version()
+callers = [threading.Thread(target=call) for _ in range(6)]
+for each in callers:
+    each.start()
+ends = {subprocess.run(["true"], preexec_fn=lambda: None).returncode for _ in range(100)}
+over.set()
+for each in callers:
+    each.join()
+sys.exit(f"ended with {ends}" if ends != {0} else 0)
+"""
+
+
+def test_a_program_that_is_started_while_calls_are_under_way_harms_neither(path, runtime):
+    """gRPC's own handlers of fork(2) crash the child now and then, close the descriptors that the calls wait on, and write lines
+    of their own to stderr."""
+    environ = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, path], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_waiting_until_ready_sees_the_runtime_come(path, runtime):
