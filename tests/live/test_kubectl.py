@@ -144,12 +144,14 @@ def test_get_watches(kubectl: Kubectl) -> None:
     k = kubectl
     with k.start("get", "pods", "-l", "app=seen", "--watch", "--no-headers") as watching:
         assert watching.stdout is not None
-        k.apply(pod("seen", "sleep 1; exit 3", restartPolicy="Never"))
+        k.apply(pod("seen", "until [ -e /end ]; do sleep 0.1; done; exit 3", restartPolicy="Never"))
         statuses: list[str] = []
         while not statuses or statuses[-1] != "Error":
             name, _, status, *_ = watching.stdout.readline().split()
             assert name == "seen"
             statuses.append(status)
+            if status == "Running" and statuses.count("Running") == 1:
+                k("exec", "seen", "--", "touch", "/end")
         assert [s for s in dict.fromkeys(statuses) if s != "Pending"] == ["ContainerCreating", "Running", "Error"]
         k("delete", "pod", "seen")
         watching.terminate()
@@ -187,8 +189,8 @@ def test_logs(kubectl: Kubectl) -> None:
     assert "[pod/web/app] hello" in k("logs", "web", "--all-containers", "--prefix")
     wait_for(lambda: len(k("logs", "web", "-c", "side").split()) > 4, "five lines")
     assert len(k("logs", "web", "-c", "side", "--tail=2").split()) == 2
-    since = [int(n) for n in k("logs", "web", "-c", "side", "--since=2s").split()]
-    assert 0 < len(since) < 4 and since[0] > 0
+    since = wait_for(lambda: k("logs", "web", "-c", "side", "--since=2s").split(), "a line of the last two seconds")
+    assert len(since) < 4 and int(since[0]) > 0
     first = k("logs", "web", "-c", "side", "--timestamps", "--limit-bytes=40").splitlines()[0]
     assert re.fullmatch(r"\d+-\d\d-\d\dT[\d:.]+Z 0", first)
     assert 'previous terminated container "app" in pod "web" not found' in k.fails("logs", "-p", "web", "-c", "app")
@@ -201,12 +203,14 @@ def test_logs(kubectl: Kubectl) -> None:
 
 
 def test_apply_and_patch(kubectl: Kubectl) -> None:
-    k, changed = kubectl, {**GIVEN[0], "data": {"a": "c"}}
-    assert k.apply(WEB, GIVEN[0]) == ["pod/web unchanged", "configmap/given unchanged"]
+    k, own = kubectl, {**GIVEN[0], "metadata": {"name": "own"}}  # what is given is as it was for other tests
+    changed = {**own, "data": {"a": "c"}}
+    assert k.apply(WEB, own) == ["pod/web unchanged", "configmap/own created"]
+    assert k.apply(own) == ["configmap/own unchanged"]
     assert k.run("diff", "-f", "-", stdin=json.dumps(changed)).returncode == 1
-    assert k.apply(changed, options=("--dry-run=server",)) == ["configmap/given configured (server dry run)"]
-    assert k.apply(changed) == ["configmap/given configured"]
-    assert k("get", "cm", "given", "-o", "jsonpath={.data}") in ('{"a":"c"}', "map[a:c]")
+    assert k.apply(changed, options=("--dry-run=server",)) == ["configmap/own configured (server dry run)"]
+    assert k.apply(changed) == ["configmap/own configured"]
+    assert k("get", "cm", "own", "-o", "jsonpath={.data}") in ('{"a":"c"}', "map[a:c]")
     assert k.apply({**changed, "metadata": {"name": "new"}}, options=("--server-side",)) == ["configmap/new serverside-applied"]
     other = ("--server-side", "--field-manager=other")
     said = k.fails("apply", *other, "-f", "-", stdin=json.dumps({**GIVEN[0], "metadata": {"name": "new"}}))

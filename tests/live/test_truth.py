@@ -43,7 +43,7 @@ def test_pods_are_run_as_the_real_kubelet_ran_them(own_home: Home) -> None:
     # kubectl itself: `labkit kubectl` starts a Python first, and a comparison that takes longer sees later events.
     prefix = [kubectl.program(), "--kubeconfig", str(own_home.kubeconfig)]
     command = [sys.executable, str(TRUTH / "compare.py"), *prefix, "--", str(TRUTH / "pods.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

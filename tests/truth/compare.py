@@ -4,7 +4,8 @@ usage: compare.py KUBECTL_PREFIX… -- RECORDING.json…
 
 It takes some two minutes, and a namespace `truth` of its own. The recordings' images are mapped to the lab's (IMAGES), or as
 TRUTH_IMAGES, a JSON object, says; TRUTH_LOGIN is name:password at the registry that asks for one. A Pod that runs before all
-others brings the image, so that every other one finds it on the node, as every recorded one did.
+others brings the image, so that every other one finds it on the node, as every recorded one did. The Pods that differ run once
+more, without the others: what differs then, too, is a difference.
 """
 
 from __future__ import annotations
@@ -215,6 +216,19 @@ def main(argv: list[str]) -> bool:
     cluster.run("delete", "pods", "--all", "--wait=true")
     cluster.warm_up()
     cluster.apply(CLAIM)
+    different = compared(cluster, recordings)
+    if different:
+        # All at once they take what a machine under load has not: a probe or a start comes too late. A fault shows again.
+        print("Once more, those alone:")
+        cluster.run("delete", "pods", "--all", "--wait=true")
+        different = compared(cluster, {name: recordings[name] for name in different})
+    cluster.run("delete", "namespace", NAMESPACE, "--wait=false")
+    print(f"{len(recordings) - len(different)} of {len(recordings)} Pods as the real kubelet ran them")
+    return not different
+
+
+def compared(cluster: Cluster, recordings: Mapping[str, Thing]) -> list[str]:
+    """Run the recorded Pods, and print what differs; the names of those that do."""
     for recorded in recordings.values():
         for thing in recorded.get("objects") or []:
             cluster.apply(with_login(thing))
@@ -232,19 +246,18 @@ def main(argv: list[str]) -> bool:
         if counts(event, recordings[name], name):
             keys = {"type": event["type"], "reason": event["reason"], "message": event.get("message", "")}
             events[name].append({**keys, "fieldPath": about.get("fieldPath")})
-    good = 0
+    different = []
     for name, recorded in sorted(recordings.items()):
         if name not in pods:
             print(f"{name}: no such Pod")
+            different.append(name)
             continue
         wanted = {**recorded, "events": [e for e in recorded["events"] if name != "pull-secret" or counts(e, recorded, name)]}
         found = list(differences(wanted, pods[name]["status"], columns[name], events[name]))
-        good += not found
+        different += [name] if found else []
         for each in found[:3]:
             print(f"{name}: {each}"[:300])
-    cluster.run("delete", "namespace", NAMESPACE, "--wait=false")
-    print(f"{good} of {len(recordings)} Pods as the real kubelet ran them")
-    return good == len(recordings)
+    return different
 
 
 if __name__ == "__main__":
