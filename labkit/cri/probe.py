@@ -18,7 +18,7 @@ NOBODY = "labkit-asks-whether-you-answer"
 SILENT_S = 0.5
 
 
-def answered_rpcs(cri: CriClient, timeout: float = 2.0) -> dict[str, bool]:
+def answered_rpcs(cri: CriClient, timeout: float = 10.0) -> dict[str, bool]:
     """RPC name in api.proto → whether the runtime answers it; False is the status UNIMPLEMENTED.
 
     Each RPC is called with bytes that are no message: a gRPC server looks for the method first (UNIMPLEMENTED), then reads

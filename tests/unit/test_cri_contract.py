@@ -110,7 +110,7 @@ def test_an_older_runtime_says_what_it_lacks(tmp_path: Path) -> None:
                 list(getattr(cri, name)())
             assert lacking.value.code == "UNIMPLEMENTED"
             assert "The RPC came with cri-api 0.36, and this runtime is older: call the List… RPC" in str(lacking.value)
-        assert not any(answered_rpcs(cri)[name] for name in NEW)
+        assert not any(answered_rpcs(cri, timeout=60)[name] for name in NEW)
 
 
 class Foreign(grpc.GenericRpcHandler):

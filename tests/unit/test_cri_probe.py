@@ -70,7 +70,7 @@ def ran(path):
 
 def test_it_tells_what_is_answered_and_runs_nothing_that_changes_anything(path, ran):
     with CriClient(path) as cri:
-        answered = answered_rpcs(cri)
+        answered = answered_rpcs(cri, timeout=60)
     assert list(answered) == [rpc.rpc for rpc in services()]
     assert {"Version", "StopContainer", "ListImages", "GetContainerEvents"} <= {rpc for rpc, there in answered.items() if there}
     assert not answered["ListContainers"] and not answered["CheckpointContainer"]
@@ -83,7 +83,7 @@ def test_a_service_that_is_not_there_is_answered_by_nobody(path):
     server.add_insecure_port(f"unix:{path}")
     server.start()
     with CriClient(path) as cri:
-        answered = answered_rpcs(cri)
+        answered = answered_rpcs(cri, timeout=60)
     server.stop(0)
     assert answered["StopContainer"] and not any(answered[rpc.rpc] for rpc in services() if rpc.service == "ImageService")
 
