@@ -28,6 +28,7 @@ from labkit.recording.recorder import record
 from tests.conftest import CI, ROOT, labkit
 from tests.live.test_recorder import caused, named, recording, wait_for_quiet
 from tests.standin.packages import bring
+from tests.waits import wait_for
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root; CI runs it"),
@@ -184,13 +185,12 @@ def plugins_by_pid(execs: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, 
 
 def wait_until_traced(pid: int, tracer: int) -> None:
     """Until every thread of a process has that tracer (proc(5), TracerPid)."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def traced() -> bool:
         statuses = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-        if all(f"TracerPid:\t{tracer}\n" in status for status in statuses):
-            return
-        time.sleep(0.01)
-    raise AssertionError("strace did not attach")
+        return all(f"TracerPid:\t{tracer}\n" in status for status in statuses)
+
+    wait_for(traced, "strace to attach")
 
 
 def test_two_recorders_at_the_same_time(node: Node) -> None:
@@ -261,7 +261,7 @@ def test_calls_of_other_programs(node: Node, feed: bool, caller: str, source: st
 
 def wait_for_sandbox(node: Node, name: str) -> None:
     """Until it was made and is gone again."""
-    seen, deadline = False, time.monotonic() + 30
+    seen, deadline = False, time.monotonic() + 60
     with CriClient(node.endpoint) as asking:
         while time.monotonic() < deadline:
             there = any(s.metadata.name == name for s in asking.list_pod_sandbox().items)
@@ -310,10 +310,7 @@ def test_a_recorder_that_is_killed_leaves_no_reader(lab: None) -> None:
     recorder.kill()
     recorder.wait()
     recorder.stderr.close()
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in children) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()] == []
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in children), "the readers to end")
 
 
 def test_what_cannot_be_written_is_said_before_it_is_recorded(lab: None, tmp_path: Path) -> None:

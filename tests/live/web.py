@@ -14,7 +14,7 @@ exec nc -ll -p 80 -e /serve
 """
 
 
-def wait_until_it_listens(ip: str, seconds: float = 30.0) -> None:
+def wait_until_it_listens(ip: str, seconds: float = 90.0) -> None:
     """Raises AssertionError when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
