@@ -15,23 +15,28 @@ from pathlib import Path
 from typing import TextIO
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.api import Api, segment
+from labkit.kubelet.api import Api
 from labkit.kubelet.backoff import Backoff
+from labkit.kubelet.cleanup.eviction import Eviction
+from labkit.kubelet.cleanup.housekeeping import Housekeeping
+from labkit.kubelet.cleanup.loop import CleanupLoop
 from labkit.kubelet.containers.configuration import Configuration
+from labkit.kubelet.containers.images import Images
 from labkit.kubelet.containers.probes import Prober
-from labkit.kubelet.core.housekeeping import Housekeeping
+from labkit.kubelet.containers.pull_secrets import Pulled
 from labkit.kubelet.core.kubelet import Kubelet
+from labkit.kubelet.core.pleg import Pleg
+from labkit.kubelet.core.runtime import Runtime
 from labkit.kubelet.core.sync import PodSync
-from labkit.kubelet.images import Images, Pulled
 from labkit.kubelet.node import machine as node_machine
+from labkit.kubelet.node.admission import Admission, apparmor_enabled
 from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.node.health import RuntimeState
 from labkit.kubelet.node.node_status import NodeFacts, NodeStatus
 from labkit.kubelet.node.status_manager import StatusManager
-from labkit.kubelet.pod.pleg import Pleg
-from labkit.kubelet.pod.runtime import Runtime
 from labkit.kubelet.resources.cgroups import Cgroups
 from labkit.kubelet.server.server import Server
+from labkit.kubelet.volumes.manager import VolumeManager
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec.messages import Machine, dns
@@ -80,34 +85,44 @@ def build(options: argparse.Namespace) -> Kubelet:
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
     cgroups = Cgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
-    configuration = Configuration(
-        options.root, options.logs, options.cgroup_root, options.host_ip, machine, objects, volumes, _node_dns(),
-        options.cgroup_driver, lambda: state.read_only_recursively(),
-    )  # fmt: skip
-    pleg = Pleg(cri, lambda uid: kubelet.on_relist(uid), lambda uid: kubelet.wants(uid), lambda: bool(kubelet.workers))
+    pleg = Pleg(cri)
     state = RuntimeState(cri, pleg.errors)
+    configuration = Configuration(
+        root=options.root,
+        logs=options.logs,
+        cgroup_root=options.cgroup_root,
+        host_ip=options.host_ip,
+        machine=machine,
+        objects=objects,
+        volumes=volumes,
+        dns=_node_dns(),
+        cgroup_driver=options.cgroup_driver,
+        recursive=state.read_only_recursively,
+    )
     sync = PodSync(
         cri=cri,
         runtime=Runtime(cri),
-        state=state,
+        runtime_state=state,
         recorder=recorder,
-        writer=StatusManager(api, lambda uid: kubelet.removed(uid)),
-        prober=Prober(cri, lambda uid: kubelet.probing(uid), recorder.pod_event, lambda uid: kubelet.wants(uid)),
+        writer=StatusManager(api),
+        prober=Prober(cri, recorder.pod_event),
         images=Images(cri, Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale), Pulled(options.root / "pulled-images.json")),
         objects=objects,
-        volumes=volumes,
+        volumes=VolumeManager(volumes, recorder, scale),
         cgroups=cgroups,
         configuration=configuration,
         crashes=Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale),
         host_ip=options.host_ip,
         time_scale=scale,
     )
-    get_pod = lambda *pod: api.get("/api/v1/namespaces/{}/pods/{}".format(*map(segment, pod)))  # noqa: E731
-    server = Server(cri, options.run, options.node_name, get_pod)
-    node = {"labels": node_machine.labels(options.node_name), "allocatable": allocatable}
-    kubelet = Kubelet(options.node_name, api, sync, pleg, Housekeeping(cri, configuration, volumes, cgroups), node)
+    admission = Admission(
+        api, options.node_name, node_machine.labels(options.node_name), allocatable, apparmor=apparmor_enabled()
+    )
+    kubelet = Kubelet(options.node_name, api, sync, pleg, admission)
+    housekeeping = Housekeeping(cri, configuration, volumes, cgroups)
+    CleanupLoop(kubelet, housekeeping, Eviction(cri, volumes, options.logs), recorder).start()
     NodeStatus(api, cri, facts, state, recorder).start()
-    server.start()
+    Server(cri, options.run, options.node_name, api.pod).start()
     return kubelet
 
 
@@ -175,14 +190,14 @@ def main(arguments: list[str]) -> int:
     if options.time_scale != 1.0:
         node = {"kind": "Node", "name": options.node_name, "uid": options.node_name}
         words = f"back-offs are multiplied by {options.time_scale}: no real kubelet does that"
-        kubelet.pods_sync.recorder.event(node, "Warning", "TimeScale", words)
+        kubelet.pod_sync.recorder.event(node, "Warning", "TimeScale", words)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     threading.excepthook = end_with
     threading.Thread(target=kubelet.run, name="kubelet", daemon=True).start()
     ended.wait()
-    kubelet.pods_sync.recorder.flush(1.0)
+    kubelet.pod_sync.recorder.flush(1.0)
     return 0
 
 

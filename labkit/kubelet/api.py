@@ -57,6 +57,9 @@ class Api:
     def get(self, path: str, **params: str) -> dict[str, Any]:
         return self.request("GET", path, params=params)
 
+    def pod(self, namespace: str, name: str) -> dict[str, Any]:
+        return self.get(f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(name)}")
+
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.request("POST", path, body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.kubelet.pod.runtime import EXITED, RUNNING, Container, PodRuntime, Sandbox
+from labkit.kubelet.pod.pod_runtime import EXITED, RUNNING, Container, PodRuntime, Sandbox
 from labkit.kubelet.pod.statuses import Facts
 from labkit.podspec import with_defaults
 from labkit.podspec.messages.configs import container_hash

@@ -20,7 +20,7 @@ from labkit.cri.client import build_request
 from labkit.cri.text import to_dict
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.images import Image
+from labkit.kubelet.containers.images import Image
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config

@@ -17,7 +17,7 @@ from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import Process, Snapshot
 from labkit.kernel.model import Namespace
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.images import Image
+from labkit.kubelet.containers.images import Image
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.volumes import Volumes
 from labkit.node.node import Node

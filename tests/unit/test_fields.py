@@ -28,19 +28,18 @@ from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
 from labkit.cri import CriError
 from labkit.kubelet.backoff import Backoff
+from labkit.kubelet.cleanup.eviction import Eviction
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.containers.hooks import HookError, HookFailed
+from labkit.kubelet.containers.images import Images, StartError
 from labkit.kubelet.containers.probes import Probe, Prober, Probing
-from labkit.kubelet.core.admission import admit
-from labkit.kubelet.core.eviction import Eviction
-from labkit.kubelet.core.starting import Starting
-from labkit.kubelet.core.sync import PodSync
-from labkit.kubelet.images import Images, Pulled, StartError
-from labkit.kubelet.pod.actions import Probed, compute_actions
-from labkit.kubelet.pod.runtime import EXITED
+from labkit.kubelet.containers.pull_secrets import Pulled, pull_secrets
+from labkit.kubelet.core.actions import compute_actions
+from labkit.kubelet.core.pod_state import PodState
+from labkit.kubelet.node.admission import admit
+from labkit.kubelet.pod.pod_runtime import EXITED, Probed
 from labkit.kubelet.pod.statuses import pod_status
-from labkit.kubelet.pod.worker import Worker
 from labkit.kubelet.volumes import volumes
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.volumes import MountError, Volumes
@@ -174,9 +173,9 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
     yield lambda: (Scheduler.schedule(scheduler, pod, world([], []), 0.0), told)
     yield lambda: waits(pod)
     yield lambda: lasting(pod, NODES[0]["spec"]["taints"])
-    worker: Any = Worker("u1", pod, runtime(attempt()), {"startTime": "2026-01-01T00:00:00Z"})
-    yield lambda: PodSync.grace(None, worker)  # type: ignore[arg-type]
-    yield lambda: bool(PodSync.deadline_left(None, worker))  # type: ignore[arg-type]
+    state = PodState("u1", pod, runtime(attempt()), {"startTime": "2026-01-01T00:00:00Z"})
+    yield lambda: state.grace_s()
+    yield lambda: bool(state.deadline_left_s())
     asked: list[Any] = []
     reader: Any = SimpleNamespace(get=bound_claim, post=lambda *said: {})
     for data in (None, {}, {"k": b"v"}):
@@ -191,10 +190,9 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
     yield lambda: (asked, sorted((re.sub(r"/\.\.20[^/]*", "/..at", str(path)), path.stat().st_mode) for path in root.rglob("*")))
     configuration = Configuration(root, root, "/lab", "10.0.0.1", HERE, objects, setting_up)
     yield lambda: configuration.sandbox(pod, 0, "then")
-    yield lambda: Eviction(cri, setting_up, root).why(worker)
+    yield lambda: Eviction(cri, setting_up, root).why(pod)
     recorder: Any = SimpleNamespace(pod_event=lambda pod, *said: asked.append(said))
-    starting: Any = SimpleNamespace(objects=objects, recorder=recorder)
-    yield lambda: Starting.logins(starting, pod)
+    yield lambda: pull_secrets(objects, recorder, pod)
     images = Images(cri, Backoff(1, 2), Pulled(root / "none"))
     for each in containers:
         yield lambda each=each: images.ensure("u1", each, None, (), lambda *said: asked.append(said))
@@ -204,10 +202,8 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
         for hook in ("postStart", "preStop"):
             if hook in each.get("lifecycle", {}):
                 yield lambda each=each, hook=hook: hooks.run_hook(cri, pod, each, "id", each["lifecycle"][hook], "127.0.0.1", 1)
-    ensured: Any = SimpleNamespace(
-        images=SimpleNamespace(ensure=lambda uid, wanted, *more: asked.append(wanted)), recorder=recorder, others_turn=None
-    )
-    yield lambda: [Starting.image_volumes(ensured, worker, each, None) for each in containers]
+    ensured: Any = SimpleNamespace(ensure=lambda uid, wanted, *more: asked.append(wanted))
+    yield lambda: [Images.ensure_volumes(ensured, pod, each, None, (), recorder.pod_event) for each in containers]
 
 
 def bound_claim(path: str) -> dict[str, Any]:
@@ -221,7 +217,7 @@ def probing(pod: DefaultedPod, container: Mapping[str, Any], kind: str, cri: Any
     spec = container[kind]
     probe = Probe("u1", container, kind.removesuffix("Probe"), spec, "")
     yield lambda: (probe.period, probe.count(True), probe.count(False))
-    yield lambda: PodSync.grace(None, Worker("u1", pod, runtime(), {}), spec.get("terminationGracePeriodSeconds"))  # type: ignore[arg-type]
+    yield lambda: PodState("u1", pod, runtime(), {}).grace_s(spec.get("terminationGracePeriodSeconds"))
     prober: Any = SimpleNamespace(cri=cri)
     yield lambda: Prober._handler(prober, probe, Probing(pod, runtime(attempt()), "127.0.0.1"), "id")
     started = runtime(attempt(container["name"]))

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from labkit.kubelet.core.actions import compute_actions
+from labkit.kubelet.core.pod_state import PodState, Progress
 from labkit.kubelet.core.sync import PodSync
-from labkit.kubelet.pod.actions import Probed, compute_actions
-from labkit.kubelet.pod.runtime import CREATED, EXITED, RUNNING, Sandbox
-from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.pod.pod_runtime import CREATED, EXITED, RUNNING, Probed, Sandbox
 from tests.unit.kubelet_pods import BOX, attempt, container, pod, runtime
 
 NOTHING = Probed()
@@ -165,8 +165,8 @@ def test_a_containers_own_rules_come_before_policies(rules, code, again):
 
 def left_over(manifest, held, **reasons):
     """Whether a sync that ends like this has missed something."""
-    sync = SimpleNamespace(prober=SimpleNamespace(results=lambda uid: NOTHING))
-    return PodSync.left_over(sync, Worker("u1", manifest, held, {}, reasons=reasons))
+    sync = SimpleNamespace(actions=lambda state: compute_actions(state.pod, state.runtime, NOTHING))
+    return PodSync.left_over(sync, PodState("u1", manifest, held, {}, progress=Progress(reasons=reasons)))
 
 
 def test_what_ended_while_others_started_is_not_forgotten():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.kubelet.core.admission import Rejection, admit, apparmor_enabled
+from labkit.kubelet.node.admission import Rejection, admit, apparmor_enabled
 from tests.unit.kubelet_pods import container, pod
 
 NODE = {"cpu": "1800m", "memory": "1Gi", "pods": "3"}

@@ -9,7 +9,7 @@ import pytest
 
 from labkit.kubelet.api import ApiError
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.images import Image
+from labkit.kubelet.containers.images import Image
 from labkit.kubelet.volumes import inside
 from labkit.kubelet.volumes.claims import NotBound, resolve
 from labkit.kubelet.volumes.objects import Objects

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet.core.eviction import Eviction, evict
-from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.cleanup.eviction import Eviction, evict
+from labkit.kubelet.core.pod_state import PodState, Stage
 from labkit.util.trees import usage
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
@@ -24,17 +24,13 @@ def eviction(tmp_path, layers=0):
     return Eviction(cri, volumes, tmp_path / "logs")
 
 
-def worker(**spec):
-    return Worker("u1", pod(*spec.pop("containers", ()), **spec), runtime(attempt()), {})
-
-
 def sized(limit):
-    return worker(volumes=[{"name": "v", "emptyDir": {"sizeLimit": limit}}])
+    return pod(volumes=[{"name": "v", "emptyDir": {"sizeLimit": limit}}])
 
 
 def limited(limit, *others):
     mine = container(resources={"limits": {"ephemeral-storage": limit}})
-    return worker(containers=(mine, *others))
+    return pod(mine, *others)
 
 
 @pytest.fixture
@@ -58,11 +54,11 @@ def test_a_pod_and_a_container_over_their_limits(tmp_path):
 
 
 def test_a_pod_without_limits_is_not_asked_about():
-    assert Eviction(None, None, None).why(worker()) == ""
+    assert Eviction(None, None, None).why(pod()) == ""
 
 
 def test_a_pod_over_its_limit_is_ended_at_once_and_once(full):
-    told, mine = [], sized("100Ki")
-    for _ in range(2):
-        evict([mine], eviction(full), lambda which, why: told.append(why))
-    assert len(told) == 1 and (mine.killed[0], mine.grace, mine.ending) == ("Evicted", 1, True)
+    mine = PodState("u1", sized("100Ki"), runtime(attempt()), {})
+    evicted = [each for _ in range(2) for each in evict([mine], eviction(full))]
+    assert evicted == [(mine, 'Usage of EmptyDir volume "v" exceeds the limit "100Ki". ')]
+    assert (mine.progress.killed[0], mine.progress.grace_s, mine.progress.stage) == ("Evicted", 1, Stage.TERMINATING)

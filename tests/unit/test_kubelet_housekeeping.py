@@ -8,10 +8,10 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.kubelet.core.housekeeping import Housekeeping, rotate
+from labkit.kubelet.cleanup.housekeeping import Housekeeping, rotate
+from labkit.kubelet.core.pleg import Listed, Pleg
 from labkit.kubelet.core.stopping import gone_is_fine
-from labkit.kubelet.pod.pleg import Listed, Pleg
-from labkit.kubelet.pod.runtime import log_tail
+from labkit.kubelet.pod.termination_message import log_tail
 
 
 def box(uid, name="box", state=pb.SANDBOX_READY, **labels):
@@ -124,46 +124,41 @@ def test_logs_are_put_aside_and_the_oldest_is_dropped(tmp_path):
     assert (tmp_path / "0.log.1").read_text() == "6"
 
 
-def test_pleg_tells_of_what_changed():
-    told = []
+def test_pleg_finds_which_pods_changed():
     cri = Cri([box("a"), box("b")], [container("b", 1, pb.CONTAINER_RUNNING)])
-    pleg = Pleg(cri, told.append, told.append)
-    pleg.relist()
-    assert sorted(told) == ["a", "b"]
-    told.clear()
-    pleg.relist()
-    assert told == []
+    pleg = Pleg(cri)
+    assert sorted(pleg.relist()) == ["a", "b"]
+    assert pleg.relist() == []
     cri.containers = [container("b", 1)]
-    pleg.relist()
-    assert told == ["b"]
+    assert pleg.relist() == ["b"]
     cri.boxes = [box("b")]
-    pleg.relist()
-    assert told == ["b", "a"]
+    assert pleg.relist() == ["a"]
 
 
 @pytest.mark.parametrize(
     ("boxes", "pods", "events", "period_s"),
-    [([], False, False, 5), ([], True, False, 1), (["a"], False, False, 1), ([], False, True, 10), (["a"], True, True, 10)],
+    [([], [], False, 5), ([], ["u"], False, 1), (["a"], [], False, 1), ([], [], True, 10), (["a"], ["u"], True, 10)],
 )
 def test_pleg_lists_each_second_where_there_is_something_to_list(boxes, pods, events, period_s):
-    pleg = Pleg(Cri([box(name) for name in boxes]), lambda uid: None, lambda uid: None, lambda: pods)
+    pleg = Pleg(Cri([box(name) for name in boxes]))
     pleg.relist()
     pleg.events = events
-    assert pleg.period_s() == period_s
+    assert pleg.period_s(pods) == period_s
 
 
 def test_pleg_that_does_not_get_on_says_so(monkeypatch):
-    pleg = Pleg(Cri(), lambda uid: None, lambda uid: None)
+    pleg = Pleg(Cri())
     assert pleg.errors() == ""
     started = pleg._started
-    monkeypatch.setattr("labkit.kubelet.pod.pleg.time.monotonic", lambda: started + 200)
+    monkeypatch.setattr("labkit.kubelet.core.pleg.time.monotonic", lambda: started + 200)
     assert pleg.errors() == "PLEG is not healthy: pleg was last seen active 3m20s ago; threshold is 3m0s"
 
 
 def test_a_runtime_that_is_away_keeps_the_last_list():
     cri = Cri([box("a")])
-    pleg = Pleg(cri, lambda uid: None, lambda uid: None)
-    before = pleg.relist()
+    pleg = Pleg(cri)
+    pleg.relist()
+    before = pleg.listed
 
     def away():
         raise CriError("ListPodSandbox", "UNAVAILABLE", "gone", "")

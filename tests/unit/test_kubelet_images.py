@@ -10,7 +10,9 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.kubelet.backoff import Backoff
-from labkit.kubelet.images import Images, Login, Pulled, StartError, fits, read_logins, registry_path, with_tag
+from labkit.kubelet.containers.image_names import registry_path, with_tag
+from labkit.kubelet.containers.images import Images, StartError
+from labkit.kubelet.containers.pull_secrets import Login, Pulled, fits, read_logins
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -108,7 +110,7 @@ class Clock:
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("labkit.kubelet.images.time.time", clock)
+    monkeypatch.setattr("labkit.kubelet.containers.images.time.time", clock)
 
     def images(runtime):
         return Images(runtime, Backoff(10, 300, clock), Pulled(tmp_path / "pulled.json"))

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.kubelet.pod.runtime import CREATED, EXITED, Runtime, container, tail
+from labkit.kubelet.core.runtime import Runtime, container
+from labkit.kubelet.pod.pod_runtime import CREATED, EXITED
+from labkit.kubelet.pod.termination_message import tail
 
 CREATE = "failed to create containerd task: "
 START = 'failed to start containerd task "app": '

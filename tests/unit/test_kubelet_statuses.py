@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.core.starting import old_restarts
 from labkit.kubelet.node.status_manager import difference
-from labkit.kubelet.pod.actions import Probed
-from labkit.kubelet.pod.runtime import CREATED, EXITED, Sandbox
+from labkit.kubelet.pod.pod_runtime import CREATED, EXITED, Probed, Sandbox
 from labkit.kubelet.pod.statuses import pod_status
-from labkit.kubelet.pod.worker import Worker
 from tests.truth import truth
 from tests.unit.kubelet_pods import attempt, container, facts, pod, runtime
 
@@ -197,8 +196,8 @@ def test_a_container_that_the_runtime_has_lost_has_restarted():
     assert status["restartCount"] == 3 and status["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
     again = pod_status(pod(), runtime(), facts(before={"containerStatuses": [status]}))["containerStatuses"][0]
     assert again["restartCount"] == 3
-    worker = Worker("u1", pod(), runtime(), {"containerStatuses": [again]})
-    assert old_restarts(worker, "app") == 3
+    state = PodState("u1", pod(), runtime(), {"containerStatuses": [again]})
+    assert old_restarts(state, "app") == 3
 
 
 def test_an_init_container_of_which_nobody_knows_has_ended_well_once_the_others_have_begun():

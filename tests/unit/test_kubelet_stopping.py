@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.core.stopping import LEAST_S, Stopping
-from labkit.kubelet.pod.runtime import EXITED
-from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.pod.pod_runtime import EXITED
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
 
@@ -35,7 +35,7 @@ def stopping(cri: Cri, events: list[tuple[str, str]]) -> Stopping:
 @pytest.mark.parametrize(("asked", "given"), [(0, LEAST_S), (1, LEAST_S), (30, 30), (600, 600)])
 def test_a_container_has_its_grace_period_and_a_least_time(asked: int, given: int) -> None:
     cri, events = Cri(), []
-    stopping(cri, events).stop_containers(Worker("u1", pod(), runtime(attempt()), {}), asked)
+    stopping(cri, events).stop_containers(PodState("u1", pod(), runtime(attempt()), {}), asked)
     assert cri.stopped == [("app0", given)]
     assert events == [("Killing", "spec.containers{app}")]
 
@@ -45,13 +45,13 @@ def test_sidecars_are_stopped_last_in_reverse_order_and_what_has_ended_is_left_a
     sidecars = [container(name, restartPolicy="Always") for name in ("first", "second")]
     held = runtime(attempt("app"), attempt("first"), attempt("second"), attempt("done", state=EXITED))
     manifest = pod(container(), container("done"), initContainers=sidecars)
-    stopping(cri, events).stop_containers(Worker("u1", manifest, held, {}), 30)
+    stopping(cri, events).stop_containers(PodState("u1", manifest, held, {}), 30)
     assert [name for name, _ in cri.stopped] == ["app0", "second0", "first0"]
 
 
 def test_of_the_killing_of_a_container_is_told_once() -> None:
     cri, events = Cri(), []
-    worker = Worker("u1", pod(), runtime(attempt()), {})
+    state = PodState("u1", pod(), runtime(attempt()), {})
     for grace in (30, 5):
-        stopping(cri, events).stop_containers(worker, grace)
+        stopping(cri, events).stop_containers(state, grace)
     assert len(events) == 1 and cri.stopped == [("app0", 30), ("app0", 5)]

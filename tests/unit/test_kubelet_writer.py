@@ -38,7 +38,8 @@ class Api:
 
 def test_a_watch_that_is_behind_hides_no_difference() -> None:
     api = Api()
-    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api)  # type: ignore[arg-type]
+    write.start(lambda uid: None)
     write.set(POD, {"phase": "Running"})
     assert api.patched.acquire(timeout=60)
     late = api.pod()
@@ -53,7 +54,8 @@ def test_a_watch_that_is_behind_hides_no_difference() -> None:
 def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "RETRY_S", 0.0)
     api = Api(ApiError(422, "Invalid", "no such phase"))
-    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api)  # type: ignore[arg-type]
+    write.start(lambda uid: None)
     with write._wake:  # both are known before the writer takes either
         write.set(POD, {"phase": "?"})
         write.delete(POD)
@@ -62,7 +64,8 @@ def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.
 
 def test_nothing_is_remembered_of_a_pod_that_is_gone() -> None:
     api = Api()
-    write = StatusManager(api, lambda uid: None)  # type: ignore[arg-type]
+    write = StatusManager(api)  # type: ignore[arg-type]
+    write.start(lambda uid: None)
     write.seen(POD)
     assert write.uids == {"u1"}
     write.forget("u1")

@@ -20,8 +20,8 @@ from labkit.apiserver.objects.rest import Api, Options
 from labkit.apiserver.registry import BY_PLURAL
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
-from labkit.kubelet.core.admission import admit
 from labkit.kubelet.core.kubelet import read_pod
+from labkit.kubelet.node.admission import admit
 from labkit.podspec import ManifestError, defaulted, with_defaults
 from labkit.podspec.messages import Machine, container_config, sandbox_config
 from tests.unit.kubeapi_objects import WILD, shaped

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.api import ApiError, segment
+from labkit.kubelet.cleanup.housekeeping import Housekeeping
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.core.housekeeping import Housekeeping
-from labkit.kubelet.pod.pleg import Listed
+from labkit.kubelet.core.pleg import Listed
 from labkit.kubelet.resources.cgroups import Cgroups
 from labkit.kubelet.volumes.volumes import Volumes, mounts_below
 from labkit.node.lab import containerd

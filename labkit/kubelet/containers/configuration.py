@@ -16,7 +16,7 @@ from typing import Any
 
 from labkit.cri import lenient
 from labkit.kubelet.api import ApiError
-from labkit.kubelet.images import Image
+from labkit.kubelet.containers.images import Image
 from labkit.kubelet.volumes import inside, subpaths
 from labkit.kubelet.volumes.claims import CLAIMS
 from labkit.kubelet.volumes.objects import Objects

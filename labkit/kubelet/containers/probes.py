@@ -18,8 +18,7 @@ from typing import Any
 
 from labkit.cri import CriClient
 from labkit.kubelet.containers.hooks import HookError, HookFailed, grpc_check, http_get, run_command, tcp_open
-from labkit.kubelet.pod.actions import Probed
-from labkit.kubelet.pod.runtime import RUNNING, PodRuntime
+from labkit.kubelet.pod.pod_runtime import RUNNING, PodRuntime, Probed
 from labkit.podspec.container_kinds import is_sidecar
 
 log = logging.getLogger("kubelet")
@@ -79,23 +78,24 @@ class Probing:
 
 
 class Prober:
-    """Runs every probe at its period on a few threads. `look(uid)` tells of a Pod (None: gone); `tell(pod, type, reason, message,
-    field_path)` makes an event; `changed(uid)` is called when a result changes."""
+    """Runs every probe at its period on a few threads, once it is started. `tell(pod, type, reason, message, field_path)` makes
+    an event."""
 
-    def __init__(
-        self,
-        cri: CriClient,
-        look: Callable[[str], Probing | None],
-        tell: Callable[[Mapping[str, Any], str, str, str, str], None],
-        changed: Callable[[str], None],
-    ) -> None:
-        self.cri, self.look, self.tell, self.changed = cri, look, tell, changed
+    def __init__(self, cri: CriClient, tell: Callable[[Mapping[str, Any], str, str, str, str], None]) -> None:
+        self.cri, self.tell = cri, tell
+        self.look: Callable[[str], Probing | None]
+        self.changed: Callable[[str], None]
         self._probes: dict[str, list[Probe]] = {}
         self._results: dict[str, dict[str, bool]] = {kind: {} for kind in KINDS}
         self._due: list[tuple[float, int, Probe]] = []
         self._number = itertools.count()
         self._wake = threading.Condition()
         self._pool = ThreadPoolExecutor(AT_ONCE, "probe")
+
+    def start(self, look: Callable[[str], Probing | None], changed: Callable[[str], None]) -> None:
+        """Probe from now on. `look(uid)` returns what a Pod is like now (None: gone); `changed(uid)` is called when a result
+        changes."""
+        self.look, self.changed = look, changed
         threading.Thread(target=self._run, name="prober", daemon=True).start()
 
     def add(self, pod: Mapping[str, Any]) -> None:

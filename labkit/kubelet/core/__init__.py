@@ -1,1 +1,1 @@
-"""The loop: a Pod is brought to where its manifest wants it. Read sync.py first."""
+"""How a kubelet brings a Pod to where its manifest wants it. README.md leads through the modules."""

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.containers import hooks
+from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.node.events import EventRecorder
-from labkit.kubelet.pod.runtime import RUNNING, UNKNOWN, Container
-from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.pod.pod_runtime import RUNNING, UNKNOWN, Container
 from labkit.podspec import container_kind
 from labkit.podspec.container_kinds import containers, sidecars
 
@@ -32,36 +32,41 @@ class Stopping:
     def __init__(self, cri: CriClient, recorder: EventRecorder) -> None:
         self.cri, self.recorder = cri, recorder
 
-    def stop_containers(self, worker: Worker, grace_s: int) -> None:
+    def stop_containers(self, state: PodState, grace_s: int) -> None:
         """Stop all containers at once, then the sidecars in reverse order. Raises CriError."""
-        spec = worker.pod["spec"]
+        spec = state.pod["spec"]
         specs = {c["name"]: c for c in containers(spec, ("initContainers", "containers"))}
         lasting = [c["name"] for c in sidecars(spec)]
-        alive = [c for c in worker.runtime.containers if c.state in (RUNNING, UNKNOWN)]
+        alive = [c for c in state.runtime.containers if c.state in (RUNNING, UNKNOWN)]
         end = time.monotonic() + grace_s
-        self._each(
-            [c for c in alive if c.name not in lasting],
-            lambda c: self.stop_container(worker, specs.get(c.name, {"name": c.name}), c, grace_s),
-        )
+        regular = [c for c in alive if c.name not in lasting]
+
+        def stop(container: Container) -> None:
+            self.stop_container(state, specs.get(container.name, {"name": container.name}), container, grace_s)
+
+        if regular:
+            with ThreadPoolExecutor(len(regular), "stop") as pool:
+                list(pool.map(stop, regular))
         for name in reversed(lasting):
             for container in (c for c in alive if c.name == name):
                 left = max(int(end - time.monotonic()), 1)
-                self.stop_container(worker, specs[name], container, left)
+                self.stop_container(state, specs[name], container, left)
 
-    def stop_sandboxes(self, worker: Worker) -> None:
+    def stop_sandboxes(self, state: PodState) -> None:
         """Stop every sandbox of a Pod: its network is given back. Raises CriError."""
-        for box in worker.runtime.sandboxes:
-            if box.ready or not worker.ended:
-                gone_is_fine(lambda id=box.id: self.cri.stop_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
+        for box in state.runtime.sandboxes:
+            if box.ready or not state.ended:
+                gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=box.id)
 
     def stop_container(
-        self, worker: Worker, spec: Mapping[str, Any], container: Container, grace_s: int, message: str = ""
+        self, state: PodState, spec: Mapping[str, Any], container: Container, grace_s: int, message: str = ""
     ) -> None:
-        """Tell, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises CriError."""
-        pod, ips = worker.pod, worker.runtime.ips
+        """Make an event, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises
+        CriError."""
+        pod, ips = state.pod, state.runtime.ips
         path = f"spec.{container_kind(pod, container.name) or 'containers'}{{{container.name}}}"
-        first = container.id not in worker.told
-        worker.told.add(container.id)
+        first = container.id not in state.progress.announced
+        state.progress.announced.add(container.id)
         if first:
             self.recorder.pod_event(pod, "Normal", "Killing", message or f"Stopping container {container.name}", path)
         hook, began = (spec.get("lifecycle") or {}).get("preStop"), time.monotonic()
@@ -74,35 +79,28 @@ class Stopping:
                 log.info("preStop: %s", error)
                 self.recorder.pod_event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
         left = max(grace_s - int(time.monotonic() - began), LEAST_S)
-        gone_is_fine(lambda: self.cri.stop_container(container_id=container.id, timeout=left))
+        gone_is_fine(self.cri.stop_container, container_id=container.id, timeout=left)
 
-    def shorten_grace(self, worker: Worker, grace_s: int) -> None:
+    def shorten_grace(self, state: PodState, grace_s: int) -> None:
         """The Pod is being stopped and shall have less time: stop its containers anew, with that."""
-        for container in worker.runtime.running:
-            gone_is_fine(lambda id=container.id: self.cri.stop_container(container_id=id, timeout=max(grace_s, 1)))  # type: ignore[misc]
+        for container in state.runtime.running:
+            gone_is_fine(self.cri.stop_container, container_id=container.id, timeout=max(grace_s, 1))
 
     def remove_container(self, container_id: str) -> None:
-        gone_is_fine(lambda: self.cri.remove_container(container_id=container_id))
+        gone_is_fine(self.cri.remove_container, container_id=container_id)
 
     def remove_sandbox(self, sandbox_id: str) -> None:
-        gone_is_fine(lambda: self.cri.stop_pod_sandbox(pod_sandbox_id=sandbox_id))
-        gone_is_fine(lambda: self.cri.remove_pod_sandbox(pod_sandbox_id=sandbox_id))
-
-    def _each(self, containers: Sequence[Container], stop: Callable[[Container], None]) -> None:
-        if len(containers) == 1:
-            stop(containers[0])
-        elif containers:
-            with ThreadPoolExecutor(len(containers), "stop") as pool:
-                for done in [pool.submit(stop, container) for container in containers]:
-                    done.result()
+        gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=sandbox_id)
+        gone_is_fine(self.cri.remove_pod_sandbox, pod_sandbox_id=sandbox_id)
 
 
-def gone_is_fine(call: Callable[[], object]) -> None:
-    """Stop or remove something that may be gone already; what somebody else is removing is waited for. Raises CriError."""
+def gone_is_fine(call: Callable[..., object], **request: Any) -> None:
+    """Make a call that stops or removes something that may be gone already; what somebody else is removing is waited for. Raises
+    CriError."""
     end = time.monotonic() + REMOVED_WITHIN_S
     while True:
         try:
-            call()
+            call(**request)
             return
         except CriError as error:
             if error.gone:

@@ -26,14 +26,18 @@ OF_OTHERS = ("conditions", "ephemeralContainerStatuses", "nominatedNodeName", "r
 
 
 class StatusManager:
-    """`set` and `delete` never wait. `gone(uid)` is called when the API says that it has no such Pod (any more)."""
+    """`set` and `delete` never wait; what they want is written once the manager is started."""
 
-    def __init__(self, api: Api, gone: Callable[[str], None]) -> None:
-        self.api, self.gone = api, gone
+    def __init__(self, api: Api) -> None:
+        self.api = api
         self._known: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self._wanted: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self._delete: set[str] = set()
         self._wake = threading.Condition()
+
+    def start(self, gone: Callable[[str], None]) -> None:
+        """Write from now on. `gone(uid)` is called when the API says that it has no such Pod (any more)."""
+        self.gone = gone
         threading.Thread(target=self._run, name="status", daemon=True).start()
 
     def seen(self, pod: Mapping[str, Any]) -> None:

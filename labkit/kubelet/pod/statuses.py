@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.kubelet.go_format import rfc3339, rfc3339_ns
-from labkit.kubelet.pod.actions import Probed, restart_policy, restarts_after, to_be_restarted
 from labkit.kubelet.pod.lost import LOST, UNSEEN_INIT, terminate
-from labkit.kubelet.pod.runtime import EXITED, RUNNING, Container, PodRuntime
+from labkit.kubelet.pod.pod_runtime import EXITED, RUNNING, Container, PodRuntime, Probed
+from labkit.kubelet.pod.restarts import restart_policy, restarts_after, to_be_restarted
 from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.messages.resources import qos_of
 from labkit.podspec.quantity import binary, exact, millicores

@@ -15,12 +15,13 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labkit.cri import CriClient
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
+from labkit.kubelet.core.pleg import Listed
 from labkit.kubelet.core.stopping import gone_is_fine
-from labkit.kubelet.pod.pleg import Listed
 from labkit.kubelet.resources.cgroups import Cgroups
 from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec.messages.configs import CONTAINER_NAME
@@ -51,11 +52,11 @@ class Housekeeping:
         log.info("removing the orphaned Pod %s", uid)
         for container in listed.containers.get(uid, ()):
             if container.state != pb.CONTAINER_EXITED:  # one that was not started yet may be by now
-                gone_is_fine(lambda id=container.id: self.cri.stop_container(container_id=id, timeout=1))  # type: ignore[misc]
-            gone_is_fine(lambda id=container.id: self.cri.remove_container(container_id=id))  # type: ignore[misc]
+                gone_is_fine(self.cri.stop_container, container_id=container.id, timeout=1)
+            gone_is_fine(self.cri.remove_container, container_id=container.id)
         for box in listed.sandboxes.get(uid, ()):
-            gone_is_fine(lambda id=box.id: self.cri.stop_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
-            gone_is_fine(lambda id=box.id: self.cri.remove_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
+            gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=box.id)
+            gone_is_fine(self.cri.remove_pod_sandbox, pod_sandbox_id=box.id)
         self.remove_traces(uid)
 
     def remove_traces(self, uid: str) -> None:
@@ -87,19 +88,19 @@ class Housekeeping:
         """Remove containers that ended, but for the newest and one more of each name; and sandboxes that are not ready and not
         the Pod's newest. `wanted(uid)` says whether the Pod is one to tidy. Raises CriError."""
         for uid in filter(wanted, listed.uids):
-            by_name: dict[str, list[object]] = {}
+            by_name: dict[str, list[Any]] = {}
             for container in sorted(listed.containers.get(uid, ()), key=lambda c: -c.created_at):
                 by_name.setdefault(container.labels.get(CONTAINER_NAME, ""), []).append(container)
             for attempts in by_name.values():
                 for container in attempts[1 + KEPT :]:
-                    if container.state == pb.CONTAINER_EXITED:  # type: ignore[attr-defined]
-                        self._remove_container(container)
+                    if container.state == pb.CONTAINER_EXITED:
+                        gone_is_fine(self.cri.remove_container, container_id=container.id)
             boxes = sorted(listed.sandboxes.get(uid, ()), key=lambda s: -s.created_at)
             in_use = {container.pod_sandbox_id for container in listed.containers.get(uid, ())}
             for box in boxes[1:]:
                 if box.state != pb.SANDBOX_READY and box.id not in in_use:
-                    gone_is_fine(lambda id=box.id: self.cri.stop_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
-                    gone_is_fine(lambda id=box.id: self.cri.remove_pod_sandbox(pod_sandbox_id=id))  # type: ignore[misc]
+                    gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=box.id)
+                    gone_is_fine(self.cri.remove_pod_sandbox, pod_sandbox_id=box.id)
 
     def rotate_logs(self, listed: Listed) -> None:
         """Put the log of a running container aside when it is longer than 10 MiB, and have the runtime open a new one."""
@@ -116,11 +117,7 @@ class Housekeeping:
             container_id = running.get((uid, name, int(file.stem))) if file.stem.isdigit() else None
             if container_id:
                 rotate(file)
-                gone_is_fine(lambda id=container_id: self.cri.reopen_container_log(container_id=id))  # type: ignore[misc]
-
-    def _remove_container(self, container: object) -> None:
-        """The container and its log (removeContainerLog)."""
-        gone_is_fine(lambda: self.cri.remove_container(container_id=container.id))  # type: ignore[attr-defined]
+                gone_is_fine(self.cri.reopen_container_log, container_id=container_id)
 
 
 def rotate(file: Path) -> None:
@@ -130,5 +127,3 @@ def rotate(file: Path) -> None:
         newer = file if number == 1 else file.with_name(f"{file.name}.{number - 1}")
         with contextlib.suppress(FileNotFoundError):
             newer.rename(older)
-
-

@@ -1,6 +1,6 @@
 """What must be done to a Pod now: which sandbox to make, which containers to start and to kill. Pure; the kubelet's own rules.
 
-Knowledge: kubelet's kuberuntime_manager.go (computePodActions, computeInitContainerActions), container/helpers.go.
+Knowledge: kubelet's kuberuntime_manager.go (computePodActions, computeInitContainerActions).
 """
 
 from __future__ import annotations
@@ -9,20 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.kubelet.pod.runtime import CREATED, EXITED, RUNNING, UNKNOWN, Container, PodRuntime
+from labkit.kubelet.pod.pod_runtime import EXITED, RUNNING, UNKNOWN, Container, PodRuntime, Probed
+from labkit.kubelet.pod.restarts import restart_policy, restarts_after, to_be_restarted
 from labkit.podspec.container_kinds import is_sidecar
 from labkit.podspec.messages.configs import container_hash
 
 Spec = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What the probes found, container id → True (success) or False (failure); nothing where none has run yet."""
-
-    liveness: Mapping[str, bool] = field(default_factory=dict)
-    readiness: Mapping[str, bool] = field(default_factory=dict)
-    startup: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,39 +82,6 @@ def sandbox_changed(spec: Spec, runtime: PodRuntime) -> tuple[bool, int]:
     if sum(box.ready for box in runtime.sandboxes) > 1 or not newest.ready or newest.host_network != host_network:
         return True, newest.attempt + 1
     return (True, newest.attempt + 1) if not host_network and not newest.ips else (False, newest.attempt)
-
-
-def to_be_restarted(pod: Mapping[str, Any], container: Spec, runtime: PodRuntime) -> bool:
-    """Whether a container that does not run should (ShouldContainerBeRestarted)."""
-    status = runtime.newest(container["name"])
-    if "deletionTimestamp" in pod["metadata"]:
-        return False
-    if status is None:
-        return True
-    if status.state != EXITED:
-        return status.state in (UNKNOWN, CREATED)
-    return restarts_after(pod["spec"], container, status.exit_code)
-
-
-def restarts_after(spec: Spec, container: Spec, exit_code: int) -> bool:
-    """Whether a container that ended with this exit code starts again: the first of its own rules that matches says so, then
-    its own policy, then its Pod's (ContainerShouldRestart)."""
-    if any(rule["action"] == "Restart" for rule in matching_rules(container, exit_code)[:1]):
-        return True
-    policy = restart_policy(spec, container)
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
-
-
-def matching_rules(container: Spec, exit_code: int) -> list[Spec]:
-    """The rules of restartPolicyRules that this exit code matches, in their order."""
-    rules = container.get("restartPolicyRules", ())
-    asked = ((rule, rule.get("exitCodes") or {"operator": "", "values": ()}) for rule in rules)
-    return [rule for rule, codes in asked if (exit_code in codes["values"]) is (codes["operator"] == "In") and codes["operator"]]
-
-
-def restart_policy(spec: Spec, container: Spec) -> str:
-    """The container's own policy where it has one, else the Pod's."""
-    return str(container.get("restartPolicy") or spec["restartPolicy"])
 
 
 def _from_the_start(spec: Spec, runtime: PodRuntime, actions: Actions) -> None:
@@ -208,7 +167,7 @@ def _why_kill(spec: Spec, container: Spec, status: Container, probed: Probed) ->
 
 
 def _unknown_words(container: Spec) -> str:
-    return f"Container is in \"unknown\" state, try killing it before restart: {container['name']}"
+    return f'Container is in "unknown" state, try killing it before restart: {container["name"]}'
 
 
 def _succeeded(runtime: PodRuntime, container: Spec) -> bool:

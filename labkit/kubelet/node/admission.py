@@ -1,4 +1,4 @@
-"""May this Pod run on this node? What the scheduler did not look at, or could not know. Pure.
+"""May this Pod run on this node? What the scheduler did not look at, or could not know.
 
 Knowledge: kubelet's lifecycle/{predicate,handlers}.go and sysctl/{allowlist,safe_sysctls}.go, kubernetes' pkg/security/apparmor,
 component-helpers' nodeaffinity, scheduler's AdmissionCheck and noderesources.
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from labkit.kubelet.api import Api, ApiError
 from labkit.podspec.container_kinds import containers
 from labkit.podspec.matching import repelled, wants_node
 from labkit.podspec.ports import ports_are_free
@@ -46,11 +48,46 @@ class Rejection:
     message: str
 
 
+@dataclass
+class Admission:
+    """The node as its API object and its kernel have it, for `admit`. `on_list` and `on_event` take what the API tells of it."""
+
+    api: Api
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, str]
+    taints: Sequence[Manifest] = ()
+    apparmor: bool = True
+
+    def on_list(self, nodes: list[dict[str, Any]]) -> None:
+        for node in nodes:
+            self.on_event("ADDED", node)
+
+    def on_event(self, type: str, node: Mapping[str, Any]) -> None:
+        if type != "DELETED":
+            self.labels = node["metadata"].get("labels") or {}
+            self.taints = (node.get("spec") or {}).get("taints") or ()
+
+    def rejection(self, pod: Manifest, others: Sequence[Manifest], *, strict_groups: bool) -> Rejection | None:
+        """As `admit`. Where the labels do not fit, they are read again: they may have changed (predicate.go)."""
+        check = partial(admit, pod, others, allocatable=self.allocatable, name=self.name, taints=self.taints,
+                        apparmor=self.apparmor, strict_groups=strict_groups)  # fmt: skip
+        rejection = check(labels=self.labels)
+        return check(labels=self._labels_now()) if rejection and rejection.reason == "NodeAffinity" else rejection
+
+    def _labels_now(self) -> Mapping[str, str]:
+        """The node's labels as the API has them; those known where it does not answer."""
+        try:
+            return self.api.get(f"/api/v1/nodes/{self.name}")["metadata"].get("labels") or {}
+        except (ApiError, OSError):
+            return self.labels
+
+
 def admit(pod: Manifest, others: Iterable[Manifest], labels: Mapping[str, str],
           allocatable: Mapping[str, str], *, name: str = "", taints: Sequence[Manifest] = (), apparmor: bool = True,
           strict_groups: bool = True) -> Rejection | None:  # fmt: skip
-    """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. `others`: the Pods that run here
-    already. `labels`, `allocatable`, `name`, `taints`: the node's. `apparmor`: whether the node's kernel has it on;
+    """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. Pure. `others`: the Pods that run
+    here already. `labels`, `allocatable`, `name`, `taints`: the node's. `apparmor`: whether the node's kernel has it on;
     `strict_groups`: whether its runtime knows supplementalGroupsPolicy."""
     running = [other for other in others if (other.get("status") or {}).get("phase") not in ENDED]
     node = {"metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}}
@@ -60,8 +97,8 @@ def admit(pod: Manifest, others: Iterable[Manifest], labels: Mapping[str, str],
 def apparmor_enabled(root: Path = Path("/sys")) -> bool:
     """Whether this kernel enforces AppArmor (opencontainers/runc's libcontainer/apparmor)."""
     try:
-        said = (root / "module/apparmor/parameters/enabled").read_text()
-        return (root / "kernel/security/apparmor").exists() and said.startswith("Y")
+        enabled = (root / "module/apparmor/parameters/enabled").read_text()
+        return (root / "kernel/security/apparmor").exists() and enabled.startswith("Y")
     except OSError:
         return False
 

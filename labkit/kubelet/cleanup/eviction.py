@@ -6,13 +6,13 @@ eviction/helpers.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.kubelet.pod.worker import Worker
+from labkit.kubelet.core.pod_state import PodState, Stage
 from labkit.kubelet.volumes.volumes import Volumes
 from labkit.podspec import volume_kind
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
@@ -33,9 +33,8 @@ class Eviction:
     volumes: Volumes
     logs: Path
 
-    def why(self, worker: Worker) -> str:
+    def why(self, pod: Mapping[str, Any]) -> str:
         """The kubelet's words for what a Pod has too much of, "" for nothing. Raises CriError."""
-        pod = worker.pod
         if pod["spec"].get("priority", 0) >= CRITICAL or not (has_sized_volume(pod) or has_storage_limit(pod)):
             return ""
         if why := self.volume_over(pod):
@@ -75,14 +74,15 @@ class Eviction:
         return {s.attributes.labels.get(CONTAINER_NAME, ""): s.writable_layer.used_bytes.value for s in stats}
 
 
-def evict(workers: list[Worker], eviction: Eviction, tell: Callable[[Worker, str], None]) -> None:
-    """End every Pod that is over a limit, with a second to stop; `tell(worker, why)` is called for each. Raises CriError."""
-    for worker in workers:
-        if worker.ending or worker.ended or worker.deleted or not worker.runtime.running:
+def evict(pods: Iterable[PodState], eviction: Eviction) -> Iterator[tuple[PodState, str]]:
+    """End every Pod that is over a limit, with a second to stop. Yields each with the message of its event. Raises CriError."""
+    for state in pods:
+        if state.deleted or state.progress.stage > Stage.SYNCING or not state.runtime.running:
             continue
-        if why := eviction.why(worker):
-            worker.killed, worker.grace, worker.ending = (REASON, why), 1, True
-            tell(worker, why)
+        if why := eviction.why(state.pod):
+            state.progress.killed, state.progress.grace_s = (REASON, why), 1
+            state.progress.reach(Stage.TERMINATING)
+            yield state, why
 
 
 def has_sized_volume(pod: Mapping[str, Any]) -> bool:
