@@ -53,13 +53,14 @@ def record(arguments: argparse.Namespace) -> int:
     command, code = wanted_command(arguments.command), 0
     if not node.streams_here and os.path.basename((command or [""])[0]) == "crictl" and STREAMING & {*command}:
         say(NO_STREAMS)
-    with proxied(node) as (log, environment), node.record(log=log) as flight:
+    with proxied(node) as (log, environment), node.record(log=log) as recording:
         if command:
             code = run_for(command, arguments.seconds, environment)
         else:
             say(f"recording; calls made at {environment['CONTAINER_RUNTIME_ENDPOINT']} have their caller; Ctrl-C ends it")
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(arguments.seconds or threading.TIMEOUT_MAX)
+    flight = recording.flight
     if "-" not in (arguments.json, arguments.trace):
         print(flight.steps().table())
     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from labkit.cli.common import AddVerb, running_node, say
 from labkit.cli.record import exit_code, proxied, wanted_command
 from labkit.node.observe.external_calls import listening
-from labkit.recording.recorder import follow
+from labkit.recording.recorder import FlightRecorder, follow
 
 
 def add(verb: AddVerb) -> None:
@@ -53,7 +53,8 @@ def trace(arguments: argparse.Namespace) -> int:
         ahead_ns, caller = node.clock_ahead_ns(), node.log_caller
         others = listening(node, node.listener().pid, log, live=True, ahead_ns=ahead_ns, caller=caller)
         source = vars(node.event_source())
-        flight = follow(node.cri, show=show, log=log, others=others, pod=arguments.pod, until=over, begun=begun, **source)
+        recorder = FlightRecorder(node.cri, **source, log=log, others=others)
+        flight = follow(recorder, show, pod=arguments.pod, until=over, begun=begun)
         for note in flight.notes:
             say(note)
         if running and not over.is_set() and not flight.notes:  # Ctrl-C

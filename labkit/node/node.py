@@ -41,7 +41,6 @@ from labkit.podspec.messages.environment import reads_limits
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, hosts_file
 from labkit.recording import recorder
 from labkit.recording.calls.log import CallLog
-from labkit.recording.flight import Flight
 from labkit.util.errors import NodeError
 from labkit.util.showable import Absent
 
@@ -344,17 +343,17 @@ class Node:
         return watch()
 
     @contextlib.contextmanager
-    def record(self, log: CallLog | None = None) -> Iterator[Flight]:
+    def record(self, log: CallLog | None = None) -> Iterator[recorder.Recording]:
         """Record CRI calls and process events while the block runs: `with node.record() as flight: …`, then `flight.plot()`.
 
-        The Flight is empty until the block ends. Calls are those made through `node.cri`, those of other programs as far as the
-        node can tell them (`labkit.node.observe.external_calls`), and those in `log` besides. Raises EventsError where the
-        kernel's events cannot be had.
+        What it yields is empty until the block ends, and as good as a Flight then. Calls are those made through `node.cri`, those
+        of other programs as far as the node can tell them (`labkit.node.observe.external_calls`), and those in `log` besides.
+        Raises EventsError where the kernel's events cannot be had.
         """
         log = CallLog() if log is None else log
         others = external_calls.listening(self, self.listener().pid, log, ahead_ns=self.clock_ahead_ns(), caller=self.log_caller)
-        with recorder.record(self.cri, **vars(self.event_source()), log=log, others=others) as flight:
-            yield flight
+        with recorder.FlightRecorder(self.cri, **vars(self.event_source()), log=log, others=others) as recording:
+            yield recording
 
     def event_source(self) -> Source:
         """What a recording takes the node's processes from. Raises EventsError."""

@@ -24,7 +24,7 @@ from labkit.node.observe.proxy import RecordingProxy
 from labkit.node.packages.programs import ensure_programs
 from labkit.recording.calls.log import CallLog
 from labkit.recording.flight import Flight, FlightProcess
-from labkit.recording.recorder import follow, record
+from labkit.recording.recorder import FlightRecorder, follow
 from tests.conftest import labkit
 from tests.waits import wait_for
 
@@ -38,7 +38,7 @@ POD = {
 
 def recording(node: Node, log: CallLog | None = None):
     wait_for_quiet(node)
-    return record(node.cri, watch(), node.kernel, runtime=node.listener().pid, log=log)
+    return FlightRecorder(node.cri, watch(), node.kernel, runtime=node.listener().pid, log=log)
 
 
 def wait_for_quiet(node: Node) -> None:
@@ -228,10 +228,8 @@ def test_follow_one_pod(node: Node) -> None:
     worker = threading.Thread(target=work)
     worker.start()
     listener = node.listener().pid
-    flight = follow(
-        node.cri, watch(), node.kernel, lambda *line: lines.append(line), pod="recorded", runtime=listener, until=over,
-        begun=ready.set,
-    )  # fmt: skip
+    recorder = FlightRecorder(node.cri, watch(), node.kernel, runtime=listener)
+    flight = follow(recorder, lambda *line: lines.append(line), pod="recorded", until=over, begun=ready.set)
     worker.join()
     told = [line for line, role in lines if role != "call" and ": exec " in line]
     wanted = flight.pod("recorded")

@@ -24,7 +24,7 @@ from labkit.kernel.events.stream import Event, EventStream
 from labkit.node import Node
 from labkit.recording.calls import feed as callfeed
 from labkit.recording.flight import Flight
-from labkit.recording.recorder import record
+from labkit.recording.recorder import FlightRecorder
 from tests.conftest import CI, ROOT, labkit
 from tests.live.test_recorder import caused, named, recording, wait_for_quiet
 from tests.standin.packages import bring
@@ -55,7 +55,8 @@ def test_50_pods_at_once_and_no_event_is_lost(node: Node) -> None:
     told: list[Event] = []
     runtime = node.listener().pid
     begun = forks()
-    with record(node.cri, kept(stream, told), node.kernel, runtime=runtime) as flight, ThreadPoolExecutor(WORKERS) as pool:
+    recorder = FlightRecorder(node.cri, kept(stream, told), node.kernel, runtime=runtime)
+    with recorder as flight, ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(node.start_pod, [pod(f"load-{n}") for n in range(50)]))
         ended = forks()
     after = forks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 import threading
@@ -23,7 +24,7 @@ from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.node.observe.proxy import RecordingProxy
 from labkit.recording.calls.log import CallLog, recorded
 from labkit.recording.flight import Flight, FlightProcess
-from labkit.recording.recorder import follow, names, record
+from labkit.recording.recorder import FlightRecorder, follow, names
 from labkit.recording.recorder.causes import join
 from labkit.recording.recorder.processes import Processes
 from labkit.util.errors import NodeError
@@ -43,13 +44,13 @@ from tests.unit.flight_of_a_pod import (
 from tests.waits import wait_for
 
 
-def flight(machine: Machine, before=BEFORE, everything=False, listed=None, cni=None) -> Flight:
+def flight(machine: Machine, before=BEFORE, listed=None, cni=None) -> Flight:
     followed = Processes(before, CONTAINERD, SOCKET)
     for event in machine.events:
         sandbox = (cni or {}).get(event.pid, "")
         followed.feed(replace(event, container_id=sandbox, cni_command="ADD") if sandbox and event.kind == "exec" else event)
     known = names.known(machine.calls, machine.now, listed)
-    return Flight(tuple(noted.call for noted in known.calls), join(followed, known, everything), "proc-connector")
+    return Flight(tuple(noted.call for noted in known.calls), join(followed, known), "proc-connector")
 
 
 def caused_by(flight: Flight, method: str, nth: int = 0) -> list[str]:
@@ -225,9 +226,6 @@ def test_what_is_outside_the_runtime_is_left_out() -> None:
     machine.exit(machine.run(CONTAINERD, "/usr/bin/unpigz", "-d", "-c"))
     assert [(p.role, p.name) for p in flight(machine).processes] == [
         ("containerd", "containerd"), ("other", "unpigz -d -c"),
-    ]  # fmt: skip
-    assert [p.name for p in flight(machine, everything=True).processes if p.role == "other"] == [
-        "runc create " + hexadecimal("x"), "containerd", "unpigz -d -c",
     ]  # fmt: skip
 
 
@@ -527,13 +525,16 @@ def stream(events: list[Event], error: EventsError | None = None, lost: int = 0)
     return EventStream("proc-connector", "exact", batches(), ended.set)
 
 
-def test_record(cri: CriClient) -> None:
+def test_a_recording_ends_in_a_flight(cri: CriClient) -> None:
     machine = Machine()
     machine.exit(machine.run(CONTAINERD, "/usr/lib/cni/loopback"))
     events = stream(machine.events)
-    with record(cri, events, NoKernel(), runtime=CONTAINERD) as flight:
-        assert flight == Flight()
+    with FlightRecorder(cri, events, NoKernel(), runtime=CONTAINERD) as flight:
+        before = flight.flight
         cri.run_pod_sandbox(config={"metadata": {"name": "web"}})
+        assert before == flight.flight == Flight()
+    assert before == Flight() != flight.flight, "what is frozen has changed"
+    assert repr(flight) == repr(flight.flight) and copy.copy(flight).calls == flight.calls
     assert [c.method for c in flight.calls] == ["RunPodSandbox"]
     assert [p.name for p in flight.processes] == ["containerd", "loopback"]
     assert (flight.source, flight.lost, flight.precision, flight.notes) == ("proc-connector", 0, "exact", ())
@@ -542,7 +543,7 @@ def test_record(cri: CriClient) -> None:
 
 
 def test_nothing_happened(cri: CriClient) -> None:
-    with record(cri, stream([]), NoKernel()) as flight:
+    with FlightRecorder(cri, stream([]), NoKernel()) as flight:
         pass
     assert repr(flight).startswith("An empty recording")
     assert repr(flight.steps()) == "No step was recorded.\nNo call was made to the runtime."
@@ -554,7 +555,7 @@ def test_what_was_recorded_is_kept(cri: CriClient) -> None:
     machine = Machine()
     machine.exit(machine.run(CONTAINERD, "/usr/lib/cni/loopback"))
     broken = stream(machine.events, EventsError("The reader was killed.", "Start again."), lost=3)
-    with pytest.raises(ZeroDivisionError), record(cri, broken, NoKernel()) as flight:
+    with pytest.raises(ZeroDivisionError), FlightRecorder(cri, broken, NoKernel()) as flight:
         cri.version()
         raise ZeroDivisionError
     assert [p.name for p in flight.processes] == ["containerd", "loopback"] and len(flight.calls) == 1
@@ -566,13 +567,13 @@ def test_what_was_recorded_is_kept(cri: CriClient) -> None:
 
 
 def test_without_events_there_are_calls(cri: CriClient) -> None:
-    with record(cri, None, NoKernel()) as flight:
+    with FlightRecorder(cri, None, NoKernel()) as flight:
         cri.version()
     assert (flight.source, flight.processes, len(flight.calls)) == ("", (), 1)
 
 
 def test_a_call_under_way_at_the_end(cri: CriClient) -> None:
-    with record(cri, None, NoKernel()) as flight:
+    with FlightRecorder(cri, None, NoKernel()) as flight:
         Runtime.stopping.clear()
         late = threading.Thread(target=stop_late, args=(cri,))
         late.start()
@@ -609,7 +610,8 @@ def test_follow_tells_one_pod_only(cri: CriClient) -> None:
             until.set()
 
     begun = threading.Thread(target=go_on).start
-    follow(cri, events, NoKernel(), lambda line, role: lines.append((line, role)), log=log, pod="web", until=until, begun=begun)
+    recorder = FlightRecorder(cri, events, NoKernel(), log=log)
+    follow(recorder, lambda line, role: lines.append((line, role)), pod="web", until=until, begun=begun)
     assert {role for _, role in lines} == {"cni", "shim", "runc", "pause", "application"}
     assert sum("exec /usr/lib/cni/" in line for line, _ in lines) == 3  # of the other Pod there are as many
     assert any(hexadecimal("web/main") in line for line, _ in lines)

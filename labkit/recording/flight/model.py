@@ -159,5 +159,6 @@ class Flight:
         new = sum(process.from_ns is not None for process in self.processes)
         return f"A recording of {_count(len(self.calls), 'call')} and {_count(new, 'process')}, {_count(pods, 'Pod')}."
 
+
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"

@@ -1,6 +1,6 @@
 """The flight recorder: CRI calls and the kernel's events of the same time, joined to one Flight.
 
-    with record(node.cri, watch(), node.kernel) as flight:
+    with FlightRecorder(node.cri, watch(), node.kernel) as flight:
         node.start_pod(pod)
     flight.plot()
 
@@ -8,6 +8,6 @@
 """
 
 from labkit.recording.recorder.follow import follow
-from labkit.recording.recorder.recording import FlightRecorder, record
+from labkit.recording.recorder.recording import FlightRecorder, Recording
 
-__all__ = ["FlightRecorder", "follow", "record"]
+__all__ = ["FlightRecorder", "Recording", "follow"]

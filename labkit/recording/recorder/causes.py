@@ -38,15 +38,13 @@ MAKES = {
 NETWORK = ("RunPodSandbox", "StopPodSandbox", "RemovePodSandbox")
 
 
-def join(
-    processes: Processes, known: Known, everything: bool = False, late: bool = False, depth: int = 0
-) -> tuple[FlightProcess, ...]:
+def join(processes: Processes, known: Known, late: bool = False, depth: int = 0) -> tuple[FlightProcess, ...]:
     """The processes that belong to a recording, with roles and causes, in the order of their start. late: see Causes.
 
-    Of those that were there before, only what did something or forked something. everything: also those outside of the runtime's
-    tree. depth: number them as a pid namespace so many levels below the machine's does.
+    Of those that were there before, only what did something or forked something. depth: number them as a
+    pid namespace so many levels below the machine's does.
     """
-    wanted = {id(p) for p in processes.all if p.touched and (p.role or everything)}
+    wanted = {id(p) for p in processes.all if p.touched and p.role}
     wanted |= {id(a) for p in processes.all if id(p) in wanted for a in p.above() if a.role}
     causes = Causes(known, late)
     made = []

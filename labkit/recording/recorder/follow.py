@@ -1,4 +1,4 @@
-"""Tells calls and processes live, as `strace -f` does."""
+"""Shows calls and processes live, as `strace -f` does."""
 
 from __future__ import annotations
 
@@ -8,52 +8,39 @@ import time
 from collections.abc import Callable
 
 from labkit.cri import CriClient
-from labkit.kernel.events.stream import Event, EventStream
-from labkit.recording.calls.log import CallLog, CallRecord
+from labkit.kernel.events.stream import Event
+from labkit.recording.calls.log import CallRecord
 from labkit.recording.flight import Call, Flight
 from labkit.recording.flight.data import asks
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import Causes
 from labkit.recording.recorder.processes import Tracked
-from labkit.recording.recorder.recording import FlightRecorder, Kernel, Others
+from labkit.recording.recorder.recording import FlightRecorder
 from labkit.util.showable import showable
 
 FLUSH_S = 0.05
 SETTLED_NS, SETTLED_WITH_OTHERS_NS = 60_000_000, 500_000_000
-"""Calls are known at once, events of processes so much later at most, and what the runtime's log tells later still: what is older
-is told in the order of its time."""
+"""Calls are known at once, events of processes so much later at most, and those of the runtime's log later still: what is older
+is shown in the order of its time."""
 ASK_S = 0.2
 LINE = 2000
-"""So many letters of a line are told."""
+"""So many letters of a line are shown."""
 
 
 def follow(
-    cri: CriClient,
-    events: EventStream,
-    kernel: Kernel,
+    recorder: FlightRecorder,
     show: Callable[[str, str], None],
     *,
-    log: CallLog | None = None,
-    others: Others | None = None,
     pod: str | None = None,
-    runtime: int | None = None,
-    address: str = "",
-    depth: int = 0,
     until: threading.Event | None = None,
     begun: Callable[[], None] | None = None,
 ) -> Flight:
-    """Tell calls and processes as they happen, until `until` is set, the events end, or Ctrl-C; then the whole as a Flight.
+    """Show calls and processes as they happen, until `until` is set, the events end, or Ctrl-C. Returns all of it as a Flight.
 
     show: called with a line and its role ("call" for calls), from this thread. pod: only what belongs to the Pod of that name.
-    log: the one of a RecordingProxy, where calls come in by one, too. others, runtime, address, depth: see FlightRecorder. begun:
-    called once, when everything that happens from now on is told. Raises what `show` raises.
+    begun: called once, when everything that happens from now on is shown. Raises what `show` raises.
     """
-    log = log or CallLog()
-    follower = Follower(show, log, pod, depth, SETTLED_WITH_OTHERS_NS if others else SETTLED_NS)
-    recorder = FlightRecorder(
-        cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, seen=follower.event
-    )
-    return follower.run(recorder, cri.endpoint, until or threading.Event(), begun)
+    return Follower(recorder, show, pod).run(until or threading.Event(), begun)
 
 
 class Follower:
@@ -62,22 +49,23 @@ class Follower:
     A sandbox's id is known only when RunPodSandbox has been answered: with `pod`, a line is held back until its Pod is known.
     """
 
-    def __init__(self, show: Callable[[str, str], None], log: CallLog, pod: str | None, depth: int, settled_ns: int) -> None:
-        self._show, self._log, self._pod, self._depth, self._settled_ns = show, log, pod, depth, settled_ns
+    def __init__(self, recorder: FlightRecorder, show: Callable[[str, str], None], pod: str | None) -> None:
+        self._recorder, self._show, self._pod = recorder, show, pod
+        self._known = names.known((), 0, recorder.listed)
+        self._settled_ns = SETTLED_WITH_OTHERS_NS if recorder.with_others else SETTLED_NS
         self._begin = time.monotonic_ns()
         self._lock = threading.RLock()
         self._lines: list[tuple[int, str, str]] = []
         self._held: list[tuple[Tracked, int, str, str]] = []
 
-    def run(self, recorder: FlightRecorder, endpoint: str, until: threading.Event, begun: Callable[[], None] | None) -> Flight:
+    def run(self, until: threading.Event, begun: Callable[[], None] | None) -> Flight:
         """Raises what `show` raises, for example OSError for a closed pipe."""
-        self._recorder = recorder
-        self._known = names.known((), 0, recorder.listed)
-        self._log.on_change = self._call
+        recorder = self._recorder
+        recorder.log.on_change = self._call
         try:
-            recorder.start()
-            # A client of its own: its questions are not among the calls that are told.
-            with contextlib.suppress(KeyboardInterrupt), CriClient(endpoint) as asking:
+            recorder.start(self.event)
+            # A client of its own: its questions are not among the calls that are shown.
+            with contextlib.suppress(KeyboardInterrupt), CriClient(recorder.endpoint) as asking:
                 asked = 0.0
                 if begun:
                     begun()
@@ -110,7 +98,7 @@ class Follower:
     def _learn(self, number: int | None = None) -> list[CallRecord]:
         """Take in the names that the calls tell by now; those calls: all that change something, and the one of that number."""
         with self._lock:
-            records = [each for each in self._log.records() if each.number == number or not asks(each.method)]
+            records = [each for each in self._recorder.log.records() if each.number == number or not asks(each.method)]
             self._known = names.known(records, time.monotonic_ns(), self._recorder.listed)
             self._release()
         return records
@@ -120,7 +108,7 @@ class Follower:
             return
         with self._lock:
             role = self._recorder.processes.role(process, self._known)
-            words = event_words(event, process.number(self._depth), role)
+            words = event_words(event, process.number(self._recorder.depth), role)
             if self._pod:
                 self._held.append((process, event.at_ns, words, role))
                 self._release()

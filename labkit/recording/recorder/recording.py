@@ -1,4 +1,4 @@
-"""Collects calls and events while they happen, and joins them to a Flight."""
+"""Collects calls and events while they happen, and joins them to a Flight when the recording ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from labkit.cri import CriClient, CriError
@@ -38,15 +38,31 @@ class Kernel(Protocol):
     def snapshot(self, fds: bool = ...) -> Any: ...
 
 
+class Recording:
+    """What a block is given to record into: `flight` is empty until the block ends, and everything that was recorded afterwards,
+    also when the block raised. Whatever a Flight has can be asked of the Recording itself."""
+
+    def __init__(self) -> None:
+        self.flight = Flight()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # pickle and copy ask for theirs before there is a Flight
+            raise AttributeError(name)
+        return getattr(self.flight, name)
+
+    def __repr__(self) -> str:
+        return repr(self.flight)
+
+
 class FlightRecorder:
-    """Collects events and calls from `start` to `stop`, once; `flight()` joins them then.
+    """Collects events and calls from `start` to `stop`, once; `flight()` joins them then. As a context manager it records while
+    the block runs, and yields a Recording. What cut a recording short is in the Flight's `notes`.
 
     events: a stream that flows already, None where none can be had: then only calls are recorded. kernel: of the same node. log:
     where else calls are noted, for example by a RecordingProxy. others: entered for as long as it is recorded, puts other
     programs' calls into `log`, and yields a list for sentences on what these lack. runtime: the runtime's pid, as `kernel` and
     `events` tell it. address: its socket as its shims name it, if not the client's. depth: so many levels of pid namespaces the
-    node is below these two; pids in the Flight are the node's. everything: also keep processes that have nothing to do with the
-    runtime. seen: called with each event, in the order of time.
+    node is below these two; pids in the Flight are the node's. The stream of events is stopped at the end.
     """
 
     def __init__(
@@ -60,14 +76,12 @@ class FlightRecorder:
         runtime: int | None = None,
         address: str = "",
         depth: int = 0,
-        everything: bool = False,
-        seen: Callable[[Event, Tracked | None], None] | None = None,
     ) -> None:
-        self.log = log or CallLog()
+        self.log, self.depth, self.endpoint, self.with_others = log or CallLog(), depth, cri.endpoint, others is not None
         self.listed: dict[str, dict[str, Any]] = {"sandboxes": {}, "containers": {}}
         self.notes: list[str] = []
-        self._cri, self._events, self._everything, self._seen = cri, events, everything, seen
-        self._depth, self._begun = depth, False
+        self._cri, self._events, self._begun = cri, events, False
+        self._seen: Callable[[Event, Tracked | None], None] | None = None
         self._others, self._others_notes = others, list[str]()
         self._interest = contextlib.ExitStack()
         self._lock = threading.Lock()
@@ -83,7 +97,22 @@ class FlightRecorder:
         self.processes = Processes(before, runtime, address)
         self._thread = threading.Thread(target=self._collect, name="flight recorder", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> Recording:
+        self._recording = Recording()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self._recording
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+        self._recording.flight = self.flight()
+
+    def start(self, seen: Callable[[Event, Tracked | None], None] | None = None) -> None:
+        """Record from now on. `seen` is called with each event, in the order of time."""
+        self._seen = seen
         if self._others:
             self._others_notes = self._interest.enter_context(self._others)
         self._interest.enter_context(recorded(self._cri, self.log))
@@ -119,7 +148,7 @@ class FlightRecorder:
         source = events.source if events else ""
         with self._lock:
             known = names.known(self.log.records(), time.monotonic_ns(), self.listed)
-            processes = join(self.processes, known, self._everything, source == "poll", self._depth)
+            processes = join(self.processes, known, source == "poll", self.depth)
         precision = str(getattr(events, "precision", "") or PRECISION.get(source, "")) if events else "calls only, no processes"
         if any(noted.call.source == "log" for noted in known.calls):
             precision = f"{precision.removesuffix('.')}. {FROM_LOG}"
@@ -167,38 +196,6 @@ class FlightRecorder:
         with contextlib.suppress(CriError):
             for kind, found in listed(cri or self._cri).items():
                 self.listed[kind].update(found)
-
-
-@contextlib.contextmanager
-def record(
-    cri: CriClient,
-    events: EventStream | None,
-    kernel: Kernel,
-    *,
-    log: CallLog | None = None,
-    others: Others | None = None,
-    runtime: int | None = None,
-    address: str = "",
-    depth: int = 0,
-    everything: bool = False,
-) -> Iterator[Flight]:
-    """Record what is called and what runs while the block does; see FlightRecorder for the arguments.
-
-    Yields a Flight that is empty until the block ends and complete afterwards, also when the block raises: what was recorded
-    until then is kept. What cut a recording short is in its `notes`. The stream of events is stopped at the end.
-    """
-    recorder = FlightRecorder(
-        cri, events, kernel, log=log, others=others, runtime=runtime, address=address, depth=depth, everything=everything
-    )
-    flight = Flight()
-    try:
-        recorder.start()
-        yield flight
-    finally:
-        recorder.stop()
-        # The one moment when a Flight changes: who holds it has waited for this.
-        for name, value in vars(recorder.flight()).items():
-            object.__setattr__(flight, name, value)
 
 
 def listed(cri: CriClient) -> dict[str, Mapping[str, Any]]:
