@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.cli.common import AddVerb, running_node
 from labkit.kernel import LocalKernel
-from labkit.kubelet.server.logs import Formatter, LogOptions, LogReader
+from labkit.kubelet.server.container_logs import Formatter, LogOptions, LogReader
 from labkit.node import NodeError
 from labkit.podspec.messages.configs import CONTAINER_NAME
 

@@ -23,7 +23,10 @@ ROLES = ("host", "kubelet", "containerd", "shim", "runc", "cni", "pause", "appli
 
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
-RUNC = ("runc", "crun")
+RUNC = ("runc", "crun", "youki")
+"""Programs that make containers."""
+RUNC_INIT = ("runc:", "crun", "youki:")
+"""How the comm begins of one that waits to become a container's program."""
 
 CONTAINER_STATES = {
     api_pb2.CONTAINER_CREATED: "Created",
@@ -277,7 +280,7 @@ def pod_processes(sandbox_id: str, pause: int, containers: list[PodContainer], k
         if not first_pid and container.state == "Running":  # the runtime does not tell: the oldest in its cgroup
             first_pid = next((p.pid for p in own if not p.comm.startswith(RUNC)), 0)
         first = snapshot.processes.get(first_pid)
-        waits = first is not None and first.comm.startswith(("runc:", "crun"))
+        waits = first is not None and first.comm.startswith(RUNC_INIT)
         for process in own:
             below = process.pid == first_pid or descends(process, first_pid, snapshot)
             if process.comm.startswith(RUNC) and (waits or not below):

@@ -15,32 +15,33 @@ from pathlib import Path
 from typing import TextIO
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.api import Api
+from labkit.kubelet.api import ApiClient
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.cleanup.eviction import Eviction
 from labkit.kubelet.cleanup.housekeeping import Housekeeping
 from labkit.kubelet.cleanup.loop import CleanupLoop
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Images
+from labkit.kubelet.containers.images import ImageManager
 from labkit.kubelet.containers.probes import Prober
 from labkit.kubelet.containers.pull_secrets import Pulled
 from labkit.kubelet.core.kubelet import Kubelet
 from labkit.kubelet.core.pleg import Pleg
 from labkit.kubelet.core.runtime import Runtime
 from labkit.kubelet.core.sync import PodSync
-from labkit.kubelet.node import machine as node_machine
+from labkit.kubelet.node import node_info as node_machine
 from labkit.kubelet.node.admission import Admission, apparmor_enabled
 from labkit.kubelet.node.events import EventRecorder
-from labkit.kubelet.node.health import RuntimeState
+from labkit.kubelet.node.node_health import RuntimeState
 from labkit.kubelet.node.node_status import NodeFacts, NodeStatus
 from labkit.kubelet.node.status_manager import StatusManager
-from labkit.kubelet.resources.cgroups import Cgroups
-from labkit.kubelet.server.server import Server
+from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.server.kubelet_server import Server
 from labkit.kubelet.volumes.manager import VolumeManager
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec.messages import Machine, dns
 from labkit.util import loglines
+from labkit.util.outputs import owners_alone
 
 log = logging.getLogger("kubelet")
 
@@ -74,7 +75,7 @@ def build(options: argparse.Namespace) -> Kubelet:
     """Everything put together, nothing started but the threads that wait for work. The one place where the CriClient is made."""
     facts, scale = NodeFacts(options.node_name, options.host_ip, options.root), options.time_scale
     cri = CriClient(options.endpoint)
-    api = Api(options.kubeconfig)
+    api = ApiClient(options.kubeconfig)
     host_paths = options.host_paths or options.root.parent / "hostpath"
     for directory in (options.root, options.logs, options.run, host_paths):
         directory.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,9 @@ def build(options: argparse.Namespace) -> Kubelet:
         recorder=recorder,
         writer=StatusManager(api),
         prober=Prober(cri, recorder.pod_event),
-        images=Images(cri, Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale), Pulled(options.root / "pulled-images.json")),
+        images=ImageManager(
+            cri, Backoff(BACKOFF_S * scale, BACKOFF_LONGEST_S * scale), Pulled(options.root / "pulled-images.json")
+        ),
         objects=objects,
         volumes=VolumeManager(volumes, recorder, scale),
         cgroups=cgroups,
@@ -153,11 +156,6 @@ def runtime_lock(endpoint: str) -> TextIO:
     place = Path(endpoint.removeprefix("unix://"))
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     return open(place.with_name(f"{place.name}.kubelet"), "a", encoding="utf-8", opener=owners_alone)
-
-
-def owners_alone(path: str, flags: int) -> int:
-    """Opens a file for `open` that only its owner can open, and so lock."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def main(arguments: list[str]) -> int:

@@ -30,8 +30,8 @@ WATCH_S = 300
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class ApiError(Exception):
-    """The API answered with a failure, or did not answer at all (`code` 0). `message` is what it said."""
+class ApiClientError(Exception):
+    """The API answered with a failure, or did not answer at all (`code` 0). `message` is the API's."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         self.code, self.reason, self.message = code, reason, message
@@ -42,11 +42,11 @@ def segment(name: str) -> str:
     """A name as one segment of a URL's path. Raises ApiError, in client-go's words (rest/request.go, IsValidPathSegmentName)."""
     problems = [f"may not be '{name}'"] if name in (".", "..") else [f"may not contain '{c}'" for c in "/%" if c in name]
     if problems:
-        raise ApiError(400, "BadRequest", f'invalid resource name "{name}": [{", ".join(problems)}]')
+        raise ApiClientError(400, "BadRequest", f'invalid resource name "{name}": [{", ".join(problems)}]')
     return quote(name, safe="", errors="surrogatepass")
 
 
-class Api:
+class ApiClient:
     """The API server that a kubeconfig file names. The file is read again when it changes: a server that comes back on another
     port is found again. Safe to use from several threads. Methods raise ApiError."""
 
@@ -86,7 +86,7 @@ class Api:
             except (OSError, http.client.HTTPException) as error:
                 self._forget()
                 if attempt == 2 or fresh:
-                    raise ApiError(0, "Unreachable", f"the API cannot be reached: {error}") from None
+                    raise ApiClientError(0, "Unreachable", f"the API cannot be reached: {error}") from None
         if response.status >= 300:
             raise failure(response.status, text)
         return dict(json.loads(text)) if text else {}
@@ -105,7 +105,7 @@ class Api:
                     if line.strip():
                         yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ApiError(0, "Unreachable", f"the watch broke: {error}") from None
+            raise ApiClientError(0, "Unreachable", f"the watch broke: {error}") from None
 
     def _send(
         self, method: str, path: str, data: bytes | None, kind: str, params: Mapping[str, str] | None
@@ -152,13 +152,13 @@ def read_kubeconfig(path: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
     return cluster["server"], headers, context
 
 
-def failure(code: int, text: bytes) -> ApiError:
+def failure(code: int, text: bytes) -> ApiClientError:
     """The ApiError of an answer: its Status, or its plain words."""
     try:
         status = json.loads(text)
-        return ApiError(code, status.get("reason", ""), status.get("message", ""))
+        return ApiClientError(code, status.get("reason", ""), status.get("message", ""))
     except (ValueError, AttributeError):
-        return ApiError(code, "", text.decode(errors="replace")[:500])
+        return ApiClientError(code, "", text.decode(errors="replace")[:500])
 
 
 class Informer(threading.Thread):
@@ -169,7 +169,7 @@ class Informer(threading.Thread):
 
     def __init__(
         self,
-        api: Api,
+        api: ApiClient,
         path: str,
         on_list: Callable[[list[dict[str, Any]]], None],
         on_event: Callable[[str, dict[str, Any]], None],
@@ -194,7 +194,7 @@ class Informer(threading.Thread):
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
                         self.on_event(event["type"], event["object"])
-            except ApiError as error:
+            except ApiClientError as error:
                 if error.code:
                     version = ""
                 if failures in (0, len(RETRY_S)):

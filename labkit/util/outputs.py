@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: those that a learner asked for, and the lab's own notes."""
+"""Files that are written whole or not at all: what a learner asked for, and the lab's own notes. Files of their owner alone."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
     return path
+
+
+def owners_alone(path: str, flags: int) -> int:
+    """An `opener` for `open`: the file, which only its owner can open, and so lock. A link is an OSError, not followed."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+    os.fchmod(descriptor, PRIVATE)
+    return descriptor
 
 
 def read_note(path: Path, kind: type[Note]) -> Note:

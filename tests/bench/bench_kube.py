@@ -24,7 +24,7 @@ from cri_api.v1 import api_pb2_grpc
 
 from labkit import connect
 from labkit.cri.v1 import api_pb2
-from labkit.kubelet.api import Api
+from labkit.kubelet.api import ApiClient
 from labkit.node import Home
 from labkit.node.state import status
 
@@ -41,7 +41,7 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
     and API together with 100 Pods (goals 1 % and 120 MB), "watchers"}. By turns, in a home of its own. Needs root."""
     with own_home():
         node = connect("containerd", lesson="bench")
-        api = Api(node.home.kubeconfig)
+        api = ApiClient(node.home.kubeconfig)
         node.remove_pod(node.start_pod({"metadata": {"name": "warm"}, "spec": SPEC}))
         seconds: dict[str, list[float]] = {"bare": [], "bare deletion": [], "kube": [], "kube deletion": []}
         for turn in range(rounds):
@@ -111,7 +111,7 @@ def bare(node: Any, seconds: dict[str, list[float]]) -> None:
         node.remove_leavings(api_pb2.PodSandbox(id=sandbox, metadata=metadata))
 
 
-def through_the_api(api: Api) -> None:
+def through_the_api(api: ApiClient) -> None:
     """Create them one after another, as kubectl does with a file of many, and watch until the last one runs."""
     version = api.get(PATH)["metadata"]["resourceVersion"]
     waiting = {f"kube-{n}" for n in range(PODS)}
@@ -131,7 +131,7 @@ def through_the_api(api: Api) -> None:
     creator.join()
 
 
-def deleted(api: Api) -> None:
+def deleted(api: ApiClient) -> None:
     """Delete all at once, and watch until the last one is gone."""
     version, left = api.get(PATH)["metadata"]["resourceVersion"], PODS
     threading.Thread(target=lambda: api.delete(PATH)).start()
@@ -161,7 +161,7 @@ def resident_mb(pid: int) -> float:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def watched(api: Api) -> dict[str, float]:
+def watched(api: ApiClient) -> dict[str, float]:
     """Changes of one Pod after each other, and how long it took until each of fifty watchers had seen the last."""
     version = api.get(PATH)["metadata"]["resourceVersion"]
     seen: list[int] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import ApiClient, ApiClientError
 from labkit.node import Home
 from labkit.podspec.messages.resources import cgroup_parent
 
@@ -28,13 +28,13 @@ class Cluster:
     """One lab's API, in one namespace."""
 
     home: Home
-    api: Api
+    api: ApiClient
     namespace: str = "default"
     uids: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, home: Home) -> Cluster:
-        return cls(home, Api(home.run / "kubeconfig"))
+        return cls(home, ApiClient(home.run / "kubeconfig"))
 
     @property
     def path(self) -> str:
@@ -49,7 +49,7 @@ class Cluster:
     def pod(self, name: str) -> dict[str, Any] | None:
         try:
             return self.api.get(f"{self.path}/pods/{name}")
-        except ApiError as error:
+        except ApiClientError as error:
             if error.code == 404:
                 return None
             raise

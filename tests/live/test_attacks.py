@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
 from labkit.node.host import containerd_setup, turns
 from labkit.node.lab.residue import shim_sockets
@@ -124,7 +124,7 @@ def test_a_termination_message_is_cut_short_and_no_link(cluster: Cluster) -> Non
 
 @pytest.mark.parametrize("key", ["../escaped", "..", "a/b", "..data", ""])
 def test_no_key_of_a_config_map_leaves_its_volume(cluster: Cluster, key: str) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ApiClientError) as refused:
         cluster.create({"metadata": {"name": "climbs"}, "data": {key: "x"}}, "configmaps")
     assert refused.value.code == 422
 

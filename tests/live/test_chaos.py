@@ -25,7 +25,7 @@ from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.figures.runtime.load import Load
 from labkit.kernel import LocalKernel, Process
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
 from labkit.node.lab.daemon import Daemon
 from labkit.node.packages import releases
@@ -90,10 +90,10 @@ class Chaos:
 
     def write_on(self, stop: threading.Event) -> None:
         while not stop.wait(0.05):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 self.cluster.api.patch(f"{self.cluster.path}/configmaps/count", {"data": {"n": str(self.written + 1)}})
                 self.written += 1
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 if self.written % 10 == 0:
                     self.cluster.create(pod("visitor", "sleep 1000"))
                 elif self.written % 10 == 8:
@@ -260,7 +260,7 @@ def test_chaos(cluster: Cluster, faults: int, seed: int | None) -> None:
         raise AssertionError(f"{error}\nLABKIT_SEED={seed}; faults: {'; '.join(chaos.told)}") from error
     finally:
         for kind in ("pods", "configmaps"):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 cluster.api.delete(f"{cluster.path}/{kind}")
     wait_for(lambda: unowned(cluster.home, set()) == [], "nothing to be left of Pods", CONVERGES_WITHIN_S)
     print(f"seed {seed}: {len(chaos.told)} faults; every Pod ran again after {chaos.converged_s:.1f} s at the latest, "
@@ -339,7 +339,7 @@ def wait_until(differences: Callable[[], list[str]], seconds: float) -> None:
         began = time.monotonic()
         try:
             wrong = differences()
-        except (ApiError, CriError, OSError) as error:
+        except (ApiClientError, CriError, OSError) as error:
             wrong = [str(error)]
         if not wrong:
             return

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from labkit.kernel.parse import parse_mountinfo
-from labkit.kubelet.api import ApiError
-from labkit.kubelet.volumes.volumes import mounts_below
+from labkit.kubelet.api import ApiClientError
+from labkit.kubelet.volumes.pod_volumes import mounts_below
 from tests.live.cluster import Cluster, wait_for
 from tests.live.test_kubelet import cluster, ends, pod, runs, shell  # noqa: F401
 
@@ -104,7 +104,7 @@ def test_a_local_volume_of_the_machines_own_files_can_only_be_read(cluster: Clus
         cluster.delete("claims")
     finally:
         for path in (f"{claims}/fence", f"{disks}/fence"):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 cluster.api.delete(path)
 
 

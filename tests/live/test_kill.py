@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from labkit.cri import CriError
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
@@ -53,7 +53,7 @@ class Churn:
 
     def run(self) -> None:
         while not self.stop.wait(self.chance.uniform(0.0, 0.15)):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 self.step()
 
     def step(self) -> None:
@@ -114,7 +114,7 @@ def test_killed_at_random_moments(cluster: Cluster, rounds: int, kills: int) -> 
         raise AssertionError(f"{error}\nLABKIT_SEED={seed}; killed: {'; '.join(told)}") from error
     finally:
         for name in list(churn.made):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiClientError):
                 cluster.delete(name)
     wait_for(lambda: unowned(cluster.home, set()) == [], "nothing to be left of Pods", CONVERGES_WITHIN_S)
     print(f"seed {seed}: {len(told)} kills among {churn.number} Pods; converged after {max(took):.1f} s at the latest")
@@ -137,7 +137,7 @@ def converged(cluster: Cluster, churn: Churn) -> None:
     def right() -> bool:
         try:
             wrong[:] = differences(cluster, churn)
-        except (ApiError, CriError, OSError) as error:
+        except (ApiClientError, CriError, OSError) as error:
             wrong[:] = [str(error)]
         return not wrong
 

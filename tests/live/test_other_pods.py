@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.node.events import COMBINED
 from labkit.node import Home
 from tests.conftest import labkit
@@ -107,7 +107,7 @@ def test_other_pods_are_run_by_the_kubelets_rules(cluster: Cluster) -> None:
     for thing in recorded["objects"]:
         create(cluster, thing)
     for one in recorded["refused"]:
-        with pytest.raises(ApiError, match=re.escape(one["words"])):
+        with pytest.raises(ApiClientError, match=re.escape(one["words"])):
             create(cluster, {"apiVersion": "v1", "kind": "Pod", **one["manifest"]})
     for one in recorded["pods"].values():
         create(cluster, {"apiVersion": "v1", "kind": "Pod", **one["manifest"]})

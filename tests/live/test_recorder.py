@@ -240,7 +240,7 @@ def test_follow_one_pod(node: Node) -> None:
 
 def test_the_reader_is_killed_in_the_middle(node: Node) -> None:
     events = watch()
-    with record(node.cri, events, node.kernel, runtime=node.listener().pid) as flight:
+    with FlightRecorder(node.cri, events, node.kernel, runtime=node.listener().pid) as flight:
         node.cri.run_pod_sandbox(config=node.sandbox_config(node.manifest(POD)))
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         readers = [int(c) for c in children if b"connector" in Path(f"/proc/{c}/cmdline").read_bytes()]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from labkit import connect
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.node import Choice, Home
 from labkit.node.kinds import discovery
 from tests.conftest import labkit
@@ -58,7 +58,7 @@ def test_the_runtime_is_away_for_a_while(cluster: Cluster) -> None:
         assert said["reason"] == "KubeletNotReady" and "container runtime is down" in said["message"]
         wait_for(lambda: "NodeNotReady" in reasons(cluster), "the node's event")
         assert cluster.phase("stays") == "Running" and cluster.phase("comes") == "Pending"
-        with pytest.raises(ApiError):
+        with pytest.raises(ApiClientError):
             cluster.api.get(f"{cluster.path}/pods/stays/log", container="nobody")
     finally:
         daemon.start()
@@ -168,12 +168,12 @@ def test_no_path_of_a_manifest_leads_out_of_the_lab(cluster: Cluster, name: str)
     """Refused by the API as Kubernetes does, or told by an event; nothing is written in either case."""
     volume, mount = OUTSIDE[name]
     hostile = f"hostile-{list(OUTSIDE).index(name)}"  # events are found by the Pod's name
-    with contextlib.suppress(ApiError):
+    with contextlib.suppress(ApiClientError):
         cluster.create({"metadata": {"name": "m"}, "data": {"k": "text"}}, "configmaps")
     container = {"volumeMounts": [{"name": "v", "mountPath": "/v", **mount}], "env": [{"name": "UP", "value": "../../../.."}]}
     try:
         uid = cluster.create(pod(hostile, volumes=[volume], container=container))["metadata"]["uid"]
-    except ApiError as refused:
+    except ApiClientError as refused:
         assert refused.code == 422 and ".." in refused.message
         return
     said = wait_for(lambda: cluster.messages(hostile, "FailedMount") + cluster.messages(hostile, "Failed"), "the event")
@@ -199,10 +199,10 @@ def test_a_termination_log_and_names_stay_in_their_places(cluster: Cluster) -> N
     cluster.create(pod("logs", container=odd, restartPolicy="Never"))
     wait_for(lambda: cluster.phase("logs") in ("Succeeded", "Failed"), "it to end")
     for name in ("../../escaped", "a/b", "..", "x" * 254):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ApiClientError) as refused:
             cluster.create(pod(name))
         assert refused.value.code in (400, 422)
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ApiClientError) as refused:
             cluster.create(pod("fine", container={"name": name}))
         assert refused.value.code in (400, 422)
     assert {path.parent for path in cluster.home.log_root.glob("*/*")} == set(cluster.home.log_root.glob("default_logs_*"))

@@ -99,7 +99,7 @@ FAULTS = (
     ),
     Fault(
         "mode: everybody reads locks, logs and tokens",
-        "    os.fchmod(descriptor, 0o600)\n",
+        "    os.fchmod(descriptor, PRIVATE)\n",
         "    os.fchmod(descriptor, 0o644)\n",
         ("tests/unit/test_trust.py",),
     ),

@@ -11,7 +11,7 @@ import pytest
 from labkit.course.measures import container_root, order_of_steps, shared_namespaces, who_started
 from labkit.cri.pods import PodProcess, PodSnapshot
 from labkit.recording.flight import Flight, FlightProcess
-from labkit.recording.flight.model import Call
+from labkit.recording.flight.flight import Call
 from labkit.util.showable import Absent
 from tests.unit import flights
 

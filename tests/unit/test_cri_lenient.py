@@ -20,9 +20,9 @@ from labkit.cri.client import build_request
 from labkit.cri.text import to_dict
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Image
+from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
 from labkit.recording.calls.log import CallLog, recorded
 from tests.unit.kubelet_pods import container, pod
@@ -83,7 +83,7 @@ def test_the_kubelet_configures_a_container_with_binary_variables_and_sub_paths(
     configuration = Configuration(tmp_path, tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
     both = [{"secretRef": {"name": "s"}}, {"configMapRef": {"name": "c"}}]
     manifest = pod(container(envFrom=both, env=[FROM_KEY]))
-    made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, Image("ref", 0), [])
+    made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, NodeImage("ref", 0), [])
     assert lenient.variables_of(made) == {"key": "\udcfe\udcf8", "k": "v", "A": "\udcfe\udcf8"}  # of a ConfigMap the text alone
 
 

@@ -17,9 +17,9 @@ from labkit.cri.v1 import api_pb2 as pb
 from labkit.kernel import Process, Snapshot
 from labkit.kernel.model import Namespace
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Image
+from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.node.node import Node
 from labkit.node.observe import bundles
 from labkit.node.pods import operations as pods
@@ -264,7 +264,7 @@ def test_the_lab_kubelet_makes_the_logs_directory(tmp_path: Path) -> None:
     configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", machine, objects, volumes)
     manifest = pod()
     configuration.make_directories(manifest)
-    config = configuration.container(manifest, manifest["spec"]["containers"][0], 3, Image("sha256:1", 0), ["10.88.0.5"])
+    config = configuration.container(manifest, manifest["spec"]["containers"][0], 3, NodeImage("sha256:1", 0), ["10.88.0.5"])
     directory = Path(configuration.sandbox(manifest, 0, "").log_directory)
     assert (directory / config.log_path).parent.is_dir() and config.log_path == "app/3.log"
 

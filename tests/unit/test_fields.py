@@ -32,7 +32,7 @@ from labkit.kubelet.cleanup.eviction import Eviction
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.containers.hooks import HookError, HookFailed
-from labkit.kubelet.containers.images import Images, StartError
+from labkit.kubelet.containers.images import ImageManager, StartError
 from labkit.kubelet.containers.probes import Probe, Prober, Probing
 from labkit.kubelet.containers.pull_secrets import Pulled, pull_secrets
 from labkit.kubelet.core.actions import compute_actions
@@ -40,9 +40,9 @@ from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.node.admission import admit
 from labkit.kubelet.pod.pod_runtime import EXITED, Probed
 from labkit.kubelet.pod.statuses import pod_status
-from labkit.kubelet.volumes import volumes
+from labkit.kubelet.volumes import pod_volumes
 from labkit.kubelet.volumes.hostpaths import Fence
-from labkit.kubelet.volumes.volumes import MountError, Volumes
+from labkit.kubelet.volumes.pod_volumes import MountError, Volumes
 from labkit.podspec import DefaultedPod, schema
 from labkit.podspec.messages import Machine, container_config, sandbox_config
 from labkit.podspec.messages.hosts import hosts_file
@@ -193,7 +193,7 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
     yield lambda: Eviction(cri, setting_up, root).why(pod)
     recorder: Any = SimpleNamespace(pod_event=lambda pod, *said: asked.append(said))
     yield lambda: pull_secrets(objects, recorder, pod)
-    images = Images(cri, Backoff(1, 2), Pulled(root / "none"))
+    images = ImageManager(cri, Backoff(1, 2), Pulled(root / "none"))
     for each in containers:
         yield lambda each=each: images.ensure("u1", each, None, (), lambda *said: asked.append(said))
         for kind in ("livenessProbe", "readinessProbe", "startupProbe"):
@@ -203,7 +203,7 @@ def results(pod: DefaultedPod, root: Path) -> Iterator[Callable[[], Any]]:
             if hook in each.get("lifecycle", {}):
                 yield lambda each=each, hook=hook: hooks.run_hook(cri, pod, each, "id", each["lifecycle"][hook], "127.0.0.1", 1)
     ensured: Any = SimpleNamespace(ensure=lambda uid, wanted, *more: asked.append(wanted))
-    yield lambda: [Images.ensure_volumes(ensured, pod, each, None, (), recorder.pod_event) for each in containers]
+    yield lambda: [ImageManager.ensure_volumes(ensured, pod, each, None, (), recorder.pod_event) for each in containers]
 
 
 def bound_claim(path: str) -> dict[str, Any]:
@@ -245,8 +245,8 @@ def machineless(monkeypatch: pytest.MonkeyPatch) -> None:
     done = SimpleNamespace(returncode=0, stdout="", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda command, **how: done)
     monkeypatch.setattr("os.chown", lambda *given, **how: None)
-    monkeypatch.setattr(volumes, "mounts_below", lambda directory: [])
-    monkeypatch.setattr(volumes.inside, "mount", lambda found, place, **how: place.mkdir(parents=True))
+    monkeypatch.setattr(pod_volumes, "mounts_below", lambda directory: [])
+    monkeypatch.setattr(pod_volumes.inside, "mount", lambda found, place, **how: place.mkdir(parents=True))
     monkeypatch.setattr(Fence, "opened", opened)
     monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
     monkeypatch.setattr(hooks, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic))

@@ -13,7 +13,7 @@ from labkit.figures.flight.rows import Family
 from labkit.recording.flight import Flight, FlightError, label
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import join
-from labkit.recording.recorder.processes import Processes
+from labkit.recording.recorder.process_roles import Processes
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, Machine, start, stop
 
 

@@ -21,7 +21,7 @@ from labkit.recording.flight import Flight, FlightProcess
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import join
 from labkit.recording.recorder.follow import event_words
-from labkit.recording.recorder.processes import Processes
+from labkit.recording.recorder.process_roles import Processes
 from labkit.util.showable import columns
 from tests.truth import TRUTH
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, SOCKET, Machine, hexadecimal, process, start

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.api import Api, ApiError, Informer
+from labkit.kubelet.api import ApiClient, ApiClientError, Informer
 
 
 @pytest.mark.parametrize("text", [None, "", "kind: Config", "{"], ids=["none", "empty", "no context", "half written"])
@@ -15,9 +15,9 @@ def test_a_kubeconfig_that_cannot_be_used_yet_is_an_api_that_cannot_be_reached(t
     kubeconfig = tmp_path / "kubeconfig"
     if text is not None:
         kubeconfig.write_text(text)
-    api = Api(kubeconfig)
+    api = ApiClient(kubeconfig)
     for ask in (lambda: api.get("/api/v1/pods"), lambda: next(api.watch("/api/v1/pods"))):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ApiClientError) as refused:
             ask()
         assert refused.value.code == 0
 
@@ -31,12 +31,12 @@ def test_an_informer_that_cannot_do_with_an_object_goes_on(monkeypatch: pytest.M
             raise SystemExit
         raise KeyError("no such field")
 
-    def watch(self: Api, path: str, **params: str) -> Any:
+    def watch(self: ApiClient, path: str, **params: str) -> Any:
         yield {"type": "ADDED", "object": {"name": f"seen-{params['resourceVersion']}", "metadata": {"resourceVersion": "8"}}}
 
-    monkeypatch.setattr(Api, "get", lambda self, path, **params: {"metadata": {"resourceVersion": str(len(heard))}})
-    monkeypatch.setattr(Api, "watch", watch)
+    monkeypatch.setattr(ApiClient, "get", lambda self, path, **params: {"metadata": {"resourceVersion": str(len(heard))}})
+    monkeypatch.setattr(ApiClient, "watch", watch)
     monkeypatch.setattr("labkit.kubelet.api.RETRY_S", (0.0,))
     with pytest.raises(SystemExit):
-        Informer(Api(tmp_path), "/api/v1/pods", lambda things: None, on_event).run()
+        Informer(ApiClient(tmp_path), "/api/v1/pods", lambda things: None, on_event).run()
     assert heard == ["seen-0", "seen-1", "seen-2"]

@@ -6,7 +6,7 @@ import pytest
 
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.go_format import go_code, go_duration
-from labkit.kubelet.node.events import COMBINED, Correlator, Event
+from labkit.kubelet.node.events import COMBINED, Correlator, ObjectEvent
 
 POD = {"kind": "Pod", "namespace": "default", "name": "web", "uid": "u1", "apiVersion": "v1"}
 
@@ -72,7 +72,7 @@ def test_codes_as_go_names_them(code, text):
 
 
 def event(message="m", time=1000.0, reason="BackOff", **about):
-    return Event({**POD, **about}, "Warning", reason, message, time)
+    return ObjectEvent({**POD, **about}, "Warning", reason, message, time)
 
 
 def test_the_same_event_is_counted():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.resources.cgroups import Allowance, Cgroups
+from labkit.kubelet.resources.pod_cgroups import Allowance, Cgroups
 from labkit.podspec import with_defaults
 from labkit.podspec.messages.resources import Machine
 
@@ -54,7 +54,7 @@ def test_what_the_runtime_left_of_a_container_that_has_ended_is_removed_and_noth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = lambda path: shutil.rmtree(path) is None  # noqa: E731  # files, as no cgroup has
-    monkeypatch.setattr("labkit.kubelet.resources.cgroups.remove_tree", removed)
+    monkeypatch.setattr("labkit.kubelet.resources.pod_cgroups.remove_tree", removed)
     made = cgroups(tmp_path)
     made.make(pod("web"))
     left, other = (subprocess.Popen(["sleep", "1000"]) for _ in range(2))

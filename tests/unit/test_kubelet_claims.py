@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Image
+from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes import inside
-from labkit.kubelet.volumes.claims import NotBound, resolve
+from labkit.kubelet.volumes.bound_claims import NotBound, resolve
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import MountError, Volumes
+from labkit.kubelet.volumes.pod_volumes import MountError, Volumes
 from labkit.podspec.messages import Machine
 from tests.unit.kubelet_pods import container, pod
 
@@ -29,7 +29,7 @@ class Api:
 
     def get(self, path):
         if path not in self.held:
-            raise ApiError(404, "NotFound", f'persistentvolumeclaims "{path.rpartition("/")[2]}" not found')
+            raise ApiClientError(404, "NotFound", f'persistentvolumeclaims "{path.rpartition("/")[2]}" not found')
         return self.held[path]
 
 
@@ -52,7 +52,7 @@ def mounted(tmp_path, manifest, volumes, monkeypatch):
     here = Machine(1 << 30, 2)
     configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
     configuration.make_directories(manifest)
-    made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, Image("sha256:1", 0), ["10.88.0.5"])
+    made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, NodeImage("sha256:1", 0), ["10.88.0.5"])
     mount = next(mount for mount in made.mounts if mount.container_path == "/d")
     return mounts[mount.host_path], mount
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.kubelet.cleanup.eviction import Eviction, evict
-from labkit.kubelet.core.pod_state import PodState, Stage
+from labkit.kubelet.core.pod_state import PodStage, PodState
 from labkit.util.trees import usage
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
 
@@ -61,4 +61,4 @@ def test_a_pod_over_its_limit_is_ended_at_once_and_once(full):
     mine = PodState("u1", sized("100Ki"), runtime(attempt()), {})
     evicted = [each for _ in range(2) for each in evict([mine], eviction(full))]
     assert evicted == [(mine, 'Usage of EmptyDir volume "v" exceeds the limit "100Ki". ')]
-    assert (mine.progress.killed[0], mine.progress.grace_s, mine.progress.stage) == ("Evicted", 1, Stage.TERMINATING)
+    assert (mine.progress.killed[0], mine.progress.grace_s, mine.progress.stage) == ("Evicted", 1, PodStage.TERMINATING)

@@ -9,7 +9,7 @@ import pytest
 from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.cleanup.housekeeping import Housekeeping, rotate
-from labkit.kubelet.core.pleg import Listed, Pleg
+from labkit.kubelet.core.pleg import Pleg, RuntimeList
 from labkit.kubelet.core.stopping import gone_is_fine
 from labkit.kubelet.pod.termination_message import log_tail
 
@@ -48,7 +48,7 @@ def housekeeping(cri, marked=()):
 def test_only_what_the_kubelet_marked_as_its_own_is_an_orphan():
     """Whoever made the others, and whatever labels they have."""
     boxes = {uid: [box(uid)] for uid in ("known", "old", "hand", "")}
-    listed = Listed(boxes, {"": [container("", 2)], "lost": [container("lost", 1)]})
+    listed = RuntimeList(boxes, {"": [container("", 2)], "lost": [container("lost", 1)]})
     assert housekeeping(Cri()).orphans(listed, {"known"}) == []
     assert sorted(housekeeping(Cri(), marked={"known", "old", "lost"}).orphans(listed, {"known"})) == ["lost", "old"]
 
@@ -58,7 +58,7 @@ def test_marks_go_when_nothing_has_been_left_of_a_pod_for_a_while():
     configuration = SimpleNamespace(
         marks=lambda: [("young", 5.0), ("old", 1e4), ("listed", 1e4), ("known", 1e4)], forget_mark=forgotten.append
     )
-    Housekeeping(Cri(), configuration, None, None).forget_marks(Listed({"listed": []}), {"known"})
+    Housekeeping(Cri(), configuration, None, None).forget_marks(RuntimeList({"listed": []}), {"known"})
     assert forgotten == ["old"]
 
 
@@ -78,7 +78,7 @@ def test_what_another_client_is_removing_is_waited_for(monkeypatch):
 
 def test_what_may_have_started_since_it_was_listed_is_stopped_before_it_is_removed(tmp_path):
     cri, none = Cri(), SimpleNamespace(remove=lambda uid: True, mark=lambda uid: None, logs=tmp_path)
-    listed = Listed({}, {"lost": [container("lost", 1, pb.CONTAINER_CREATED), container("lost", 2)]})
+    listed = RuntimeList({}, {"lost": [container("lost", 1, pb.CONTAINER_CREATED), container("lost", 2)]})
     Housekeeping(cri, none, none, none).remove_orphan(listed, "lost")
     assert cri.asked == [("stop_container", "c1", 1), ("remove_container", "c1"), ("remove_container", "c2")]
 
@@ -99,7 +99,7 @@ def test_a_pod_that_comes_while_others_are_looked_for_is_no_stranger(tmp_path):
 def test_of_dead_containers_the_newest_and_one_more_are_kept():
     cri = Cri()
     dead = [container("u", number) for number in range(4)]
-    listed = Listed({"u": [box("u")]}, {"u": [*dead, container("u", 4, pb.CONTAINER_RUNNING)]})
+    listed = RuntimeList({"u": [box("u")]}, {"u": [*dead, container("u", 4, pb.CONTAINER_RUNNING)]})
     housekeeping(cri).collect(listed, lambda uid: True)
     assert cri.asked == [("remove_container", "c2"), ("remove_container", "c1"), ("remove_container", "c0")]
     cri.asked.clear()
@@ -111,7 +111,7 @@ def test_an_old_sandbox_goes_when_no_container_of_it_is_left():
     cri = Cri()
     old = box("u", "old", pb.SANDBOX_NOTREADY)
     new = pb.PodSandbox(id="box", metadata=pb.PodSandboxMetadata(uid="u"), state=pb.SANDBOX_READY, created_at=5)
-    housekeeping(cri).collect(Listed({"u": [old, new]}, {"u": [container("u", 1)]}), lambda uid: True)
+    housekeeping(cri).collect(RuntimeList({"u": [old, new]}, {"u": [container("u", 1)]}), lambda uid: True)
     assert ("remove_pod_sandbox", "old") in cri.asked and ("remove_pod_sandbox", "box") not in cri.asked
 
 

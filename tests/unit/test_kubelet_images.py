@@ -11,7 +11,7 @@ import pytest
 from labkit.cri import CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers.image_names import registry_path, with_tag
-from labkit.kubelet.containers.images import Images, StartError
+from labkit.kubelet.containers.images import ImageManager, StartError
 from labkit.kubelet.containers.pull_secrets import Login, Pulled, fits, read_logins
 
 DIGEST = "sha256:" + "0" * 64
@@ -113,7 +113,7 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr("labkit.kubelet.containers.images.time.time", clock)
 
     def images(runtime):
-        return Images(runtime, Backoff(10, 300, clock), Pulled(tmp_path / "pulled.json"))
+        return ImageManager(runtime, Backoff(10, 300, clock), Pulled(tmp_path / "pulled.json"))
 
     images.clock = clock
     return images

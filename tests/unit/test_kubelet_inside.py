@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from labkit.kubelet.volumes import inside
 from labkit.kubelet.volumes.hostpaths import Fence
-from labkit.kubelet.volumes.volumes import mounts_below
+from labkit.kubelet.volumes.pod_volumes import mounts_below
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 OPENAT2, NO_SYMLINKS, BENEATH, RENAME_EXCHANGE = 437, 4, 8, 2

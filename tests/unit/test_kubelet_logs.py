@@ -12,8 +12,8 @@ import pytest
 from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.server import containers
+from labkit.kubelet.server.container_logs import LogOptions, LogReader, check_there, comparable, nine_digits
 from labkit.kubelet.server.containers import NoContainer
-from labkit.kubelet.server.logs import LogOptions, LogReader, check_there, comparable, nine_digits
 
 LINES = (
     b"2026-11-23T21:00:00.000000001Z stdout F one\n"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.containers.configuration import expanded
-from labkit.kubelet.volumes import empty_dirs, ownership, subpaths
+from labkit.kubelet.volumes import empty_dirs, fs_group, subpaths
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import MountError, Volumes, mounts_below
+from labkit.kubelet.volumes.pod_volumes import MountError, Volumes, mounts_below
 from labkit.podspec.messages import CreateContainerConfigError, Machine
 from tests.unit.kubelet_pods import container, pod
 
@@ -30,11 +30,11 @@ class Api:
     def get(self, path):
         name = path.rpartition("/")[2]
         if name not in self.objects:
-            raise ApiError(404, "NotFound", f'"{name}" not found')
+            raise ApiClientError(404, "NotFound", f'"{name}" not found')
         return self.objects[name]
 
     def post(self, path, body):
-        raise ApiError(404, "NotFound", 'serviceaccounts "default" not found')
+        raise ApiClientError(404, "NotFound", 'serviceaccounts "default" not found')
 
 
 @pytest.fixture
@@ -302,14 +302,14 @@ def test_a_volume_is_given_to_the_pods_group_but_no_link_is_followed(tmp_path: P
         file.write_text("x")
         file.chmod(0o600)
     (volume / "link").symlink_to(outside)
-    ownership.give(volume, 1234)
+    fs_group.give(volume, 1234)
     modes = {name: ((volume / name).stat().st_gid, (volume / name).stat().st_mode & 0o7777) for name in (".", "sub", "sub/file")}
     assert modes == {".": (1234, 0o2775), "sub": (1234, 0o2775), "sub/file": (1234, 0o660)}
     assert (outside.stat().st_gid, outside.stat().st_mode & 0o7777) == (0, 0o600)
     (volume / "sub/file").chmod(0o600)
-    ownership.give(volume, 1234, policy="OnRootMismatch")
+    fs_group.give(volume, 1234, policy="OnRootMismatch")
     assert (volume / "sub/file").stat().st_mode & 0o777 == 0o600
-    ownership.give(volume, 1234)
+    fs_group.give(volume, 1234)
     assert (volume / "sub/file").stat().st_mode & 0o777 == 0o660
 
 

@@ -13,8 +13,8 @@ from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.cleanup.loop import CleanupLoop
 from labkit.kubelet.core.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, RUNTIME_RETRY_S, Kubelet, read_pod
-from labkit.kubelet.core.pleg import Listed
-from labkit.kubelet.core.pod_state import PodState, Progress, Stage
+from labkit.kubelet.core.pleg import RuntimeList
+from labkit.kubelet.core.pod_state import PodStage, PodState, Progress
 from labkit.kubelet.core.work_queue import WorkQueue
 from labkit.kubelet.node.admission import Admission
 from labkit.kubelet.pod.pod_runtime import PodRuntime
@@ -36,7 +36,7 @@ def kubelet_of(sync: Any, events: list[tuple[str, ...]], **more: Any) -> Kubelet
     pod_sync: Any = SimpleNamespace(
         sync=sync, recorder=recorder, report=lambda state: "", writer=writer, runtime_state=SimpleNamespace(strict_groups=True)
     )
-    given: Any = {"pleg": SimpleNamespace(listed=Listed()), "admission": Admission(None, "node", {}, {}), **more}  # type: ignore[arg-type]
+    given: Any = {"pleg": SimpleNamespace(listed=RuntimeList()), "admission": Admission(None, "node", {}, {}), **more}  # type: ignore[arg-type]
     return Kubelet("node", None, pod_sync, **given)  # type: ignore[arg-type]
 
 
@@ -50,14 +50,14 @@ def sync_next(kubelet: Kubelet, state: PodState) -> None:
 def test_a_deleted_pod_of_which_something_cannot_be_removed_yet_is_synced_again() -> None:
     manifest = pod()
     manifest["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    state = PodState("u1", manifest, PodRuntime("u1"), {}, progress=Progress(stage=Stage.TERMINATED))
+    state = PodState("u1", manifest, PodRuntime("u1"), {}, progress=Progress(stage=PodStage.TERMINATED))
     tries: list[str] = []
 
     def sync(state: Any) -> None:
         tries.append(state.uid)
         if len(tries) == 1:
             raise CriError("RemoveContainer", "UNKNOWN", "container is in starting state, can't be removed", "")
-        state.progress.reach(Stage.FINISHED)
+        state.progress.reach(PodStage.FINISHED)
 
     kubelet = kubelet_of(sync, [])
     sync_next(kubelet, state)
@@ -70,11 +70,11 @@ def test_a_deleted_pod_of_which_something_cannot_be_removed_yet_is_synced_again(
 def test_what_changed_while_a_pod_was_synced_is_looked_at_afterwards(read_again: bool, due: float | None) -> None:
     """The list comes in the middle of a sync that has read the runtime already, and may or may not read it once more."""
     box = pb.PodSandbox(id="box", metadata=pb.PodSandboxMetadata(uid="u1"), state=pb.SANDBOX_READY)
-    pleg = SimpleNamespace(listed=Listed())
+    pleg = SimpleNamespace(listed=RuntimeList())
 
     def sync(state: Any) -> None:
         state.runtime = PodRuntime("u1", at=time.monotonic())
-        pleg.listed = Listed({"u1": [box]}, {}, time.monotonic())
+        pleg.listed = RuntimeList({"u1": [box]}, {}, time.monotonic())
         kubelet.on_relist("u1")
         if read_again:
             state.runtime = PodRuntime("u1", at=time.monotonic())
@@ -87,7 +87,7 @@ def test_what_changed_while_a_pod_was_synced_is_looked_at_afterwards(read_again:
 def test_a_change_that_no_sync_can_read_is_tried_again_after_a_while_and_not_at_once() -> None:
     """The list came before the runtime went away."""
     box = pb.PodSandbox(id="box", metadata=pb.PodSandboxMetadata(uid="u1"), state=pb.SANDBOX_READY)
-    pleg = SimpleNamespace(listed=Listed({"u1": [box]}, {}, time.monotonic()))
+    pleg = SimpleNamespace(listed=RuntimeList({"u1": [box]}, {}, time.monotonic()))
 
     def sync(state: Any) -> None:
         if not syncs:
@@ -203,7 +203,7 @@ def test_a_chore_that_fails_makes_an_event_and_keeps_no_other_from_being_done() 
 
 
 def test_the_loop_goes_on_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    kubelet = kubelet_of(None, [], pleg=SimpleNamespace(relist=lambda: [], start=lambda *given: None, listed=Listed()))
+    kubelet = kubelet_of(None, [], pleg=SimpleNamespace(relist=lambda: [], start=lambda *given: None, listed=RuntimeList()))
     kubelet.pod_sync.writer.start = lambda *given: None  # type: ignore[method-assign]
     kubelet.pod_sync.prober = SimpleNamespace(start=lambda *given: None)  # type: ignore[assignment]
     given: list[str] = []

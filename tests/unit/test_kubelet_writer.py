@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.node import status_manager as writer
 from labkit.kubelet.node.status_manager import StatusManager
 
@@ -17,7 +17,7 @@ POD: dict[str, Any] = {"metadata": {"namespace": "default", "name": "web", "uid"
 class Api:
     """Keeps one Pod's status as the API does; what is in `refused` it answers in place of the next patches."""
 
-    def __init__(self, *refused: ApiError) -> None:
+    def __init__(self, *refused: ApiClientError) -> None:
         self.status: dict[str, Any] = {}
         self.version, self.refused = 1, list(refused)
         self.patched, self.deleted = threading.Semaphore(0), threading.Semaphore(0)
@@ -53,7 +53,7 @@ def test_a_watch_that_is_behind_hides_no_difference() -> None:
 
 def test_a_pod_whose_status_is_refused_can_still_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "RETRY_S", 0.0)
-    api = Api(ApiError(422, "Invalid", "no such phase"))
+    api = Api(ApiClientError(422, "Invalid", "no such phase"))
     write = StatusManager(api)  # type: ignore[arg-type]
     write.start(lambda uid: None)
     with write._wake:  # both are known before the writer takes either

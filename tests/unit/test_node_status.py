@@ -11,10 +11,10 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.kubelet.api import ApiError
-from labkit.kubelet.node import health, machine
-from labkit.kubelet.node.health import RuntimeState
-from labkit.kubelet.node.machine import MIB, Capacity, Reserved, binary, os_image
+from labkit.kubelet.api import ApiClientError
+from labkit.kubelet.node import node_health, node_info
+from labkit.kubelet.node.node_health import RuntimeState
+from labkit.kubelet.node.node_info import MIB, Capacity, Reserved, binary, os_image
 from labkit.kubelet.node.node_status import NodeFacts, NodeStatus, conditions, image_list
 
 NOW = "2026-11-23T21:23:58Z"
@@ -48,7 +48,7 @@ def test_bytes_as_quantities(amount: int, text: str) -> None:
 
 
 def test_it_never_claims_to_be_kubernetes() -> None:
-    assert machine.kubelet_version().endswith("-labkit")
+    assert node_info.kubelet_version().endswith("-labkit")
 
 
 def test_os_image(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_pressures_are_read_of_the_kernel(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 900 kB\nHugePages_Total: 0\n")
     (tmp_path / "loadavg").write_text("0.1 0.2 0.3 1/950 4242\n")
     (tmp_path / "sys/kernel/pid_max").write_text("1000\n")
-    thresholds = health.Thresholds(memory=900 * 1024, disk=0, pids=51)
-    assert health.pressures(tmp_path, thresholds, tmp_path) == (False, False, True)
-    assert health.pressures(tmp_path, health.Thresholds(900 * 1024 + 1, 2**62, 50), tmp_path) == (True, True, False)
+    thresholds = node_health.Thresholds(memory=900 * 1024, disk=0, pids=51)
+    assert node_health.pressures(tmp_path, thresholds, tmp_path) == (False, False, True)
+    assert node_health.pressures(tmp_path, node_health.Thresholds(900 * 1024 + 1, 2**62, 50), tmp_path) == (True, True, False)
 
 
 class FakeApi:
@@ -157,7 +157,7 @@ class FakeApi:
         self.calls.append("POST " + path.rpartition("/")[2])
         if path.endswith("/nodes"):
             if self.node:
-                raise ApiError(409, "AlreadyExists", "")
+                raise ApiClientError(409, "AlreadyExists", "")
             self.node = json.loads(json.dumps(body))
         elif path.endswith("/leases"):
             self.lease = body
@@ -165,14 +165,14 @@ class FakeApi:
 
     def get(self, path: str) -> Any:
         if not self.node:
-            raise ApiError(404, "NotFound", "")
+            raise ApiClientError(404, "NotFound", "")
         return self.node
 
     def patch(self, path: str, body: Any, kind: str = "") -> Any:
         self.calls.append("PATCH " + path.rpartition("/")[2])
         if "leases" in path:
             if not self.lease:
-                raise ApiError(404, "NotFound", "")
+                raise ApiClientError(404, "NotFound", "")
             self.lease = body
         else:
             self.node |= {key: {**self.node.get(key, {}), **value} for key, value in body.items()}

@@ -26,7 +26,7 @@ from labkit.recording.calls.log import CallLog, recorded
 from labkit.recording.flight import Flight, FlightProcess
 from labkit.recording.recorder import FlightRecorder, follow, names
 from labkit.recording.recorder.causes import join
-from labkit.recording.recorder.processes import Processes
+from labkit.recording.recorder.process_roles import Processes
 from labkit.util.errors import NodeError
 from tests.unit.flight_of_a_pod import (
     BEFORE,

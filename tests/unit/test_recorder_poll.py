@@ -6,7 +6,7 @@ from labkit.kernel.events.stream import Event
 from labkit.recording.flight import Flight
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import join
-from labkit.recording.recorder.processes import Processes
+from labkit.recording.recorder.process_roles import Processes
 from tests.unit.flight_of_a_pod import BEFORE, CONTAINERD, SHIM, SOCKET, Machine, hexadecimal, start, stop
 
 

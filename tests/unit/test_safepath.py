@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.kubelet.api import ApiError, segment
+from labkit.kubelet.api import ApiClientError, segment
 from labkit.kubelet.cleanup.housekeeping import Housekeeping
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.core.pleg import Listed
-from labkit.kubelet.resources.cgroups import Cgroups
-from labkit.kubelet.volumes.volumes import Volumes, mounts_below
+from labkit.kubelet.core.pleg import RuntimeList
+from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.volumes.pod_volumes import Volumes, mounts_below
 from labkit.node.lab import containerd
 from labkit.node.pods import pod_files
 from labkit.node.remote import leavings, remote_files
@@ -79,7 +79,7 @@ def test_whatever_is_not_refused_lies_one_level_below(name: str) -> None:
 def test_nothing_is_removed_on_a_runtimes_word(lab: Any, tmp_path: Path, uid: str) -> None:
     """Sandboxes and containers that say of themselves whose they are: none has the mark of this kubelet."""
     before = tree(tmp_path)
-    listed = Listed({uid: [pb.PodSandbox(id="box")]}, {"": [pb.Container(id="c")], uid: [pb.Container(id="d")]})
+    listed = RuntimeList({uid: [pb.PodSandbox(id="box")]}, {"": [pb.Container(id="c")], uid: [pb.Container(id="d")]})
     assert lab.orphans(listed, set()) == []
     lab.rotate_logs(listed)
     assert tree(tmp_path) == before
@@ -103,7 +103,7 @@ def test_an_odd_uid_is_taken_as_it_is(lab: Any, tmp_path: Path, uid: str) -> Non
     lab.configuration.mark(uid)
     (lab.configuration.root / "pods" / uid).mkdir()
     (lab.configuration.logs / f"default_odd_{uid}").mkdir()
-    assert lab.orphans(Listed({uid: [], "mine": []}), set()) == [uid]
+    assert lab.orphans(RuntimeList({uid: [], "mine": []}), set()) == [uid]
     lab.remove_traces(uid)
     lab.configuration.forget_mark(uid)
     (lab.configuration.root / "own").rmdir()
@@ -195,7 +195,7 @@ def test_a_sub_path_that_leads_out_of_its_volume_is_refused_once_its_variables_a
 def test_a_name_in_a_url_is_one_segment_or_refused(name: str) -> None:
     try:
         written = segment(name)
-    except ApiError as error:
+    except ApiClientError as error:
         assert str(error).startswith("invalid resource name ")
         return
     assert written.isascii() and not set(written) & set("/?#% ") - {"%"} and written not in (".", "..")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labkit.kubelet.resources import slices
-from labkit.kubelet.resources.cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import Cgroups
 from labkit.node.observe.cgroups import below_kubepods
 from labkit.node.registry import node_registry
 from labkit.node.remote.kind import PULLING

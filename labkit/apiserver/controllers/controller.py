@@ -8,7 +8,7 @@ import logging
 import math
 import time
 
-from labkit.apiserver.controllers.event_recorder import EventRecorder
+from labkit.apiserver.controllers.event_recorder import StoreEventRecorder
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Change
@@ -26,7 +26,7 @@ class Controller:
 
     def __init__(self, api: Api) -> None:
         self.api, self.store = api, api.store
-        self.recorder = EventRecorder(api.store, self.component)
+        self.recorder = StoreEventRecorder(api.store, self.component)
         self.changed = asyncio.Event()
 
     def matters(self, change: Change) -> bool:

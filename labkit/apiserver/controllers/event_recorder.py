@@ -20,7 +20,7 @@ KEEP_NAMES = 1000
 """Names of events remembered for counting; older ones start anew."""
 
 
-class EventRecorder:
+class StoreEventRecorder:
     """Writes events about objects into the store; one that is repeated is counted, not written twice."""
 
     def __init__(self, store: Store, component: str) -> None:

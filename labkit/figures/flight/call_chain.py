@@ -14,7 +14,7 @@ from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
 from labkit.recording.flight import FlightProcess
 from labkit.recording.flight.data import by
-from labkit.recording.flight.programs import brief
+from labkit.recording.flight.stages import brief
 
 if TYPE_CHECKING:
     from labkit.cri.pods import PodProcess, PodSnapshot

@@ -12,7 +12,7 @@ from labkit.figures import style
 from labkit.figures.figure import MARGIN, fit, text_width
 from labkit.figures.flight.rows import Row, is_asking
 from labkit.figures.flight.words import ending
-from labkit.recording.flight.programs import brief
+from labkit.recording.flight.stages import brief
 from labkit.util.showable import fitted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from labkit.figures.pods.process_tree import natural
-from labkit.recording.flight.programs import brief, parents, stage_at, stages
+from labkit.recording.flight.stages import brief, parents, stage_at, stages
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight, FlightProcess, Stage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labkit.figures.flight.rows import Family, in_order, is_asking
 from labkit.figures.namespaces.groups import words
 from labkit.figures.pods.process_tree import natural
-from labkit.recording.flight.programs import brief
+from labkit.recording.flight.stages import brief
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight, FlightProcess

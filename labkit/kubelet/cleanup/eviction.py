@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.kubelet.core.pod_state import PodState, Stage
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.core.pod_state import PodStage, PodState
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec import volume_kind
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
 from labkit.podspec.quantity import whole
@@ -77,11 +77,11 @@ class Eviction:
 def evict(pods: Iterable[PodState], eviction: Eviction) -> Iterator[tuple[PodState, str]]:
     """End every Pod that is over a limit, with a second to stop. Yields each with the message of its event. Raises CriError."""
     for state in pods:
-        if state.deleted or state.progress.stage > Stage.SYNCING or not state.runtime.running:
+        if state.deleted or state.progress.stage > PodStage.SYNCING or not state.runtime.running:
             continue
         if why := eviction.why(state.pod):
             state.progress.killed, state.progress.grace_s = (REASON, why), 1
-            state.progress.reach(Stage.TERMINATING)
+            state.progress.reach(PodStage.TERMINATING)
             yield state, why
 
 

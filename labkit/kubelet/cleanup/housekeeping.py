@@ -20,10 +20,10 @@ from typing import Any
 from labkit.cri import CriClient
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.core.pleg import Listed
+from labkit.kubelet.core.pleg import RuntimeList
 from labkit.kubelet.core.stopping import gone_is_fine
-from labkit.kubelet.resources.cgroups import Cgroups
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec.messages.configs import CONTAINER_NAME
 from labkit.util.safepath import component
 from labkit.util.trees import remove
@@ -43,11 +43,11 @@ class Housekeeping:
     volumes: Volumes
     cgroups: Cgroups
 
-    def orphans(self, listed: Listed, known: Collection[str]) -> list[str]:
+    def orphans(self, listed: RuntimeList, known: Collection[str]) -> list[str]:
         """The uids of this kubelet's Pods that the runtime has and the API has not."""
         return [uid for uid in listed.uids - set(known) if self.configuration.marked(uid)]
 
-    def remove_orphan(self, listed: Listed, uid: str) -> None:
+    def remove_orphan(self, listed: RuntimeList, uid: str) -> None:
         """Stop and remove all of a Pod that the API no longer has; its containers get one second. Raises CriError."""
         log.info("removing the orphaned Pod %s", uid)
         for container in listed.containers.get(uid, ()):
@@ -78,13 +78,13 @@ class Housekeeping:
             return [uid for uid in there.difference(owned()) if self.configuration.marked(uid)]
         return []
 
-    def forget_marks(self, listed: Listed, known: Collection[str]) -> None:
+    def forget_marks(self, listed: RuntimeList, known: Collection[str]) -> None:
         """Remove the marks of Pods that ended a while ago: until then a call of a killed kubelet may still make a sandbox."""
         for uid, age_s in self.configuration.marks():
             if age_s > MARK_KEPT_S and uid not in listed.uids and uid not in known:
                 self.configuration.forget_mark(uid)
 
-    def collect(self, listed: Listed, wanted: Callable[[str], bool]) -> None:
+    def collect(self, listed: RuntimeList, wanted: Callable[[str], bool]) -> None:
         """Remove containers that ended, but for the newest and one more of each name; and sandboxes that are not ready and not
         the Pod's newest. `wanted(uid)` says whether the Pod is one to tidy. Raises CriError."""
         for uid in filter(wanted, listed.uids):
@@ -102,7 +102,7 @@ class Housekeeping:
                     gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=box.id)
                     gone_is_fine(self.cri.remove_pod_sandbox, pod_sandbox_id=box.id)
 
-    def rotate_logs(self, listed: Listed) -> None:
+    def rotate_logs(self, listed: RuntimeList) -> None:
         """Put the log of a running container aside when it is longer than 10 MiB, and have the runtime open a new one."""
         running = {
             (uid, c.labels.get(CONTAINER_NAME), c.metadata.attempt): c.id

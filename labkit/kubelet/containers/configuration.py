@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import lenient
-from labkit.kubelet.api import ApiError
-from labkit.kubelet.containers.images import Image
+from labkit.kubelet.api import ApiClientError
+from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes import inside, subpaths
-from labkit.kubelet.volumes.claims import CLAIMS
+from labkit.kubelet.volumes.bound_claims import CLAIMS
 from labkit.kubelet.volumes.objects import Objects
-from labkit.kubelet.volumes.volumes import Volumes
+from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec import volume_kind
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config, sandbox_config
 from labkit.podspec.messages.environment import expand
@@ -68,7 +68,7 @@ class Configuration:
         return config
 
     def container(
-        self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: Image, ips: Sequence[str]
+        self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: NodeImage, ips: Sequence[str]
     ) -> Any:
         """The ContainerConfig; its files and directories, and that of its log, are made. Raises CreateContainerConfigError."""
         name = container["name"]
@@ -91,7 +91,7 @@ class Configuration:
             self._volume_mounts(pod, container, config)
             self._files(pod, container, config, ips)
             (self.log_directory(pod) / config.log_path).parent.mkdir(parents=True, exist_ok=True)
-        except (ApiError, OSError) as error:
+        except (ApiClientError, OSError) as error:
             raise CreateContainerConfigError(str(error)) from None
         return config
 

@@ -263,8 +263,8 @@ def grpc_check(action: Mapping[str, Any], pod_ip: str, timeout_s: float) -> None
                 raise HookFailed(f"error: {words}: {error.details()}") from None
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise HookFailed(f"timeout: health rpc did not complete within {go_duration(timeout_s)}") from None
-            told = f"rpc error: code = {go_code(error.code().name)} desc = {error.details()}"
-            raise HookFailed(f"error: health rpc probe failed: {told}") from None
+            message = f"rpc error: code = {go_code(error.code().name)} desc = {error.details()}"
+            raise HookFailed(f"error: health rpc probe failed: {message}") from None
     if answer != SERVING:
         raise HookFailed(f"service unhealthy (responded with \"{'NOT_SERVING' if answer == bytes([8, 2]) else 'UNKNOWN'}\")")
 

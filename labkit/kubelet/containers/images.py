@@ -32,14 +32,14 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True)
-class Image:
+class NodeImage:
     """An image that the node has: its id for CreateContainer, and the user that its config names."""
 
     ref: str
     user: int | str
 
 
-class Images:
+class ImageManager:
     """Sees to it that images are there. Pulls are made one after the other, as the kubelet does by default."""
 
     def __init__(self, cri: CriClient, backoff: Backoff, pulled: Pulled) -> None:
@@ -55,7 +55,7 @@ class Images:
         logins: Iterable[Login],
         tell: Tell,
         waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-    ) -> Image:
+    ) -> NodeImage:
         """The image of a container, pulled where its policy wants that. Raises StartError.
 
         A pull is made inside of `waiting()`.
@@ -99,7 +99,7 @@ class Images:
         for key in [key for key in self._failures if key.startswith(f"{uid}_")]:
             self._failures.pop(key, None)
 
-    def _look(self, name: str, wanted: str, tell: Tell) -> Image | None:
+    def _look(self, name: str, wanted: str, tell: Tell) -> NodeImage | None:
         try:
             return found(self.cri.image_status(image={"image": wanted}).image)
         except CriError as error:
@@ -116,7 +116,7 @@ class Images:
         logins: Iterable[Login],
         tell: Tell,
         waiting: Callable[[], AbstractContextManager[None]],
-    ) -> Image:
+    ) -> NodeImage:
         left = self.backoff.left(key)
         if left:
             tell("Normal", "BackOff", f'Back-off pulling image "{name}"')
@@ -147,7 +147,7 @@ class Images:
         return image
 
     def _pull_with_any(self, wanted: str, sandbox_config: Any, logins: list[Login]) -> Login | None:
-        """Try each login that fits, else none; the one that did it. The last refusal is the one that is told."""
+        """Try each login that fits, else none; the one that did it. The last refusal is the one that is raised."""
         request = {"image": {"image": wanted, "user_specified_image": wanted}, "sandbox_config": sandbox_config}
         refusal: CriError | None = None
         for login in logins:
@@ -162,8 +162,8 @@ class Images:
         return None
 
 
-def found(status: Any) -> Image | None:
+def found(status: Any) -> NodeImage | None:
     """CRI's Image, None where it is empty."""
     if not status.id:
         return None
-    return Image(status.id, status.username or (status.uid.value if status.HasField("uid") else 0))
+    return NodeImage(status.id, status.username or (status.uid.value if status.HasField("uid") else 0))

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from labkit.kubelet.api import ApiError
+from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.containers.image_names import HUB, registry_path
 from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.volumes.objects import Objects
@@ -40,7 +40,7 @@ def pull_secrets(objects: Objects, recorder: EventRecorder, pod: Mapping[str, An
     for name in filter(None, (reference.get("name") for reference in pod["spec"].get("imagePullSecrets", ()))):
         try:
             secret = objects.read("secrets", pod["metadata"]["namespace"], name)
-        except ApiError:
+        except ApiClientError:
             secret = None
         if secret is None:
             missing.append(name)

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labkit.cri import CriError
-from labkit.kubelet.api import Api, Informer
+from labkit.kubelet.api import ApiClient, Informer
 from labkit.kubelet.containers.probes import Probing
 from labkit.kubelet.core.pleg import Pleg
-from labkit.kubelet.core.pod_state import ENDED, PodState, Stage
+from labkit.kubelet.core.pod_state import ENDED, PodStage, PodState
 from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.core.work_queue import WorkQueue
 from labkit.kubelet.go_format import rfc3339, rpc_error
@@ -43,7 +43,7 @@ PASSES_WITHIN = 15
 class Kubelet:
     """Runs the Pods of the node `name`. `queue` holds the Pods to sync; `pods` has the state of each, by uid."""
 
-    def __init__(self, name: str, api: Api, sync: PodSync, pleg: Pleg, admission: Admission) -> None:
+    def __init__(self, name: str, api: ApiClient, sync: PodSync, pleg: Pleg, admission: Admission) -> None:
         self.name, self.api, self.pod_sync, self.pleg, self.admission = name, api, sync, pleg, admission
         self.pods: dict[str, PodState] = {}
         self.queue = WorkQueue()
@@ -123,7 +123,7 @@ class Kubelet:
                 if deleted:
                     self.pod_sync.writer.delete(raw)
                 return
-            state.progress.reach(Stage.TERMINATING)
+            state.progress.reach(PodStage.TERMINATING)
         elif not status.get("startTime") and not deleted:
             others = [{**other.pod, "status": other.status} for other in list(self.pods.values()) if not other.ended]
             strict_groups = self.pod_sync.runtime_state.strict_groups
@@ -163,7 +163,7 @@ class Kubelet:
         state.pod = read_pod(raw)
         grace_s = raw["metadata"].get("deletionGracePeriodSeconds")
         old = before["metadata"].get("deletionGracePeriodSeconds")
-        terminating = self.queue.busy(state.uid) and state.progress.stage >= Stage.TERMINATING
+        terminating = self.queue.busy(state.uid) and state.progress.stage >= PodStage.TERMINATING
         if terminating and grace_s is not None and (old is None or grace_s < old):
             self._pool.submit(self._shorten_grace, state, grace_s)
         self.queue.add(state.uid)
@@ -247,7 +247,7 @@ class Kubelet:
             log.exception("syncing %s failed", state.name)
             state.timers.failures += 1
             wait_s = self._failed(state, f"{type(error).__name__}: {error}", state.timers.failures)
-        if state.progress.stage == Stage.FINISHED:
+        if state.progress.stage == PodStage.FINISHED:
             with self._lock:
                 self.pods.pop(state.uid, None)
             if state.removed:
@@ -273,7 +273,7 @@ class Kubelet:
         stale = [name for name, (reason, _) in reasons.items() if reason == FAILED_SYNC]
         for name in stale:
             del reasons[name]
-        if stale and state.progress.stage < Stage.FINISHED:
+        if stale and state.progress.stage < PodStage.FINISHED:
             self._report(state)
 
     def _report(self, state: PodState) -> None:

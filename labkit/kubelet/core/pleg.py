@@ -31,7 +31,7 @@ UNHEALTHY_S = 180.0
 
 
 @dataclass(frozen=True)
-class Listed:
+class RuntimeList:
     """What one list of everything shows: uid → items of ListPodSandbox, of ListContainers. `at` is time.monotonic()."""
 
     sandboxes: Mapping[str, list[Any]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Pleg:
 
     def __init__(self, cri: CriClient) -> None:
         self.cri = cri
-        self.listed = Listed()
+        self.listed = RuntimeList()
         self.events = False
         self._started = time.monotonic()
         self._answers = True
@@ -80,7 +80,7 @@ class Pleg:
             sandboxes.setdefault(box.metadata.uid, []).append(box)
         for container in self.cri.list_containers().containers:
             containers.setdefault(container.labels.get(POD_UID, ""), []).append(container)
-        before, self.listed = self.listed, Listed(sandboxes, containers, time.monotonic())
+        before, self.listed = self.listed, RuntimeList(sandboxes, containers, time.monotonic())
         return [uid for uid in before.uids | self.listed.uids if before.states(uid) != self.listed.states(uid)]
 
     def period_s(self, pods: Sized) -> float:

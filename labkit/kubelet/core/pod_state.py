@@ -20,7 +20,7 @@ ENDED = ("Succeeded", "Failed")
 """Phases of Pods that do not run any more."""
 
 
-class Stage(IntEnum):
+class PodStage(IntEnum):
     """A Pod only ever goes on to a later stage (PodWorkerState in pod_workers.go)."""
 
     SYNCING = 0
@@ -39,7 +39,7 @@ class Progress:
     `reasons`: why containers wait, name → reason and message. `announced`: ids of the containers with a Killing event;
     `seen_ended`: of those that were seen to have ended."""
 
-    stage: Stage = Stage.SYNCING
+    stage: PodStage = PodStage.SYNCING
     adopted: bool = False
     cgroup: bool = False
     killed: tuple[str, str] | None = None
@@ -48,7 +48,7 @@ class Progress:
     announced: set[str] = field(default_factory=set)
     seen_ended: set[str] = field(default_factory=set)
 
-    def reach(self, stage: Stage) -> None:
+    def reach(self, stage: PodStage) -> None:
         self.stage = max(self.stage, stage)
 
 
@@ -84,7 +84,7 @@ class PodState:
     @property
     def ended(self) -> bool:
         """Whether nothing of the Pod runs any more."""
-        return self.progress.stage >= Stage.TERMINATED
+        return self.progress.stage >= PodStage.TERMINATED
 
     def deadline_left_s(self) -> float | None:
         """Seconds left of activeDeadlineSeconds, 0 when they are over, None where there are none."""

@@ -16,7 +16,7 @@ from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers import hooks
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Images, StartError
+from labkit.kubelet.containers.images import ImageManager, StartError
 from labkit.kubelet.containers.pull_secrets import Login
 from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.core.runtime import Runtime
@@ -61,7 +61,7 @@ class Starting:
     cri: CriClient
     runtime: Runtime
     recorder: EventRecorder
-    images: Images
+    images: ImageManager
     configuration: Configuration
     crashes: Backoff
     stopping: Stopping

@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers.configuration import Configuration
-from labkit.kubelet.containers.images import Images, StartError
+from labkit.kubelet.containers.images import ImageManager, StartError
 from labkit.kubelet.containers.probes import Prober
 from labkit.kubelet.containers.pull_secrets import Login, pull_secrets
 from labkit.kubelet.core.actions import Actions, compute_actions
-from labkit.kubelet.core.pod_state import ENDED, PodState, Stage
+from labkit.kubelet.core.pod_state import ENDED, PodStage, PodState
 from labkit.kubelet.core.runtime import Runtime
 from labkit.kubelet.core.starting import RESERVED, RETRY_S, SOON_S, PodSandbox, RequeueAfter, Starting, backoff_key
 from labkit.kubelet.core.stopping import Stopping
 from labkit.kubelet.go_format import os_error, rpc_error
 from labkit.kubelet.node.events import EventRecorder
-from labkit.kubelet.node.health import RuntimeState
+from labkit.kubelet.node.node_health import RuntimeState
 from labkit.kubelet.node.status_manager import StatusManager
 from labkit.kubelet.pod.pod_runtime import EXITED
 from labkit.kubelet.pod.statuses import Facts, pod_status
-from labkit.kubelet.resources.cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import Cgroups
 from labkit.kubelet.volumes.manager import REFRESH_S, VolumeManager, is_filled
 from labkit.kubelet.volumes.objects import Objects
 from labkit.podspec.container_kinds import is_sidecar
@@ -53,7 +53,7 @@ class PodSync:
     recorder: EventRecorder
     writer: StatusManager
     prober: Prober
-    images: Images
+    images: ImageManager
     objects: Objects
     volumes: VolumeManager
     cgroups: Cgroups
@@ -88,7 +88,7 @@ class PodSync:
         self.end_left(state)
         if state.ended and not state.deleted:
             return None
-        if state.deleted or state.progress.stage >= Stage.TERMINATING:
+        if state.deleted or state.progress.stage >= PodStage.TERMINATING:
             return self.end(state)
         self.adopt(state)
         if state.deadline_left_s() == 0:
@@ -247,7 +247,7 @@ class PodSync:
 
     def end(self, state: PodState) -> float | None:
         """Stop what runs; then, for a Pod that was deleted, remove all of it and let the API forget it."""
-        state.progress.reach(Stage.TERMINATING)
+        state.progress.reach(PodStage.TERMINATING)
         self.prober.remove(state.uid, only=("liveness", "startup"))
         self.report(state)
         self.stopping.stop_containers(state, state.grace_s())
@@ -256,7 +256,7 @@ class PodSync:
             self.read(state)
             if state.runtime.running or any(box.ready for box in state.runtime.sandboxes):
                 return SOON_S
-            state.progress.reach(Stage.TERMINATED)
+            state.progress.reach(PodStage.TERMINATED)
             deleted = state.deleted
             if deleted:
                 for container in state.runtime.containers:
@@ -277,7 +277,7 @@ class PodSync:
             self.runtime.forget(state.uid)
             if not state.removed:
                 self.writer.delete(state.pod)
-            state.progress.reach(Stage.FINISHED)
+            state.progress.reach(PodStage.FINISHED)
         return None
 
     # What is known of a Pod

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import ApiClient, ApiClientError
 from labkit.podspec.container_kinds import containers
 from labkit.podspec.matching import repelled, wants_node
 from labkit.podspec.ports import ports_are_free
@@ -52,7 +52,7 @@ class Rejection:
 class Admission:
     """The node as its API object and its kernel have it, for `admit`. `on_list` and `on_event` take what the API tells of it."""
 
-    api: Api
+    api: ApiClient
     name: str
     labels: Mapping[str, str]
     allocatable: Mapping[str, str]
@@ -79,7 +79,7 @@ class Admission:
         """The node's labels as the API has them; those known where it does not answer."""
         try:
             return self.api.get(f"/api/v1/nodes/{self.name}")["metadata"].get("labels") or {}
-        except (ApiError, OSError):
+        except (ApiClientError, OSError):
             return self.labels
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import ApiClient, ApiClientError
 from labkit.kubelet.go_format import rfc3339
 
 log = logging.getLogger("kubelet")
@@ -27,7 +27,7 @@ COMBINED = "(combined from similar events): "
 
 
 @dataclass(frozen=True)
-class Event:
+class ObjectEvent:
     """What happened to an object. `object` is the event's involvedObject."""
 
     object: Mapping[str, str]
@@ -39,9 +39,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Write:
-    """What the API is to be told: a new Event (`name` is ""), or one more of the Event `name`."""
+    """What is to be written to the API: a new Event (`name` is ""), or one more of the Event `name`."""
 
-    event: Event
+    event: ObjectEvent
     message: str
     count: int
     first: float
@@ -50,7 +50,7 @@ class Write:
 
 
 @dataclass
-class Seen:
+class SeenEvent:
     name: str = ""
     count: int = 0
     first: float = 0.0
@@ -69,16 +69,16 @@ class Correlator:
     """
 
     def __init__(self) -> None:
-        self.seen: OrderedDict[tuple[str, ...], Seen] = OrderedDict()
+        self.seen: OrderedDict[tuple[str, ...], SeenEvent] = OrderedDict()
         self.similar: OrderedDict[tuple[str, ...], Similar] = OrderedDict()
         self.buckets: OrderedDict[tuple[str, ...], tuple[float, float]] = OrderedDict()
 
-    def correlate(self, event: Event) -> Write | None:
+    def correlate(self, event: ObjectEvent) -> Write | None:
         """What to write, or None for one event too many."""
         about = tuple(event.object.get(key, "") for key in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath"))
         group = (*about, event.type, event.reason)
         message, key = self._combine(event, group)
-        seen = remember(self.seen, key, Seen)
+        seen = remember(self.seen, key, SeenEvent)
         if not self._allowed((*about[:5], event.reason), event.time):
             return None
         seen.count += 1
@@ -87,12 +87,12 @@ class Correlator:
 
     def written(self, write: Write, name: str) -> None:
         """The API holds this event under `name` now; "" where it holds it no more."""
-        seen = remember(self.seen, write.key, Seen)
+        seen = remember(self.seen, write.key, SeenEvent)
         seen.name = name
         if not name:
             seen.count, seen.first = 1, write.event.time
 
-    def _combine(self, event: Event, group: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    def _combine(self, event: ObjectEvent, group: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         similar = remember(self.similar, group, Similar)
         if event.time - similar.last > SIMILAR_SECONDS:
             similar.messages.clear()
@@ -114,10 +114,10 @@ class Correlator:
 class EventRecorder:
     """Takes events from any thread and writes them one after the other. `component` and `host` say from where."""
 
-    def __init__(self, api: Api, component: str, host: str) -> None:
+    def __init__(self, api: ApiClient, component: str, host: str) -> None:
         self.api, self.component, self.host = api, component, host
         self._correlator = Correlator()
-        self._queue: queue.Queue[Event] = queue.Queue(WAITING_MOST)
+        self._queue: queue.Queue[ObjectEvent] = queue.Queue(WAITING_MOST)
         threading.Thread(target=self._run, name="events", daemon=True).start()
 
     def pod_event(self, pod: Mapping[str, Any], type: str, reason: str, message: str, field_path: str = "") -> None:
@@ -142,7 +142,7 @@ class EventRecorder:
         """An event about any object, given as involvedObject. Never blocks: when too many wait, it is only logged."""
         log.info("event %s %s/%s: %s", reason, object.get("namespace", ""), object.get("name", ""), message)
         try:
-            self._queue.put_nowait(Event(object, type, reason, message[:1024], time.time()))
+            self._queue.put_nowait(ObjectEvent(object, type, reason, message[:1024], time.time()))
         except queue.Full:
             log.warning("too many events wait for the API: the last one is dropped")
 
@@ -174,7 +174,7 @@ class EventRecorder:
                     count = {"count": write.count, "lastTimestamp": rfc3339(write.event.time), "message": write.message}
                     self.api.patch(f"{path}/{write.name}", count)
                     return True
-                except ApiError as error:
+                except ApiClientError as error:
                     if error.code != 404:
                         raise
                     self._correlator.written(write, "")
@@ -182,7 +182,7 @@ class EventRecorder:
             name = f"{write.event.object['name']}.{time.time_ns():x}"
             self.api.post(path, self._body(write, name, namespace))
             self._correlator.written(write, name)
-        except ApiError as error:
+        except ApiClientError as error:
             if not error.code:
                 return False
             log.warning("the API refused an event: %s", error)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.api import MERGE_PATCH, Api, ApiError
-from labkit.kubelet.node import machine
+from labkit.kubelet.api import MERGE_PATCH, ApiClient, ApiClientError
+from labkit.kubelet.node import node_info
 from labkit.kubelet.node.events import EventRecorder
-from labkit.kubelet.node.health import LOOK_EVERY_S, RuntimeState, pressures
+from labkit.kubelet.node.node_health import LOOK_EVERY_S, RuntimeState, pressures
 
 log = logging.getLogger("kubelet")
 
@@ -42,18 +42,18 @@ class NodeFacts:
     name: str
     address: str
     root: Path
-    reserved: machine.Reserved = field(default_factory=machine.Reserved)
+    reserved: node_info.Reserved = field(default_factory=node_info.Reserved)
     pods: int = 110
 
 
 class NodeStatus(threading.Thread):
     """Registers the node, then keeps its status and its Lease. `registered` is set when the API knows the node."""
 
-    def __init__(self, api: Api, cri: CriClient, facts: NodeFacts, state: RuntimeState, recorder: EventRecorder) -> None:
+    def __init__(self, api: ApiClient, cri: CriClient, facts: NodeFacts, state: RuntimeState, recorder: EventRecorder) -> None:
         super().__init__(name="node-status", daemon=True)
         self.api, self.cri, self.facts, self.state, self.recorder = api, cri, facts, state, recorder
         self.registered = threading.Event()
-        self.capacity = machine.Capacity.here(facts.root, facts.pods)
+        self.capacity = node_info.Capacity.here(facts.root, facts.pods)
         self.runtime = ""
         self.images: list[dict[str, Any]] = []
         self.sent_at = self.leased_at = self.made_at = float("-inf")
@@ -67,7 +67,7 @@ class NodeStatus(threading.Thread):
                 self.state.look()
                 self.once(time.monotonic())
                 pause = LOOK_EVERY_S if self.state.answered else AT_START_EVERY_S
-            except ApiError as error:
+            except ApiClientError as error:
                 if error.code:
                     log.warning("the node's status was refused: %s", error)
                 if error.code == 404:
@@ -96,13 +96,13 @@ class NodeStatus(threading.Thread):
         status = self.make({})
         metadata = {
             "name": self.facts.name,
-            "labels": machine.labels(self.facts.name),
+            "labels": node_info.labels(self.facts.name),
             "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         }
         node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}, "status": status}
         try:
             self.api.post("/api/v1/nodes", node)
-        except ApiError as error:
+        except ApiClientError as error:
             if error.code != 409:
                 raise
             self.api.patch(f"/api/v1/nodes/{self.facts.name}", {"metadata": metadata})
@@ -141,7 +141,7 @@ class NodeStatus(threading.Thread):
             "conditions": conditions(self.state.errors(), pressures(facts.root), before.get("conditions") or [], timestamp()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": NO_PORT}},
             "images": self.images,
-            "nodeInfo": machine.node_info(self.runtime),
+            "nodeInfo": node_info.node_info(self.runtime),
             "features": {"supplementalGroupsPolicy": self.state.strict_groups},
             **({"runtimeHandlers": self.state.handlers} if self.state.handlers else {}),
         }
@@ -149,8 +149,8 @@ class NodeStatus(threading.Thread):
     def ask_runtime(self) -> None:
         """Version and images as they are; as they were while the runtime does not answer."""
         try:
-            said = self.cri.version(timeout=5.0)
-            self.runtime = f"{said.runtime_name}://{said.runtime_version.removeprefix('v')}"
+            version = self.cri.version(timeout=5.0)
+            self.runtime = f"{version.runtime_name}://{version.runtime_version.removeprefix('v')}"
             self.images = image_list(self.cri.list_images(timeout=5.0).images)
         except CriError:
             self.runtime = self.runtime or "containerd://Unknown"
@@ -161,7 +161,7 @@ class NodeStatus(threading.Thread):
         spec = {"holderIdentity": self.facts.name, "leaseDurationSeconds": LEASE_DURATION_S, "renewTime": renewed}
         try:
             self.api.patch(f"{LEASES}/{self.facts.name}", {"spec": spec}, MERGE_PATCH)
-        except ApiError as error:
+        except ApiClientError as error:
             if error.code != 404:
                 raise
             metadata = {"name": self.facts.name, "namespace": "kube-node-lease"}

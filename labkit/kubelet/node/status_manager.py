@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError
+from labkit.kubelet.api import ApiClient, ApiClientError
 
 log = logging.getLogger("kubelet")
 
@@ -28,7 +28,7 @@ OF_OTHERS = ("conditions", "ephemeralContainerStatuses", "nominatedNodeName", "r
 class StatusManager:
     """`set` and `delete` never wait; what they want is written once the manager is started."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self.api = api
         self._known: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self._wanted: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
@@ -41,7 +41,7 @@ class StatusManager:
         threading.Thread(target=self._run, name="status", daemon=True).start()
 
     def seen(self, pod: Mapping[str, Any]) -> None:
-        """What the API has now, as a watch or an answer told. A watch may be behind the answers: what is older is no news, and
+        """What the API has now, from a watch or an answer. A watch may be behind the answers: what is older is no news, and
         differences to it would leave out what has been taken back since."""
         uid, version = pod["metadata"]["uid"], int(pod["metadata"]["resourceVersion"])
         with self._wake:
@@ -88,13 +88,13 @@ class StatusManager:
                     self._remove(pod)
                     with self._wake:
                         self._delete.discard(uid)
-            except ApiError as error:
+            except ApiClientError as error:
                 self._failed(uid, pod, status, error)
             except Exception as error:
                 log.exception("the status of %s could not be written", pod["metadata"]["name"])
-                self._failed(uid, pod, status, ApiError(0, "", str(error)))
+                self._failed(uid, pod, status, ApiClientError(0, "", str(error)))
 
-    def _failed(self, uid: str, pod: Mapping[str, Any], status: Mapping[str, Any], error: ApiError) -> None:
+    def _failed(self, uid: str, pod: Mapping[str, Any], status: Mapping[str, Any], error: ApiClientError) -> None:
         if error.code in (404, 409):
             self.gone(uid)
             return
@@ -128,7 +128,7 @@ class StatusManager:
         }
         try:
             self.api.delete(f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}", options)
-        except ApiError as error:
+        except ApiClientError as error:
             if error.code not in (404, 409):
                 raise
 

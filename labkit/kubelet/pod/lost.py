@@ -1,4 +1,4 @@
-"""Containers that the runtime knows nothing of, though they ran, or should have: how they are said to have ended. Pure.
+"""Containers that the runtime knows nothing of, though they ran, or should have: how their status reports that they ended. Pure.
 
 Knowledge: kubelet_pods.go (convertToAPIContainerStatuses) and status/status_manager.go (TerminatePod, hasPodInitialized).
 """

@@ -274,8 +274,8 @@ def _conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", {"status": "True"}),
     )
-    generation = status["observedGeneration"]
-    return [_since(facts, {"type": kind, "lastProbeTime": None, "observedGeneration": generation, **said}) for kind, said in made]
+    common = {"lastProbeTime": None, "observedGeneration": status["observedGeneration"]}
+    return [_since(facts, {"type": kind, **common, **found}) for kind, found in made]
 
 
 def _gates(spec: Mapping[str, Any], before: Mapping[str, Any]) -> Status:

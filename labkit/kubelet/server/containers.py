@@ -25,7 +25,7 @@ class NoContainer(Exception):
 
 
 class InsteadOfLog(Exception):
-    """Why there is no log, in words that a reader gets in its place: by then the kubelet has said that there is one."""
+    """Why there is no log, in words that a reader gets in its place: by then the kubelet has answered that there is one."""
 
 
 def newest(cri: CriClient, namespace: str, pod: str, container: str) -> Any | None:
@@ -85,21 +85,21 @@ def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: boo
 
 def by_status(status: Mapping[str, Any], container: str, pod: str, previous: bool) -> str:
     """The id that the Pod's status names. Raises NoContainer."""
-    said = next(
+    of_container = next(
         (s for kind in KINDS for s in status.get(f"{kind.removesuffix('s')}Statuses") or [] if s["name"] == container), None
     )
     words = f'container "{container}" in pod "{pod}"'
-    if said is None:
+    if of_container is None:
         raise bad(f"{words} is not available")
-    state = said.get("state") or {}
-    last = bare((said.get("lastState") or {}).get("terminated"))
+    state = of_container.get("state") or {}
+    last = bare((of_container.get("lastState") or {}).get("terminated"))
     ended, waiting = bare(state.get("terminated")), state.get("waiting")
     if previous:
         if not last:
             raise bad(f"previous terminated {words} not found")
         return last
     if state.get("running") is not None:
-        return bare(said)
+        return bare(of_container)
     if ended or last:
         return ended or last
     if state.get("terminated") is not None:

@@ -1,4 +1,4 @@
-"""Answers of the kubelet's server in plain HTTP: logs, and what is used. Failures are told as a Status of the API."""
+"""Answers of the kubelet's server in plain HTTP: logs, and what is used. A failure is answered with a Status, as the API does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.api import ApiError
-from labkit.kubelet.server import containers, logs
+from labkit.kubelet.api import ApiClientError
+from labkit.kubelet.server import container_logs, containers
 from labkit.kubelet.server.containers import NoContainer
 from labkit.kubelet.server.stats import Stats, listed
 
@@ -36,7 +36,7 @@ class Served:
     stats: Stats
 
 
-class Handler(web.RequestHandler):
+class KubeletHandler(web.RequestHandler):
     """Base of all handlers: a failure is answered with a Status."""
 
     def initialize(self, served: Served) -> None:
@@ -47,7 +47,7 @@ class Handler(web.RequestHandler):
         reason, message = "InternalError", str(error)
         if isinstance(error, NoContainer):
             status_code, reason = error.code, error.reason
-        elif isinstance(error, ApiError):
+        elif isinstance(error, ApiClientError):
             status_code, reason = error.code or 503, error.reason
         elif isinstance(error, CriError):
             message = error.message
@@ -55,27 +55,27 @@ class Handler(web.RequestHandler):
             status_code = getattr(error, "status_code", 400)
             reason = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed"}.get(status_code, reason)
         self.set_status(status_code)
-        said = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
-        self.finish({**said, "message": message, "reason": reason, "code": status_code})
+        failure = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+        self.finish({**failure, "message": message, "reason": reason, "code": status_code})
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
-        if not isinstance(error, (NoContainer, ApiError, CriError, web.HTTPError, ValueError)):
+        if not isinstance(error, (NoContainer, ApiClientError, CriError, web.HTTPError, ValueError)):
             log.error("%s %s failed", self.request.method, self.request.path, exc_info=(kind, error, trace))
 
 
-class Elsewhere(Handler):
+class Elsewhere(KubeletHandler):
     def get(self) -> None:
         raise NoContainer(404, "NotFound", "404 page not found")
 
     post = put = delete = get
 
 
-class Healthz(Handler):
+class Healthz(KubeletHandler):
     def get(self) -> None:
         self.finish("ok")
 
 
-class ContainerLogs(Handler):
+class ContainerLogs(KubeletHandler):
     """GET /containerLogs/NAMESPACE/POD/CONTAINER?follow&previous&tailLines&sinceSeconds&sinceTime&timestamps&limitBytes&stream"""
 
     async def get(self, namespace: str, pod: str, container: str) -> None:
@@ -83,11 +83,11 @@ class ContainerLogs(Handler):
         self.set_header("Content-Type", "text/plain")
         try:
             found = await asyncio.to_thread(containers.of_log, self.cri, manifest, container, self.flag("previous"))
-            logs.check_there(Path(found[1]))
+            container_logs.check_there(Path(found[1]))
         except (containers.InsteadOfLog, FileNotFoundError) as error:
             await self.finish(str(error))
             return
-        with logs.LogReader(Path(found[1]), self.wanted()) as reader:
+        with container_logs.LogReader(Path(found[1]), self.wanted()) as reader:
             try:
                 await self.send(reader)
                 if self.flag("follow"):
@@ -99,30 +99,30 @@ class ContainerLogs(Handler):
     def flag(self, name: str) -> bool:
         return self.get_query_argument(name, "false").lower() not in ("false", "0")
 
-    def wanted(self) -> logs.LogOptions:
+    def wanted(self) -> container_logs.LogOptions:
         numbers = {name: self.number(name) for name in ("tailLines", "sinceSeconds", "limitBytes")}
         since = self.get_query_argument("sinceTime", "")
         if numbers["sinceSeconds"] is not None:
-            since = logs.seconds_ago(numbers["sinceSeconds"])
+            since = container_logs.seconds_ago(numbers["sinceSeconds"])
         stream = self.get_query_argument("stream", "All").lower()
-        chosen = logs.LogOptions(
+        chosen = container_logs.LogOptions(
             numbers["tailLines"], since, self.flag("timestamps"), numbers["limitBytes"], "" if stream == "all" else stream
         )
         if since:
-            logs.comparable(since)
+            container_logs.comparable(since)
         return chosen
 
     def number(self, name: str) -> int | None:
         text = self.get_query_argument(name, "")
         return int(text) if text else None
 
-    async def send(self, reader: logs.LogReader) -> None:
+    async def send(self, reader: container_logs.LogReader) -> None:
         for block in reader.read():
             if block:
                 self.write(block)
                 await self.flush()
 
-    async def follow(self, reader: logs.LogReader, container: str) -> None:
+    async def follow(self, reader: container_logs.LogReader, container: str) -> None:
         """Until the container has ended and everything is read, or the reader goes away."""
         loop, alive, asked = asyncio.get_running_loop(), True, 0.0
         await self.flush()
@@ -142,18 +142,18 @@ def is_alive(cri: CriClient, container: str) -> bool:
         return not error.gone
 
 
-class Summary(Handler):
+class Summary(KubeletHandler):
     async def get(self) -> None:
         self.finish(await asyncio.to_thread(self.served.stats.summary))
 
 
-class Resource(Handler):
+class ResourceMetrics(KubeletHandler):
     async def get(self) -> None:
         self.set_header("Content-Type", "text/plain; version=0.0.4")
         self.finish(await asyncio.to_thread(self.served.stats.prometheus))
 
 
-class NodeMetrics(Handler):
+class NodeMetrics(KubeletHandler):
     """metrics.k8s.io of the one node, as a list or as itself."""
 
     async def get(self, name: str | None = None) -> None:
@@ -164,7 +164,7 @@ class NodeMetrics(Handler):
         self.finish(found if name else listed("NodeMetricsList", [found]))
 
 
-class PodMetrics(Handler):
+class PodMetrics(KubeletHandler):
     """metrics.k8s.io of all Pods, those of a namespace, or one."""
 
     async def get(self, namespace: str = "", name: str | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient
-from labkit.kubelet.node.health import meminfo
+from labkit.kubelet.node.node_health import meminfo
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
 
 SHORTEST_S, LONGEST_S = 1.0, 60.0

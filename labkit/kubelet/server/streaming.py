@@ -14,11 +14,11 @@ from tornado.tcpclient import TCPClient
 
 from labkit.kubelet.server import containers
 from labkit.kubelet.server.containers import NoContainer
-from labkit.kubelet.server.handlers import Handler
+from labkit.kubelet.server.handlers import KubeletHandler
 from labkit.util.streams import relay
 
 
-class Streaming(Handler):
+class Streaming(KubeletHandler):
     """An upgraded connection to the runtime's own streaming server."""
 
     async def pass_on(self, url: str) -> None:
@@ -40,7 +40,7 @@ class Streaming(Handler):
         return self.get_query_argument(name, "") in ("1", "true")
 
 
-class Exec(Streaming):
+class ExecStream(Streaming):
     """/exec/NAMESPACE/POD/CONTAINER?command=…&input=1&output=1&error=1&tty=1"""
 
     async def get(self, namespace: str, pod: str, container: str) -> None:
@@ -48,8 +48,8 @@ class Exec(Streaming):
         tty = self.asked("tty")
         streams = {"stdin": self.asked("input"), "stdout": self.asked("output"), "stderr": self.asked("error") and not tty}
         command = self.get_query_arguments("command", strip=False)
-        said = await asyncio.to_thread(lambda: self.cri.exec(container_id=found, cmd=command, tty=tty, **streams))
-        await self.pass_on(said.url)
+        answer = await asyncio.to_thread(lambda: self.cri.exec(container_id=found, cmd=command, tty=tty, **streams))
+        await self.pass_on(answer.url)
 
     post = get
 
@@ -61,8 +61,8 @@ class Attach(Streaming):
         manifest = await asyncio.to_thread(self.served.get_pod, namespace, pod)
         found, tty = await asyncio.to_thread(containers.attached, self.cri, manifest, container)
         streams = {"stdin": self.asked("input"), "stdout": self.asked("output"), "stderr": self.asked("error") and not tty}
-        said = await asyncio.to_thread(lambda: self.cri.attach(container_id=found, tty=tty, **streams))
-        await self.pass_on(said.url)
+        answer = await asyncio.to_thread(lambda: self.cri.attach(container_id=found, tty=tty, **streams))
+        await self.pass_on(answer.url)
 
     post = get
 
@@ -73,7 +73,7 @@ class PortForward(Streaming):
     async def get(self, namespace: str, pod: str) -> None:
         found = await asyncio.to_thread(containers.ready_sandbox, self.cri, namespace, pod)
         ports = [int(port) for port in self.get_query_arguments("port")]
-        said = await asyncio.to_thread(lambda: self.cri.port_forward(pod_sandbox_id=found, port=ports))
-        await self.pass_on(said.url)
+        answer = await asyncio.to_thread(lambda: self.cri.port_forward(pod_sandbox_id=found, port=ports))
+        await self.pass_on(answer.url)
 
     post = get

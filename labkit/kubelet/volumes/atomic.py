@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.kubelet.volumes import ownership
+from labkit.kubelet.volumes import fs_group
 
 DATA = "..data"
 PATH_LENGTH, NAME_LENGTH = 4096, 255
@@ -51,7 +51,7 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
         target.write_bytes(file.data)
         target.chmod(file.mode)
     if group is not None:
-        ownership.give(made, group, read_only=True)
+        fs_group.give(made, group, read_only=True)
     staged = volume / "..data_tmp"
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
@@ -67,7 +67,7 @@ def give_directory(path: Path, group: int) -> None:
     """Hand a directory to a group, but not what is in it: what is made in it later belongs to the group too."""
     found = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     try:
-        ownership.give_one(found, group, read_only=True)
+        fs_group.give_one(found, group, read_only=True)
     finally:
         os.close(found)
 

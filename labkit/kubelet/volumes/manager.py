@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.kubelet.node.events import EventRecorder
-from labkit.kubelet.volumes.volumes import FILLED, MountError, Volumes
+from labkit.kubelet.volumes.pod_volumes import FILLED, MountError, Volumes
 from labkit.podspec import volume_kind
 
 REFRESH_S = 60.0

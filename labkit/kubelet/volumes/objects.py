@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError, segment
+from labkit.kubelet.api import ApiClient, ApiClientError, segment
 
 
 @dataclass(frozen=True)
 class Objects:
-    api: Api
+    api: ApiClient
 
     def read(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """The object, None where there is none. `kind`: "configmaps" or "secrets". Raises ApiError."""
@@ -23,7 +23,7 @@ class Objects:
             return None
         try:
             return self.api.get(f"/api/v1/namespaces/{segment(namespace)}/{kind}/{segment(name)}")
-        except ApiError as error:
+        except ApiClientError as error:
             if error.code == 404:
                 return None
             raise

@@ -14,7 +14,7 @@ from labkit.kubelet.volumes import inside
 
 def open_inside(volume: int, sub_path: str, *, make: bool = True) -> int:
     """A descriptor (O_PATH) of what lies at `sub_path` below an open volume. Missing directories are made, with the volume's own
-    mode, unless told otherwise. Raises OSError, and ValueError for a path that leaves the volume.
+    mode, unless another mode is given. Raises OSError, and ValueError for a path that leaves the volume.
     """
     names = [name for name in sub_path.split("/") if name not in ("", ".")]
     if sub_path.startswith("/") or ".." in names or "\0" in sub_path:

@@ -95,7 +95,7 @@ class Home:
 
     @property
     def kubelet_socket(self) -> Path:
-        """Where the lab kubelet answers the API: logs, exec, port-forward (`labkit.kubelet.server.server`)."""
+        """Where the lab kubelet answers the API: logs, exec, port-forward (`labkit.kubelet.server.kubelet_server`)."""
         return self.run / "kubelet.sock"
 
     @property

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from labkit.util.errors import NodeError
+from labkit.util.outputs import owners_alone
 
 LINKS_MOST = 40
 """As the kernel follows in one path (man 7 path_resolution)."""
@@ -98,7 +99,7 @@ def members(gid: int) -> frozenset[int]:
 
 def append(file: Path) -> TextIO:
     """The file opened to append to, made where it is not there, its owner's alone. A link is an OSError, not followed."""
-    return open(file, "a", encoding="utf-8", opener=_owners_alone)
+    return open(file, "a", encoding="utf-8", opener=owners_alone)
 
 
 @contextlib.contextmanager
@@ -111,12 +112,6 @@ def locked(file: TextIO, wait: Callable[[], None]) -> Iterator[None]:
             wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _owners_alone(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return descriptor
 
 
 def name(uid: int) -> str:

@@ -54,7 +54,7 @@ SLACK_NS = 500_000_000
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One line of the log. at_ns: ns since 1970."""
 
     at_ns: int
@@ -110,7 +110,7 @@ def is_told_by(logged: CallRecord, others: Iterable[CallRecord]) -> CallRecord |
     return min(same, key=apart_ns, default=None)
 
 
-def parse_line(text: str) -> Line | None:
+def parse_line(text: str) -> LogLine | None:
     """A line of logrus: in its text format, in the one for terminals, or in its JSON format; None for anything else."""
     if coloured := _ON_TERMINAL.fullmatch(text.rstrip()):
         time_, message, rest = coloured.groups()
@@ -126,7 +126,7 @@ def parse_line(text: str) -> Line | None:
     if not time or "msg" not in fields:
         return None
     seconds = datetime.fromisoformat(time[1] + time[3].replace("Z", "+00:00")).timestamp()
-    return Line(int(seconds) * 10**9 + int((time[2] or "0").ljust(9, "0")[:9]), fields["msg"], fields.get("error", ""))
+    return LogLine(int(seconds) * 10**9 + int((time[2] or "0").ljust(9, "0")[:9]), fields["msg"], fields.get("error", ""))
 
 
 def _request(method: str, about: str) -> Any:

@@ -1,4 +1,4 @@
-"""The calls of one process told to others while they happen: a recorder listens to a kubelet without a proxy between them.
+"""The calls of one process sent to others while they happen: a recorder listens to a kubelet without a proxy between them.
 
 In the process that calls, one line for as long as it lives:
 
@@ -64,7 +64,7 @@ def serve(path: Path, *clients: CriClient, caller: str) -> Feed:
 
 @contextlib.contextmanager
 def subscribe(path: Path, log: CallLog) -> Iterator[Subscription]:
-    """Take the calls told at `path` into `log`: those that start while the block runs, and have ended by its end or not.
+    """Take the calls that are sent at `path` into `log`: those that start while the block runs, and have ended by its end or not.
 
     Raises OSError where nobody serves there.
     """
@@ -140,7 +140,7 @@ class Feed:
 
 
 class _Listener:
-    """One subscriber: a thread that writes what it is told, and one that reads its questions."""
+    """One subscriber: a thread that writes the calls to it, and one that reads its questions."""
 
     def __init__(self, connection: socket.socket, left: Any) -> None:
         self._connection, self._left = connection, left
@@ -167,7 +167,7 @@ class _Listener:
                 self._connection.sendall(LENGTH.pack(len(message)) + message)
 
     def _read(self) -> None:
-        """Each byte asks for a mark behind all that was told before."""
+        """Each byte asks for a mark behind all that was sent before."""
         with self._connection, contextlib.suppress(OSError):
             while self._connection.recv(1):
                 self.put(MARK)
@@ -195,7 +195,7 @@ class Subscription:
         self._ready.wait(ANSWERS_WITHIN_S)
 
     def close(self) -> None:
-        """What was told until now is in the log when this returns."""
+        """What was sent until now is in the log when this returns."""
         with contextlib.suppress(OSError):
             self._socket.send(b".")
             self._marked.wait(ANSWERS_WITHIN_S)
@@ -228,7 +228,7 @@ class Subscription:
 
 HEAD = ("number", "service", "method", "from_ns", "to_ns", "caller", "code", "responses", "source")
 """The keys of the line of JSON: fields of a CallRecord. Beside them "request" and "response": their bytes, null where there
-is none or it is not told (a request is told at the start)."""
+is none or it is not sent (a request is sent at the start)."""
 
 
 def _packed(record: CallRecord) -> bytes:

@@ -56,7 +56,7 @@ class CallLog:
     """What was called while somebody recorded. Safe to use from several threads.
 
     on_change: called with the record when a call starts and again when it has ended; it must not block. caller: who calls where
-    nothing else is said. keep: whether calls that have ended stay, so that `records` has them.
+    nothing else is given. keep: whether calls that have ended stay, so that `records` has them.
     """
 
     def __init__(

@@ -5,10 +5,10 @@ labkit.cri.pods.
 """
 
 from labkit.recording.flight.data import PRECISION, Call, Exec, FlightProcess, described
-from labkit.recording.flight.model import Flight
-from labkit.recording.flight.programs import Stage, label, runc_verb, stage_at
+from labkit.recording.flight.flight import Flight
+from labkit.recording.flight.json_format import FlightError
+from labkit.recording.flight.stages import Stage, label, runc_verb, stage_at
 from labkit.recording.flight.steps import Step, Steps, Tree
-from labkit.recording.flight.text import FlightError
 
 __all__ = [
     "PRECISION",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labkit.recording.flight.programs import hooks, parents, stages
+from labkit.recording.flight.stages import hooks, parents, stages
 
 PRECISION = {
     "proc-connector": "exact: the kernel's own events, each with the kernel's time",

@@ -1,7 +1,7 @@
-"""A recording told in words: the table of steps, and the tree of processes.
+"""A recording in words: the table of steps, and the tree of processes.
 
 Their text is deterministic, for screen readers and for notebooks that compare it: names and order, never pids or times. What runs
-side by side has no order of its own and is told by name: Pods, and the CNI plugins of one call.
+side by side has no order of its own and is sorted by name: Pods, and the CNI plugins of one call.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from labkit.recording.flight.data import FlightProcess
-from labkit.recording.flight.programs import CONTAINERS, Stage, brief, stage_at
+from labkit.recording.flight.stages import CONTAINERS, Stage, brief, stage_at
 from labkit.util.showable import columns, fitted, padded, short_words, showable, showable_lines
 
 UNCAUSED = "–"
 
 if TYPE_CHECKING:
-    from labkit.recording.flight.model import Flight
+    from labkit.recording.flight.flight import Flight
 LONGEST = 10_000_000
 """So many letters a recording's text may have."""
 WIDTH = 120
@@ -187,8 +187,8 @@ def only_asked(flight: Flight) -> list[str]:
     calls = Counter(call.method for call in flight.calls)
     if not calls:
         return ["No call was made to the runtime."]
-    told = ", ".join(f"{method}{f' × {count}' if count > 1 else ''}" for method, count in calls.items())
-    return [f"The calls made only read, which is no step: {told}. --json writes them all."]
+    names = ", ".join(f"{method}{f' × {count}' if count > 1 else ''}" for method, count in calls.items())
+    return [f"The calls made only read, which is no step: {names}. --json writes them all."]
 
 
 def tree_of(flight: Flight) -> Tree:
@@ -216,13 +216,13 @@ def tree_of(flight: Flight) -> Tree:
     def below(indexes: Sequence[int]) -> list[str]:
         ordered = sorted(indexes, key=lambda i: (_natural(flight.processes[i].pod or ""),))
         blocks = [(flight.processes[i].role, lines(i)) for i in ordered]
-        told: list[tuple[str, ...]] = []
+        parts: list[tuple[str, ...]] = []
         for cni, run in groupby(blocks, key=lambda each: each[0] == "cni"):
             texts = [text for _, text in run]
-            told += sorted(texts) if cni else texts
+            parts += sorted(texts) if cni else texts
         result: list[str] = []
-        for text in dict.fromkeys(told):
-            count = told.count(text)
+        for text in dict.fromkeys(parts):
+            count = parts.count(text)
             head = f"{count} × {text[0]}" if count > 1 else text[0]
             result += [head, *text[1:]]
         return [f"  {line}" for line in result]
@@ -253,11 +253,11 @@ def in_words(rows: Sequence[Step]) -> list[Step]:
     """The same in an order that does not depend on what runs side by side: neighbours that are CNI plugins by name,
     what one call does to several containers by theirs, and the shim's end after what is done about it."""
     rows = [row for _, part in groupby(rows, key=lambda row: row.step.partition(".")[0]) for row in _by_container(list(part))]
-    told: list[Step] = []
+    ordered: list[Step] = []
     for cni, run in groupby(rows, key=lambda row: row.role == "cni"):
         members = list(run)
-        told += sorted(members, key=lambda row: (row.what, row.who)) if cni else members
-    return told
+        ordered += sorted(members, key=lambda row: (row.what, row.who)) if cni else members
+    return ordered
 
 
 def _by_container(rows: list[Step]) -> list[Step]:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from labkit.recording.flight.data import IN_CONTAINER, FlightProcess, described
-from labkit.recording.flight.programs import label
-from labkit.recording.recorder.names import Known
-from labkit.recording.recorder.processes import INSIDE, Processes, Tracked, command
+from labkit.recording.flight.stages import label
+from labkit.recording.recorder.names import KnownCalls
+from labkit.recording.recorder.process_roles import INSIDE, Processes, Tracked, command
 
 CAUSES = {
     "create": ("RunPodSandbox", "StartContainer"),
@@ -38,7 +38,7 @@ MAKES = {
 NETWORK = ("RunPodSandbox", "StopPodSandbox", "RemovePodSandbox")
 
 
-def join(processes: Processes, known: Known, late: bool = False, depth: int = 0) -> tuple[FlightProcess, ...]:
+def join(processes: Processes, known: KnownCalls, late: bool = False, depth: int = 0) -> tuple[FlightProcess, ...]:
     """The processes that belong to a recording, with roles and causes, in the order of their start. late: see Causes.
 
     Of those that were there before, only what did something or forked something. depth: number them as a
@@ -65,7 +65,7 @@ class Causes:
     late: processes are seen some time after they began, as by a poll, so that their call may be over by then.
     """
 
-    def __init__(self, known: Known, late: bool = False) -> None:
+    def __init__(self, known: KnownCalls, late: bool = False) -> None:
         self._known, self._late = known, late
         self._found: dict[int, int | None] = {}
 

@@ -14,7 +14,7 @@ from labkit.recording.flight import Call, Flight
 from labkit.recording.flight.data import asks
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import Causes
-from labkit.recording.recorder.processes import Tracked
+from labkit.recording.recorder.process_roles import Tracked
 from labkit.recording.recorder.recording import FlightRecorder
 from labkit.util.showable import showable
 

@@ -16,7 +16,7 @@ SHORT = 13
 
 
 @dataclass(frozen=True)
-class Noted:
+class NotedCall:
     """A call and the sandboxes and containers that it is about."""
 
     call: Call
@@ -28,12 +28,12 @@ class Noted:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCalls:
     """Sandbox id → Pod name; container id → (sandbox id, container name); the calls in the order of their start."""
 
     sandboxes: Mapping[str, str]
     containers: Mapping[str, tuple[str, str]]
-    calls: tuple[Noted, ...]
+    calls: tuple[NotedCall, ...]
 
     def __contains__(self, id: str) -> bool:
         return id in self.containers or id in self.sandboxes
@@ -46,7 +46,7 @@ class Known:
         return (self.sandboxes.get(id, id[:SHORT]) or None), None
 
 
-def known(records: Iterable[CallRecord], now: int, listed: Mapping[str, Any] | None = None) -> Known:
+def known(records: Iterable[CallRecord], now: int, listed: Mapping[str, Any] | None = None) -> KnownCalls:
     """From the calls' messages, and from what the runtime listed besides (`recording.listed`). now: ends what is open, ns."""
     records = sorted(records, key=lambda record: record.from_ns)
     sandboxes: dict[str, str] = dict((listed or {}).get("sandboxes", {}))
@@ -66,17 +66,17 @@ def known(records: Iterable[CallRecord], now: int, listed: Mapping[str, Any] | N
             if response.get("container_id"):
                 containers[response["container_id"]] = (sandbox, name)
     everything = {**sandboxes, **containers}
-    only_names = Known(sandboxes, containers, ())
+    only_names = KnownCalls(sandboxes, containers, ())
     noted = []
     for record, (request, response) in zip(records, messages, strict=True):
-        told = {
+        ids = {
             _whole(message[field], everything) for message in (request, response) for field in ID_FIELDS if message.get(field)
         }
-        noted.append(Noted(_call(record, request, response, now, only_names), frozenset(told)))
-    return Known(sandboxes, containers, tuple(noted))
+        noted.append(NotedCall(_call(record, request, response, now, only_names), frozenset(ids)))
+    return KnownCalls(sandboxes, containers, tuple(noted))
 
 
-def _call(record: CallRecord, request: dict[str, Any], response: dict[str, Any], now: int, names: Known) -> Call:
+def _call(record: CallRecord, request: dict[str, Any], response: dict[str, Any], now: int, names: KnownCalls) -> Call:
     pod: str | None = None
     container: str | None = None
     for message in (request, response):

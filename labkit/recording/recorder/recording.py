@@ -16,7 +16,7 @@ from labkit.recording.calls.log import CallLog, recorded
 from labkit.recording.flight import PRECISION, Flight
 from labkit.recording.recorder import names
 from labkit.recording.recorder.causes import join
-from labkit.recording.recorder.processes import Processes, Tracked
+from labkit.recording.recorder.process_roles import Processes, Tracked
 
 log = logging.getLogger("labkit")
 

@@ -21,7 +21,7 @@ DOWN_AFTER_S = 30.0
 
 
 class RuntimeState:
-    """What the runtime last said of itself. Safe to use from several threads.
+    """What the runtime last reported of itself. Safe to use from several threads.
 
     `pleg` gives the words of a relist that hangs, or "" (it is asked whenever `errors` is).
     """
@@ -43,14 +43,14 @@ class RuntimeState:
                 return
             self.looked = self.clock()
             try:
-                said = self.cri.status(timeout=5.0)
+                status = self.cri.status(timeout=5.0)
             except CriError:
                 return
-            found = {c.type: c for c in said.status.conditions}
+            found = {c.type: c for c in status.status.conditions}
             self.network = words_of("container runtime network not ready", found.get("NetworkReady"))
             self.runtime = words_of("container runtime not ready", found.get("RuntimeReady"))
-            self.handlers = [handler(h) for h in said.runtime_handlers]
-            self.strict_groups = said.features.supplemental_groups_policy
+            self.handlers = [handler(h) for h in status.runtime_handlers]
+            self.strict_groups = status.features.supplemental_groups_policy
             self.answered = self.clock()
 
     def network_error(self, max_age_s: float = 1.0) -> str:
@@ -85,10 +85,10 @@ def words_of(what: str, condition: Any) -> str:
     return f"{what}: {condition.type}=false reason:{condition.reason} message:{condition.message}"
 
 
-def handler(said: Any) -> dict[str, Any]:
-    features = said.features
+def handler(runtime_handler: Any) -> dict[str, Any]:
+    features = runtime_handler.features
     known = {"recursiveReadOnlyMounts": features.recursive_read_only_mounts, "userNamespaces": features.user_namespaces}
-    return {"name": said.name, "features": known}
+    return {"name": runtime_handler.name, "features": known}
 
 
 @dataclass(frozen=True)

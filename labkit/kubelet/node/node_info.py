@@ -13,8 +13,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.kubelet.node.health import meminfo
-from labkit.kubelet.resources.cgroups import Allowance
+from labkit.kubelet.node.node_health import meminfo
+from labkit.kubelet.resources.pod_cgroups import Allowance
 from labkit.podspec.quantity import binary, millicores
 
 ARCHITECTURES = {
@@ -88,7 +88,7 @@ def hugepages(root: Path = Path("/sys/kernel/mm/hugepages")) -> dict[int, int]:
 
 
 def kubelet_version() -> str:
-    """labkit's, told as such: this kubelet is none of Kubernetes'."""
+    """labkit's version, marked as such: this kubelet is none of Kubernetes'."""
     try:
         return f"v{importlib.metadata.version('inside-the-node')}-labkit"
     except importlib.metadata.PackageNotFoundError:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.recording.flight.data import Call, FlightProcess
-from labkit.recording.flight.programs import Stage
+from labkit.recording.flight.stages import Stage
 from labkit.util.showable import showable
 
 ARGUMENT = 10_000
 
 if TYPE_CHECKING:
-    from labkit.recording.flight.model import Flight
+    from labkit.recording.flight.flight import Flight
 """So many letters of an argument."""
 CALLS, PROCESSES = 1, 2
 """The two groups of tracks. A track's number is its place, since the kernel may give a pid twice; the pid is in its name."""

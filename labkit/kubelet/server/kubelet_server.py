@@ -22,12 +22,12 @@ from labkit.kubelet.server.handlers import (
     Healthz,
     NodeMetrics,
     PodMetrics,
-    Resource,
+    ResourceMetrics,
     Served,
     Summary,
 )
 from labkit.kubelet.server.stats import Stats
-from labkit.kubelet.server.streaming import Attach, Exec, PortForward
+from labkit.kubelet.server.streaming import Attach, ExecStream, PortForward
 from labkit.util.sockets import private_socket
 
 SOCKET = "kubelet.sock"
@@ -37,11 +37,11 @@ METRICS = "/apis/metrics.k8s.io/v1beta1"
 ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
     (r"/healthz", Healthz),
     (r"/containerLogs/([^/]+)/([^/]+)/([^/]+)", ContainerLogs),
-    (r"/exec/([^/]+)/([^/]+)/([^/]+)", Exec),
+    (r"/exec/([^/]+)/([^/]+)/([^/]+)", ExecStream),
     (r"/attach/([^/]+)/([^/]+)/([^/]+)", Attach),
     (r"/portForward/([^/]+)/([^/]+)", PortForward),
     (r"/stats/summary", Summary),
-    (r"/metrics/resource", Resource),
+    (r"/metrics/resource", ResourceMetrics),
     (METRICS + r"/nodes(?:/([^/]+))?", NodeMetrics),
     (METRICS + r"/pods", PodMetrics),
     (METRICS + r"/namespaces/([^/]+)/pods(?:/([^/]+))?", PodMetrics),

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from labkit.cri.pods import RUNC
 from labkit.util.showable import short_words, showable
 
 if TYPE_CHECKING:
     from labkit.recording.flight.data import FlightProcess
 
-RUNC = ("runc", "crun", "youki")
 RUNC_VERBS = (
     "create",
     "start",
@@ -113,10 +113,10 @@ def _stages(process: FlightProcess, above: Sequence[Stage] | None) -> tuple[Stag
         waits = process.role in CONTAINERS and made[-1].role == "runc" and is_runc_init(each.argv)
         role = "runc" if waits else process.role
         made.append(Stage(each.at_ns, role, label(role, each.argv)))
-    told = next((label(made[-1].role, each.argv) for each in reversed(process.execs) if each.argv), made[-1].name)
+    name = next((label(made[-1].role, each.argv) for each in reversed(process.execs) if each.argv), made[-1].name)
     if made[-1].role != process.role and not process.execs:
-        told = label(process.role, ())
-    made[-1] = replace(made[-1], role=process.role, name=process.name or told)
+        name = label(process.role, ())
+    made[-1] = replace(made[-1], role=process.role, name=process.name or name)
     return tuple(made)
 
 

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from labkit.cri.pods import CONTAINER_ID
+from labkit.cri.pods import CONTAINER_ID, RUNC
 from labkit.kernel import Process
 from labkit.kernel.events.stream import Event
 from labkit.recording.flight import Exec
-from labkit.recording.flight.programs import MAKING, RUNC, is_runc_init, label, program_of, runc_verb
-from labkit.recording.recorder.names import Known
+from labkit.recording.flight.stages import MAKING, is_runc_init, label, program_of, runc_verb
+from labkit.recording.recorder.names import KnownCalls
 
 RUNTIMES = ("containerd", "crio")
 INSIDE = ("application", "exec")
@@ -118,8 +118,8 @@ class Processes:
         process.ns_pids = event.ns_pids or process.ns_pids
         return process
 
-    def role(self, process: Tracked, known: Known) -> str:
-        """Its role, the pause told from an application by what is known of its id by now."""
+    def role(self, process: Tracked, known: KnownCalls) -> str:
+        """Its role. What is known of its id by now decides whether it is the pause or an application."""
         if process.role != "application":
             return process.role
         if process.id in known.containers:
@@ -146,22 +146,22 @@ class Processes:
         """A process that was there before, its ancestors first."""
         if pid in self._alive:
             return self._alive[pid]
-        said = known[pid]
-        above = said.ppid if said.ppid in known and said.ppid != pid else None
-        process = self._add(pid, None, said.ppid)
+        found = known[pid]
+        above = found.ppid if found.ppid in known and found.ppid != pid else None
+        process = self._add(pid, None, found.ppid)
         parent = process.parent = self._found(above, known, runtime) if above else None
-        argv = process.argv = said.cmdline or (said.comm,)
-        process.ns_pids = said.ns_pids
+        argv = process.argv = found.cmdline or (found.comm,)
+        process.ns_pids = found.ns_pids
         # The deepest: where the node is a container too, a hierarchy in which Pods have no cgroup names that container alone.
-        id = self._cgroup_id(max(said.cgroups.values(), key=len, default=""))
-        if pid == runtime or (runtime is None and said.comm in RUNTIMES):
+        id = self._cgroup_id(max(found.cgroups.values(), key=len, default=""))
+        if pid == runtime or (runtime is None and found.comm in RUNTIMES):
             process.role, self._runtime_argv = "containerd", argv
-        elif self._is_own_shim(argv, said.namespaces):
+        elif self._is_own_shim(argv, found.namespaces):
             process.role, process.id = "shim", _id(argv)
             self.sandboxes.add(process.id)
         elif parent and parent.role in ("shim", "runc"):
             inside = "exec" if runc_verb(parent.argv) == "exec" else "application"
-            process.role = "runc" if said.comm.startswith(("runc", "crun")) else "other" if _waits(parent) else inside
+            process.role = "runc" if found.comm.startswith(RUNC) else "other" if _waits(parent) else inside
             process.id = (_id(argv) if process.role == "runc" else "") or id or parent.id
         elif parent:
             process.role, process.id = ("" if parent.role == "containerd" else parent.role), parent.id

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from labkit.recording.flight import text, trace
+from labkit.recording.flight import chrome_trace, json_format
 from labkit.recording.flight.data import Call, FlightProcess
-from labkit.recording.flight.programs import Stage, ancestors, parents, stages
+from labkit.recording.flight.json_format import FlightError
+from labkit.recording.flight.stages import Stage, ancestors, parents, stages
 from labkit.recording.flight.steps import Steps, Tree, steps_of, tree_of
-from labkit.recording.flight.text import FlightError
 from labkit.util.showable import Absent
 
 
@@ -54,16 +54,16 @@ class Flight:
 
     def to_json(self) -> str:
         """The recording as JSON, without messages (docs/flight-format.md)."""
-        return text.write(self)
+        return json_format.write(self)
 
     @classmethod
     def from_json(cls, given: str | bytes) -> Flight:
         """The recording that `to_json` wrote. Raises FlightError for anything else, and for a version that it does not know."""
-        return cls(**text.read(given))
+        return cls(**json_format.read(given))
 
     def to_trace(self) -> str:
         """The recording in the Chrome trace format (JSON), which ui.perfetto.dev and chrome://tracing open."""
-        return json.dumps(trace.trace(self))
+        return json.dumps(chrome_trace.trace(self))
 
     def zoom(self, step: int | str) -> Flight:
         """One step alone: the call of that number in `steps()`, or all of that method ("RunPodSandbox"), with what they caused.

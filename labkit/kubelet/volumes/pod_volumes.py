@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.kernel.parse import parse_mountinfo
-from labkit.kubelet.api import Api, ApiError, segment
+from labkit.kubelet.api import ApiClient, ApiClientError, segment
 from labkit.kubelet.go_format import os_error
-from labkit.kubelet.volumes import empty_dirs, inside, ownership
+from labkit.kubelet.volumes import empty_dirs, fs_group, inside
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
-from labkit.kubelet.volumes.claims import CLAIMS, NotBound, Source, resolve
+from labkit.kubelet.volumes.bound_claims import CLAIMS, NotBound, VolumeSource, resolve
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.objects import Objects
 from labkit.podspec import find_container, volume_kind
@@ -61,14 +61,14 @@ class Volumes:
 
     root: Path
     objects: Objects
-    api: Api
+    api: ApiClient
     machine: Machine
     host_paths: Sequence[Path]
-    _claimed: dict[tuple[str, str], Source] = field(default_factory=dict)
+    _claimed: dict[tuple[str, str], VolumeSource] = field(default_factory=dict)
 
-    def source(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Source:
+    def source(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> VolumeSource:
         """A volume of the manifest as it is mounted: a claim that was set up is what it stands for."""
-        return self._claimed.get((pod["metadata"]["uid"], volume["name"])) or Source(volume)
+        return self._claimed.get((pod["metadata"]["uid"], volume["name"])) or VolumeSource(volume)
 
     def place(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Path | None:
         """Where a volume lies; None for a kind that has no place of its own."""
@@ -132,7 +132,7 @@ class Volumes:
         except OSError as error:
             path = volume["hostPath"]["path"] if kind == "hostPath" else None
             raise MountError(name, os_error(error, "open" if kind in FILLED else "mkdir", path)) from None
-        except (ApiError, ValueError) as error:
+        except (ApiClientError, ValueError) as error:
             raise MountError(name, str(error)) from None
 
     def remove(self, uid: str, *, everything: bool = True) -> None:
@@ -166,7 +166,7 @@ class Volumes:
             empty_dirs.mount_memory(place, pod, volume["emptyDir"], self.machine)
         group = pod["spec"]["securityContext"].get("fsGroup")
         if group is not None:
-            ownership.give(place, group)
+            fs_group.give(place, group)
         ready.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         ready.touch()
 
@@ -182,7 +182,7 @@ class Volumes:
             inside.mount(found, place, read_only=read_only)
         context = pod["spec"]["securityContext"]
         if context.get("fsGroup") is not None and not read_only:
-            ownership.give(place, context["fsGroup"], policy=context.get("fsGroupChangePolicy") or "Always")
+            fs_group.give(place, context["fsGroup"], policy=context.get("fsGroupChangePolicy") or "Always")
 
     def _files(self, pod: Mapping[str, Any], kind: str, source: Mapping[str, Any]) -> Iterator[tuple[str, File]]:
         """Relative path and file, for each file of a volume that is made of API objects."""
@@ -258,7 +258,7 @@ class Volumes:
         try:
             path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{segment(account)}/token"
             return source["path"], File(self.api.post(path, body)["status"]["token"].encode(), mode)
-        except (ApiError, KeyError) as error:
+        except (ApiClientError, KeyError) as error:
             raise ValueError(f"failed to fetch token: {error}") from None
 
 

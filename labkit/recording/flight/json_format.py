@@ -12,7 +12,7 @@ from labkit.recording.flight.data import PRECISION, Call, Exec, FlightProcess, d
 from labkit.util.showable import showable_lines
 
 if TYPE_CHECKING:
-    from labkit.recording.flight.model import Flight
+    from labkit.recording.flight.flight import Flight
 
 VERSION = 1
 CLOCK = "CLOCK_MONOTONIC"

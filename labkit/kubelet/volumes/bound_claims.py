@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.kubelet.api import Api, ApiError, segment
+from labkit.kubelet.api import ApiClient, ApiClientError, segment
 
 CLAIMS = ("persistentVolumeClaim", "ephemeral")
 ABOUT_ALL = ("capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
@@ -22,7 +22,7 @@ class NotBound(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class VolumeSource:
     """A volume of a Pod as it is to be mounted. `volume`: a name and a source, as in a manifest, the name being the persistent
     volume's where a claim led to one. `read_only`: the claim may only be read."""
 
@@ -30,7 +30,7 @@ class Source:
     read_only: bool = False
 
 
-def resolve(api: Api, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Source:
+def resolve(api: ApiClient, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> VolumeSource:
     """The source that a volume of kind persistentVolumeClaim or ephemeral stands for. Raises NotBound."""
     namespace, own = pod["metadata"]["namespace"], "ephemeral" in volume
     wanted = {"claimName": f"{pod['metadata']['name']}-{volume['name']}"} if own else volume["persistentVolumeClaim"]
@@ -51,13 +51,13 @@ def resolve(api: Api, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> Sour
     except NotBound as error:
         raise NotBound(f"error processing PVC {namespace}/{name}: {error}") from None
     source = {key: value for key, value in persistent["spec"].items() if key not in ABOUT_ALL}
-    return Source({"name": bound, **source}, bool(wanted.get("readOnly")))
+    return VolumeSource({"name": bound, **source}, bool(wanted.get("readOnly")))
 
 
-def _read(api: Api, collection: str, name: str, what: str) -> dict[str, Any]:
+def _read(api: ApiClient, collection: str, name: str, what: str) -> dict[str, Any]:
     try:
         return api.get(f"{collection}/{segment(name)}")
-    except ApiError as error:
+    except ApiClientError as error:
         raise NotBound(f"failed to fetch {what} from API server: {error}") from None
 
 

@@ -126,8 +126,10 @@ class Cgroups:
     def memory_limit(self, pod: Mapping[str, Any]) -> int | None:
         """Bytes; None where the kernel names no limit (cgroup v2's "max") or there is no such cgroup."""
         path = self._of(pod)
-        file = self.mount / path / "memory.max" if self.machine.cgroup_version == 2 else (
-            self.mount / "memory" / path / "memory.limit_in_bytes"
+        file = (
+            self.mount / path / "memory.max"
+            if self.machine.cgroup_version == 2
+            else (self.mount / "memory" / path / "memory.limit_in_bytes")
         )
         try:
             text = file.read_text().strip()
