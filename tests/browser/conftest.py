@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from labkit import connect
 from labkit.node import Home
@@ -44,6 +44,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found.program, args=CHROMIUM_OPTIONS,
                                              env={**os.environ, **found.environment})  # fmt: skip
+        expect.set_options(timeout=60_000)  # the machine may be busy
         yield browser
         browser.close()
 
