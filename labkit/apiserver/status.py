@@ -88,8 +88,8 @@ def forbidden(plural: str, name: str, why: str, group: str = "") -> ApiError:
 
 def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> ApiError:
     """The object breaks the rules of its kind; one cause is said plainly, several in brackets."""
-    said = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
-    words = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+    messages = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
+    words = messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
     listed = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
     qualified = f"{kind}.{group}" if group else kind
     return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {words}', {**_about(kind, group, name), "causes": listed})

@@ -36,8 +36,8 @@ def at(found: Any, *path: str) -> Any:
 
 def pid(found: dict[str, Any]) -> int:
     """The pid of the container's or the sandbox's first process; 0 where it is unknown."""
-    told = at(found, "pid")
-    return told if isinstance(told, int) else 0
+    number = at(found, "pid")
+    return number if isinstance(number, int) else 0
 
 
 def namespace_paths(found: dict[str, Any]) -> dict[str, str]:
@@ -57,14 +57,14 @@ def cgroup_driver(cri: CriClient) -> str:
         if error.code != "UNIMPLEMENTED":
             raise
     containerd = at(info(cri.status(verbose=True), "config"), "containerd")
-    told = at(containerd, "runtimes", at(containerd, "defaultRuntimeName") or "runc", "options", "SystemdCgroup")
-    if told is None:
+    systemd = at(containerd, "runtimes", at(containerd, "defaultRuntimeName") or "runc", "options", "SystemdCgroup")
+    if systemd is None:
         return DEFAULT_DRIVERS.get(cri.version().runtime_name, "cgroupfs")
-    return "systemd" if told else "cgroupfs"
+    return "systemd" if systemd else "cgroupfs"
 
 
 def registry_path(cri: CriClient) -> str | None:
     """`config_path` of containerd's registries: "" where it has none; None where the answer does not have it, as from 2.0 on.
     Raises CriError."""
-    told = at(info(cri.status(verbose=True), "config"), "registry", "configPath")
-    return told if isinstance(told, str) else None
+    path = at(info(cri.status(verbose=True), "config"), "registry", "configPath")
+    return path if isinstance(path, str) else None

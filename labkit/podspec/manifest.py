@@ -131,8 +131,8 @@ def type_problems(value: Any, field: Field, path: str) -> Iterator[str]:
         try:
             read_value(value, field)
         except Undecodable as refused:
-            said = str(refused) if field.type == "quantity" else f"must be {TYPES.get(field.type, f'a {field.type}')}"
-            yield f"{path}: Invalid value: {_shown(value)}: {said}"
+            message = str(refused) if field.type == "quantity" else f"must be {TYPES.get(field.type, f'a {field.type}')}"
+            yield f"{path}: Invalid value: {_shown(value)}: {message}"
 
 
 def _complete(plain: dict[str, Any], uid: str, node_name: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.kubelet.core.actions import compute_actions
-from labkit.kubelet.core.pod_state import PodState, Progress
+from labkit.kubelet.core.pod_state import PodProgress, PodState
 from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.pod.pod_runtime import CREATED, EXITED, RUNNING, Probed, Sandbox
 from tests.unit.kubelet_pods import BOX, attempt, container, pod, runtime
@@ -166,7 +166,7 @@ def test_a_containers_own_rules_come_before_policies(rules, code, again):
 def left_over(manifest, held, **reasons):
     """Whether a sync that ends like this has missed something."""
     sync = SimpleNamespace(actions=lambda state: compute_actions(state.pod, state.runtime, NOTHING))
-    return PodSync.left_over(sync, PodState("u1", manifest, held, {}, progress=Progress(reasons=reasons)))
+    return PodSync.left_over(sync, PodState("u1", manifest, held, {}, progress=PodProgress(reasons=reasons)))
 
 
 def test_what_ended_while_others_started_is_not_forgotten():

@@ -14,7 +14,7 @@ from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.cleanup.loop import CleanupLoop
 from labkit.kubelet.core.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, RUNTIME_RETRY_S, Kubelet, read_pod
 from labkit.kubelet.core.pleg import RuntimeList
-from labkit.kubelet.core.pod_state import PodStage, PodState, Progress
+from labkit.kubelet.core.pod_state import PodProgress, PodStage, PodState
 from labkit.kubelet.core.work_queue import WorkQueue
 from labkit.kubelet.node.admission import Admission
 from labkit.kubelet.pod.pod_runtime import PodRuntime
@@ -50,7 +50,7 @@ def sync_next(kubelet: Kubelet, state: PodState) -> None:
 def test_a_deleted_pod_of_which_something_cannot_be_removed_yet_is_synced_again() -> None:
     manifest = pod()
     manifest["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    state = PodState("u1", manifest, PodRuntime("u1"), {}, progress=Progress(stage=PodStage.TERMINATED))
+    state = PodState("u1", manifest, PodRuntime("u1"), {}, progress=PodProgress(stage=PodStage.TERMINATED))
     tries: list[str] = []
 
     def sync(state: Any) -> None:

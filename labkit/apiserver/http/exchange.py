@@ -223,10 +223,10 @@ class Exchange(RequestHandler):
 
     def options_of_deletion(self) -> tuple[Deletion, Options]:
         """How to delete, from the query and the body; the body's word counts. Raises ApiError (400, 422)."""
-        said = self.object() if self.size else {}
-        asked, grace = number(self.query, "gracePeriodSeconds"), said.get("gracePeriodSeconds")
+        options = self.object() if self.size else {}
+        asked, grace = number(self.query, "gracePeriodSeconds"), options.get("gracePeriodSeconds")
         grace = asked if grace is None else grace
-        wanted, dry = said.get("preconditions") or {}, said.get("dryRun") or []
+        wanted, dry = options.get("preconditions") or {}, options.get("dryRun") or []
         typed = isinstance(grace, int | None) and not isinstance(grace, bool)
         if not typed or not isinstance(wanted, dict) or not isinstance(dry, list):
             raise status.bad_request("DeleteOptions: gracePeriodSeconds, preconditions or dryRun is not of its type")

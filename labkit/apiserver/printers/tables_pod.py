@@ -58,8 +58,8 @@ def pod_cells(pod: Manifest, now: datetime) -> list[Any]:
 def pod_conditions(pod: Manifest) -> list[dict[str, str]]:
     """What a row says of a Pod that has ended: clients may hide it."""
     phase = (pod.get("status") or {}).get("phase")
-    said = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}.get(phase or "")
-    return [{"type": "Completed", "status": "True", "reason": str(phase), "message": said}] if said else []
+    message = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}.get(phase or "")
+    return [{"type": "Completed", "status": "True", "reason": str(phase), "message": message}] if message else []
 
 
 def _containers(spec: Manifest, status: Manifest, sidecars: set[Any]) -> _Tally:

@@ -34,7 +34,7 @@ class PodStage(IntEnum):
 
 
 @dataclass
-class Progress:
+class PodProgress:
     """How far a Pod has come. `killed`: reason and message where the kubelet itself ends it, `grace_s` the time that it then has.
     `reasons`: why containers wait, name → reason and message. `announced`: ids of the containers with a Killing event;
     `seen_ended`: of those that were seen to have ended."""
@@ -73,7 +73,7 @@ class PodState:
     status: Mapping[str, Any]
     first_seen: str = field(default_factory=rfc3339)
     removed: bool = False
-    progress: Progress = field(default_factory=Progress)
+    progress: PodProgress = field(default_factory=PodProgress)
     timers: Timers = field(default_factory=Timers)
 
     @property

@@ -193,8 +193,8 @@ def _special(value: Any, kind: str, word: str) -> Any:
     """Types that read themselves: they do not say where they stand."""
     if kind == "quantity":
         text = value.strip() if isinstance(value, str) else _number(value) if word == "number" else ""
-        if said := problem(text):
-            raise Undecodable(said)
+        if message := problem(text):
+            raise Undecodable(message)
         return canonical(text)
     if kind == "int-or-string" and word != "string" and (wrong := _not_whole(value, "int32")):
         raise Undecodable(f"json: cannot unmarshal {wrong} into Go value of type int32")
