@@ -171,7 +171,7 @@ def test_a_pod_that_cannot_be_taken_keeps_no_other_waiting(monkeypatch: pytest.M
     bad, good = pod(), pod()
     bad["metadata"] |= {"name": "bad", "uid": "u0", "resourceVersion": "1"}
     kubelet.on_list([bad, {**good, "metadata": {**good["metadata"], "resourceVersion": "1"}}])
-    assert list(kubelet.pods) == ["u1"] and kubelet.listed.is_set()
+    assert list(kubelet.pods) == ["u1"] and kubelet.sources_ready.is_set()
     assert events[0] == ("UnexpectedAdmissionError", "this kubelet cannot run the Pod: KeyError: 'spec'")
     assert events[1] == ("UnexpectedAdmissionError", "Pod was rejected: this kubelet cannot run the Pod: KeyError: 'spec'")
 
@@ -193,11 +193,15 @@ def test_a_chore_that_fails_makes_an_event_and_keeps_no_other_from_being_done() 
         forget_marks=lambda listed, known: None,
         rotate_logs=lambda listed: done.append("rotate"),
     )
-    kubelet = kubelet_of(None, events)
+    pleg = SimpleNamespace(listed=RuntimeList())
+    kubelet = kubelet_of(None, events, pleg=pleg)
     cleanup = CleanupLoop(kubelet, keep, None, kubelet.pod_sync.recorder)  # type: ignore[arg-type]
     cleanup.clean_up()
+    assert done == [], "before the runtime has been listed nobody knows what is there: a Pod's mark would be lost"
+    pleg.listed = RuntimeList(at=1.0)
+    cleanup.clean_up()
     assert done == ["collect", "rotate"], "before the API's list is known no Pod is an orphan"
-    kubelet.listed.set()
+    kubelet.sources_ready.set()
     cleanup.clean_up()
     assert done[2:] == ["bad", "good"] and events == [("ContainerGCFailed", "TypeError: no such thing")]
 

@@ -47,7 +47,9 @@ class CleanupLoop:
     def _chores(self, now: float) -> Iterator[Callable[[], object]]:
         """One call each, so that one that fails does not stop the others."""
         keep, pods, listed = self.housekeeping, self.kubelet.pods, self.kubelet.pleg.listed
-        if self.kubelet.listed.is_set():
+        if not listed.at:  # the runtime has not been listed yet
+            return
+        if self.kubelet.sources_ready.is_set():
             for uid in keep.orphans(listed, set(pods)):
                 yield partial(keep.remove_orphan, listed, uid)
             for uid in keep.stale_traces(self._owned):

@@ -47,7 +47,7 @@ class Kubelet:
         self.name, self.api, self.pod_sync, self.pleg, self.admission = name, api, sync, pleg, admission
         self.pods: dict[str, PodState] = {}
         self.queue = WorkQueue()
-        self.listed = threading.Event()
+        self.sources_ready = threading.Event()
         """Set when all Pods of this node are known."""
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(THREADS, "pod")
@@ -87,7 +87,7 @@ class Kubelet:
             self.removed(uid)
         for pod in sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])):
             self.updated(pod)
-        self.listed.set()
+        self.sources_ready.set()
 
     def on_event(self, type: str, pod: dict[str, Any]) -> None:
         if type == "DELETED":
