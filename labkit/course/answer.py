@@ -44,19 +44,21 @@ NOT_COMMITTED = "You did not commit to an answer before it ran."
 
 
 def verdict(asked: Question, seen: str, choice: str | None) -> Verdict:
-    """What `seen`, one of the options' answers, says about the learner's choice."""
+    """What `seen` says about the learner's choice. A node can show what no option says."""
     options: Mapping[str, Option] = {option.answer: option for option in asked.options}
-    there, expected = options[seen], next(option for option in asked.options if option.right)
+    there, expected = options.get(seen), next(option for option in asked.options if option.right)
     if choice is None:
         told = f"Seen: {seen}. {NOT_COMMITTED}"
     else:
         told = f"Seen: {seen}. You predicted {'the same' if choice == seen else f'{choice}'}."
+    if there is None:
+        told += " None of the options says what your node showed."
     paragraphs: list[tuple[str, str]] = []
     if choice and choice != seen and options[choice].tempts:
         wrong = options[choice]
         paragraphs += [(f"Why “{choice}” is tempting", wrong.tempts), ("What shows that it is wrong", wrong.shows)]
         paragraphs.append(("Source", wrong.source))
-    if there.right or there.elsewhere:
+    if there and (there.right or there.elsewhere):
         paragraphs += [(f"Why “{seen}”", there.right or there.elsewhere), ("Source", there.source)]
     else:
         paragraphs.append(("Your node differs", f"The node on which this notebook was written showed: {expected.answer}."))

@@ -179,10 +179,9 @@ def test_what_cannot_be_seen_is_explained_too() -> None:
     assert "Where it can be seen: one. So it is." in repr(guess.unseen("There is no pause."))
 
 
-@pytest.mark.parametrize("what", ["seen", "choose"])
-def test_what_is_no_option_is_refused(what: str) -> None:
+def test_what_is_no_option_cannot_be_chosen() -> None:
     with pytest.raises(ValueError, match="'four' is none of the options: one, two, three"):
-        getattr(ask(WHICH), what)("four")
+        ask(WHICH).choose("four")
 
 
 def test_the_plain_form_has_the_question_once_and_no_answer() -> None:
