@@ -1,4 +1,4 @@
-"""Three Pods that do not come up, for a learner to diagnose (exercises 05.1 to 05.3)."""
+"""What fails for a learner: three Pods to diagnose (exercises 05.1 to 05.3), and a program (07.1)."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def take_back_repairs(cluster: Cluster, pods: list[str]) -> None:
         cluster.delete(SECRET, kind="secret")
     if "cache" in pods:
         cluster.kubectl("label", "nodes", "-l", DISK, f"{DISK}-")
+
+
+def fails_at_first() -> list[str]:
+    """A command that fails two to four times, as many as its first run draws, and then ends with 0 (exercise 07.1). It counts in
+    /dev/shm, which the containers of a Pod share."""
+    draw = "[ -s /dev/shm/most ] || tr -dc 2-4 </dev/urandom | head -c 1 >/dev/shm/most"
+    return ["sh", "-c", f"{draw}; echo >>/dev/shm/runs; [ $(wc -l </dev/shm/runs) -gt $(cat /dev/shm/most) ]"]
 
 
 def manifest(name: str, image: str) -> dict[str, Any]:

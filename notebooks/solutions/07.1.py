@@ -66,6 +66,7 @@ def act(step, manifest, sandboxes):
 want("once", "sh", "-c", "exit 3", policy="Never")
 want("stubborn", "sh", "-c", "sleep 1; exit 3", policy="OnFailure")
 want("content", "sh", "-c", "exit 0", policy="OnFailure")
+want("moody", *labkit.fails_at_first(), policy="OnFailure")
 until = time.monotonic() + 10
 while time.monotonic() < until:
     for uid, (sandboxes, containers) in look().items():

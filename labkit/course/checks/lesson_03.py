@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import absent, command, find, first_processes, not_ready, session, too_few
+from labkit.course.checks.pods import (
+    absent,
+    command,
+    find,
+    first_processes,
+    not_ready,
+    program,
+    session,
+    starts_no_other,
+    too_few,
+)
 from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:
@@ -66,6 +77,15 @@ def left_behind(node: Node) -> Check:
             taught=EXEC,
         )
     orphan = next((p for p in by_exec if p.ppid in first), None)
+    pauses = {p.pid for p in pod.processes if p.role == "pause"}
+    if orphan is None and any(p.ppid in pauses for p in by_exec):
+        return refused(
+            f"the parent of {command(next(p for p in by_exec if p.ppid in pauses))} is the pause of duo.",
+            "a process whose parent is its container's first process.",
+            "The containers of this duo share one PID namespace. Whose process is number 1 in it?",
+            "Make duo without shareProcessNamespace, and run the command again.",
+            taught="notebook 02, “A shared PID namespace”",
+        )
     if orphan is None:
         return refused(
             f"{command(by_exec[0])} still has the parent that started it.",
@@ -74,4 +94,12 @@ def left_behind(node: Node) -> Check:
             taught=EXEC,
         )
     name = next(c.name for c in pod.containers if c.pid == orphan.ppid)
+    started = program(node, pod, name)
+    if not starts_no_other(started):
+        return refused(
+            f"the container {name} was started with {shlex.join(started)}, which may have left {command(orphan)} behind itself.",
+            "a container whose own program starts no other, so that only an exec can have brought the process.",
+            "Let the containers of duo run sleep, and run the shell with ExecSync only.",
+            taught=EXEC,
+        )
     return passed(f"{command(orphan)} was left behind by an exec, and is now a child of the first process of {name}.")

@@ -28,15 +28,56 @@ class Wanted:
 
 PODS = (Wanted("once", "Never", 3, False), Wanted("stubborn", "OnFailure", 3, True), Wanted("content", "OnFailure", 0, False))
 
+MOODY = "moody"
+
 
 @exercise("07.1")
 def policies(node: Node) -> Check:
     """07.1: `once` (Never, exit code 3) and `content` (OnFailure, exit code 0) were started once, and `stubborn` (OnFailure, exit
-    code 3) again and again, each attempt after the end of the one before."""
+    code 3) again and again, each attempt after the end of the one before; `moody` (OnFailure) until it had ended with 0."""
     for wanted in PODS:
         if wrong := judged(node, wanted):
             return wrong
-    return passed("once and content were left as they ended, and stubborn was started again.")
+    if wrong := stopped_when_it_succeeded(containers(node, MOODY)):
+        return wrong
+    return passed("once and content were left as they ended, stubborn was started again, and moody until it ended with 0.")
+
+
+def stopped_when_it_succeeded(statuses: list[Any] | None) -> Check | None:
+    """`moody` (OnFailure) fails some times and then ends with 0: nobody can know how many times without reading exit codes."""
+    if not statuses:
+        return refused(
+            f"the node has no container of a Pod called {MOODY}.",
+            f"the Pod {MOODY}, started by your kubelet.",
+            "labkit.fails_at_first() is its command. Its policy is OnFailure.",
+            taught="notebook 07, “What is wanted”",
+        )
+    codes = [status.exit_code for status in statuses if status.state == CONTAINER_EXITED]
+    saw = f"the containers of {MOODY} ended with {', '.join(map(str, codes)) or 'nothing yet'}"
+    if 0 in codes[:-1] or (0 in codes and len(codes) < len(statuses)):
+        return refused(
+            f"{saw}, and {MOODY} was started again after the 0.",
+            "a decide that stops when a container has succeeded.",
+            "How many times it fails is drawn anew for each Pod. Only one thing tells that it has succeeded.",
+            "Neither the Pod's name, nor its command, nor the number of attempts says how the last attempt ended.",
+            taught=DECIDE,
+        )
+    if codes == [0]:
+        return refused(
+            f"{saw} at the first attempt.",
+            "a program that fails at first.",
+            "Its command is labkit.fails_at_first(), and its Pod is made once.",
+            taught="notebook 07, “What is wanted”",
+        )
+    if not codes or codes[-1] != 0:
+        return refused(
+            f"{saw}, and {MOODY} was not started again.",
+            "another attempt after each failure, until one succeeds.",
+            "The policy OnFailure has no greatest number of attempts.",
+            "Give your kubelet time, and see that decide asks for the code of the newest container.",
+            taught=DECIDE,
+        )
+    return None
 
 
 def judged(node: Node, pod: Wanted) -> Check | None:
@@ -44,7 +85,7 @@ def judged(node: Node, pod: Wanted) -> Check | None:
     if statuses is None:
         return refused(
             f"the node has no Pod called {pod.name}.",
-            "the three Pods once, stubborn and content, started by your kubelet.",
+            "the four Pods once, stubborn, content and moody, started by your kubelet.",
             "`want` hands a Pod to your kubelet, and `run_for` lets it work. Did the #s go?",
             "Run the check while the Pods are there: a kubelet removes what is not wanted.",
             taught="notebook 07, “The loop”",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.course.verdict import Check, refused
+from labkit.cri import verbose
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 
 if TYPE_CHECKING:
@@ -91,6 +92,23 @@ def own_processes(node: Node, pod: PodSnapshot) -> list[PodProcess]:
     session."""
     sessions = {session(node, first) for first in first_processes(pod).values()}
     return [p for p in pod.processes if p.container and p.role != "shim" and session(node, p) in sessions]
+
+
+STARTS_NO_OTHER = {"sleep", "httpd", "nginx", "tail", "top", "cat", "pause", "catatonit"}
+
+
+def program(node: Node, pod: PodSnapshot, container: str) -> tuple[str, ...]:
+    """The program with which a container was started, and its arguments: a process can become another one later, the OCI
+    configuration stays. Where the runtime does not report that, as the container's first process has it."""
+    made = next(c for c in running(pod) if c.name == container)
+    spec = verbose.at(verbose.info(node.cri.container_status(container_id=made.id, verbose=True)), "runtimeSpec")
+    return tuple(spec["process"]["args"]) if spec else first_processes(pod)[made.pid].cmdline
+
+
+def starts_no_other(argv: tuple[str, ...]) -> bool:
+    """Whether the program is one of the few that start no other one; busybox may have been called by its own name."""
+    names = [word.rpartition("/")[2] for word in argv[:2]]
+    return next((name for name in names if name != "busybox"), "") in STARTS_NO_OTHER
 
 
 def sleeps(process: PodProcess) -> bool:
