@@ -1,4 +1,4 @@
-"""Write docs/glossary.md from docs/glossary.yaml."""
+"""Write docs/glossary.md from docs/glossary.yaml, and link each term to it where a lesson explains it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import yaml
 
-from authoring.lesson import ROOT, LessonError, lessons
+from authoring import lesson as lesson_module
+from authoring.lesson import ROOT, Lesson, LessonError, lessons
 from labkit.util.outputs import write_whole
 
 SOURCE, PAGE = "docs/glossary.yaml", "docs/glossary.md"
 HEAD = """\
 # Glossary
 
-The course's terms, each with the lesson that explains it. Written by `./course lesson glossary` from `docs/glossary.yaml`.
+The course's terms, each with the lesson that explains it. `./course lesson glossary` writes this page, and
+the links to it, from `docs/glossary.yaml`.
 """
 
 
@@ -31,6 +34,25 @@ class Term:
 
     def used(self, text: str) -> bool:
         return any(uses(form, text) for form in self.forms)
+
+    @property
+    def link(self) -> str:
+        """What follows the linked words in a notebook; the meaning is shown where the pointer rests on them."""
+        anchor, title = re.sub(r"[^\w -]", "", self.term.lower()).replace(" ", "-"), self.meaning.replace('"', r"\"")
+        return f'(../{PAGE}#{anchor} "{title}")'
+
+    def linked(self, text: str) -> str:
+        """The cell's text with the first stressed use of the term linked to its meaning."""
+        for found in STRESSED.finditer(text):
+            if self.used(found[2].strip("`")):
+                words = f"{found[1]}{found[2]}{found[1]}"
+                return f"{text[: found.start()]}[{words}]{self.link}{text[found.end() :]}"
+        return text
+
+
+LINK = re.escape(f"(../{PAGE}#") + r'[\w-]+ "(?:[^"\\]|\\.)*"\)'
+STRESSED = re.compile(rf"\[?(?<!\*)(\*\*?)([^*\n]+)\1(?!\*)(?:\]{LINK})?")
+"""Words in bold or italics, with the link to the glossary that they may have."""
 
 
 @functools.cache
@@ -65,11 +87,28 @@ def _read(path: Path, _: int) -> list[Term]:
 def page(root: Path = ROOT) -> str:
     """The text of docs/glossary.md."""
     names = {lesson.number: lesson.notebook.name for lesson in lessons(root)}
-    rows = [f"| **{t.term}** | {t.meaning} | [{t.lesson}](../notebooks/{names.get(t.lesson, '')}) |" for t in read(root)]
-    return "\n".join([HEAD, "| term | meaning | lesson |", "|---|---|---|", *rows, ""])
+    where = {number: f"Explained in lesson [{number}](../notebooks/{name})." for number, name in names.items()}
+    return "\n".join([HEAD, *(f"## {t.term}\n\n{t.meaning} {where.get(t.lesson, '')}\n" for t in read(root))])
 
 
 def run(root: Path = ROOT) -> int:
     write_whole(root / PAGE, page(root).encode())
     print(f"Written: {PAGE}, {len(read(root))} terms")
+    for lesson in lessons(root):
+        if link(lesson):
+            print(f"Linked: the terms of {lesson.notebook.name}")
     return 0
+
+
+def link(lesson: Lesson) -> bool:
+    """Link each term that the lesson explains, in the first cell that stresses it. Whether the notebook was changed."""
+    notebook, changed = lesson_module.read(lesson.notebook), False
+    for term in (each for each in read(lesson.root) if each.lesson == lesson.number):
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown" and any(term.used(text.strip("`")) for _, text in STRESSED.findall(cell.source)):
+                text = term.linked(cell.source)
+                changed, cell.source = changed or text != cell.source, text
+                break
+    if changed:
+        write_whole(lesson.notebook, (nbformat.writes(notebook) + "\n").encode())
+    return changed

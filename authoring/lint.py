@@ -251,7 +251,8 @@ def figure(lesson: Lesson) -> Found:
 @rule
 def term(lesson: Lesson) -> Found:
     """A term of docs/glossary.yaml is used in no lesson before the one that explains it. In that one the first cell that
-    uses it has it in bold or italics. Code spans, headings, the list of what you can do after, Next and Sources do not count."""
+    uses it has it in bold or italics, linked to docs/glossary.md. Code spans, headings, the list of what you can do after, Next
+    and Sources do not count."""
     for each in glossary.read(lesson.root):
         uses = [cell for cell in lesson.prose if any(each.used(block.words) for block in counted(cell))]
         if lesson.number > each.lesson or (lesson.number < each.lesson and not uses):
@@ -264,6 +265,8 @@ def term(lesson: Lesson) -> Found:
             yield first.number, f"{each.term!r} is explained in lesson {each.lesson} only: explain it here, or use other words."
         elif not any(each.used(stress) for block in parsed(first) for stress in block.emphasis):
             yield first.number, f"{each.term!r} is used before it is explained: put it in bold here, with its meaning."
+        elif each.link not in first.source:
+            yield first.number, f"{each.term!r} is not linked to its meaning: ./course lesson glossary"
 
 
 def counted(cell: Cell) -> Iterator[Block]:

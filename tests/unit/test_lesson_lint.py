@@ -141,6 +141,7 @@ FAULTS = {
         lambda n: n.cells.__setitem__(2, new_markdown_cell("A quux.\n\n" + n.cells[2].source))
         or n.cells.insert(6, new_markdown_cell("A **quux** is a thing.")),
         "term", "'quux' is used before it is explained"),
+    "term without its link": (put(new_markdown_cell("A **quux** is a thing.")), "term", "'quux' is not linked to its meaning"),
     "endless loop": (put(code("while not done():\n    pass")), "wait", "may never end"),
     "a pause that may be absent": (put(code("next(p for p in pod.processes if p.role == 'pause')")), "wait", "no pause"),
     "broken link": (put(new_markdown_cell("[see](nowhere.md)")), "link", "'nowhere.md' leads nowhere"),
@@ -195,6 +196,19 @@ def test_a_row_that_readme_lacks_and_a_cell_that_is_done_already_are_found(cours
     readme.write_text(readme.read_text().replace("](notebooks/08-", "](x/08-"))
     change(course, lambda n: n.cells[-3].outputs.append(result("Done: it runs.")))
     assert [rule for rule, _ in found(course)] == ["frame", "exercise"]
+
+
+def test_the_glossary_links_each_term_once_and_follows_its_meaning(course: Path) -> None:
+    change(course, put(new_markdown_cell("A *quux* is a **thing**. The **quux** again.")))
+    for meaning in ("A thing.", 'The "thing" (of old).'):
+        rows = (course / glossary.SOURCE).read_text().partition("\n- term: quux")[0]
+        (course / glossary.SOURCE).write_text(f"{rows}\n- term: quux\n  meaning: '{meaning}'\n  lesson: \"08\"\n")
+        for _ in range(2):
+            glossary.run(course)
+        assert found(course) == []
+        [text] = [cell.source for cell in find("08", course).prose if "quux" in cell.source]
+        title = meaning.replace('"', r"\"")
+        assert text == f'A [*quux*](../docs/glossary.md#quux "{title}") is a **thing**. The **quux** again.'
 
 
 def test_an_exemption_with_a_reason_is_obeyed(course: Path) -> None:
