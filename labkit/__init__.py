@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from labkit.course import break_pods as break_pods
     from labkit.course import check as check
     from labkit.course import container_root as container_root
+    from labkit.course import fails_at_first as fails_at_first
+    from labkit.course import note as note
     from labkit.course import order_of_steps as order_of_steps
     from labkit.course import predict_order as predict_order
     from labkit.course import progress as progress
@@ -43,6 +45,8 @@ _NAMES = {
         "break_pods",
         "check",
         "container_root",
+        "fails_at_first",
+        "note",
         "order_of_steps",
         "predict",
         "predict_order",

@@ -83,7 +83,8 @@ class Review:
         if self._box is None:
             import ipywidgets
 
-            self._box = ipywidgets.VBox([each.widget() for each in self.asked])
+            head = ipywidgets.HTML(f"<p>{HEAD}</p>")
+            self._box = ipywidgets.VBox([head, *(each.widget() for each in self.asked)])
         return {**self._box._repr_mimebundle_(), "text/plain": repr(self)}
 
 

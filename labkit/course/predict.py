@@ -42,8 +42,8 @@ class Prediction:
             self._buttons.value = answer
 
     def seen(self, answer: str) -> Verdict:
-        """What was predicted, what was seen, and why. Raises ValueError where `answer` is no option."""
-        judged = verdict(self.question, self._known(answer), self.choice)
+        """What was predicted, what was seen, and why; `answer` is an option, or what the node showed instead."""
+        judged = verdict(self.question, answer, self.choice)
         if self.choice is not None and not self._noted:  # the cell that is run again with the answer on the screen does not count
             self._noted = True
             noted.answer("prediction", self.question.id, self.choice, answer, self.choice == answer)
@@ -105,6 +105,7 @@ def predict(identifier: str, *options: str) -> Prediction:
     """
     refuse_old(options)
     asked = question(identifier)
+    noted.opened(identifier[:2])
     if asked.steps:
         raise ValueError(f"{identifier} asks for an order: use labkit.predict_order.")
     return Prediction(asked)
