@@ -3,9 +3,9 @@
 from labkit.course.broken import break_pods, fails_at_first
 from labkit.course.checks import check
 from labkit.course.measures import container_root, order_of_steps, shared_namespaces, who_started
+from labkit.course.memory.opening import review
 from labkit.course.memory.overview import progress
 from labkit.course.notes import note
-from labkit.course.opening import review
 from labkit.course.order import Order, predict_order
 from labkit.course.predict import Prediction, predict
 from labkit.course.verdict import Check

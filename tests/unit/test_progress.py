@@ -19,8 +19,8 @@ import pytest
 from labkit.cli.__main__ import main
 from labkit.course import checks, quiz
 from labkit.course.memory import cells, export, overview, schedule, store
+from labkit.course.memory.opening import Review, review
 from labkit.course.memory.store import Event, Store
-from labkit.course.opening import Review, review
 from labkit.course.predict import Prediction
 from labkit.course.verdict import refused
 from tests.conftest import ROOT
