@@ -12,11 +12,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from authoring.lesson import Lesson, LessonError
+from authoring.lesson import Lesson, LessonError, lessons
 from authoring.site import __main__ as command
 from authoring.site import check, pages
 from authoring.site.lesson_page import WIDGET, LessonPage, lesson_page, verdict
-from authoring.site.links import Links, repository
+from authoring.site.links import SOURCE_FILE, Links, repository
 from authoring.site.quiz_form import anchor, form
 from labkit.course.answer import verdict as verdict_of
 from labkit.course.quiz import Question, quiz
@@ -203,6 +203,13 @@ def test_a_file_without_a_page_is_linked_at_the_repository_where_it_is_public() 
 def test_a_name_of_no_file_is_a_fault(text: str) -> None:
     with pytest.raises(LessonError, match=r"^README\.md names .*, which is not there\. Correct the name\.$"):
         LINKS.rewritten(text, "README.md")
+
+
+def test_the_lessons_and_documents_name_files_that_are_there() -> None:
+    prose = [cell.source for lesson in lessons() for cell in lesson.prose]
+    documents = [(ROOT / path).read_text() for path in ("README.md", *pages.LEARNERS, *pages.TEACHERS)]
+    named = {path for text in (*prose, *documents) for path in SOURCE_FILE.findall(text)}
+    assert named and [path for path in sorted(named) if not (ROOT / path).is_file()] == []
 
 
 def test_the_repository_is_the_code_hosts_and_none_while_the_course_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
