@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from authoring import glossary, lint, new
 from authoring.lesson import LessonError, find, lessons
 from tests.conftest import ROOT
+from tests.unit.test_lesson_new import copy_readme
 
 KNOWN: set[tuple[str, str, str]] = set()
 """Faults of the lessons that are not mended yet: lesson, rule, words. Remove a row when its cell is mended."""
@@ -26,8 +27,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("course")
     for name in ("notebooks/quizzes", "notebooks/solutions", "labkit/course/checks", "docs", "tests/notebooks/wrong"):
         (root / name).mkdir(parents=True)
-    for name in ("README.md", glossary.SOURCE):
-        shutil.copy(ROOT / name, root / name)
+    copy_readme(root)
+    shutil.copy(ROOT / glossary.SOURCE, root / glossary.SOURCE)
     new.run("08", "Who answers `crictl ps`?", root)
     source = (root / glossary.SOURCE).read_text()
     (root / glossary.SOURCE).write_text(re.sub(r'lesson: "\d\d"', 'lesson: "07"', source))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,11 +28,17 @@ QUESTION = "Who answers `crictl ps`?"
 MADE_ON = {"node": "containerd", "runtime": "containerd 1.6.20", "labkit": "0.1.0"}
 
 
+def copy_readme(root: Path) -> None:
+    """README.md as it was before there was a lesson 08."""
+    rows = (ROOT / "README.md").read_text().splitlines(keepends=True)
+    (root / "README.md").write_text("".join(row for row in rows if not re.match(r"\| \[(0[89]|[1-9]\d)\]", row)))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for name in ("notebooks/quizzes", "notebooks/solutions", "labkit/course/checks", "tests/notebooks/wrong"):
         (tmp_path / name).mkdir(parents=True)
-    shutil.copy(ROOT / "README.md", tmp_path)
+    copy_readme(tmp_path)
     shutil.copy(next(ROOT.glob("notebooks/00-*.ipynb")), tmp_path / "notebooks")
     return tmp_path
 
@@ -52,7 +60,9 @@ def test_the_frame_is_a_notebook_in_ruffs_format_and_every_file_says_what_to_wri
     nbformat.validate(nbformat.read(lesson.notebook, as_version=4))
     assert len({cell["id"] for cell in nbformat.read(lesson.notebook, as_version=4).cells}) == len(lesson.cells)
     for command in (["format", "--check"], ["check"]):
-        done = subprocess.run(["ruff", *command, "-q", *map(str, files), "--config", ROOT / "pyproject.toml"], cwd=root)
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "-q", *map(str, files), "--config", ROOT / "pyproject.toml"], cwd=root
+        )
         assert done.returncode == 0
     assert list(lesson.wrong_answers("08.1")) == ["the Pod has another name"]
     assert len(Path(lesson.checks).read_text().splitlines()) > 10 and compile(lesson.checks.read_text(), "", "exec")

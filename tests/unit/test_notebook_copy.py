@@ -149,7 +149,7 @@ def test_a_reset_of_what_is_as_the_course_has_it_changes_nothing(mine: Path, cap
     assert files(mine) == before
 
 
-@pytest.mark.parametrize("lesson", ["9", "99", "x", "", "0333", "solutions", "-1"])
+@pytest.mark.parametrize("lesson", ["100", "99", "x", "", "0333", "solutions", "-1"])
 def test_an_unknown_lesson_is_named_and_nothing_made(lesson: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert labkit(str(tmp_path / "x"), f"--reset={lesson}") == 1
     assert f"There is no lesson {lesson!r}. There are: 00, 01, " in capsys.readouterr().err

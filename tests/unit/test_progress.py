@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,14 +223,14 @@ print(*(event.item for event in kept.events()))
 """
 
 
-def test_a_read_only_home_is_read_and_what_is_new_is_in_memory(place: Path) -> None:
-    Store(place).add(answered("02.pause"))
-    for path in (place.parent, place):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for parent in place.parents:  # pytest's directories are for this user only
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp") and parent != place.parent:
-            parent.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", READ_ONLY, str(place)], capture_output=True, text=True, cwd=ROOT)
+def test_a_read_only_home_is_read_and_what_is_new_is_in_memory() -> None:
+    # Not below pytest's directories: they are for this user only, and each run of pytest that begins makes them so again.
+    with tempfile.TemporaryDirectory(prefix="lk-progress-", dir="/tmp") as base:
+        place = Path(base) / store.NAME
+        Store(place).add(answered("02.pause"))
+        for path in (place.parent, place):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        done = subprocess.run([sys.executable, "-c", READ_ONLY, str(place)], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["02.pause", "02.1"], done.stderr
     assert done.stderr.count("labkit:") == 1
 
@@ -410,7 +411,7 @@ def test_the_map_counts_what_was_read_predicted_solved_and_is_due(place: Path) -
     row = rows["00"]
     assert (row.cells_reached, row.predicted, row.right, row.solved, row.hints, row.due) == (1, 2, 1, 1, 1, 1)
     assert row.cells > 10 and row.questions == 5 and row.exercises == 1 and row.title == "Is my lab real?"
-    assert rows["07"].predicted == 0 and list(rows) == [f"0{n}" for n in range(8)]
+    assert rows["07"].predicted == 0 and list(rows)[:8] == [f"0{n}" for n in range(8)]
 
 
 def test_the_map_in_a_notebook_is_the_same_text_whatever_is_known_and_prints_what_is(place: Path) -> None:
