@@ -239,14 +239,12 @@ def test_follow_one_pod(node: Node) -> None:
 
 
 def test_the_reader_is_killed_in_the_middle(node: Node) -> None:
-    events = watch()
-    with FlightRecorder(node.cri, events, node.kernel, runtime=node.listener().pid) as flight:
+    with recording(node) as flight:
         node.cri.run_pod_sandbox(config=node.sandbox_config(node.manifest(POD)))
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         readers = [int(c) for c in children if b"connector" in Path(f"/proc/{c}/cmdline").read_bytes()]
         assert readers
         time.sleep(0.1)  # what happened is handed on within 10 ms
-        wait_for(lambda: not events.waiting, "the events to be taken")
         for reader in readers:
             os.kill(reader, signal.SIGKILL)
         node.cri.version()
