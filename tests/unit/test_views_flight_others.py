@@ -11,12 +11,16 @@ from labkit.figures.contract.field_map import field_map
 from labkit.figures.contract.field_rules import RULES
 from labkit.figures.contract.rpc_catalogue import rpc_catalogue
 from labkit.figures.flight.call_chain import call_chain
+from labkit.figures.flight.pod_lifecycle import pod_lifecycle
+from labkit.figures.flight.timeline import flight_timeline
+from labkit.figures.pods.model import StatusChange
 from labkit.figures.runtime.history import MILESTONES, history
 from labkit.figures.runtime.layers import Layer, layers
 from labkit.kernel import Mount
 from labkit.podspec import with_defaults
 from labkit.podspec.messages import container_config, sandbox_config
-from labkit.recording.flight import FlightProcess
+from labkit.recording.flight import Call, Flight, FlightProcess
+from labkit.recording.recorder import Recording
 from tests.unit import flights
 from tests.unit.test_views_flight_timeline import Paper, clashes
 
@@ -124,6 +128,18 @@ def test_a_pod_adds_nothing_to_an_exact_recording():
     seen = tuple(PodProcess(p.pid, p.ppid, p.role, "", p.container, {}) for p in living)
     pod = PodSnapshot("web", "default", "1", "2", "Ready", "", seen)
     assert Paper(call_chain(flight, pod)).words() == Paper(call_chain(flight)).words()
+
+
+def test_what_a_block_recorded_into_is_drawn_as_its_flight():
+    recording = Recording()
+    plain = flights.pods(1)
+    flight = Flight(tuple(Call(**vars(c)) for c in plain.calls), tuple(FlightProcess(**vars(p)) for p in plain.processes))
+    recording.flight = flight
+    pod = PodSnapshot("web", "default", "1", "2", "Ready", "", ())
+    created = StatusChange(0, flight.calls[0].pod, "Running")
+    for draw in (flight_timeline, call_chain, lambda of: call_chain(of, pod), lambda of: pod_lifecycle([created], of)):
+        assert repr(draw(recording)) == repr(draw(flight))
+    assert repr(recording.plot()) == repr(flight.plot()) and recording.zoom("RunPodSandbox") == flight.zoom("RunPodSandbox")
 
 
 def test_another_pod_on_the_node_is_not_in_the_chain_of_one():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
@@ -12,13 +12,13 @@ from labkit.figures.figure import MARGIN, Canvas, Figure, fit, title_height, wra
 from labkit.figures.flight.rows import Family, is_asking
 from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
-from labkit.recording.flight import FlightProcess
+from labkit.recording.flight import Flight, FlightProcess
 from labkit.recording.flight.data import by
 from labkit.recording.flight.stages import brief
 
 if TYPE_CHECKING:
     from labkit.cri.pods import PodProcess, PodSnapshot
-    from labkit.recording.flight import Call, Flight
+    from labkit.recording.flight import Call
 
 WIDTH, BOX, HIGH, LINE, STEP = 760.0, 118.0, 30.0, 17.0, 24.0
 
@@ -164,7 +164,7 @@ def with_living(flight: Flight, pod: str, living: Sequence[PodProcess]) -> Fligh
     ]
     pids = {p.pid for p in living}
     mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or (p.pid in pids and p.to_ns is None)]
-    return replace(flight, processes=(*mine, *missed))
+    return Flight(flight.calls, (*mine, *missed), flight.source, flight.lost, flight.precision, flight.notes)
 
 
 def name_of(process: PodProcess) -> str:
