@@ -33,6 +33,7 @@ def main() -> int:
         if fault.tier in tiers and (not arguments.words or any(word in fault.name for word in arguments.words))
     ]
     with tempfile.TemporaryDirectory(prefix="lk-mutants-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)  # the tests of the virtual machine read it as another user
         root = Path(directory, "course")
         copy(root)
         missed = table(root, chosen)

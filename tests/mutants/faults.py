@@ -175,8 +175,7 @@ FAULTS = (
         "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    except BlockingIOError:\n"
         '        log.error("another supervisor owns',
         '        pass\n    except BlockingIOError:\n        log.error("another supervisor owns',
-        ("tests/live/test_lifecycle.py::test_two_at_once_start_one_node",),
-        "quick",
+        ("tests/unit/test_unexpected.py",),
     ),
     Fault(
         "exit code: a container that failed is said to have succeeded",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -321,3 +323,27 @@ thread.join()
     subprocess.run([sys.executable, "-c", program.replace("LOG", str(log))], check=True)
     (told,) = status.unexpected(tmp_path, "2026-01-01T00:00:00+00:00")
     assert told.endswith("1 unexpected, the last: the thread pods failed: KeyError: 'odd'")
+
+
+SECOND = """
+import os, sys
+from labkit.node.lab import supervisor
+os.fork = lambda: sys.exit(3)
+sys.exit(supervisor.main())
+"""
+
+
+def test_a_home_that_has_an_owner_gets_no_second_one(tmp_path: Path) -> None:
+    """Whatever `labkit up` has seen before. In a process of its own, which would begin to own the node where it forks."""
+    environ = {**os.environ, "LABKIT_HOME": str(tmp_path)}
+    home = Home.find(environ)
+    home.make()
+
+    def second() -> int:
+        return subprocess.run([sys.executable, "-c", SECOND], env=environ, cwd=Path(__file__).parents[2]).returncode
+
+    assert second() == 3
+    with (home.run / "supervisor.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert second() == 1
+    assert "another supervisor owns" in home.log_file.read_text()
