@@ -53,7 +53,7 @@ def test_each_question_and_each_figure_is_on_its_page(site: dict[str, Page], num
 def test_each_lesson_needs_no_kernel_and_says_how_to_run_it(site: dict[str, Page], number: str) -> None:
     text = page_of(site, number).file.read_text()
     assert "sudo ./course start" in text and LESSONS[number].notebook.name in text
-    assert "Before you begin" not in text, "only who runs it needs that"
+    assert "before your prediction.<" not in text, "only who runs it clears outputs"
     assert not re.search(r"jupyter-widgets|application/vnd\.jupyter|requirejs", text)
 
 
