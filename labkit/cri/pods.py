@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from labkit.cri import CriClient, CriError, verbose
@@ -115,6 +115,7 @@ class PodReader:
         self._cri = cri
         self._containers: dict[str, _Container] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
+        self._pods: tuple[tuple[Any, ...], tuple[PodSnapshot, ...]] = (), ()
 
     def read(self, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
         """Every Pod sandbox that carries `labels`, joined with the processes of `snapshot`, sorted by namespace and name.
@@ -125,11 +126,14 @@ class PodReader:
         kernel = PodKernel(snapshot)
         self._containers = self._read_containers(wanted, kernel)
         self._sandboxes = self._read_sandboxes(wanted, kernel)
-        containers: dict[str, list[PodContainer]] = {}
-        for each in self._containers.values():
-            containers.setdefault(each.sandbox, []).append(each.container)
-        pods = (_join(each, containers.get(id, []), kernel) for id, each in self._sandboxes.items())
-        return tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+        joined = (self._containers, self._sandboxes, snapshot.processes, snapshot.namespaces)
+        if joined != self._pods[0]:
+            containers: dict[str, list[PodContainer]] = {}
+            for each in self._containers.values():
+                containers.setdefault(each.sandbox, []).append(each.container)
+            pods = (_join(each, containers.get(id, []), kernel) for id, each in self._sandboxes.items())
+            self._pods = joined, tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+        return self._pods[1]
 
     def _read_containers(self, wanted: Mapping[str, Any], kernel: PodKernel) -> dict[str, _Container]:
         listed = self._cri.list_containers(filter=wanted).containers
@@ -209,18 +213,33 @@ class PodKernel:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.members = by_container(snapshot)
-        self.shims = {process.pid: process for process in snapshot.processes.values() if is_shim(process)}
-        self.shims_of: dict[str, list[int]] = {}
+
+    @cached_property
+    def members(self) -> dict[str, list[Process]]:
+        return by_container(self.snapshot)
+
+    @cached_property
+    def shims(self) -> dict[int, Process]:
+        return {process.pid: process for process in self.snapshot.processes.values() if is_shim(process)}
+
+    @cached_property
+    def shims_of(self) -> dict[str, list[int]]:
+        """A word of a shim's command line, such as its sandbox's id, → pids."""
+        found: dict[str, list[int]] = {}
         for shim in self.shims.values():
             for word in shim.cmdline:
-                self.shims_of.setdefault(word, []).append(shim.pid)
-        self.pins: dict[str, list[PinnedNamespace]] = {}
-        for namespace in snapshot.namespaces.values():
+                found.setdefault(word, []).append(shim.pid)
+        return found
+
+    @cached_property
+    def pins(self) -> dict[str, list[PinnedNamespace]]:
+        found: dict[str, list[PinnedNamespace]] = {}
+        for namespace in self.snapshot.namespaces.values():
             for path in namespace.mounts:
                 # /var/run is a symbolic link to /run, and a runtime may say either.
                 for name in {path, path.replace("/run/", "/var/run/", 1)}:
-                    self.pins.setdefault(name, []).append(PinnedNamespace(namespace.type, namespace.inode, path))
+                    found.setdefault(name, []).append(PinnedNamespace(namespace.type, namespace.inode, path))
+        return found
 
     def start_ns(self, pid: int) -> int | None:
         """Which process of that number it is; None where there is none."""

@@ -99,6 +99,15 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     return tuple(_mount(line) for line in filter(None, text.split("\n")))
 
 
+def mount_points_below(text: str, directory: str) -> list[str]:
+    """The mount points at or below a directory in the text of /proc/PID/mountinfo, the deepest first."""
+    name = directory.rpartition("/")[2]
+    escaped = set(name) & set(" \t\n\\#")
+    # Parsing all lines takes ten times as long as looking for the name in them.
+    points = (_mount(line).mount_point for line in text.split("\n") if line and (escaped or name in line))
+    return sorted((p for p in points if p == directory or p.startswith(f"{directory}/")), key=len, reverse=True)
+
+
 def nsfs_mounts(mounts: Iterable[Mount]) -> list[tuple[str, int, str]]:
     """(type, inode, path) of each bind mount of a namespace among `mounts`."""
     return [(*parse_namespace_link(mount.root), mount.mount_point) for mount in mounts if mount.fs_type == "nsfs"]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
 from labkit.kernel.model import NAMESPACE_TYPES, Process
 from labkit.kernel.parse import Stat, parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
 
-# Type, link, and where the number begins in its text, "net:[4026531840]".
-_LINKS = tuple((type, f"ns/{type}".encode(), len(type) + 2) for type in NAMESPACE_TYPES)
+_LINKS = tuple(f"ns/{type}" for type in NAMESPACE_TYPES)
 _READ_SIZE = 65536
 _NOT_COUNTED = b"0 0 0\n"
 """/proc/PID/schedstat where the kernel's counters are switched off."""
@@ -46,10 +46,10 @@ class ProcReader:
         self._pid_namespace = own_namespace(self._proc, "pid") if _numbers_are_own(self._proc) else None
         before = self._known
         pids = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())
-        found = {pid: known for pid in pids if (known := self._unchanged(before.get(pid)) or self._read(pid))}
+        found = {pid: known for pid in pids if (known := self._unchanged(before.get(pid)) or self._read(pid, before.get(pid)))}
         for pid, known in found.items():
             if known is before.get(pid) and _lost_its_parent(known, before, found):
-                found[pid] = self._read(pid) or known
+                found[pid] = self._read(pid, known) or known
         used = {known.cgroup: known.process.cgroups for known in found.values()}
         self._known, self._cgroups = found, used
         processes = [known.process for known in found.values()]
@@ -66,13 +66,15 @@ class ProcReader:
         except OSError:
             return None
 
-    def _read(self, pid: int) -> _Known | None:
+    def _read(self, pid: int, before: _Known | None) -> _Known | None:
+        """The process, as one and the same object if it has run and is as before."""
         try:
             directory = os.open(f"{self._proc}/{pid}", os.O_PATH | os.O_DIRECTORY)
         except OSError:
             return None
         try:
-            return self._process(directory)
+            known = self._process(directory)
+            return known._replace(process=before.process) if before and before.process == known.process else known
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
         finally:
@@ -120,19 +122,25 @@ class ProcReader:
 
     def _held(self, known: _Known) -> Iterator[Held]:
         """The namespaces that open files of a process hold."""
-        directory = f"{self._proc}/{known.process.pid}/fd"
+        if known.kernel_thread:
+            return
         try:
-            names = () if known.kernel_thread else os.listdir(directory)
+            directory = os.open(f"{self._proc}/{known.process.pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return
-        for name in names:
-            try:
-                link = os.readlink(f"{directory}/{name}")
-            except OSError:
-                # Closed since, as the one that listed them is.
-                continue
-            if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
-                yield (*parse_namespace_link(link), known.process.pid, int(name))
+        try:
+            for name in os.listdir(directory):
+                try:
+                    link = os.readlink(name, dir_fd=directory)
+                except OSError:
+                    # Closed since.
+                    continue
+                if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
+                    yield (*parse_namespace_link(link), known.process.pid, int(name))
+        except OSError:  # it has ended
+            return
+        finally:
+            os.close(directory)
 
 
 def _living_thread(directory: int, pid: int) -> int | None:
@@ -199,14 +207,20 @@ def _numbers_are_own(proc: str) -> bool:
         return False
 
 
-def _namespaces(directory: int) -> dict[str, int]:
-    namespaces = {}
-    for type, link, start in _LINKS:
+def _namespaces(directory: int) -> Mapping[str, int]:
+    links = []
+    for name in _LINKS:
         try:
-            namespaces[type] = int(os.readlink(link, dir_fd=directory)[start:-1])
+            links.append(os.readlink(name, dir_fd=directory))
         except OSError:
             continue
-    return namespaces
+    return _parsed(tuple(links))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(links: tuple[str, ...]) -> Mapping[str, int]:
+    """One mapping for all processes that are in the same namespaces, as most are."""
+    return dict(map(parse_namespace_link, links))
 
 
 def _read_record(name: str, directory: int | None = None) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.kernel.cgroup import Cgroup, cgroup_mounts, cgroups_of
 from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
+from labkit.kernel.mounts import MountReader, read_mountinfo
 from labkit.kernel.network import interfaces_of
-from labkit.kernel.parse import nsfs_mounts, parse_cgroup, parse_mountinfo
+from labkit.kernel.parse import mount_points_below, nsfs_mounts, parse_cgroup, parse_mountinfo
 from labkit.kernel.pins import PinReader
 from labkit.kernel.processes import Held, ProcReader, own_namespace, read_text
 from labkit.kernel.sockets import unix_listener
@@ -25,8 +26,8 @@ class LocalKernel:
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc.rstrip("/")
         self._root = self._proc.removesuffix("/proc")
-        self._processes, self._pins = ProcReader(self._proc), PinReader(self._proc)
-        self._last: tuple[str, Snapshot] | None = None
+        self._processes, self._pins, self._mounts = ProcReader(self._proc), PinReader(self._proc), MountReader(self._proc)
+        self._last: Snapshot | None = None
 
     def snapshot(self, fds: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
@@ -37,26 +38,23 @@ class LocalKernel:
         there is no readable /proc.
         """
         at_ns = time.monotonic_ns()
-        text, before = self._mountinfo(), self._last
-        mounts = before[1].mounts if before and before[0] == text else parse_mountinfo(text)
+        before, mounts = self._last, self._mounts.read()
         processes, held = self._processes.read(fds)
         pins = self._pins.read(processes, own_namespace(self._proc, "mnt"), mounts) if fds else []
-        if before and not fds and _same_namespaces(before[1], processes, mounts):
-            snapshot = Snapshot(at_ns, {process.pid: process for process in processes}, before[1].namespaces, mounts)
+        if before and not fds and _same_namespaces(before, processes, mounts):
+            snapshot = Snapshot(at_ns, {process.pid: process for process in processes}, before.namespaces, mounts)
         else:
             snapshot = assemble(at_ns, processes, mounts, pins, held)
-        self._last = None if fds else (text, snapshot)
+        self._last = None if fds else snapshot
         return snapshot
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of the node: of labkit's own mount namespace, or of process 1 where /proc is another pid namespace's."""
-        return parse_mountinfo(self._mountinfo())
+        return parse_mountinfo(read_mountinfo(self._proc))
 
-    def _mountinfo(self) -> str:
-        try:
-            return read_text(f"{self._proc}/self/mountinfo")
-        except FileNotFoundError:
-            return read_text(f"{self._proc}/1/mountinfo")
+    def mounts_below(self, directory: str) -> list[str]:
+        """The mount points at or below a directory of the node, the deepest first."""
+        return mount_points_below(read_mountinfo(self._proc), directory)
 
     def interfaces(self, where: int | str) -> tuple[Interface, ...]:
         """The network interfaces of a process's network namespace, or of one bind-mounted at a path such as "/run/netns/blue".

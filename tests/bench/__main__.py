@@ -1,7 +1,8 @@
 """Run every benchmark beside this file, and print each ratio next to its goal as soon as it is known: `./course bench [--json]`.
 
 A benchmark is a module bench_*.py with `run() -> dict`: "name", "ratio" and "goal" (the ratio to stay within, or None
-where there is none), and whatever else it measured. Nothing fails here for being slow: a ratio is read, not asserted.
+where there is none), "more" where it has further ratios, and whatever else it measured. Nothing fails here for being slow: a
+ratio is read, not asserted.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None, directory: Path = Path(__file__).par
             failed = True
             traceback.print_exc()
             continue
-        print(json.dumps(result) if arguments.json else line(result), flush=True)
+        lines = [json.dumps(result)] if arguments.json else map(line, (result, *result.get("more", ())))
+        print(*lines, sep="\n", flush=True)
     return int(failed)
 
 

@@ -29,6 +29,8 @@ from labkit.node import Home
 from labkit.node.state import status
 
 PODS, WORKERS, ROUNDS = 100, 8, 2
+GRACE_S = 2
+"""The least that a kubelet gives (minimumGracePeriodInSeconds); `sleep` as process 1 does not end before."""
 IDLE_S, QUIET_S = 30.0, 10.0
 WATCHERS, CHANGES = 50, 40
 PATH = "/api/v1/namespaces/default/pods"
@@ -52,8 +54,16 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
             seconds["kube deletion"].append(timed(lambda: deleted(api)))
         node.close()
     median = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
-    return {"name": f"{PODS} Pods through the API / bare CRI calls", "ratio": round(median["kube"] / median["bare"], 3),
-            "goal": 1.15, "seconds": median, "idle": idle, "watchers": watchers}  # fmt: skip
+    deletion = round(median["kube deletion"] / median["bare deletion"], 3)
+    return {
+        "name": f"{PODS} Pods through the API / bare CRI calls",
+        "ratio": round(median["kube"] / median["bare"], 3),
+        "goal": 1.15,
+        "more": [{"name": f"{PODS} Pods deleted / bare CRI calls", "ratio": deletion, "goal": 1.2}],
+        "seconds": median,
+        "idle": idle,
+        "watchers": watchers,
+    }
 
 
 @contextlib.contextmanager
@@ -80,7 +90,8 @@ def timed(what: Callable[[], object]) -> float:
 
 
 def bare(node: Any, seconds: dict[str, list[float]]) -> None:
-    """The calls of a kubelet and nothing else: sandbox, container, start; eight at a time, by bare stubs."""
+    """The calls of a kubelet and nothing else, by bare stubs: sandbox, container, start, eight Pods at a time. Then all
+    containers are stopped at once, with their grace period, and the sandboxes stopped and removed, eight at a time."""
     pods = [node.manifest({"metadata": {"name": f"bare-{n}"}, "spec": SPEC}) for n in range(PODS)]
     with grpc.insecure_channel(f"unix:{node.cri.path}") as channel, ThreadPoolExecutor(WORKERS) as pool:
         runtime = api_pb2_grpc.RuntimeServiceStub(channel)
@@ -99,13 +110,20 @@ def bare(node: Any, seconds: dict[str, list[float]]) -> None:
             runtime.StartContainer(api_pb2.StartContainerRequest(container_id=made.container_id))
             return str(sandbox)
 
+        def stop(sandbox: str) -> None:
+            of_pod = api_pb2.ContainerFilter(pod_sandbox_id=sandbox)
+            for container in runtime.ListContainers(api_pb2.ListContainersRequest(filter=of_pod)).containers:
+                runtime.StopContainer(api_pb2.StopContainerRequest(container_id=container.id, timeout=GRACE_S))
+
         def remove(sandbox: str) -> None:
             runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=sandbox))
             runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox))
 
         sandboxes: list[str] = []
         seconds["bare"].append(timed(lambda: sandboxes.extend(pool.map(start, configs))))
-        seconds["bare deletion"].append(timed(lambda: list(pool.map(remove, sandboxes))))
+        with ThreadPoolExecutor(PODS) as all_at_once:
+            stopping = timed(lambda: list(all_at_once.map(stop, sandboxes)))
+        seconds["bare deletion"].append(stopping + timed(lambda: list(pool.map(remove, sandboxes))))
     for pod, sandbox in zip(pods, sandboxes, strict=True):
         metadata = api_pb2.PodSandboxMetadata(**{key: pod["metadata"][key] for key in ("name", "namespace", "uid")})
         node.remove_leavings(api_pb2.PodSandbox(id=sandbox, metadata=metadata))

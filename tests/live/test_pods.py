@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,14 @@ import pytest
 from cri_api.v1 import api_pb2_grpc
 
 import labkit as lab
+from labkit.cri import CriClient
 from labkit.cri.v1 import api_pb2
 from labkit.node import Node
+from labkit.node.packages.programs import find_programs
+from labkit.node.pods.operations import remove_sandbox
 from tests.conftest import labkit
+from tests.live.cluster import wait_for
+from tests.unit.test_kernel_snapshot import lsns
 
 SLEEP = {"name": "main", "image": "registry.lab/busybox:1", "command": ["sleep", "1000000"]}
 WEB = {"name": "web", "image": "registry.lab/busybox:1", "command": ["httpd", "-f", "-h", "/var/www"]}
@@ -41,22 +48,17 @@ def five_pods(node: Node) -> Iterator[list[lab.PodSnapshot]]:
 
 def test_namespaces_are_those_of_lsns(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
     pods = json.loads(labkit("ps", "--json").stdout)["pods"]
-    lsns = {
-        int(n["ns"]): n
-        for n in json.loads(
-            subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, text=True, check=True).stdout
-        )["namespaces"]
-    }
+    told = {int(n["ns"]): n for n in lsns()}
     processes = [p for pod in pods for p in pod["processes"]]
     assert {p["name"] for p in pods} >= {p.name for p in five_pods}
     assert len(processes) >= 5 * 3 + 2
     for process in processes:
         for type, inode in process["namespaces"].items():
-            assert lsns[inode]["type"] == type
+            assert told[inode]["type"] == type
             assert f"{type}:[{inode}]" == Path(f"/proc/{process['pid']}/ns/{type}").readlink().name
     host = {i for p in processes if p["role"] == "shim" for i in p["namespaces"].values()}
     for inode in {i for p in processes for i in p["namespaces"].values()} - host:
-        assert int(lsns[inode]["nprocs"]) == sum(inode in p["namespaces"].values() for p in processes)
+        assert int(told[inode]["nprocs"]) == sum(inode in p["namespaces"].values() for p in processes)
 
 
 def test_pids_are_those_of_the_cgroups(node: Node, five_pods: list[lab.PodSnapshot]) -> None:
@@ -256,3 +258,47 @@ def test_a_killed_shim_leaves_no_socket(node: Node) -> None:
     node.kill(shim, 9)
     node.remove_pod(pod)
     assert not socket.exists()
+
+
+def shown(node: Node, name: str) -> lab.PodSnapshot:
+    """A Pod among those that one `node.pods()` shows."""
+    return next(pod for pod in node.pods() if pod.name == name)
+
+
+def test_what_others_end_is_seen_at_the_next_look(node: Node) -> None:
+    """A node that has looked before and found all as it was sees what another program does meanwhile, and does not ask again."""
+    programs = find_programs(node.home.cache)
+    ctr = [programs.ctr, "--address", node.cri.path, "--namespace", "k8s.io"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": programs.library_path}
+    killed, deleted, removed = (node.start_pod(manifest(name, SLEEP, WEB)) for name in ("killed", "deleted", "removed"))
+    for _ in range(3):
+        assert [[p.pid for p in pod.processes] for pod in node.pods()] == [[p.pid for p in pod.processes] for pod in node.pods()]
+
+    main, web = killed.container("main").pid, killed.container("web").pid
+    os.kill(main, signal.SIGKILL)
+    wait_for(lambda: not is_alive(main), "the process to end")
+    running = [p.pid for p in shown(node, "killed").processes if p.role == "application" and not p.ended]
+    assert running == [web]
+    node.wait_exit(killed.container("main").id)
+    assert shown(node, "killed").container("main").exit_code == 137
+    assert shown(node, "killed").container("web").state == "Running"
+
+    target = deleted.container("web")
+    # The command fails where containerd's own CRI service, which hears of the end, has deleted the task first.
+    subprocess.run([*ctr, "task", "rm", "--force", target.id], env=environment, capture_output=True)
+    wait_for(lambda: not is_alive(target.pid), "the process to end")
+    after = shown(node, "deleted")
+    assert target.pid not in {p.pid for p in after.processes if not p.ended}
+    node.wait_exit(target.id)
+    assert shown(node, "deleted").container("web").state == "Exited"
+
+    with CriClient(node.endpoint) as other:
+        remove_sandbox(other, removed.id)
+    assert "removed" not in {pod.name for pod in node.pods()}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False

@@ -48,3 +48,12 @@ def test_an_unknown_name(benches: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["c"], benches)
     assert "There are: a, b, vm." in capsys.readouterr().err
+
+
+def test_a_benchmark_can_have_several_ratios(benches: Path, capsys, monkeypatch) -> None:
+    more = [{"name": "second", "ratio": 2, "goal": 3}]
+    run = SimpleNamespace(run=lambda: {"name": "first", "ratio": 1, "goal": None, "more": more})
+    monkeypatch.setitem(sys.modules, "tests.bench.bench_a", run)
+    assert main(["a"], benches) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["first", "1.000"], ["second", "2.000", "goal", "≤", "3"]]

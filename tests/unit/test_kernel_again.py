@@ -82,13 +82,61 @@ def test_what_has_not_run_is_not_read_again(obeys, monkeypatch):
 
 
 @pytest.mark.parametrize("counter", [b"", b"0 0 0\n"])
-def test_without_the_kernels_counter_all_is_read_again(obeys, files, monkeypatch, counter):
+def test_without_the_kernels_counter_all_is_read_again(obeys, monkeypatch, counter):
     real = processes._read_bytes
     monkeypatch.setattr(processes, "_read_bytes", lambda path, *at: counter if "schedstat" in path else real(path, *at))
+    parsed: list[int] = []
+    parse_stat = processes.parse_stat
+    monkeypatch.setattr(processes, "parse_stat", lambda text: parsed.append(parse_stat(text).pid) or parse_stat(text))
     kernel = LocalKernel()
     before = kernel.snapshot(fds=False).processes[obeys.pid]
-    assert kernel.snapshot(fds=False).processes[obeys.pid] is not before
+    kernel.snapshot(fds=False)
+    assert parsed.count(obeys.pid) == 2
     assert seen_again(kernel, obeys.pid) == before
+
+
+def test_what_has_run_and_is_as_before_is_the_same_object(obeys):
+    kernel = LocalKernel()
+    before = kernel.snapshot(fds=False).processes[obeys.pid]
+    ran = Path(f"/proc/{obeys.pid}/schedstat").read_bytes()
+    tell(obeys, "pass")
+    assert Path(f"/proc/{obeys.pid}/schedstat").read_bytes() != ran
+    assert kernel.snapshot(fds=False).processes[obeys.pid] is before
+
+
+@needs_root
+def test_a_mount_is_seen_when_it_comes_changes_and_goes(tmp_path):
+    kernel = LocalKernel()
+
+    def options() -> list[bool]:
+        mounts = kernel.snapshot(fds=False).mounts
+        return ["ro" in mount.options for mount in mounts if mount.mount_point == str(tmp_path)]
+
+    assert options() == []
+    subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=True)
+    try:
+        assert options() == [False]
+        assert kernel.mounts_below(str(tmp_path.parent)) == [str(tmp_path)]
+        subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path], check=True)
+        assert options() == [True]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert options() == []
+
+
+@needs_root
+def test_a_child_and_its_parent_both_see_a_mount(tmp_path):
+    kernel = LocalKernel()
+    kernel.snapshot(fds=False)
+    subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=True)
+    try:
+        child = os.fork()
+        if not child:
+            os._exit(str(tmp_path) not in {mount.mount_point for mount in kernel.snapshot(fds=False).mounts})
+        assert os.waitpid(child, 0)[1] == 0
+        assert str(tmp_path) in {mount.mount_point for mount in kernel.snapshot(fds=False).mounts}
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.mark.parametrize(

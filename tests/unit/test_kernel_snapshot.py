@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,17 +95,25 @@ def test_namespaces_and_members_as_lsns_tells(spawn):
         compare_with_lsns()
 
 
+def lsns() -> list[dict[str, Any]]:
+    """What lsns tells. It fails where a process ends while it looks, so it is asked again."""
+    command = ["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"]
+    for _ in range(50):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if not done.returncode:
+            return list(json.loads(done.stdout)["namespaces"])
+    raise AssertionError(done.stderr)
+
+
 def compare_with_lsns() -> None:
     """Of the namespaces of this process and of those that it started: what other programs have comes and goes meanwhile. In the
     machine's own namespaces processes do, too, so of these only the owner is compared."""
     snapshot = LocalKernel().snapshot()
-    lsns = subprocess.run(["lsns", "-J", "-o", "NS,TYPE,NPROCS,PID"], capture_output=True, check=True, text=True)
+    rows = lsns()
     own = set(snapshot.processes[os.getpid()].namespaces.values())
     ours = own.union(*(process.namespaces.values() for process in snapshot.descendants(os.getpid())))
     told = {
-        (row["ns"], row["type"]): (None if row["ns"] in own else row["nprocs"], row["pid"])
-        for row in json.loads(lsns.stdout)["namespaces"]
-        if row["ns"] in ours
+        (row["ns"], row["type"]): (None if row["ns"] in own else row["nprocs"], row["pid"]) for row in rows if row["ns"] in ours
     }
     seen = {
         (namespace.inode, namespace.type): (None if namespace.inode in own else len(namespace.members), namespace.owner)

@@ -90,7 +90,7 @@ class Stopping:
         gone_is_fine(self.cri.remove_container, container_id=container_id)
 
     def remove_sandbox(self, sandbox_id: str) -> None:
-        gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=sandbox_id)
+        """Remove a sandbox that has been stopped: each StopPodSandbox runs the network's plugins again. Raises CriError."""
         gone_is_fine(self.cri.remove_pod_sandbox, pod_sandbox_id=sandbox_id)
 
 

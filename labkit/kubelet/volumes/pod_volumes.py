@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.kernel.parse import parse_mountinfo
+from labkit.kernel.parse import mount_points_below
 from labkit.kubelet.api import ApiClient, ApiClientError, segment
 from labkit.kubelet.go_format import os_error
 from labkit.kubelet.volumes import empty_dirs, fs_group, inside
@@ -145,10 +145,11 @@ class Volumes:
             self._claimed.pop(key, None)
         if not directory.is_dir():
             return
-        for mount in mounts_below(directory):
+        mounts = mounts_below(directory)
+        for mount in mounts:
             with contextlib.suppress(OSError):
                 inside.unmount(Path(mount))
-        if not mounts_below(directory):
+        if not (mounts and mounts_below(directory)):
             trees.remove(directory if everything else directory / "volumes")
 
     def _empty_dir(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
@@ -264,6 +265,4 @@ class Volumes:
 
 def mounts_below(directory: Path) -> list[str]:
     """Mount points at or below a directory, the deepest first (source: /proc/self/mountinfo, man 5 proc)."""
-    base = str(directory)
-    points = (mount.mount_point for mount in parse_mountinfo(os.fsdecode(Path("/proc/self/mountinfo").read_bytes())))
-    return sorted((point for point in points if point == base or point.startswith(f"{base}/")), key=len, reverse=True)
+    return mount_points_below(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()), str(directory))

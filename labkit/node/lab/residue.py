@@ -117,13 +117,11 @@ def cni_results(home: Home) -> list[Path]:
 def unmount_below(directory: Path) -> None:
     """Unmount whatever is mounted below a directory, innermost first: a container with mount propagation may have mounted a
     host's directory there, whose files must not be removed with it. Raises NodeError where a mount stays."""
-
-    def points() -> list[str]:
-        return sorted((m.mount_point for m in LocalKernel().mounts() if below(m.mount_point, directory)), key=len, reverse=True)
-
-    for point in points():
+    kernel = LocalKernel()
+    mounted = kernel.mounts_below(str(directory))
+    for point in mounted:
         subprocess.run(["umount", point], capture_output=True)
-    if stays := points():
+    if mounted and (stays := kernel.mounts_below(str(directory))):
         raise NodeError(f"{stays[0]} is still mounted, so nothing in {directory} was removed.", "Unmount it, then try again.")
 
 
