@@ -17,7 +17,7 @@ from authoring.site.links import Links, binder
 from authoring.site.quiz_form import form
 from labkit.course.answer import NOT_COMMITTED
 from labkit.course.quiz import Question, quiz
-from labkit.figures.figure import for_both_themes
+from labkit.figures.written import for_both_themes, variants
 
 ASKS = re.compile(r"labkit\.predict(?:_order)?\(\"(\d\d\.[a-z0-9-]+)\"\)")
 ONLY_ASKS = re.compile(r"\s*(\w+) = labkit\.predict(?:_order)?\(\"[^\"]*\"\)\n\1\s*")
@@ -109,7 +109,7 @@ class _Cell:
         return f'<div class="wide">{data["text/html"]}</div>' if "text/html" in data else ""
 
     def _figure(self, svg: str, alt: str, file: str) -> str:
-        self.pictures[file] = for_both_themes(svg)
+        self.pictures[file] = for_both_themes(variants(svg)[0])
         size = re.search(r'\bwidth="([\d.]+)pt" height="([\d.]+)pt"', svg)
         width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
         address, text = f"../{FIGURES}/{file}", html.escape(alt)

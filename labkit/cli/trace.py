@@ -74,8 +74,7 @@ def shower() -> Callable[[str, str], None]:
     """Prints a line in the colour of its role where standard output is a terminal."""
     from rich.console import Console
 
-    from labkit.figures.pods.terminal import COLOURS
+    from labkit.figures.style import TERMINAL
 
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    colours = {"call": "bold cyan", "containerd": "blue", "cni": "blue", **COLOURS}
-    return lambda line, role: console.print(line, style=colours.get(role, "default"), markup=False)
+    return lambda line, role: console.print(line, style=TERMINAL.get(role, "default"), markup=False)

@@ -7,13 +7,12 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
+from typing import TYPE_CHECKING, Any, ParamSpec
 
-from labkit.figures import style
+from labkit.figures import style, written
 from labkit.util.outputs import write_whole
 from labkit.util.progress import shown
 from labkit.util.showable import escaped, showable, showable_lines
@@ -30,6 +29,9 @@ PARAGRAPH = 4000
 """So many letters `wrap` breaks into lines."""
 SHARPNESS = 1.5
 """A PNG in a notebook has this many pixels for each px shown."""
+NARROW = (480.0, 300.0)
+"""A notebook's figure is drawn for these widths as well, px: a window of 900 px beside JupyterLab's file list, and a phone."""
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +46,8 @@ class Figure:
     paint: Callable[[Canvas], None]
     width: float
     height: float
+    redraw: Callable[[float], Figure] | None = None
+    """Draws the same for another width, px, with letters as large as before (see `in_any_width`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alt", showable_lines(self.alt, ALT))
@@ -54,23 +58,32 @@ class Figure:
     def save(self, path: str | Path, theme: str = "light", width: float | None = None) -> Path:
         """Write the picture as SVG, PNG or PDF, by the ending of `path`; return the path.
 
-        `theme`: "light", "dark", or for an SVG also "page", which holds both. `width`: px, all else grows along; by
-        default as designed. Raises ValueError for another ending or theme, OSError where the file cannot be written; the file is
-        then as it was before.
+        `theme`: "light", "dark", or for an SVG also "page", which holds both. `width`: px, by default as designed; the figure is
+        drawn anew for it where it can be, else enlarged. Raises ValueError for another ending or theme, OSError where the file
+        cannot be written; the file is then as it was before.
         """
         path = Path(path)
         kind = kind_of(path)
         if theme not in style.THEMES or (theme == "page" and kind != "svg"):
             raise ValueError(f"There is no theme {theme!r} for a {kind} file. Use 'light' or 'dark'.")
-        return write_whole(path, self._written(self._drawing(theme, (width or self.width) / self.width), kind, theme))
+        figure = self if width is None else self.at(width)
+        return write_whole(path, figure._written(figure._drawing(theme, (width or figure.width) / figure.width), kind, theme))
+
+    def at(self, width: float) -> Figure:
+        """The same figure for another width, px; itself where it cannot be drawn anew."""
+        return replace(self.redraw(width), redraw=self.redraw) if self.redraw else self
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        """SVG for a notebook that is trusted, PNG for one that is not (JupyterLab shows no SVG then) and for code hosts."""
+        """SVG for a notebook that is trusted, PNG for one that is not (JupyterLab shows no SVG then) and for code hosts.
+
+        The SVG holds the figure for narrow pages, too, each in an <svg> that is not displayed: `written.variants`.
+        """
         theme = style.theme()
         drawing = self._drawing(theme)
+        narrow = [self.at(width)._svg(theme) for width in NARROW if self.redraw and width < self.width]
         data = {
             "text/plain": self.alt,
-            "image/svg+xml": self._written(drawing, "svg", theme).decode(),
+            "image/svg+xml": written.with_variants(self._written(drawing, "svg", theme).decode(), narrow),
             "image/png": base64.b64encode(self._written(drawing, "png", theme, SHARPNESS)).decode(),
         }
         # For which pages the PNG was made: JupyterLab tells its style sheets, so that one can turn the colours over on others.
@@ -81,6 +94,9 @@ class Figure:
         with matplotlib_at_work():
             return Canvas(self.width, self.height, theme, scale).finish(self.paint)
 
+    def _svg(self, theme: str) -> str:
+        return self._written(self._drawing(theme), "svg", theme).decode()
+
     def _written(self, drawing: MatplotlibFigure, kind: str, theme: str, sharpness: float = 1.0) -> bytes:
         import matplotlib
 
@@ -89,11 +105,26 @@ class Figure:
         # Hinting would make letters wider than they were measured.
         settings: Any = {"svg.hashsalt": "labkit", "svg.fonttype": "path", "path.simplify": False, "text.hinting": "none"}
         metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
         background, out = style.colour("background", theme), io.BytesIO()
         with matplotlib.rc_context(settings), matplotlib_at_work():
-            drawing.savefig(out, format=kind, dpi=PIXELS_PER_INCH * sharpness, facecolor=background, metadata=metadata, **options)
-        return _annotated(out.getvalue().decode(), self.alt, theme).encode() if kind == "svg" else out.getvalue()
+            drawing.savefig(out, format=kind, dpi=PIXELS_PER_INCH * sharpness, facecolor=background, metadata=metadata)
+        if kind == "png":
+            return written.small_png(out, self.alt)
+        return written.annotated(out.getvalue().decode(), self.alt, theme).encode() if kind == "svg" else out.getvalue()
+
+
+def in_any_width(view: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """For a view with the keyword `width`: its figures can be drawn again for another width."""
+
+    @wraps(view)
+    def drawn(*args: _P.args, **options: _P.kwargs) -> Figure:
+        def redraw(width: float) -> Figure:
+            changed: Any = {**options, "width": width}
+            return view(*args, **changed)
+
+        return replace(view(*args, **options), redraw=redraw)
+
+    return drawn
 
 
 class Canvas:
@@ -208,12 +239,15 @@ def wrap(words: str, width: float, size: float = style.BODY, bold: bool = False)
 
 
 def _pieces(word: str, width: float, size: float, bold: bool) -> list[str]:
-    pieces = [""]
-    for letter in word if text_width(word, size, bold) > width else ():
-        if pieces[-1] and text_width(pieces[-1] + letter, size, bold) > width:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces if pieces[0] else [word]
+    """A word that is too wide in pieces: after a / or the like where there is one in the piece's second half, else anywhere."""
+    pieces, rest = [], word
+    while text_width(rest, size, bold) > width and len(rest) > 1:
+        end = max(next(n for n in range(1, len(rest) + 1) if text_width(rest[: n + 1], size, bold) > width), 1)
+        mark = max(rest.rfind(each, 0, end) for each in "/._-:,") + 1
+        end = mark if mark > end / 2 else end
+        pieces.append(rest[:end])
+        rest = rest[end:]
+    return [*pieces, rest]
 
 
 def fit(words: str, width: float, size: float = style.BODY, bold: bool = False) -> str:
@@ -308,24 +342,3 @@ def _no_hinting() -> Any:
     from matplotlib.ft2font import LoadFlags
 
     return LoadFlags.NO_HINTING
-
-
-def _annotated(svg: str, alt: str, theme: str) -> str:
-    """The SVG with its alternative text, and for the theme "page" with the rules of both themes."""
-    start = svg.index("<svg ")
-    head = svg.index(">", start) + 1
-    described = f'{svg[:start]}<svg role="img" {svg[start + 5 : head]}\n<desc>{escape(alt)}</desc>\n{svg[head:]}'
-    return for_both_themes(described) if theme == "page" else described
-
-
-def for_both_themes(svg: str) -> str:
-    """A light figure's SVG with the rules that turn each light colour into its dark partner where the page is dark.
-
-    The rules look at the colours as matplotlib writes them, so a viewer without CSS still sees the light picture.
-    """
-    pairs = [pair for pair in style.COLOURS.values() if pair[0] in svg]
-    rules = "".join(
-        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}' for light, dark in pairs for kind in ("fill", "stroke")
-    )
-    head = svg.index("</desc>\n") + len("</desc>\n")
-    return f"{svg[:head]}<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n{svg[head:]}"

@@ -140,7 +140,7 @@ def test_a_figure_is_a_picture_for_light_and_dark_with_its_text(course: Path) ->
     assert re.findall(r'src="([^"]*)" alt="([^"]*)" width="(\d+)" height="(\d+)"', shown) == [
         ("../figures/02-01-0.svg", "A &quot;tree&quot; &amp; more\nof it", "100", "40")
     ]
-    light, dark = COLOURS["background"]
+    light, dark, _ = COLOURS["background"]
     assert f'[style*="fill: {light}"]{{fill:{dark}!important}}' in page.pictures["02-01-0.svg"]
 
 

@@ -63,7 +63,7 @@ def test_a_page_svg_turns_every_colour_drawn_into_its_dark_partner(figure, tmp_p
     text = figure.save(tmp_path / "x.svg", theme="page").read_text()
     drawn = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text.split("</style>", 1)[1]))
     for name in ("background", "band", "text", "line", "shim", "pause"):
-        light, dark = style.COLOURS[name]
+        light, dark, _ = style.COLOURS[name]
         assert light in drawn
         assert f'[style*="fill: {light}"]{{fill:{dark}!important}}' in text
 

@@ -86,7 +86,7 @@ def test_no_text_meets_another_or_leaves_the_sheet(name, width):
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_can_be_written(name, tmp_path):
     for theme in ("light", "dark"):
-        assert FIGURES[name]().save(tmp_path / f"{theme}.png", theme).stat().st_size > 2000
+        assert FIGURES[name]().save(tmp_path / f"{theme}.png", theme).stat().st_size > 1000
 
 
 def test_the_chain_tells_only_what_was_recorded():
@@ -194,23 +194,33 @@ def test_the_field_map_links_what_the_kubelet_makes_of_what():
     text = repr(of_pod())
     assert "container.image → ContainerConfig image.image" in text
     assert "container.ports → PodSandboxConfig port_mappings" in text.split("Translated")[1]
-    assert "container.livenessProbe" in text.split("Without a line")[1] and "spec.restartPolicy" in text
+    assert "container.livenessProbe" in text.split("kept by the kubelet")[1] and "spec.restartPolicy" in text
     assert "container.name → ContainerConfig metadata.name" in text and "sidecar" not in text
     drawn = Paper(of_pod()).words()
-    assert "containers:  # 1 of 2" in drawn and "cpu_shares: 102" in drawn
+    assert "2 in both messages" in drawn and "2 with the kubelet alone" in drawn and not any("102" in words for words in drawn)
 
 
-def test_a_probe_that_stays_is_opened_and_the_cpu_period_is_grey_in_both_messages():
-    drawn, inks = Paper(of_pod()).words(), []
+def test_a_field_that_was_asked_for_is_lit_and_the_others_are_folded():
+    drawn = Paper(of_pod(lit=["livenessProbe", "limits.memory"])).words()
+    assert "livenessProbe:" in drawn and "stays with the kubelet" in drawn
+    assert any(words.startswith("httpGet: {path: /, ") for words in drawn)
+    assert drawn.count("linux.resources.memory_limit_in_bytes: 67108864") == 2, "both messages have it"
+    assert "resources.limits.memory: 64Mi" in " ".join(drawn) and "1 other with the kubelet alone" in drawn
+    assert not any("httpd" in words for words in drawn), "of the others only names are drawn"
+    assert repr(of_pod(lit="image")) == repr(of_pod()), "the text tells of every field in any case"
 
-    class Inks(Paper):
-        def text(self, x, y, words, size=0, colour="text", bold=False, align="left"):
-            inks.append((words, colour))
 
-    Inks(of_pod())
-    assert "livenessProbe:" in drawn and any(words.startswith("httpGet: {path: /, ") for words in drawn)
-    assert [colour for words, colour in inks if words.startswith("cpu_period")] == ["muted", "muted"]
-    assert [colour for words, colour in inks if words.startswith("cpu_shares")] == ["text", "text"]
+def test_no_line_crosses_another():
+    paper = Paper(of_pod(lit=["name", "image", "limits.memory", "env"]))
+    levels = [points for points, *_ in paper.lines if len(points) == 4]
+    assert len(levels) > 6 and all(end[1] >= start[1] for start, *_, end in levels)
+    starts = [points[0][1] for points in levels]
+    assert starts == sorted(starts), "each field's arrows are below those of the field above it"
+
+
+def test_a_field_that_the_manifest_lacks_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"no field 'colour'\. It has .*container\.image"):
+        of_pod(lit=["colour"])
 
 
 def test_a_dns_policy_becomes_name_servers():
@@ -218,7 +228,7 @@ def test_a_dns_policy_becomes_name_servers():
     text = repr(field_map(with_defaults(POD), sandbox, to_dict(container_config(POD, "app"))))
     assert "spec.dnsPolicy → PodSandboxConfig dns_config" in text.split("Translated")[1]
     without = field_map(with_defaults(POD), to_dict(sandbox_config(POD)), to_dict(container_config(POD, "app")))
-    assert "spec.dnsPolicy" in repr(without).split("Without a line")[1]
+    assert "spec.dnsPolicy" in repr(without).split("kept by the kubelet")[1]
 
 
 def test_the_field_map_tells_what_is_the_kubelets_own():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit.figures import style
 from labkit.figures.figure import Figure
 from labkit.figures.flight.pod_lifecycle import pod_lifecycle
 from labkit.figures.pods.capacity import capacity
@@ -17,6 +18,7 @@ from labkit.figures.runtime.availability import availability
 from labkit.figures.runtime.load import Answer, Moment
 from labkit.recording.flight import Flight
 from labkit.recording.flight.data import Call
+from tests.unit.test_views_flight_timeline import Paper
 
 MS, MIB = 1_000_000, 2**20
 
@@ -94,6 +96,24 @@ def test_events_are_told_without_counts_and_times() -> None:
     other = [replace(e, at=e.at + 7, count=e.count + 2) for e in EVENTS]
     assert event_log(EVENTS).alt == event_log(other).alt
     assert "shop: Warning Failed from kubelet about app" in event_log(EVENTS).alt
+
+
+def test_the_event_that_says_why_is_large() -> None:
+    told = "Failed to pull image: not found"
+    why = EventLine(3, "Warning", "Failed", "kubelet", told, "shop", 2, "app")
+    later = EventLine(4, "Normal", "BackOff", "kubelet", "Back-off pulling image, for much longer than that", "shop")
+    earlier = EventLine(0, "Warning", "FailedScheduling", "default-scheduler", "0/1 nodes are available, and much more", "shop")
+    large = []
+
+    class Sheet(Paper):
+        def text(self, x, y, words, size=style.BODY, colour="text", bold=False, align="left"):  # type: ignore[no-untyped-def]
+            large.extend([words] if size == style.LARGE else [])
+
+    Sheet(event_log([*EVENTS, why, later, earlier]))
+    assert large == [f"app: {told}"]
+    large.clear()
+    Sheet(event_log(EVENTS[:1]))
+    assert large == [], "where nothing went wrong nothing decides"
 
 
 def test_cgroups_tell_limits_and_their_place_not_what_is_used() -> None:

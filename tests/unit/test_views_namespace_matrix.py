@@ -321,3 +321,15 @@ def test_a_network_namespace_that_nothing_held_is_another_one(web):
     assert "the net, ipc, uts, pid and mnt namespaces are new" in repr(namespace_matrix([bare], HOST, after=[after]))
     held = replace(web, processes=after.processes)
     assert "the net namespace is the same" in repr(namespace_matrix([web], HOST, after=[held]))
+
+
+@pytest.mark.parametrize("width", [None, 520, 300])
+@pytest.mark.parametrize("ended", ["zombie", "main thread ended"])
+def test_a_long_name_does_not_hide_that_its_process_has_ended(web, ended, width):
+    long = "a-container-with-a-name-of-sixty-three-letters-which-is-the-most"
+    last = PodProcess(77, 40, "application", "sh", long, web.processes[2].namespaces, (), ended)
+    pod = replace(web, processes=(*web.processes, last))
+    twice = replace(pod, processes=(*pod.processes, replace(pod.processes[-1], pid=78)))
+    for each, tail in ((pod, f" ({ended})"), (twice, f" ({ended}) ×2")):
+        labels = [words for *_, words in Paper(namespace_matrix([each], HOST, width=width)).texts if words.startswith("a-c")]
+        assert labels and all(words.endswith(f"…{tail}") for words in labels)

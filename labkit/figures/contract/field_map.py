@@ -1,267 +1,203 @@
-"""A Pod manifest beside the CRI messages made of it, field by field."""
+"""What becomes of a Pod manifest's fields in the CRI messages: those that were asked for, and the rest folded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.figures import style
-from labkit.figures.contract.field_rules import COPIED, OPENED, OPENED_HERE, RULES, TRANSLATED, UNLESS
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.contract import field_lines as fl
+from labkit.figures.contract.field_lines import MESSAGES, Line, Map, mapped
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 
-WIDTH, ROW, INDENT, HEAD = 800.0, 17.0, 10.0, 24.0
-LONG = 7
-"""So many lines of one list or map of a message are drawn; the rest are counted."""
-STAYS = ("grey: stays with the kubelet", "grey: stays")
-ADDED = ("grey: the kubelet's own", "grey: added")
-"""What grey means in a document, in full and short."""
-
-Link = tuple[tuple[str, str, str], int, int]
-"""A rule, the manifest's line and the message's line that it joins."""
+WIDTH, STACKED, ROW, SMALL_ROW, GAP = 800.0, 560.0, 18.0, 15.0, 10.0
+"""px. Below STACKED a field's messages are drawn below it, else beside it."""
+INSIDE = 4
+"""So many lines inside a field are drawn; the rest are counted."""
+STAYS = "stays with the kubelet"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a document: the path of its field, its depth, and its text."""
+class Lit:
+    """A field that was asked for: its `lines` in the manifest, and (what it became, the message and how) for each message."""
 
-    path: str
-    depth: int
-    text: str
+    lines: tuple[str, ...]
+    ends: tuple[tuple[tuple[str, ...], str], ...]
 
 
+@in_any_width
 def field_map(
     manifest: Mapping[str, Any],
     sandbox_config: Mapping[str, Any],
     container_config: Mapping[str, Any],
     *,
+    lit: Collection[str] = (),
     title: str | None = None,
     width: float = WIDTH,
 ) -> Figure:
-    """Draw the manifest on the left and both messages on the right, a line from each field to the one made of it.
+    """Draw what became of the fields in `lit` ("image", "resources.limits.memory"); the others are named in groups.
 
     `manifest`: a Pod as a dict; of its containers the one is drawn whose name `container_config` carries. The messages as
-    dicts with the names of api.proto (labkit.cri.text.to_dict). Fields of the manifest without a line stay with the kubelet;
-    fields of the messages without one are the kubelet's own. Fields that are empty are left out.
+    dicts with the names of api.proto (labkit.cri.to_dict). Without `lit` all fields are in groups: which reach which message,
+    and which stay with the kubelet. Fields that are empty are left out. Raises ValueError for a field that the manifest lacks.
     """
-    name = container_config.get("metadata", {}).get("name", "")
-    left = list(_manifest_lines(manifest, name))
-    messages = [("sandbox", "PodSandboxConfig", sandbox_config), ("container", "ContainerConfig", container_config)]
-    rules = [rule for rule in RULES if _place(left, UNLESS.get(rule[:2], "")) is None]
-    wanted = {end for start, end, _ in rules if _place(left, start) is not None}
-    right = {}
-    for key, _, config in messages:
-        opened = {end.partition(":")[2] for end in wanted if end.startswith(key + ":")} | {*OPENED[key]}
-        right[key] = [Line(f"{key}:{line.path}", line.depth, line.text) for line in _lines(config, opened)]
-    links = [
-        ((*rule[:2], _how(rule[2], left[start], right[rule[1].partition(":")[0]][end])), start, end)
-        for rule in rules
-        for start in [_place(left, rule[0])]
-        for end in [_place(right[rule[1].partition(":")[0]], rule[1])]
-        if start is not None and end is not None
-    ]
-    told = title or _title(left, links)
+    found = mapped(manifest, sandbox_config, container_config)
+    asked = [_lit(found, path) for path in _paths(found, lit)]
+    told = title or fl.title(found)
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
-    top = title_height(heads)
-    column = (width - 2 * MARGIN) * 0.43
-    far = width - MARGIN - column
-    heights = HEAD + ROW * len(left), sum(HEAD + ROW * len(lines) + 12 for lines in right.values())
-    starts, y = {}, top
-    for key, _, _ in messages:
-        starts[key] = y
-        y += HEAD + ROW * len(right[key]) + 12
-    bottom = top + max(heights) + 4
+    groups = _groups(found, set(_paths(found, lit)))
+    sheet = _Sheet(width, title_height(heads))
+    for each in asked:
+        sheet.add_lit(each)
+    sheet.add_groups(groups, large=not asked)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        crossing = _crossing(left, {start for _, start, _ in links})
-        _paint_document(canvas, MARGIN, top, column, ("Pod manifest", STAYS), left, crossing)
-        for key, message, _ in messages:
-            marked = _crossing(right[key], _ends(links, key)) - (_added(left, right[key]) - _ends(links, key))
-            _paint_document(canvas, far, starts[key], column, (message, ADDED), right[key], marked)
-        for rule, start, end in links:
-            begin = (MARGIN + column + 3, top + HEAD + ROW * (start + 0.5))
-            finish = (far - 3, starts[rule[1].partition(":")[0]] + HEAD + ROW * (end + 0.5))
-            canvas.line(_curve(begin, finish), "kubelet" if rule[2] == COPIED else "exec", 1.4)
-            canvas.dot(*begin, 4, "kubelet" if rule[2] == COPIED else "exec")
-            canvas.dot(*finish, 4, "kubelet" if rule[2] == COPIED else "exec")
-        _paint_key(canvas, bottom + 10, {rule[2] for rule, _, _ in links})
+        for step in sheet.steps:
+            getattr(canvas, step[0])(*step[1:])
 
-    return Figure(_alternative_text(left, links, right, told), paint, width, bottom + 24)
+    return Figure(fl.alternative_text(found, told), paint, width, sheet.y + 4)
 
 
-def _how(rule: str, start: Line, end: Line) -> str:
-    """Copied or translated: where both are one value, the values say it."""
-    values = [line.text.partition(": ")[2] for line in (start, end)]
-    return (COPIED if values[0] == values[1] else TRANSLATED) if all(values) else rule
+def _paths(found: Map, lit: Collection[str]) -> list[str]:
+    there = [line.path for line in found.left]
+    chosen = []
+    for name in [lit] if isinstance(lit, str) else lit:
+        matching = [path for path in there if path == name or path.endswith(f".{name}")]
+        if not matching:
+            fields = words([path for path in there if "[]" not in path], 60)
+            raise ValueError(f"The manifest has no field {name!r}. It has {fields}.")
+        chosen.append(min(matching, key=len))
+    return chosen
 
 
-def _crossing(lines: Sequence[Line], linked: set[int]) -> set[int]:
-    """The linked lines, those inside them, and those that lead to them."""
-    return _under(lines, linked) | {n for n in range(len(lines)) if _leads(lines, n, linked)}
+def _lit(found: Map, path: str) -> Lit:
+    inside = [line for line in found.left if line.path == path or line.path.startswith((path + ".", path + "["))]
+    starts = {n for n, line in enumerate(found.left) if line in inside or path.startswith(line.path + ".")}
+    ends = []
+    for (_, rule_end, how), start, end in found.links:
+        if start in starts:
+            key, _, to = rule_end.partition(":")
+            mine = [line for line in found.right[key] if line.path.startswith((rule_end + ".", rule_end + "["))]
+            first = Line("", 0, f"{to.rpartition('.')[0]}.{found.right[key][end].text}".removeprefix("."))
+            ends.append((_lines(first, mine), f"{MESSAGES[key]} · {how}"))
+    name = path.rpartition(".")[0].removeprefix("container").removeprefix(".")
+    return Lit(_lines(Line("", 0, f"{name}.{inside[0].text}".removeprefix(".")), inside[1:]), tuple(ends))
 
 
-def _ends(links: Sequence[Link], key: str) -> set[int]:
-    return {end for rule, _, end in links if rule[1].startswith(key + ":")}
+def _lines(first: Line, inside: Sequence[Line]) -> tuple[str, ...]:
+    depth = min((line.depth for line in inside), default=0)
+    shown = [f"{'  ' * (1 + line.depth - depth)}{line.text}" for line in inside]
+    return (first.text, *(shown if len(shown) <= INSIDE else [*shown[: INSIDE - 1], f"  … {len(shown) - INSIDE + 1} more"]))
 
 
-def _manifest_lines(manifest: Mapping[str, Any], name: str) -> Iterable[Line]:
-    """metadata and spec, without status and the other containers; the container's fields have paths from "container."."""
-    opened = {start for start, _, _ in RULES} | {*OPENED_HERE}
-    for part in ("metadata", "spec"):
-        aside = ("containers", "initContainers", "ephemeralContainers", "managedFields")
-        body = {key: value for key, value in manifest.get(part, {}).items() if key not in aside}
-        if body or part == "spec":
-            yield Line(part, 0, f"{part}:")
-            yield from _lines(body, opened, part, 1)
-    containers = manifest.get("spec", {}).get("containers", [])
-    chosen = next((each for each in containers if each.get("name") == name), None)
-    if chosen is not None:
-        yield Line("container", 1, "containers:" if len(containers) == 1 else f"containers:  # 1 of {len(containers)}")
-        yield from _lines(chosen, opened, "container", 2)
+def _groups(found: Map, lit: set[str]) -> list[tuple[str, str, list[str]]]:
+    """(heading, colour, names) of the fields that are not lit: by the message that they reach, then what stays."""
+    reached: dict[str, list[str]] = {}
+    for (start, end, _), _, _ in found.links:
+        message = MESSAGES[end.partition(":")[0]]
+        if not _in(start, lit) and message not in reached.setdefault(start, []):
+            reached[start].append(message)
+    groups = []
+    for messages in ([*MESSAGES.values()], *([each] for each in MESSAGES.values())):
+        names = [name for name, found_in in reached.items() if found_in == messages]
+        groups.append((f"{_other(names, lit)}in {'both messages' if len(messages) > 1 else messages[0]}", "kubelet", names))
+    names = [path for path in found.kept() if not _in(path, lit)]
+    groups.append((f"{_other(names, lit)}with the kubelet alone", "host", names))
+    groups += [(f"the kubelet adds to {message}", "kubelet", found.own(key)) for key, message in MESSAGES.items()]
+    return [(heading, colour, names) for heading, colour, names in groups if names]
 
 
-def _lines(value: Mapping[str, Any], opened: set[str], path: str = "", depth: int = 0) -> Iterable[Line]:
-    """One line a field; of lists and maps only those are opened that are in `opened` or hold something that is."""
-    for key, each in value.items():
-        here = f"{path}.{key}" if path else str(key)
-        if _empty(each):
-            continue
-        if isinstance(each, Mapping | list) and not any(f"{known}.".startswith(f"{here}.") for known in opened):
-            yield Line(here, depth, f"{key}: {_flow(each)}")
-        elif isinstance(each, Mapping) and each:
-            if set(each) == {"value"}:  # a message that only wraps a number, as Int64Value does
-                yield Line(here, depth, f"{key}: {_scalar(each['value'])}")
-                continue
-            yield Line(here, depth, f"{key}:")
-            inner = list(_lines(each, opened, here, depth + 1))
-            deep = any(line.depth > depth + 1 for line in inner)
-            yield from inner if deep or len(inner) <= LONG else _cut(inner, here, depth + 1)
-        elif isinstance(each, list) and each and isinstance(each[0], Mapping):
-            yield Line(here, depth, f"{key}:")
-            items = [Line(here + "[]", depth + 1, "- " + _flow(item)) for item in each]
-            yield from items if len(items) <= LONG else _cut(items, here, depth + 1)
+def _other(names: Sequence[str], lit: set[str]) -> str:
+    return "" if not lit else "other " if len(names) == 1 else "others "
+
+
+def _in(path: str, lit: set[str]) -> bool:
+    return any(path == each or path.startswith((each + ".", each + "[")) for each in lit)
+
+
+class _Sheet:
+    """What is to be painted, from top to bottom: `steps` are a Canvas's methods with what they are given."""
+
+    def __init__(self, width: float, top: float) -> None:
+        self.width, self.y, self.stacked = width, top, width < STACKED
+        self.steps: list[tuple[Any, ...]] = []
+        if not self.stacked:
+            self.left_wide = (width - 2 * MARGIN) * 0.38
+            self.right = MARGIN + self.left_wide + 56
         else:
-            yield Line(here, depth, f"{key}: {_flow(each)}")
+            self.left_wide, self.right = width - 2 * MARGIN, MARGIN + 30
+        self.right_wide = width - MARGIN - self.right
 
+    def add_lit(self, field: Lit) -> None:
+        """A field in its own colour, an arrow to each thing that was made of it."""
+        top = self.y
+        lines = self._wrapped(field.lines, self.left_wide - 20)
+        high = ROW * len(lines) + 10
+        self._band(MARGIN, top, self.left_wide, high, "kubelet" if field.ends else "host", lines)
+        below = top + high + 6 if self.stacked else top
+        y = below
+        for shown, how in field.ends:
+            lines = self._wrapped(shown, self.right_wide - 20)
+            tall = SMALL_ROW + ROW * len(lines) + 10
+            self._band(self.right, y, self.right_wide, tall, "kubelet", lines, how)
+            self._arrow(top + 14 if not self.stacked else top + high, y + 14)
+            y += tall + 6
+        if not field.ends:
+            at = top + 14 if not self.stacked else below + 6
+            x = MARGIN + self.left_wide + 4 if not self.stacked else MARGIN + 10
+            self.steps.append(("line", [(x, at), (x + 24, at)], "host", 2.0))
+            self.steps.append(("line", [(x + 24, at - 7), (x + 24, at + 7)], "host", 2.0))
+            self.steps.append(("text", x + 34, at, STAYS, style.BODY, "text", True))
+            y = at + 14
+        self.y = max(top + high, y - 6) + GAP
 
-def _empty(value: Any) -> bool:
-    """Whether nothing stands in a field: {}, [], or a map of such."""
-    return value == [] or (isinstance(value, Mapping) and all(_empty(each) for each in value.values()))
+    def _wrapped(self, lines: Sequence[str], room: float) -> list[tuple[str, bool]]:
+        """The lines as they are drawn, each with whether it is bold: the first is, with what is left of it."""
+        parts = []
+        for number, line in enumerate(lines):
+            indent = len(line) - len(line.lstrip())
+            parts += [(" " * indent + part, number == 0) for part in wrap(line, room - 5 * indent, bold=number == 0)[:3]]
+        return parts
 
+    def _band(
+        self, x: float, y: float, wide: float, high: float, colour: str, lines: Sequence[tuple[str, bool]], how: str = ""
+    ) -> None:
+        self.steps.append(("box", x, y, wide, high, "band"))
+        self.steps.append(("box", x, y, 5, high, colour))
+        at = y + 5
+        if how:
+            self.steps.append(("text", x + 14, at + SMALL_ROW / 2, fit(how, wide - 20, style.SMALL), style.SMALL, "muted"))
+            at += SMALL_ROW
+        for number, (line, bold) in enumerate(lines):
+            indent = 5.0 * (len(line) - len(line.lstrip()))
+            shown = fit(line.strip(), wide - 18 - indent, bold=bold)
+            self.steps.append(("text", x + 14 + indent, at + ROW * (number + 0.5), shown, style.BODY, "text", bold))
 
-def _cut(lines: list[Line], path: str, depth: int) -> list[Line]:
-    return [*lines[: LONG - 1], Line(path + "[]", depth, f"… {len(lines) - LONG + 1} more")]
+    def _arrow(self, start: float, end: float) -> None:
+        x = MARGIN + self.left_wide + 4 if not self.stacked else MARGIN + 10
+        bend = x + 20 if not self.stacked else x
+        self.steps.append(("line", [(x, start), (bend, start), (bend, end), (self.right - 5, end)], "kubelet", 1.6))
+        tip = self.right - 5
+        self.steps.append(("line", [(tip - 5, end - 4), (tip, end), (tip - 5, end + 4)], "kubelet", 1.6))
 
-
-def _flow(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flow(each) for each in value) + "]"
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _place(lines: Sequence[Line], path: str) -> int | None:
-    return next((number for number, line in enumerate(lines) if line.path == path), None)
-
-
-def _under(lines: Sequence[Line], places: set[int]) -> set[int]:
-    """`places` and the lines inside those fields."""
-    roots = [lines[place].path for place in places]
-    return {n for n, line in enumerate(lines) if any(line.path == r or line.path.startswith((r + ".", r + "[")) for r in roots)}
-
-
-def _added(left: Sequence[Line], right: Sequence[Line]) -> set[int]:
-    """Lines in the maps of a message which the kubelet added: labels and annotations that the manifest does not have."""
-    given = {line.text for line in left}
-    maps = ("labels.", "annotations.")
-    return {n for n, line in enumerate(right) if line.path.partition(":")[2].startswith(maps) and line.text not in given}
-
-
-def _paint_document(
-    canvas: Canvas,
-    x: float,
-    y: float,
-    width: float,
-    heading: tuple[str, tuple[str, str]],
-    lines: Sequence[Line],
-    marked: set[int],
-) -> None:
-    """`heading`: what the document is, and what it means that a line is not `marked`."""
-    canvas.box(x, y, width, HEAD + ROW * len(lines) + 4, "band")
-    canvas.text(x + 8, y + HEAD / 2, heading[0], style.BODY, bold=True)
-    if len(marked) < len(lines):
-        room = width - 28 - text_width(heading[0], style.BODY, bold=True)
-        note = next((words for words in heading[1] if text_width(words, style.SMALL) < room), "")
-        canvas.text(x + width - 8, y + HEAD / 2, note, style.SMALL, "muted", align="right")
-    for number, line in enumerate(lines):
-        left = x + 8 + INDENT * line.depth
-        shown = fit(line.text, x + width - 8 - left, style.SMALL)
-        canvas.text(left, y + HEAD + ROW * (number + 0.5), shown, style.SMALL, "text" if number in marked else "muted")
-
-
-def _curve(begin: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """A line that leaves and arrives level."""
-    steps = [n / 24 for n in range(25)]
-    return [(begin[0] + (end[0] - begin[0]) * t, begin[1] + (end[1] - begin[1]) * t * t * (3 - 2 * t)) for t in steps]
-
-
-def _paint_key(canvas: Canvas, y: float, kinds: set[str]) -> None:
-    x = MARGIN
-    for kind, role, told in ((COPIED, "kubelet", "copied"), (TRANSLATED, "exec", "translated by the kubelet")):
-        if kind in kinds:
-            canvas.line([(x, y), (x + 18, y)], role, 1.8)
-            canvas.text(x + 24, y, told, style.SMALL, "muted")
-            x += 24 + text_width(told, style.SMALL) + 20
-
-
-def _title(left: Sequence[Line], links: Sequence[Link]) -> str:
-    linked = {start for _, start, _ in links}
-    stay = len(_kept(left, linked))
-    told = f"{len(linked)} fields of the manifest reach the runtime in two messages"
-    return told + (f"; {stay} stay{'s' if stay == 1 else ''} with the kubelet" if stay else "")
-
-
-def _kept(left: Sequence[Line], linked: set[int]) -> list[str]:
-    """The fields of the manifest without a line, the outermost of each."""
-    crossing = _crossing(left, linked)
-    paths = [line.path for n, line in enumerate(left) if n not in crossing and not line.path.endswith("[]")]
-    return [path for path in paths if path.rpartition(".")[0] not in paths and path not in ("metadata", "spec", "container")]
-
-
-def _alternative_text(left: Sequence[Line], links: Sequence[Link], right: Mapping[str, Sequence[Line]], title: str) -> str:
-    lines = [f"Field map: {title}."]
-    for kind in (COPIED, TRANSLATED):
-        mine = [f"{start} → {' '.join(_named(end))}" for (start, end, how), _, _ in links if how == kind]
-        lines += [f"{kind.capitalize()}: {'; '.join(mine)}."] if mine else []
-    if kept := _kept(left, {start for _, start, _ in links}):
-        lines.append(f"Without a line, so kept by the kubelet: {words(kept, 30)}.")
-    for key, members in right.items():
-        if own := _own(left, members, _ends(links, key), OPENED[key]):
-            lines.append(f"The kubelet's own in {_named(key + ':')[0]}: {words(own, 30)}.")
-    return "\n".join(lines)
-
-
-def _own(left: Sequence[Line], members: Sequence[Line], ends: set[int], opened: Sequence[str]) -> list[str]:
-    """The fields of a message without a line, the outermost of each, and what the kubelet put into maps of the manifest's. How a
-    machine's size shapes `linux` is not told: it differs between machines."""
-    crossing, added = _crossing(members, ends), _added(left, members) - ends
-    paths = {n: line.path.partition(":")[2] for n, line in enumerate(members)}
-    outside = [path for n, path in paths.items() if n not in crossing and (members[n].depth == 0 or path in opened)]
-    inside = [paths[n] for n in sorted(added) if not any(paths[n].startswith(path + ".") for path in outside)]
-    return outside + inside
-
-
-def _leads(lines: Sequence[Line], place: int, ends: set[int]) -> bool:
-    return any(lines[end].path.startswith(lines[place].path + ".") for end in ends)
-
-
-def _named(path: str) -> tuple[str, str]:
-    key, _, rest = path.partition(":")
-    return {"sandbox": "PodSandboxConfig", "container": "ContainerConfig"}[key], rest
+    def add_groups(self, groups: Sequence[tuple[str, str, list[str]]], large: bool) -> None:
+        """The other fields, by name; those of the manifest `large` where there is nothing else."""
+        for heading, colour, names in groups:
+            folded = not large or heading.startswith("the kubelet adds")
+            size, head_size = (style.SMALL, style.SMALL) if folded else (style.BODY, style.TITLE)
+            step, pad = (SMALL_ROW, 2) if folded else (ROW, 10)
+            head = heading if heading.startswith("the") else f"{len(names)} {heading}"
+            lines = wrap(", ".join(name.removeprefix("container.") for name in names), self.width - 2 * MARGIN - 20, size)
+            high = ROW + step * len(lines) + pad
+            if not folded:
+                self.steps.append(("box", MARGIN, self.y, self.width - 2 * MARGIN, high, "band"))
+            self.steps.append(("box", MARGIN, self.y, 5, high, colour))
+            shown = fit(head, self.width - 40, head_size, bold=True)
+            self.steps.append(("text", MARGIN + 14, self.y + 10, shown, head_size, "text", True))
+            for number, line in enumerate(lines):
+                at = self.y + ROW + 4 + step * (number + 0.5)
+                self.steps.append(("text", MARGIN + 14, at, line, size, "muted" if folded else "text"))
+            self.y += high + GAP

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ MARKS = {
 }  # fmt: skip
 
 
+@in_any_width
 def rpc_catalogue(
     services: Sequence[Rpc],
     answered: Mapping[str, bool],
@@ -39,8 +40,10 @@ def rpc_catalogue(
     grouped = {name: [each for each in services if each.service == name] for name in dict.fromkeys(s.service for s in services)}
     widest = max((text_width(_name(each), style.BODY, bold=True) for each in services), default=0.0) + MARK + 8
     columns = max(1, int((width - 2 * MARGIN + GAP) // (widest + GAP)))
-    top = title_height(heads) + 24
-    places, y = [], top
+    keys = _key(width, [state for state in MARKS if state in states.values()])
+    top = title_height(heads) + 6 + 18 * (1 + max((line for *_, line in keys), default=0))
+    places: list[tuple[str, list[Rpc], float, int]] = []
+    y = top
     for name, members in grouped.items():
         deep = math.ceil(len(members) / columns)
         places.append((name, members, y, deep))
@@ -48,7 +51,10 @@ def rpc_catalogue(
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        _paint_key(canvas, title_height(heads) + 8, [s for s in MARKS if s in states.values()])
+        for state, x, number in keys:
+            at = title_height(heads) + 8 + 18 * number
+            _paint_mark(canvas, x + MARK / 2, at, state)
+            canvas.text(x + MARK + 6, at, MARKS[state], style.SMALL, "muted")
         for name, members, head, deep in places:
             canvas.box(MARGIN, head, width - 2 * MARGIN, HEAD - 5, "band")
             canvas.text(MARGIN + 6, head + (HEAD - 5) / 2, f"{name}: {len(members)} RPCs", style.BODY, bold=True)
@@ -89,12 +95,17 @@ def _paint_mark(canvas: Canvas, x: float, y: float, state: str) -> None:
         canvas.dot(x, y, 3.5, "faint")
 
 
-def _paint_key(canvas: Canvas, y: float, states: Sequence[str]) -> None:
-    x = MARGIN + 6
+def _key(width: float, states: Sequence[str]) -> list[tuple[str, float, int]]:
+    """(state, x, line) of each mark in the key."""
+    found: list[tuple[str, float, int]] = []
+    x, line = float(MARGIN + 6), 0
     for state in states:
-        _paint_mark(canvas, x + MARK / 2, y, state)
-        canvas.text(x + MARK + 6, y, MARKS[state], style.SMALL, "muted")
-        x += MARK + 6 + text_width(MARKS[state], style.SMALL) + 18
+        wide = MARK + 6 + text_width(MARKS[state], style.SMALL)
+        if x + wide > width - MARGIN and x > MARGIN + 6:
+            x, line = MARGIN + 6, line + 1
+        found.append((state, x, line))
+        x += wide + 18
+    return found
 
 
 def _title(services: Sequence[Rpc], states: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, title_height, wrap
 from labkit.figures.flight.rows import Family, is_asking
 from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from labkit.recording.flight import Call
 
 WIDTH, BOX, HIGH, LINE, STEP = 760.0, 118.0, 30.0, 17.0, 24.0
+NARROW_BOX = 92.0
+"""The width of a stage's box in a figure of less than 480 px."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Link:
     joined: bool = True
 
 
+@in_any_width
 def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the chain from the caller of CRI down to the processes that stay, each stage with what was seen of it.
 
@@ -54,7 +57,8 @@ def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | N
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     note = wrap(precision(flight), width - 2 * MARGIN, style.SMALL)
     top = title_height(heads) + (15 * len(note) if precision(flight) else 0)
-    text_left = MARGIN + BOX + 18
+    box = BOX if width >= 480 else NARROW_BOX
+    text_left = MARGIN + box + 18
     placed, y = [], top
     for number, link in enumerate(links):
         lines = wrap(link.shown, width - text_left - MARGIN, style.BODY)
@@ -68,17 +72,17 @@ def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | N
             for number, line in enumerate(note):
                 canvas.text(MARGIN, title_height(heads) - 2 + 15 * number, line, style.SMALL, "muted")
         for number, (link, at, high, lines) in enumerate(placed):
-            canvas.box(MARGIN, at, BOX, high, link.role)
-            ink = style.text_on(style.colour(link.role, canvas.theme))
-            name = fit(link.name, BOX - 8, bold=True)
-            canvas.text(MARGIN + BOX / 2, at + high / 2, name, colour=ink, bold=True, align="center")
+            canvas.box(MARGIN, at, box, high, link.role)
+            name = fit(link.name, box - 8, bold=True)
+            canvas.text(MARGIN + box / 2, at + high / 2, name, colour=f"on {link.role}", bold=True, align="center")
             for index, line in enumerate(lines):
                 canvas.text(text_left, at + high / 2 + LINE * (index - (len(lines) - 1) / 2), line)
             if number + 1 < len(placed) and placed[number + 1][0].joined:
-                x, end = MARGIN + BOX / 2, at + high + STEP
+                x, end = MARGIN + box / 2, at + high + STEP
                 canvas.line([(x, at + high + 2), (x, end - 7)], "muted", 1.6)
                 canvas.line([(x - 4, end - 8), (x, end - 3), (x + 4, end - 8)], "muted", 1.6)
-                canvas.text(x + 10, at + high + STEP / 2, placed[number + 1][0].reached, style.SMALL, "muted")
+                reached = fit(placed[number + 1][0].reached, width - x - 10 - MARGIN, style.SMALL)
+                canvas.text(x + 10, at + high + STEP / 2, reached, style.SMALL, "muted")
 
     lines = [f"Call chain: {told}.", *([f"{precision(flight).rstrip('.')}."] if precision(flight) else [])]
     for number, link in enumerate(links):

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight, FlightProcess
 
 ROW, BAR, LANE, CALL, CAPTION, AXIS = 19.0, 6.0, 22.0, 18.0, 17.0, 44.0
-BADGE, ARROW, GAP = 16.0, 16.0, 7.0
-SERVICES = {"RuntimeService": "#5f7089", "ImageService": "#93643a"}
-"""Call bars, one colour a service: none of the roles' colours, and seen on light and on dark."""
+BADGE, ARROW, GAP = 18.0, 16.0, 7.0
 NAME = 38
 """Columns of a process's label."""
 BREAK, IDLE, ASIDE = 26.0, 0.5, 0.06
@@ -177,7 +175,7 @@ def _pack(flight: Flight, layout: Layout, indexes: Sequence[int]) -> list[Bar]:
         call = flight.calls[i]
         words = call.method + (f" {call.container}" if call.container and len(containers) > 1 else "")
         words += f" · {call.code}" if call.code not in ("", "OK") else ""
-        words = fit(words, layout.right - layout.left - 60, style.SMALL)
+        words = fit(words, layout.width - 2 * MARGIN - 40, style.SMALL)
         begin = layout.x(call.from_ns)
         end = max(layout.x(end_of(call)), begin + 2)
         need = badge_width(layout.numbers.get(i)) + 4 + text_width(words, style.SMALL)
@@ -203,7 +201,7 @@ def _pack(flight: Flight, layout: Layout, indexes: Sequence[int]) -> list[Bar]:
 
 def badge_width(number: int | None) -> float:
     """Width of the badge with a call's number."""
-    return 0.0 if number is None else max(BADGE, text_width(str(number), 9.5, bold=True) + 7)
+    return 0.0 if number is None else max(BADGE, text_width(str(number), style.SMALL, bold=True) + 7)
 
 
 def calls_height(layout: Layout) -> float:
@@ -232,7 +230,8 @@ def label_of(row: Row) -> str:
         return " · ".join([row.label, *(f"{n} × {word}" if n > 1 else word for word, n in failed.most_common(2))])
     process = row.processes[0]
     name = fitted(brief(process.name), NAME)
-    return name + (f" · {ending(process)}" if ending(process) else "")
+    older = " · older" if process.from_ns is None and process.to_ns is None else ""
+    return name + (f" · {ending(process)}" if ending(process) else older)
 
 
 def free_left(layout: Layout) -> float:

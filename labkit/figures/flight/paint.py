@@ -17,7 +17,6 @@ from labkit.figures.flight.layout import (
     GAP,
     LANE,
     ROW,
-    SERVICES,
     Layout,
     badge_width,
     end_of,
@@ -51,14 +50,14 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
         caption = f"{service}, for Pod {layout.pod}" if layout.pod else service
         canvas.text(MARGIN, y + CAPTION / 2, fit(caption, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
         y += CAPTION
-        colour = SERVICES.get(service, "other")
+        colour = service
         for bar in bars:
             middle = y + LANE * (bar.lane + 0.5)
             canvas.box(bar.left, middle - CALL / 2, bar.right - bar.left, CALL, colour)
             _paint_break(canvas, layout, bar.left, bar.right, middle, CALL)
             inside = bar.left < bar.text_at < bar.right
             _paint_badge(canvas, bar.text_at, middle, layout.numbers.get(bar.index), colour)
-            ink = style.text_on(colour) if inside and colour.startswith("#") else "text"
+            ink = f"on {colour}" if inside else "text"
             canvas.text(bar.text_at + badge_width(layout.numbers.get(bar.index)) + 4, middle, bar.words, style.SMALL, ink)
             edges[bar.index] = middle + CALL / 2
         y += LANE * (1 + max(bar.lane for bar in bars))
@@ -69,7 +68,7 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
             call, x = flight.calls[i], layout.x(flight.calls[i].from_ns)
             counts[call.method] = counts.get(call.method, 0) + 1
             if x >= covered.get(call.service, -1.0):  # a tick that would lie on another says nothing
-                canvas.box(x, y + CAPTION + 2, 2, 8, SERVICES.get(call.service, "other"))
+                canvas.box(x, y + CAPTION + 2, 2, 8, call.service)
                 covered[call.service] = x + 1.5
         told = "only asking: " + ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in counts.items())
         canvas.text(MARGIN, y + CAPTION / 2, fit(told, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
@@ -85,7 +84,7 @@ def _paint_badge(canvas: Canvas, left: float, y: float, number: int | None, colo
         canvas.line([(left + BADGE / 2, y), (left + width - BADGE / 2, y)], "background", BADGE - 3)
     else:
         canvas.dot(left + width / 2, y, BADGE - 2, "background", colour, 1.5)
-    canvas.text(left + width / 2, y, str(number), 9.5, "text", bold=True, align="center")
+    canvas.text(left + width / 2, y, str(number), style.SMALL, "text", bold=True, align="center")
 
 
 def _paint_bands(canvas: Canvas, flight: Flight, layout: Layout, lanes: dict[int, float]) -> None:
@@ -100,7 +99,7 @@ def _paint_bands(canvas: Canvas, flight: Flight, layout: Layout, lanes: dict[int
             left, right = layout.x(call.from_ns), layout.x(end_of(call))
             bottom = layout.y(numbers[-1]) + ROW / 2 - 1
             canvas.box(left + 0.5, lanes[index] + 1, max(right - left - 1, 2), bottom - lanes[index] - 1, "band")
-        colour = SERVICES.get(call.service, "other")
+        colour = call.service
         for first, last in _runs(numbers):
             x = MARGIN + badge_width(layout.numbers.get(index)) + 4
             canvas.line([(x, layout.y(first) - ROW / 2 + 3), (x, layout.y(last) + ROW / 2 - 3)], colour, 1.5)
@@ -155,19 +154,20 @@ def _paint_fork(canvas: Canvas, layout: Layout, above: int, below: int, x: float
 
 
 def _paint_process(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
-    """The bar of one process, each part in the colour of what it was then."""
+    """The bar of one process, each part in the colour of what it was then; thin where it lived before and lives on."""
     process = row.processes[0]
+    high = BAR / 3 if process.from_ns is None and process.to_ns is None else BAR
     left = layout.x(process.from_ns)
     right, ends = extent(layout, process)
     edges = [left, *(min(layout.x(stage.from_ns), right) for stage in row.stages[1:]), max(right, left + 2)]
     for stage, (start, end) in zip(row.stages, pairwise(edges), strict=True):
         if end > start:
-            canvas.box(start, y - BAR / 2, end - start, BAR, stage.role)
+            canvas.box(start, y - high / 2, end - start, high, stage.role)
     _paint_break(canvas, layout, left, right, y, BAR)
     if ends:
         canvas.line([(right, y - 6), (right, y + 6)], "text", 2.0)
     else:
-        canvas.dot(right + 1, y, 9, process.role, shape=">")
+        canvas.dot(right + 1, y, 9 if high == BAR else 6, process.role, shape=">")
     for each in process.execs:
         if layout.begin <= each.at_ns <= layout.end:
             canvas.dot(layout.x(each.at_ns), y, 5.5, "background", "text", 1.1, shape="D")
@@ -188,7 +188,7 @@ def _paint_strip(canvas: Canvas, flight: Flight, layout: Layout, row: Row, y: fl
     for i in row.calls:
         call = flight.calls[i]
         begin = layout.x(call.from_ns)
-        canvas.box(begin, y + 5, max(layout.x(end_of(call)) - begin - 0.7, 0.8), 2.2, SERVICES.get(call.service, "other"))
+        canvas.box(begin, y + 5, max(layout.x(end_of(call)) - begin - 0.7, 0.8), 2.2, call.service)
     for process in row.processes:
         if process.from_ns is not None:
             canvas.box(layout.x(process.from_ns) - 1, y - 6, 2.2, 9, process.role)

@@ -6,19 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
-from labkit.figures.flight.layout import SERVICES
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.pods.model import StatusChange, statuses
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight
 
 WIDTH, STATUS, LANE, CALL, AXIS, NAMES = 860.0, 30.0, 21.0, 15.0, 40.0, 16.0
-GOOD, WAITING, BAD = "pause", "containerd", "application"
 FINE = ("Running", "Completed", "Succeeded")
 PATIENT = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
 
 
+@in_any_width
 def pod_lifecycle(
     changes: Sequence[StatusChange],
     flight: Flight,
@@ -84,8 +83,8 @@ def _runs(changes: Sequence[StatusChange], pod: str) -> list[StatusChange]:
 
 def _colour(status: str) -> str:
     if status in FINE:
-        return GOOD
-    return WAITING if status in PATIENT or (status.startswith("Init:") and status[5:6].isdigit()) else BAD
+        return "running"
+    return "waiting" if status in PATIENT or (status.startswith("Init:") and status[5:6].isdigit()) else "failed"
 
 
 def _named_inside(status: str, room: float) -> str:
@@ -112,8 +111,7 @@ def _paint_status(canvas: Canvas, change: StatusChange, left: float, right: floa
     colour = _colour(change.status)
     canvas.box(left, top, max(right - left - 1.5, 1.5), STATUS, colour)
     if cut := _named_inside(change.status, right - left):
-        ink = style.text_on(style.colour(colour, canvas.theme))
-        canvas.text(left + 6, top + STATUS / 2, cut, colour=ink, bold=True)
+        canvas.text(left + 6, top + STATUS / 2, cut, colour=f"on {colour}", bold=True)
 
 
 def _lanes(calls: Sequence[Call], x: Callable[[int], float], right: float) -> list[int]:
@@ -142,7 +140,7 @@ def _label(call: Call, x: Callable[[int], float], right: float) -> tuple[float, 
 
 def _paint_call(canvas: Canvas, call: Call, x: Callable[[int], float], label: tuple[float, float, str], y: float) -> None:
     left = x(call.from_ns)
-    canvas.box(left, y - CALL / 2, max(x(call.to_ns) - left, 2), CALL, SERVICES.get(call.service, "other"))
+    canvas.box(left, y - CALL / 2, max(x(call.to_ns) - left, 2), CALL, call.service)
     canvas.text(label[0], y, label[2], style.SMALL)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labkit.figures.pods.process_tree import natural
 from labkit.recording.flight.stages import brief, parents, stage_at, stages
+from labkit.recording.flight.steps import passing
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight, FlightProcess, Stage
@@ -49,8 +50,10 @@ class Family:
         self.flight = flight
         processes = flight.processes
         above = parents(processes)
+        made = stages(processes, above)
+        self._passing = {id(p) for p, passes in zip(processes, passing(processes, above, made), strict=True) if passes}
         self._parents = {id(p): None if n is None else processes[n] for p, n in zip(processes, above, strict=True)}
-        self._stages = {id(p): made for p, made in zip(processes, stages(processes, above), strict=True)}
+        self._stages = {id(p): its for p, its in zip(processes, made, strict=True)}
         self.children: dict[int, list[FlightProcess]] = {}
         for process in processes:
             parent = self.parent(process)
@@ -66,6 +69,10 @@ class Family:
     def stages(self, process: FlightProcess) -> tuple[Stage, ...]:
         """What it was one after the other."""
         return self._stages[id(process)]
+
+    def passes(self, process: FlightProcess) -> bool:
+        """Whether it was a mere copy of its parent all its life (`labkit.recording.flight.steps.passing`)."""
+        return id(process) in self._passing
 
     def origin(self, process: FlightProcess) -> Stage | None:
         """What its parent was when that forked it, which may have become another program since."""
@@ -122,8 +129,8 @@ def is_asking(call: Call) -> bool:
     return call.method in ASKING or call.method.startswith(("List", "Stream")) or call.method.endswith(("Status", "Stats"))
 
 
-def drawn(flight: Flight, family: Family, window: tuple[int, int] | None, call: int | None = None) -> list[FlightProcess]:
-    """The processes to draw: what a call caused, what began or ended in the recording, and their ancestors.
+def told(flight: Flight, family: Family, window: tuple[int, int] | None, call: int | None = None) -> list[FlightProcess]:
+    """The processes that matter: what a call caused, what began or ended in the recording, and their ancestors.
 
     With `window` only those with an event in it, with `call` only those that it caused.
     """
@@ -138,6 +145,11 @@ def drawn(flight: Flight, family: Family, window: tuple[int, int] | None, call: 
         if ours and any(at is not None for at in moments):
             chosen.append(process)
     return family.with_ancestors(chosen)
+
+
+def drawn(family: Family, processes: Sequence[FlightProcess]) -> list[FlightProcess]:
+    """Those that are drawn and counted: as in the table of steps, what was a copy of its parent all its life is left out."""
+    return [process for process in processes if not family.passes(process)]
 
 
 def rows_of(flight: Flight, family: Family, processes: Sequence[FlightProcess], fold: bool, full: bool = True) -> list[Row]:

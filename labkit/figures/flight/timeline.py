@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, title_height, wrap
 from labkit.figures.flight.layout import AXIS, Layout, calls_height, end_of, measure
 from labkit.figures.flight.paint import paint_panel
 from labkit.figures.flight.rows import Family, drawn, is_asking, rows_of
+from labkit.figures.flight.rows import told as told_processes
 from labkit.figures.flight.words import alternative_text, headline, precision
 from labkit.recording.flight import Flight
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, FlightProcess
 
-WIDTH, NARROWEST = 960.0, 420.0
+WIDTH, NARROWEST = 960.0, 280.0
 SQUEEZED = 0.5
 """A Pod that is drawn in full has this part of the axis at least, or it gets an axis of its own."""
 
 
+@in_any_width
 def flight_timeline(
     flight: Flight,
     *,
@@ -35,13 +37,14 @@ def flight_timeline(
     at the rows of the processes that it caused, and a band leads down to them.
     `zoom`: an index into `flight.calls`, or two moments in ns of CLOCK_MONOTONIC. `fold`: with more than 40 processes, draw
     in one row what repeats; of many Pods, each in one row and the first once more on an axis of its own. `width`: px, at
-    least 420; letters keep their size. Raises ValueError for a zoom that the flight does not have.
+    least 280; letters keep their size. Raises ValueError for a zoom that the flight does not have.
     """
     if width < NARROWEST:
         raise ValueError(f"A flight timeline cannot be {width:g} px wide. Give at least {NARROWEST:g}.")
     family = Family(flight)
     window = _window(flight, zoom)
-    processes = drawn(flight, family, window, zoom if isinstance(zoom, int) else None)
+    everything = told_processes(flight, family, window, zoom if isinstance(zoom, int) else None)
+    processes = drawn(family, everything)
     calls = [zoom] if isinstance(zoom, int) else [i for i, call in enumerate(flight.calls) if _within(call, window)]
     told = title or headline(family, processes, [flight.calls[i] for i in calls])
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
@@ -64,8 +67,8 @@ def flight_timeline(
             canvas.text(MARGIN, layout.top - 13, heading, style.BODY, bold=True)
             paint_panel(canvas, flight, layout)
 
-    brief = title or headline(family, processes, [flight.calls[i] for i in calls], brief=True)
-    return Figure(alternative_text(flight, family, processes, calls, brief), paint, width, y if panels else y + 20)
+    brief = title or headline(family, everything, [flight.calls[i] for i in calls], brief=True)
+    return Figure(alternative_text(flight, family, everything, calls, brief), paint, width, y if panels else y + 20)
 
 
 def _within(call: Call, window: tuple[int, int] | None) -> bool:

@@ -67,7 +67,8 @@ def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence
     if not calls and not processes:
         return "Nothing was recorded: no call and no process"
     if not calls:
-        return f"{capital(count(len(born), 'process', 'processes'))} without a recorded call; {_stay(born)}"
+        started = f"{capital(count(len(born), 'process', 'processes'))} without a recorded call; {_stay(born)}"
+        return started if brief else _without_calls(processes, born)
     subject = count(len(acting or calls), "call")
     verb = f"{_deed(acting, len(acting or calls) == 1)}" if acting else "only ask" + ("s" if len(calls) == 1 else "")
     if len({call.method for call in acting}) == 1:
@@ -80,6 +81,16 @@ def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence
         noun = ("process" if len(ended) == 1 else "processes") if not results else "one" if len(ended) == 1 else "ones"
         results.append(f"{len(ended)} older {noun} {'ends' if len(ended) == 1 else 'end'}")
     return capital(f"{subject} {verb}; {'; '.join(results)}" if verb else f"{subject}: {'; '.join(results)}")
+
+
+def _without_calls(processes: Sequence[FlightProcess], born: Sequence[FlightProcess]) -> str:
+    """Every process counts: those that began, and the older ones that ended or live on."""
+    ended = sum(p.from_ns is None and p.to_ns is not None for p in processes)
+    living = sum(p.from_ns is None and p.to_ns is None for p in processes)
+    told = [f"Without a recorded call {count(len(born), 'process starts', 'processes start')}, {_stay(born)}" if born else ""]
+    told.append(f"{ended} older {'one ends' if ended == 1 else 'ones end'}" if ended else "")
+    told.append(f"{living} older {'one lives on' if living == 1 else 'ones live on'}" if living else "")
+    return capital("; ".join(filter(None, told)))
 
 
 def _ended(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call]) -> list[FlightProcess]:

@@ -31,6 +31,8 @@ class Row:
     role: str
     namespaces: Mapping[str, int]
     pids: tuple[int, ...]
+    tail: str = ""
+    """The end of the name that tells this row from others of its container: " (ended)", " exec". It is never cut."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,23 @@ class Group:
 def rows(pod: PodSnapshot) -> tuple[Row, ...]:
     """The Pod's rows, in the order of its processes; each has a name of its own."""
     found: dict[tuple[object, ...], list[int]] = {}
-    names: dict[tuple[object, ...], str] = {}
+    names: dict[tuple[object, ...], tuple[str, str]] = {}
     parts: dict[str, tuple[str, Mapping[str, int]]] = {}
     for process in pod.processes:
-        plain = process.role if process.role in ("pause", "shim") else process.container or process.comm
-        plain += " exec" if process.role == "exec" else ""
-        plain += f" ({process.ended})" if process.ended else ""
+        head = process.role if process.role in ("pause", "shim") else process.container or process.comm
+        tail = " exec" if process.role == "exec" else ""
+        tail += f" ({process.ended})" if process.ended else ""
+        plain = head + tail
         key = (plain, process.role, tuple(sorted(process.namespaces.items())))
         if key not in names:
             name = plain if plain not in parts else f"{plain}: {process.comm}"
             number = 2
             while name in parts:
                 name, number = f"{plain}: {process.comm} {number}", number + 1
-            names[key] = name
+            names[key] = (name, name.removeprefix(head))
             parts[name] = (process.role, process.namespaces)
         found.setdefault(key, []).append(process.pid)
-    return tuple(Row(names[key], *parts[names[key]], tuple(pids)) for key, pids in found.items())
+    return tuple(Row(names[key][0], *parts[names[key][0]], tuple(pids), names[key][1]) for key, pids in found.items())
 
 
 def host_of(pods: Iterable[PodSnapshot], host: Mapping[str, int] | None) -> Mapping[str, int]:

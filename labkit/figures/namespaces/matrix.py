@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces import groups as ng
 from labkit.figures.namespaces import words as namespace_words
 from labkit.kernel import NAMESPACE_TYPES
@@ -21,6 +21,8 @@ ROW, HEAD, POD, GAP, DOT = 25.0, 26.0, 26.0, 9.0, 17.0
 LABELS, COLUMN, COLUMN_NARROW, BETWEEN = 166.0, 60.0, 48.0, 28.0
 ALPHABET = "abcdefghjkmnpqrstuvwxyz"
 """Without i, l and o, which look like a join or a dot."""
+SHORTEST = 46.0
+"""So much room of a label is its name's where what follows the name is long, px."""
 LIMIT = 8
 """So many Pods that differ in nothing but their name are drawn; the rest are counted."""
 LIMIT_SIMILAR = 14
@@ -39,6 +41,11 @@ class _Line:
     note: str = ""
     light: bool = False
     mount: bool = False
+    tail: str = ""
+    """What follows the label and is never cut."""
+
+    def wide(self, size: float = style.BODY) -> float:
+        return text_width(self.label + self.tail, size)
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,21 @@ class _Block:
     similar: tuple[object, ...]
 
 
+@in_any_width
 def namespace_matrix(
     pods: Sequence[PodSnapshot],
     host: Mapping[str, int] | None = None,
     title: str | None = None,
     after: Sequence[PodSnapshot] | None = None,
+    *,
+    width: float | None = None,
 ) -> Figure:
     """Draw the namespaces of `pods`; with `after`, the same Pods at a later moment beside them, what changed ringed.
 
     A filled dot is a namespace that is not the host's; dots of one letter and hue in a column are one namespace, joined within
     the Pod; a hollow dot is the host's. A square is a bind mount, which holds a namespace without any process. `host` maps
     types to the host's inode numbers; without it the first shim's are taken. The title is made from the data unless given.
+    `width`: px, by default as much as it needs; with less the two moments are one below the other.
     """
     host = ng.host_of([*pods, *(after or ())], host)
     if after is not None:
@@ -84,44 +95,80 @@ def namespace_matrix(
     moments = [pods] if after is None else [pods, after]
     blocks, more = _fold(_blocks(moments, host))
     kinds, elsewhere = _columns(moments, host)
-    column = COLUMN if after is None else COLUMN_NARROW
-    panel = column * len(kinds)
-    labels = min(LABELS, max([text_width(line.label) for block in blocks for line in block.lines], default=0) + 36)
-    notes = max([text_width(line.note, style.SMALL, bold=True) for block in blocks for line in block.lines], default=0)
-    lefts = [MARGIN + labels + number * (panel + BETWEEN) for number in range(len(moments))]
-    width = float(max(round(lefts[-1] + panel + notes + MARGIN), 560))
-    heads = wrap(title or namespace_words.title(pods, host, after), width - 2 * MARGIN, style.TITLE, bold=True)
-    top = title_height(heads) + (20 if after is not None else 0) + HEAD
-    bottom = top + sum(POD + ROW * len(block.lines) + GAP for block in blocks) + ROW * len(more)
-    legends = [_legend(moment, host, kinds, column) for moment in moments]
-    legend_height = 12 + 15 * max((len(lines) for legend in legends for *_, lines in legend), default=0)
-    height = bottom + legend_height + (20 if elsewhere else 0) + MARGIN / 2
+    plan = _plan(blocks, kinds, len(moments), width)
+    if plan.stacked and after is None:
+        kinds, elsewhere = _columns([*moments, *moments], host)
+        plan = _plan(blocks, kinds, len(moments), width)
+    heads = wrap(title or namespace_words.title(pods, host, after), plan.width - 2 * MARGIN, style.TITLE, bold=True)
+    block_heights = [POD + ROW * len(block.lines) + GAP for block in blocks]
+    tall = sum(block_heights) + ROW * len(more)
+    legends = [_legend(moment, host, kinds, plan) for moment in moments]
+    legend_heights = [12 + 15 * max((len(lines) for *_, lines in legend), default=0) for legend in legends]
+    first = title_height(heads) + (20 if after is not None else 0) + HEAD
+    tops = [first] * len(moments)
+    if plan.stacked and after is not None:
+        tops[1] = first + tall + legend_heights[0] + 24 + HEAD
+    bottom = tops[-1] + tall + (legend_heights[-1] if plan.stacked else max(legend_heights))
+    notes = wrap(elsewhere, plan.width - 2 * MARGIN, style.SMALL) if elsewhere else []
     looks = _looks(moments, host)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        for number, left in enumerate(lefts):
+        for number, (left, top) in enumerate(zip(plan.lefts, tops, strict=True)):
+            panel = plan.column * len(kinds)
             if after is not None:
                 canvas.text(left + panel / 2, top - HEAD - 8, ("before", "after")[number], style.BODY, "muted", align="center")
             for index, kind in enumerate(kinds):
-                canvas.text(left + column * (index + 0.5), top - HEAD / 2, kind, style.BODY, bold=True, align="center")
-            _paint_legend(canvas, legends[number], left, bottom + 4)
-        canvas.text(MARGIN, bottom + legend_height + 12, elsewhere, style.SMALL, "muted")
-        y = top
-        for block in blocks:
-            _paint_block(canvas, block, y, labels)
-            for number, left in enumerate(lefts):
-                panel_at = _Panel(number, left, y + POD + ROW / 2, column, kinds)
+                size = style.BODY if text_width(kind, style.BODY, bold=True) < plan.column else style.SMALL
+                canvas.text(left + plan.column * (index + 0.5), top - HEAD / 2, kind, size, bold=True, align="center")
+            y = top
+            for block, high in zip(blocks, block_heights, strict=True):
+                if number == 0 or plan.stacked:
+                    _paint_block(canvas, block, y, plan.labels)
+                panel_at = _Panel(number, left, y + POD + ROW / 2, plan.column, kinds)
                 _paint_joins(canvas, block, panel_at, looks, host)
                 for index, line in enumerate(block.lines):
                     _paint_cells(canvas, line, panel_at, index, looks, host)
-            for index, line in enumerate(block.lines):
-                canvas.text(lefts[-1] + panel + 2, y + POD + ROW * (index + 0.5), line.note, style.SMALL, bold=True)
-            y += POD + ROW * len(block.lines) + GAP
-        for index, words in enumerate(more):
-            canvas.text(MARGIN, y + ROW * (index + 0.4), fit(words, width - 2 * MARGIN), colour="muted")
+                    if number == len(moments) - 1:
+                        note = line.note.partition(" ")[0] if plan.stacked else line.note
+                        canvas.text(left + panel + 2, y + POD + ROW * (index + 0.5), note, style.SMALL, bold=True)
+                y += high
+            for index, words in enumerate(more if number == 0 or plan.stacked else []):
+                canvas.text(MARGIN, y + ROW * (index + 0.4), fit(words, plan.width - 2 * MARGIN), colour="muted")
+            _paint_legend(canvas, legends[number], MARGIN if plan.stacked else left, top + tall + 4, plan.stacked)
+        for index, words in enumerate(notes):
+            canvas.text(MARGIN, bottom + 12 + 15 * index, words, style.SMALL, "muted")
 
-    return Figure(namespace_words.alternative_text(pods, host, after), paint, width, height)
+    height = bottom + (5 + 15 * len(notes) if notes else 0) + MARGIN / 2
+    return Figure(namespace_words.alternative_text(pods, host, after), paint, plan.width, height)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Widths, px: of the sheet, of the labels, of a column; `lefts`: where each moment's first column begins."""
+
+    width: float
+    labels: float
+    column: float
+    lefts: tuple[float, ...]
+    stacked: bool
+
+
+def _plan(blocks: Sequence[_Block], kinds: Sequence[str], moments: int, width: float | None) -> _Plan:
+    """Where everything goes: moments side by side, or one below the other where `width` is too little."""
+    lines = [line for block in blocks for line in block.lines]
+    tails = max([text_width(line.tail, style.SMALL) for line in lines], default=0)
+    labels = min(max(LABELS, tails + SHORTEST), max([line.wide() for line in lines], default=0) + 36)
+    notes = max([text_width(line.note, style.SMALL, bold=True) for line in lines], default=0)
+    column = COLUMN if moments == 1 else COLUMN_NARROW
+    lefts = [MARGIN + labels + number * (column * len(kinds) + BETWEEN) for number in range(moments)]
+    natural = float(max(round(lefts[-1] + column * len(kinds) + notes + MARGIN), 560))
+    if width is None or width >= natural:
+        return _Plan(width or natural, labels, column, tuple(lefts), False)
+    notes = max([text_width(line.note.split()[0], style.SMALL, bold=True) for line in lines if line.note], default=0)
+    labels = min(max(width * 0.26, 92.0, tails + SHORTEST), max([line.wide(style.SMALL) for line in lines], default=0) + 24)
+    column = min(COLUMN, (width - 2 * MARGIN - labels - notes) / max(len(kinds), 1))
+    return _Plan(width, labels, column, (MARGIN + labels,) * moments, True)
 
 
 def _columns(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> tuple[tuple[str, ...], str]:
@@ -148,7 +195,8 @@ def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -
             many = max(len(row.pids) for row in at if row)
             note = "" if len(at) == 1 else "gone" if not at[1] else "new process" if not at[0] or at[0].pids != at[1].pids else ""
             cells = tuple(row.namespaces if row else None for row in at)
-            lines.append(_Line(f"{name} ×{many}" if many > 1 else name, cells, note, some.role in ng.NODE_SIDE))
+            tail = some.tail + (f" ×{many}" if many > 1 else "")
+            lines.append(_Line(name.removesuffix(some.tail), cells, note, some.role in ng.NODE_SIDE, tail=tail))
         pinned = [{each.type: each.inode for each in pod.pinned} if pod else {} for pod in states]
         if any(pinned):
             lines.append(_Line("bind mount", tuple(pinned), mount=True))
@@ -218,7 +266,7 @@ def _letter(number: int) -> str:
 
 
 def _legend(
-    pods: Sequence[PodSnapshot], host: Mapping[str, int], kinds: Sequence[str], column: float
+    pods: Sequence[PodSnapshot], host: Mapping[str, int], kinds: Sequence[str], plan: _Plan
 ) -> list[tuple[float, float, list[str]]]:
     """Words under the columns: (left, right, lines) with neighbours that say the same made one; px from the first column."""
     spans: list[tuple[int, int, str]] = []
@@ -232,11 +280,21 @@ def _legend(
             spans[-1] = (spans[-1][0], index + 1, told)
         else:
             spans.append((index, index + 1, told))
+    if plan.stacked:
+        told_of = [f"{ng.words(kinds[a:b])}: {told}" for a, b, told in spans if told]
+        return [(0.0, 0.0, [line for told in told_of for line in wrap(told, plan.width - 2 * MARGIN, style.SMALL)])]
+    column = plan.column
     return [(a * column, b * column, wrap(told, (b - a) * column - 4, style.SMALL)) for a, b, told in spans if told]
 
 
-def _paint_legend(canvas: Canvas, legend: list[tuple[float, float, list[str]]], left: float, y: float) -> None:
+def _paint_legend(
+    canvas: Canvas, legend: list[tuple[float, float, list[str]]], left: float, y: float, stacked: bool
+) -> None:
     for start, end, lines in legend:
+        if stacked:
+            for number, words in enumerate(lines):
+                canvas.text(left, y + 12 + 15 * number, words, style.SMALL, "muted")
+            continue
         canvas.line([(left + start + 8, y), (left + end - 8, y)], "faint")
         for number, words in enumerate(lines):
             canvas.text(left + (start + end) / 2, y + 12 + 15 * number, words, style.SMALL, "muted", align="center")
@@ -244,13 +302,19 @@ def _paint_legend(canvas: Canvas, legend: list[tuple[float, float, list[str]]], 
 
 def _paint_block(canvas: Canvas, block: _Block, y: float, labels: float) -> None:
     canvas.box(MARGIN / 2, y, canvas.width - MARGIN, POD + ROW * len(block.lines) + 2, "band")
-    name = fit(f"Pod {block.pod.name}", canvas.width - 200, bold=True)
+    name = fit(f"Pod {block.pod.name}", canvas.width - min(200, canvas.width * 0.45), bold=True)
     canvas.text(MARGIN, y + POD / 2, name, bold=True)
-    canvas.text(MARGIN + 10 + text_width(name, bold=True), y + POD / 2, block.heading, style.SMALL, "muted")
+    canvas.text(MARGIN + 10 + text_width(name, bold=True), y + POD / 2, _heading(canvas, block, name), style.SMALL, "muted")
     for index, line in enumerate(block.lines):
-        size = style.BODY if text_width(line.label) <= labels - 18 else style.SMALL
-        label, colour = fit(line.label, labels - 18, size), "muted" if line.light else "text"
+        size = style.BODY if line.wide() <= labels - 18 else style.SMALL
+        label = fit(line.label, labels - 18 - text_width(line.tail, size), size) + line.tail
+        colour = "muted" if line.light else "text"
         canvas.text(MARGIN + labels - 12, y + POD + ROW * (index + 0.5), label, size, colour, align="right")
+
+
+def _heading(canvas: Canvas, block: _Block, name: str) -> str:
+    """What is told of the Pod beside its name, as far as there is room."""
+    return fit(block.heading, canvas.width - 2 * MARGIN - 10 - text_width(name, bold=True), style.SMALL)
 
 
 def _paint_joins(canvas: Canvas, block: _Block, panel: _Panel, looks: Looks, host: Mapping[str, int]) -> None:

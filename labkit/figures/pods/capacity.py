@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 from labkit.figures.pods.model import Request, Resource, amount
 
@@ -13,6 +13,7 @@ WIDTH, BAR, ROW, GAP = 760.0, 30.0, 22.0, 26.0
 KINDS = ("cpu", "memory")
 
 
+@in_any_width
 def capacity(resources: Sequence[Resource], *, node: str = "the node", title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw each resource as one bar, as wide as its Capacity: reserved, requested Pod by Pod, free.
 
@@ -61,10 +62,10 @@ def _paint_resource(canvas: Canvas, resource: Resource, y: float, width: float) 
     used = 0
     for request in resource.requests:
         left, right = x(used), x(used + request.amount)
-        canvas.box(left, bar, max(right - left - 1, 1), BAR, "application")
+        canvas.box(left, bar, max(right - left - 1, 1), BAR, "pod")
         with_amount = f"{request.pod} {amount(resource.name, request.amount)}"
         told = with_amount if text_width(with_amount, style.SMALL) <= right - left - 8 else request.pod
-        _inside(canvas, told, left, right, bar + BAR / 2, "application")
+        _inside(canvas, told, left, right, bar + BAR / 2, "pod")
         used += request.amount
     free, edge = x(used), x(resource.allocatable)
     _inside(canvas, f"free {amount(resource.name, resource.free)}", free, edge, bar + BAR / 2, "band")
@@ -88,12 +89,12 @@ def _paint_waiting(
 ) -> None:
     """The Pod that waits, as if it stood next in the bar: what reaches beyond Allocatable is hatched by strokes."""
     middle = y + ROW / 2
-    canvas.box(left, middle - 5, max(min(right, edge) - left, 1), 10, "application")
+    canvas.box(left, middle - 5, max(min(right, edge) - left, 1), 10, "pod")
     if not fits(resource, request):
         beyond = MARGIN + width if used_beyond(resource, request) else right
         at = max(edge, left) + 2
         while at < beyond:
-            canvas.line([(at, middle + 5), (min(at + 5, beyond), middle - 5)], "application", 1.6)
+            canvas.line([(at, middle + 5), (min(at + 5, beyond), middle - 5)], "failed", 1.6)
             at += 6
     told = (
         f"{request.pod} asks for {amount(resource.name, request.amount)}: {'fits' if fits(resource, request) else 'does not fit'}"
@@ -117,7 +118,7 @@ def _inside(canvas: Canvas, told: str, left: float, right: float, y: float, fill
     room = right - left - 8
     cut = fit(told, room, style.SMALL)
     if len(cut) >= min(4, len(told)):
-        ink = style.text_on(style.colour(fill, "light")) if fill != "band" else "muted"
+        ink = f"on {fill}" if fill != "band" else "muted"
         canvas.text((left + right) / 2, y, cut, style.SMALL, ink, align="center")
 
 

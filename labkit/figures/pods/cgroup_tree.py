@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.pods.model import CgroupLine, size
 
-WIDTH, ROW, STEP = 760.0, 24.0, 20.0
-COLOURS = {"kubepods": "host", "qos": "host", "pod": "kubelet", "pause": "pause", "container": "application"}
+WIDTH, STACKED, ROW, LINE, STEP = 760.0, 480.0, 24.0, 16.0, 20.0
+"""px. Below STACKED the numbers of a cgroup are below its name, else beside it, in columns."""
+COLOURS = {"kubepods": "host", "qos": "host", "pod": "pod", "pause": "pause", "container": "application"}
 HEADS = ("cgroup", "weight", "cpu limit", "memory: used of limit")
 
 
+@in_any_width
 def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the tree of cgroups below kubepods, as `Node.cgroups()` gives it.
 
@@ -27,6 +29,8 @@ def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width:
     first = min(names, width * 0.46)
     step = min(84, (width - first) * 0.24)
     columns = (MARGIN, first, first + step, first + 1.9 * step)
+    if width < STACKED:
+        return _stacked(lines, told, heads, width)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
@@ -38,30 +42,57 @@ def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width:
     return Figure(_alternative_text(lines, told), paint, width, top + ROW * (len(lines) + 1))
 
 
+def _stacked(lines: Sequence[CgroupLine], told: str, heads: list[str], width: float) -> Figure:
+    top, high = title_height(heads), ROW + LINE
+
+    def paint(canvas: Canvas) -> None:
+        canvas.title(heads)
+        for number, line in enumerate(lines):
+            y = top + high * number + ROW / 2
+            x = _paint_name(canvas, lines, number, y, high, width - MARGIN)
+            weight = f"weight {line.cpu_weight}" if line.cpu_weight is not None else ""
+            limit = f"cpu {line.cpu_limit}m" if line.cpu_limit is not None else ""
+            facts = " · ".join(filter(None, [weight, limit, _memory(line)]))
+            canvas.text(x, y + LINE + 2, fit(facts, width - MARGIN - x, style.SMALL), style.SMALL, "muted")
+
+    return Figure(_alternative_text(lines, told), paint, width, top + high * len(lines) + MARGIN)
+
+
+def _memory(line: CgroupLine) -> str:
+    used = size(line.memory_used) if line.memory_used is not None else "–"
+    return f"{used}, no limit" if line.memory_limit is None else f"{used} of {size(line.memory_limit)}"
+
+
+def _paint_name(canvas: Canvas, lines: Sequence[CgroupLine], number: int, y: float, high: float, right: float) -> float:
+    """The cgroup's mark and name, joined to the one above it; where the name begins."""
+    line = lines[number]
+    x = MARGIN + STEP * line.depth + 6
+    above = next((n for n in range(number - 1, -1, -1) if lines[n].depth < line.depth), None)
+    if above is not None:
+        canvas.line([(x - STEP, y - high * (number - above) + 6), (x - STEP, y), (x - 6, y)], "line")
+    canvas.dot(x, y, 10, COLOURS.get(line.role, "other"), shape="o" if line.role in ("pause", "container") else "s")
+    bold = line.role == "pod"
+    canvas.text(x + 12, y, fit(line.name, right - x - 12, bold=bold), bold=bold)
+    return x + 12
+
+
 def _paint_line(
     canvas: Canvas, lines: Sequence[CgroupLine], number: int, y: float, columns: tuple[float, ...], width: float
 ) -> None:
     line = lines[number]
-    x = MARGIN + STEP * line.depth + 6
     if number % 2:
         canvas.box(MARGIN - 4, y - ROW / 2, width - 2 * MARGIN + 8, ROW, "band")
-    above = next((n for n in range(number - 1, -1, -1) if lines[n].depth < line.depth), None)
-    if above is not None:
-        canvas.line([(x - STEP, y - ROW * (number - above) + 6), (x - STEP, y), (x - 6, y)], "line")
-    canvas.dot(x, y, 10, COLOURS.get(line.role, "other"), shape="o" if line.role in ("pause", "container") else "s")
-    bold = line.role == "pod"
-    canvas.text(x + 12, y, fit(line.name, columns[1] - x - 18, bold=bold), bold=bold)
+    _paint_name(canvas, lines, number, y, ROW, columns[1] - 6)
     canvas.text(columns[1], y, "–" if line.cpu_weight is None else str(line.cpu_weight), style.SMALL)
     canvas.text(columns[2], y, "none" if line.cpu_limit is None else f"{line.cpu_limit}m", style.SMALL)
     _paint_memory(canvas, line, columns[3], y, width - MARGIN)
 
 
 def _paint_memory(canvas: Canvas, line: CgroupLine, left: float, y: float, right: float) -> None:
-    used = size(line.memory_used) if line.memory_used is not None else "–"
+    told = _memory(line)
     if line.memory_limit is None:
-        canvas.text(left, y, fit(f"{used}, no limit", right - left, style.SMALL), style.SMALL)
+        canvas.text(left, y, fit(told, right - left, style.SMALL), style.SMALL)
         return
-    told = f"{used} of {size(line.memory_limit)}"
     if text_width(told, style.SMALL) > right - left:
         told = told.replace(" ", "")
     bar = min(right - left - text_width(told, style.SMALL) - 10, 160)

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 from labkit.util.showable import showable
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ROW, INDENT, DOT, WIDTH = 22.0, 20.0, 10.0, 640.0
 PIDS, PODS = 58.0, 200.0
 """Room for the pids on the left and the Pods' names on the right, px."""
+STACKED = 560.0
+"""Where the figure is narrower than this, px, a Pod's name is above its processes."""
 LIMIT = 8
 """So many siblings are drawn that differ in nothing but pid and Pod; the rest are counted."""
 LIMIT_SIMILAR = 14
@@ -64,7 +66,10 @@ class Node:
         return (self.role, bool(self.pod), tuple(child.similar() for child in self.children))
 
 
-def process_tree(processes: Any, pods: Sequence[PodSnapshot] = (), title: str | None = None) -> Figure:
+@in_any_width
+def process_tree(
+    processes: Any, pods: Sequence[PodSnapshot] = (), title: str | None = None, *, width: float = WIDTH
+) -> Figure:
     """Draw processes as a tree, one row each, coloured by role, a band behind each Pod.
 
     `processes`: a labkit.kernel Snapshot, its `processes` mapping, or rows with pid, ppid, comm and cmdline (also role and
@@ -72,19 +77,23 @@ def process_tree(processes: Any, pods: Sequence[PodSnapshot] = (), title: str | 
     their ancestors; kernel threads never. The title is made from the data unless given.
     """
     roots = build(processes, pods)
-    folded = _fold(roots)
-    rows = list(_rows(folded, 0))
-    heads = wrap(title or _title(roots), WIDTH - 2 * MARGIN, style.TITLE, bold=True)
+    stacked = width < STACKED
+    rows = list(_rows(_fold(roots), 0))
+    if stacked:
+        rows = list(_with_headings(rows))
+    heads = wrap(title or _title(roots), width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
+    indent, room = (12.0, 0.0) if stacked else (INDENT, PODS)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
-        _paint_bands(canvas, rows, top)
-        _paint_elbows(canvas, rows, top)
+        _paint_bands(canvas, rows, top, room)
+        _paint_elbows(canvas, rows, top, indent)
         for index, (depth, node) in enumerate(rows):
-            _paint_row(canvas, node, _x(depth), top + ROW * (index + 0.5))
+            if node.role:
+                _paint_row(canvas, node, _x(depth, indent), top + ROW * (index + 0.5), room)
 
-    return Figure(_alternative_text(roots), paint, WIDTH, top + ROW * max(len(rows), 1) + MARGIN)
+    return Figure(_alternative_text(roots), paint, width, top + ROW * max(len(rows), 1) + MARGIN)
 
 
 def role_of(process: ProcessLike) -> str:
@@ -175,40 +184,56 @@ def _rows(nodes: Sequence[Node], depth: int) -> Iterable[tuple[int, Node]]:
         yield from _rows(each.children, depth + 1)
 
 
-def _x(depth: int) -> float:
-    return MARGIN + PIDS + INDENT * depth
+def _with_headings(rows: Sequence[tuple[int, Node]]) -> Iterable[tuple[int, Node]]:
+    """A row without a role above those of each Pod, for its name."""
+    for pod, run in groupby(rows, key=lambda each: _band(each[1])):
+        members = list(run)
+        if pod:
+            yield members[0][0], Node(0, "", f"Pod {pod}", None, pod, (0, 0))
+        yield from members
 
 
-def _paint_bands(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float) -> None:
+def _x(depth: int, indent: float) -> float:
+    return MARGIN + PIDS + indent * depth
+
+
+def _paint_bands(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, room: float) -> None:
     for pod, run in groupby(enumerate(rows), key=lambda each: _band(each[1][1])):
         indexes = [index for index, _ in run]
         if not pod:
             continue
         start, end = top + ROW * indexes[0] + 2, top + ROW * (indexes[-1] + 1) - 2
         canvas.box(MARGIN / 2, start, canvas.width - MARGIN, end - start, "band")
-        x = canvas.width - PODS
+        if not room:
+            name = fit(f"Pod {pod}", canvas.width / 2, bold=True)
+            canvas.text(canvas.width - MARGIN, start + ROW / 2 - 2, name, bold=True, align="right")
+            continue
+        x = canvas.width - room
         canvas.line([(x - 4, start + 3), (x, start + 3), (x, end - 3), (x - 4, end - 3)], "line")
-        size = style.BODY if text_width(f"Pod {pod}", bold=True) <= PODS - 8 - MARGIN else style.SMALL
-        canvas.text(x + 8, (start + end) / 2, fit(f"Pod {pod}", PODS - 8 - MARGIN, size, bold=True), size, bold=True)
+        size = style.BODY if text_width(f"Pod {pod}", bold=True) <= room - 8 - MARGIN else style.SMALL
+        canvas.text(x + 8, (start + end) / 2, fit(f"Pod {pod}", room - 8 - MARGIN, size, bold=True), size, bold=True)
 
 
 def _band(node: Node) -> str:
     return "" if node.more and node.role == "shim" else node.pod
 
 
-def _paint_elbows(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float) -> None:
+def _paint_elbows(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, indent: float) -> None:
     last: dict[int, float] = {}
-    for index, (depth, _) in enumerate(rows):
+    for index, (depth, node) in enumerate(rows):
+        if not node.role:
+            continue
         y = top + ROW * (index + 0.5)
         if depth:
-            x = _x(depth - 1)
-            canvas.line([(x, last[depth - 1]), (x, y), (_x(depth) - DOT / 2, y)], "faint")
+            x = _x(depth - 1, indent)
+            canvas.line([(x, last[depth - 1]), (x, y), (_x(depth, indent) - DOT / 2, y)], "faint")
         last[depth] = y
 
 
-def _paint_row(canvas: Canvas, node: Node, x: float, y: float) -> None:
+def _paint_row(canvas: Canvas, node: Node, x: float, y: float, pods: float) -> None:
     left = x + DOT + 2
-    room = canvas.width - PODS - 12 - left
+    right = canvas.width - pods - 12
+    room = right - left
     if node.more:
         kind = "" if node.role != "shim" else "Pod " if node.more == 1 else "Pods "
         canvas.text(left, y, f"… {node.more} more {kind}like this", colour="muted")
@@ -223,8 +248,10 @@ def _paint_row(canvas: Canvas, node: Node, x: float, y: float) -> None:
     if node.role == "containerd" and not node.children:
         told = "has no child"
     start = left + text_width(label) + 10
-    if told and canvas.width - PODS - 12 - start > 30:
-        canvas.text(start, y, fit(told, canvas.width - PODS - 12 - start, style.SMALL), style.SMALL, "muted")
+    if told and not pods:
+        told = told.removeprefix("container ")
+    if told and right - start > 30:
+        canvas.text(start, y, fit(told, right - start, style.SMALL), style.SMALL, "muted")
 
 
 def _shims(roots: Sequence[Node]) -> list[tuple[Node | None, Node]]:

@@ -8,10 +8,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from labkit.cri.pods import PodProcess, PodSnapshot
+from labkit.figures.style import TERMINAL
 from labkit.kernel import NAMESPACE_TYPES
 from labkit.util.showable import padded, showable
-
-COLOURS = {"shim": "magenta", "pause": "green", "application": "red", "exec": "yellow", "runc": "yellow"}
 
 
 def pod_tree(node: str, runtime: str, pods: Sequence[PodSnapshot]) -> Tree:
@@ -32,9 +31,10 @@ def pod_tree(node: str, runtime: str, pods: Sequence[PodSnapshot]) -> Tree:
 
 def process_line(process: PodProcess, pod: PodSnapshot) -> Text:
     name = padded(showable(process.container or process.role), 12)
-    line = Text.assemble((name, COLOURS.get(process.role, "default")), f" {process.pid:>8}  {padded(showable(process.comm), 16)}")
+    colour = TERMINAL.get(process.role, "default")
+    line = Text.assemble((name, colour), f" {process.pid:>8}  {padded(showable(process.comm), 16)}")
     if process.ended:
-        line.append(f" {process.ended}", "bold yellow")
+        line.append(f" {process.ended}", TERMINAL["failed"])
     if process.role == "shim":
         return line.append(" the host's namespaces", "dim")
     others = [p for p in pod.processes if p.role != "shim" and p.pid != process.pid]

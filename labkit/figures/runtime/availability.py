@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, text_width, title_height, wrap
 from labkit.figures.runtime.load import Answer, Moment
 
 WIDTH, PLOT, BAND, AXIS, LABEL = 860.0, 130.0, 24.0, 40.0, 16.0
 FILLS = {"kept": "application", "new": "background"}
 SCALE = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Milliseconds marked on the axis of answer times, which is logarithmic."""
+DOWN = ("away", "down")
+"""What `Moment.version` says where no runtime runs."""
 HEIGHT = "height: how long the answer took"
 
 
+@in_any_width
 def availability(
     answers: Sequence[Answer], moments: Sequence[Moment] = (), *, runtime: str = "containerd", title: str | None = None,
     width: float = WIDTH,
@@ -41,6 +44,7 @@ def availability(
     top = names + LABEL * (1 + max(rows, default=-1)) + 6
     bottom = top + PLOT
     banded = [m for m in moments if m.version]
+    keys = _keys(answers, bool(failed), left, right)
 
     def y(took_ns: int) -> float:
         import math
@@ -71,11 +75,16 @@ def availability(
             _paint_version(canvas, moment, x(moment.at_ns), x(until), bottom + 6, runtime)
         low = bottom + (BAND + 8 if banded else 2)
         _paint_axis(canvas, begin, end, x, low)
-        key = _paint_key(canvas, answers, bool(failed), right, low + 32)
-        if left + text_width(HEIGHT, style.SMALL) < key:
-            canvas.text(left, low + 32, HEIGHT, style.SMALL, "muted")
+        for number, (x_of_key, row, words, fill) in enumerate(keys):
+            at = low + 32 + LABEL * row
+            if fill:
+                canvas.dot(x_of_key + 4, at, 6, fill, "application", 1.2)
+            elif number:
+                _paint_cross(canvas, x_of_key + 4, at)
+            canvas.text(x_of_key + (14 if number else 0), at, words, style.SMALL, "text" if number else "muted")
 
-    return Figure(_alternative_text(answers, moments, told), paint, width, bottom + (BAND if banded else 0) + AXIS + 8)
+    height = bottom + (BAND if banded else 0) + AXIS + 8 + LABEL * keys[-1][1]
+    return Figure(_alternative_text(answers, moments, told), paint, width, height)
 
 
 def _title(answers: Sequence[Answer], moments: Sequence[Moment], runtime: str) -> str:
@@ -104,43 +113,40 @@ def _paint_name(canvas: Canvas, name: str, at: float, y: float, right: float) ->
     canvas.text(_extent(name, at, right)[0] + 3, y, name, style.SMALL, bold=True)
 
 
-def _paint_key(canvas: Canvas, answers: Sequence[Answer], failed: bool, right: float, y: float) -> float:
-    """The key of the marks, at the right end of a line; where it begins."""
-    keys = [("kept", "on a kept connection"), ("new", "on a new connection")]
-    keys = [(kind, words) for kind, words in keys if any(a.connection == kind for a in answers)]
-    x = right
-    if failed:
-        x -= text_width("failed", style.SMALL)
-        canvas.text(x, y, "failed", style.SMALL)
-        _paint_cross(canvas, x - 8, y)
-        x -= 26
-    for kind, words in reversed(keys):
-        x -= text_width(words, style.SMALL)
-        canvas.text(x, y, words, style.SMALL)
-        canvas.dot(x - 8, y, 6, FILLS[kind], "application", 1.2)
-        x -= 26
-    return x
+def _keys(answers: Sequence[Answer], failed: bool, left: float, right: float) -> list[tuple[float, int, str, str]]:
+    """(x, line, words, fill) of what is told below the axis: what the height means, then each mark; a cross has no fill."""
+    told = [("kept", "on a kept connection"), ("new", "on a new connection")]
+    marks = [(words, FILLS[kind]) for kind, words in told if any(a.connection == kind for a in answers)]
+    x, line, keys = left, 0, [(left, 0, HEIGHT, "")]
+    x += text_width(HEIGHT, style.SMALL) + 20
+    for words, fill in [*marks, *([("failed", "")] if failed else [])]:
+        wide = 14 + text_width(words, style.SMALL)
+        if x + wide > right:
+            x, line = left, line + 1
+        keys.append((x, line, words, fill))
+        x += wide + 16
+    return keys
 
 
 def _paint_cross(canvas: Canvas, x: float, y: float) -> None:
     for slope in (-1, 1):
-        canvas.line([(x - 4, y - 4 * slope), (x + 4, y + 4 * slope)], "text", 2.0)
+        canvas.line([(x - 4, y - 4 * slope), (x + 4, y + 4 * slope)], "failed", 2.0)
 
 
 def _paint_version(canvas: Canvas, moment: Moment, left: float, right: float, y: float, runtime: str) -> None:
-    away = moment.version == "away"
+    away = moment.version in DOWN
     colour = "band" if away else "containerd"
     canvas.box(left, y, max(right - left - 1, 1), BAND - 6, colour)
-    told = "away" if away else f"{runtime} {moment.version}"
-    cut = fit(told, right - left - 8, style.SMALL)
-    if cut == told or len(cut) > 6:
-        ink = "muted" if away else style.text_on(style.colour(colour, canvas.theme))
-        canvas.text(left + 4, y + (BAND - 6) / 2, cut, style.SMALL, ink)
+    ink = "muted" if away else f"on {colour}"
+    for told in [moment.version or ""] if away else [f"{runtime} {moment.version}", moment.version or ""]:
+        if text_width(told, bold=True) <= right - left - 8:
+            canvas.text(left + 4, y + (BAND - 6) / 2, told, style.BODY, ink, bold=True)
+            return
 
 
 def _paint_axis(canvas: Canvas, begin: int, end: int, x: Callable[[int], float], y: float) -> None:
     span = (end - begin) / 1e9
-    step = next(s * 10.0**p for p in range(-2, 6) for s in (1, 2, 5) if span / (s * 10.0**p) <= 12)
+    step = next(s * 10.0**p for p in range(-2, 6) for s in (1, 2, 5) if span / (s * 10.0**p) <= min(12, (x(end) - x(begin)) / 44))
     canvas.line([(x(begin), y), (x(end), y)], "muted")
     for number in range(int(span / step) + 1):
         at = x(int(begin + number * step * 1e9))

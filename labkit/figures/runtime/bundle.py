@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 
-WIDTH, ROW, HEAD, GAP, BETWEEN = 860.0, 18.0, 22.0, 7.0, 104.0
-"""px; BETWEEN the two columns there is room for OWN."""
+WIDTH, STACKED, ROW, HEAD, GAP, BETWEEN = 860.0, 600.0, 18.0, 22.0, 7.0, 104.0
+"""px; BETWEEN the two columns there is room for OWN. Below STACKED what was written is below what asked for it."""
 OWN = "the runtime adds"
 NAMESPACES = {"network": "network", "uts": "network", "ipc": "ipc", "pid": "pid", "mount": "", "user": "", "cgroup": ""}
 """OCI namespace type → the field of CRI's NamespaceOption that decides on it, "" where the runtime does (containerd's CRI plugin,
@@ -40,6 +40,7 @@ class Pair:
     told: str
 
 
+@in_any_width
 def bundle(
     spec: Mapping[str, Any],
     sandbox_config: Mapping[str, Any],
@@ -59,6 +60,8 @@ def bundle(
     told = title or _title(asked, len(rows) - asked)
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
+    if width < STACKED:
+        return _stacked(rows, heads, width, _alternative_text(rows, title or ""))
     column = (width - 2 * MARGIN - BETWEEN) / 2
     far = width - MARGIN - column
     placed: list[tuple[Pair, float, list[str]]] = []
@@ -86,6 +89,38 @@ def bundle(
             _paint_pair(canvas, row, at, lines, column, far)
 
     return Figure(_alternative_text(rows, title or ""), paint, width, y + 4)
+
+
+def _stacked(rows: Sequence[Pair], heads: list[str], width: float, alt: str) -> Figure:
+    steps: list[tuple[float, str, str, str, bool]] = []  # y, colour, words, ink, whether the line begins something
+    bands, y = [], title_height(heads)
+    room = width - 2 * MARGIN - 20
+    for group in dict.fromkeys(row.group for row in rows):
+        begin = y
+        steps.append((y + HEAD / 2, "", group, "muted", True))
+        y += HEAD
+        for row in (row for row in rows if row.group == group):
+            for number, line in enumerate(wrap(row.asked or OWN, room, style.SMALL)):
+                steps.append((y + ROW / 2, "kubelet" if row.asked else "containerd", line, "muted", number == 0))
+                y += ROW - 3
+            for number, line in enumerate(wrap(f"→ {row.wrote}", room - 8, style.SMALL)):
+                steps.append((y + ROW / 2, "", line, "text", number == 0))
+                y += ROW - 3
+            y += 6
+        bands.append((begin, y - begin))
+        y += GAP
+
+    def paint(canvas: Canvas) -> None:
+        canvas.title(heads)
+        for begin, high in bands:
+            canvas.box(MARGIN, begin, width - 2 * MARGIN, high, "band")
+        for at, colour, line, ink, _ in steps:
+            if colour:
+                canvas.box(MARGIN, at - ROW / 2 + 2, 4, 2 * ROW - 6, colour)
+            inset = 12.0 if colour or ink == "muted" else 20.0
+            canvas.text(MARGIN + inset, at, line, style.SMALL, ink, bold=not colour and ink == "muted")
+
+    return Figure(alt, paint, width, y + 4)
 
 
 def pairs(spec: Mapping[str, Any], sandbox_config: Mapping[str, Any], container_config: Mapping[str, Any]) -> Iterable[Pair]:
@@ -174,7 +209,7 @@ def _end(path: str) -> str:
 
 def _paint_pair(canvas: Canvas, row: Pair, top: float, lines: Sequence[str], column: float, far: float) -> None:
     y = top + ROW / 2
-    canvas.box(far, top + 2, 4, ROW * len(lines) - 4, "runc" if row.asked else "containerd")
+    canvas.box(far, top + 2, 4, ROW * len(lines) - 4, "kubelet" if row.asked else "containerd")
     for number, line in enumerate(lines):
         canvas.text(far + 12, y + ROW * number, fit(line, column - 22, style.SMALL), style.SMALL)
     if not row.asked:

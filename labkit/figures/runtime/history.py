@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, text_width, title_height, wrap
 
-WIDTH, LANE, LINE = 760.0, 26.0, 16.0
+WIDTH, STACKED, LANE, LINE = 760.0, 640.0, 26.0, 16.0
+"""px. Below STACKED names are above their bars, and what happened is below its date."""
 FIRST, LAST = 2014.0, 2026.0
 
 
@@ -95,29 +96,31 @@ MILESTONES = (
 ERAS = (
     Era(_month(2014, 6), _month(2016, 12), "Docker code in the kubelet", "kubelet"),
     Era(_month(2016, 12), _month(2022, 5), "dockershim, in the kubelet, behind CRI", "kubelet"),
-    Era(_month(2016, 12), _month(2022, 12), "CRI in its alpha versions", "cni"),
-    Era(_month(2021, 12), None, "CRI v1", "cni"),
+    Era(_month(2016, 12), _month(2022, 12), "CRI in its alpha versions", "RuntimeService"),
+    Era(_month(2021, 12), None, "CRI v1", "RuntimeService"),
     Era(_month(2017, 10), None, "CRI-O", "containerd"),
     Era(_month(2018, 5), None, "containerd speaks CRI itself", "containerd"),
 )
-"""The colour "cni" is free here: nothing in this figure is a CNI plugin."""
 
 
+@in_any_width
 def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the eras on an axis of years and, below it, what ended or began them, each with its source."""
     told = title or "Until 2016 each runtime was code in the kubelet; since 2022 the kubelet holds none"
     heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     left, right = MARGIN + 4, width - MARGIN - 14
-    lanes = _lanes(left, right)
-    axis = top + LANE * (1 + max(lanes)) + 8
-    date = max(text_width(each.when, style.BODY, bold=True) for each in MILESTONES) + 42
+    stacked = width < STACKED
+    lanes = list(range(len(ERAS))) if stacked else _lanes(left, right)
+    lane_high = LANE + LINE if stacked else LANE
+    axis = top + lane_high * (1 + max(lanes)) + 8
+    date = MARGIN + 24 if stacked else max(text_width(each.when, style.BODY, bold=True) for each in MILESTONES) + 42
     entries, y = [], axis + 56
     for each in MILESTONES:
         what = wrap(each.what, width - MARGIN - date, style.BODY)
         source = wrap(each.source, width - MARGIN - date, style.SMALL)
         entries.append((each, y, what, source))
-        y += 18 * len(what) + LINE * len(source) + 9
+        y += 18 * (len(what) + stacked) + LINE * len(source) + 9
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
@@ -127,19 +130,23 @@ def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
             canvas.text(_x(year, left, right), axis + 26, str(year), style.SMALL, "muted", align=align)
         for number, (each, line, what, source) in enumerate(entries, 1):
             x = _x(each.at, left, right)
-            for lane in range(1 + max(lanes)):
+            for lane in range(0 if stacked else 1 + max(lanes)):
                 if not any(n == lane and _beside(era, x, left, right) for era, n in zip(ERAS, lanes, strict=True)):
                     canvas.box(x - 0.5, top + LANE * lane, 1, LANE, "faint")
-            canvas.box(x - 0.5, top + LANE * (1 + max(lanes)), 1, 8, "faint")
+            canvas.box(x - 0.5, axis - 8, 1, 8, "faint")
             _paint_number(canvas, _spread(number, left, right), axis + 9, number)
             _paint_number(canvas, MARGIN + 9, line, number)
             canvas.text(MARGIN + 24, line, each.when, style.BODY, bold=True)
+            line += 18 * stacked
             for index, words in enumerate(what):
                 canvas.text(date, line + 18 * index, words)
             for index, words in enumerate(source):
                 canvas.text(date, line + 18 * len(what) + LINE * index - 1, words, style.SMALL, "muted")
         for era, lane in zip(ERAS, lanes, strict=True):
-            _paint_era(canvas, era, top + LANE * (lane + 0.5), left, right)
+            if stacked:
+                _paint_named_above(canvas, era, top + lane_high * lane, left, right)
+            else:
+                _paint_era(canvas, era, top + LANE * (lane + 0.5), left, right)
 
     alt = [f"History of CRI: {told}.", *(f"{each.when}: {each.what} Source: {each.source}." for each in MILESTONES)]
     return Figure("\n".join(alt), paint, width, y + 2)
@@ -163,7 +170,7 @@ def _spread(number: int, left: float, right: float) -> float:
     """The place of a milestone's number on the axis, moved right where the one before it is too near."""
     x = -20.0
     for each in MILESTONES[:number]:
-        x = max(_x(each.at, left, right), x + 17)
+        x = max(_x(each.at, left, right), x + 18)
     return x
 
 
@@ -190,14 +197,21 @@ def _paint_era(canvas: Canvas, era: Era, y: float, left: float, right: float) ->
         canvas.dot(end + 4, y, 16, era.role, shape=">")
     words = text_width(era.name, style.SMALL)
     if words + 12 <= end - begin:
-        ink = style.text_on(style.colour(era.role, canvas.theme))
-        canvas.text(begin + 6, y, era.name, style.SMALL, ink)
+        canvas.text(begin + 6, y, era.name, style.SMALL, f"on {era.role}")
     elif begin - words - 8 > left:
         canvas.text(begin - 6, y, era.name, style.SMALL, align="right")
     else:
         canvas.text(end + 6, y, era.name, style.SMALL)
 
 
+def _paint_named_above(canvas: Canvas, era: Era, top: float, left: float, right: float) -> None:
+    begin, end = _x(era.begin, left, right), _x(era.end or LAST, left, right)
+    canvas.text(min(begin, right - text_width(era.name, style.SMALL)), top + LINE / 2, era.name, style.SMALL)
+    canvas.box(begin, top + LINE, end - begin, 12, era.role)
+    if era.end is None:
+        canvas.dot(end + 4, top + LINE + 6, 11, era.role, shape=">")
+
+
 def _paint_number(canvas: Canvas, x: float, y: float, number: int) -> None:
-    canvas.dot(x, y, 14, "background", "muted", 1.3)
-    canvas.text(x, y, str(number), 9.5, bold=True, align="center")
+    canvas.dot(x, y, 16, "background", "muted", 1.3)
+    canvas.text(x, y, str(number), style.SMALL, bold=True, align="center")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 
 if TYPE_CHECKING:
     from labkit.kernel import Mount
 
-WIDTH, HIGH, GAP = 760.0, 46.0, 8.0
+WIDTH, STACKED, HIGH, GAP = 760.0, 560.0, 46.0, 8.0
+"""px. Below STACKED the container's / is below its layers, else beside them."""
 LIMIT = 12
 """So many layers are drawn one by one."""
 
@@ -31,6 +32,7 @@ class Layer:
     digest: str = ""
 
 
+@in_any_width
 def layers(
     image: str,
     stack: Sequence[Layer],
@@ -56,10 +58,11 @@ def layers(
     top = title_height(heads)
     shown = list(stack) if len(stack) <= LIMIT else [*stack[: LIMIT - 1]]
     rows = len(shown) + (len(stack) > len(shown))
-    column = (width - 2 * MARGIN) * 0.58
-    root = MARGIN + column + 64
+    stacked = width < STACKED
+    column = width - 2 * MARGIN if stacked else (width - 2 * MARGIN) * 0.58
+    root = MARGIN if stacked else MARGIN + column + 64
     first = top + 22
-    bottom = first + (rows + 1) * (HIGH + GAP)
+    bottom = first + (rows + 1) * (HIGH + GAP) + (96 if stacked else 0)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
@@ -75,13 +78,10 @@ def layers(
         for number, layer in reversed(list(enumerate(shown, 1))):
             size = f" · {_bytes(layer.size)}" if layer.size is not None else ""
             inside = words(layer.holds, 6) or layer.digest[:19]
-            _paint_box(canvas, y, column, "cni", f"layer {number}: {layer.name}{size}", inside)
+            _paint_box(canvas, y, column, "ImageService", f"layer {number}: {layer.name}{size}", inside)
             y += HIGH + GAP
-        middle = (first + y - GAP) / 2
-        x, low = MARGIN + column + 8, y - GAP
-        canvas.line([(x, first), (x + 8, first), (x + 8, low), (x, low)], "muted", 1.4)
-        canvas.line([(x + 8, middle), (root - 8, middle)], "muted", 1.4)
-        canvas.line([(root - 14, middle - 5), (root - 7, middle), (root - 14, middle + 5)], "muted", 1.4)
+        middle = y + 62 if stacked else (first + y - GAP) / 2
+        _paint_arrow(canvas, (MARGIN + column, root), (first, y - GAP), middle, stacked)
         room = width - MARGIN - root
         canvas.box(root, middle - 34, room, 68, "band")
         told = f"{mount.fs_type}, {mount.options[0] if mount.options else ''}"
@@ -89,6 +89,21 @@ def layers(
         canvas.text(root + room / 2, middle + 10, fit(told, room - 8), align="center")
 
     return Figure(_alternative_text(image, stack, lower, writable, written, told), paint, width, bottom + 4)
+
+
+def _paint_arrow(
+    canvas: Canvas, xs: tuple[float, float], ys: tuple[float, float], middle: float, stacked: bool
+) -> None:
+    """From all layers to the container's /: down to it, or over to it with a bracket."""
+    if stacked:
+        x, low, end = (MARGIN + xs[0]) / 2, ys[1] + 4, middle - 38
+        canvas.line([(x, low), (x, end)], "muted", 1.4)
+        canvas.line([(x - 5, end - 6), (x, end), (x + 5, end - 6)], "muted", 1.4)
+        return
+    x, root = xs[0] + 8, xs[1]
+    canvas.line([(x, ys[0]), (x + 8, ys[0]), (x + 8, ys[1]), (x, ys[1])], "muted", 1.4)
+    canvas.line([(x + 8, middle), (root - 8, middle)], "muted", 1.4)
+    canvas.line([(root - 14, middle - 5), (root - 7, middle), (root - 14, middle + 5)], "muted", 1.4)
 
 
 def _options(mount: Mount) -> Mapping[str, str]:

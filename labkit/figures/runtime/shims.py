@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.figures import style
-from labkit.figures.figure import MARGIN, Canvas, Figure, fit, text_width, title_height, wrap
+from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
 
 if TYPE_CHECKING:
     from labkit.node.observe.shims import HeldContainer, ShimHold
 
-WIDTH, ROW, LINE, GAP, PID = 780.0, 22.0, 15.0, 12.0, 66.0
-NAMES = 132.0
+WIDTH, STACKED, ROW, LINE, GAP, PID = 780.0, 560.0, 22.0, 15.0, 12.0, 66.0
+"""px. Below STACKED what is told of a process is drawn below it, else beside it."""
+NAMES, NAMES_STACKED = 132.0, 96.0
 SOCKET_LETTERS = 12
 """Of a socket's name, a hash, so many are shown."""
 WAITED_FOR = "its exit code is waited for"
@@ -24,7 +25,8 @@ WAITED_FOR = "its exit code is waited for"
 @dataclass(frozen=True)
 class Row:
     """One process on both sides. `role`: its colour. `before`, `after`: its pid there, 0 where it has ended, None where that
-    side does not know it. `same`: one process on both sides. `details`: said of it, for the picture alone."""
+    side does not know it. `same`: one process on both sides. `version`: of a shim's program. `details`: more about it, for the
+    picture alone."""
 
     name: str
     role: str
@@ -32,6 +34,7 @@ class Row:
     after: int | None
     same: bool
     details: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,25 @@ class Block:
     told: str
 
 
+@in_any_width
 def shims(
     before: Sequence[ShimHold], after: Sequence[ShimHold] | None = None, *, title: str | None = None, width: float = WIDTH
 ) -> Figure:
-    """Draw each Pod's shim, the processes that it looks after, and what it keeps for the runtime.
+    """Draw each Pod's shim with its version, the processes that it looks after, and what it keeps for the runtime.
 
     `before` and `after`: of `node.shims()`. With `after` both sides' pids stand beside each other: a line joins those of one and
     the same process, a ring marks a new one, and what is gone has a stroke.
     """
     blocks = compare(before, after)
     told = title or _title(blocks, after is not None)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
-    sides = [MARGIN + NAMES + 14 + PID / 2, MARGIN + NAMES + 14 + 1.9 * PID]
-    details = sides[after is not None] + PID / 2 + 18
+    heads = wrap(title or _message(blocks, after is not None) or told, width - 2 * MARGIN, style.TITLE, bold=True)
+    stacked = width < STACKED
+    names = NAMES_STACKED if stacked else NAMES
+    sides = [MARGIN + names + 14 + PID / 2, MARGIN + names + 14 + 1.9 * PID]
+    details = MARGIN + 42 if stacked else sides[after is not None] + PID / 2 + 18
     top = title_height(heads) + LINE + 4
-    height = top + sum(_height(block) + GAP for block in blocks)
+    sheet = _Sheet(sides[: 1 + (after is not None)], names, details, width - MARGIN - 8, stacked)
+    height = top + sum(sheet.block_height(block) + GAP for block in blocks)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
@@ -65,12 +72,12 @@ def shims(
             canvas.text(x, top - LINE, name, style.SMALL, "muted", align="center")
         y = top
         for block in blocks:
-            canvas.box(MARGIN, y - 4, width - 2 * MARGIN, _height(block) + 4, "band")
+            canvas.box(MARGIN, y - 4, width - 2 * MARGIN, sheet.block_height(block) + 4, "band")
             canvas.text(MARGIN + 8, y + ROW / 2, fit(block.pod, width - 2 * MARGIN - 16, bold=True), bold=True)
             y += ROW
             for row in block.rows:
-                _paint_row(canvas, row, y, sides[: 1 + (after is not None)], details, width - MARGIN - 8)
-                y += _row_height(row)
+                sheet.paint(canvas, row, y)
+                y += sheet.row_height(row)
             y += GAP
 
     head = f"Shims{' before and after' if after is not None else ''}: {told}."
@@ -88,7 +95,7 @@ def _block(before: ShimHold | None, after: ShimHold | None, two: bool) -> Block:
     shown = after or before
     assert shown is not None
     same = before is not None and after is not None and (before.pid, before.start_ns) == (after.pid, after.start_ns)
-    shim = Row("shim", "shim", _pid(before), _pid(after), same, _shim_details(shown))
+    shim = Row("shim", "shim", _pid(before), _pid(after), same, _shim_details(shown), shown.version)
     pod = shown.pod if shown.namespace in ("", "default") else f"{shown.namespace}/{shown.pod}"
     first, then = ({c.id: c for c in hold.containers} if hold else {} for hold in (before, after))
     pairs = [(first.get(each), then.get(each)) for each in dict.fromkeys([*first, *then])]
@@ -168,45 +175,70 @@ def _title(blocks: Sequence[Block], two: bool) -> str:
     return "No shim is the same process" if not kept else f"{kept} of {len(known)} shims are the same process"
 
 
-def _height(block: Block) -> float:
-    return ROW + sum(_row_height(row) for row in block.rows)
+def _message(blocks: Sequence[Block], two: bool) -> str:
+    """What is to be seen above all where it differs from machine to machine: which shim has which version, what one keeps."""
+    pods: dict[str, list[str]] = {}
+    for block in blocks:
+        if block.rows[0].version and block.rows[0].after is not None:
+            pods.setdefault(block.rows[0].version, []).append(block.pod)
+    if len(pods) > 1:
+        return "; ".join(f"{words(n, 3)} {'has' if len(n) == 1 else 'have'} shim {version}" for version, n in pods.items())
+    rows = [row for block in blocks for row in block.rows if two]
+    return words([f"{row.name} has {each}" for row in rows for each in row.details if each.startswith("ended;")], 3)
 
 
-def _row_height(row: Row) -> float:
-    return max(ROW, LINE * len(row.details) + 6)
+@dataclass(frozen=True)
+class _Sheet:
+    """Where everything is, px: the middle of each side's pids, the width of the names, what is told from `details` to `right`."""
 
+    sides: Sequence[float]
+    names: float
+    details: float
+    right: float
+    stacked: bool
 
-def _paint_row(canvas: Canvas, row: Row, y: float, sides: Sequence[float], details: float, right: float) -> None:
-    middle, inset = y + ROW / 2, 8 if row.role == "shim" else 24
-    canvas.dot(MARGIN + inset + 6, middle, 10, row.role, shape="s" if row.role == "shim" else "o")
-    canvas.text(MARGIN + inset + 18, middle, fit(row.name, NAMES - inset - 18))
-    for x, pid in zip(sides, (row.before, row.after), strict=False):
-        word = str(pid) if pid else "–" if pid is None else "ended"
-        canvas.text(x, middle, word, colour="text" if pid else "muted", align="center")
-    if len(sides) > 1:
-        left, new = sides[0] + PID / 2, sides[1] - PID / 2
+    def block_height(self, block: Block) -> float:
+        return ROW + sum(self.row_height(row) for row in block.rows)
+
+    def row_height(self, row: Row) -> float:
+        beside = LINE * len(self._lines(row)) + 6 + (8 if row.version else 0)
+        return ROW - 4 + beside if self.stacked else max(ROW, beside)
+
+    def _lines(self, row: Row) -> list[tuple[str, int]]:
+        """What is told, line by line, with the number of the detail that each belongs to."""
+        told = [row.version and f"version {row.version}", *row.details]
+        return [
+            (line, number)
+            for number, each in enumerate(told)
+            for line in wrap(each, self.right - self.details, style.TITLE if number == 0 else style.SMALL)
+            if line
+        ]
+
+    def paint(self, canvas: Canvas, row: Row, y: float) -> None:
+        middle, inset = y + ROW / 2, 8 if row.role == "shim" else 24
+        canvas.dot(MARGIN + inset + 6, middle, 10, row.role, shape="s" if row.role == "shim" else "o")
+        canvas.text(MARGIN + inset + 18, middle, fit(row.name, self.names - inset - 18))
+        for x, pid in zip(self.sides, (row.before, row.after), strict=False):
+            word = str(pid) if pid else "–" if pid is None else "ended"
+            canvas.text(x, middle, word, colour="text" if pid else "muted", align="center")
+        if len(self.sides) > 1:
+            self._paint_change(canvas, row, middle)
+        at = middle + ROW - 5 if self.stacked else middle
+        for line, number in self._lines(row):
+            if number == 0:
+                canvas.text(self.details, at, line, style.TITLE, bold=True)
+                at += LINE + 6
+            else:
+                canvas.text(self.details, at, line, style.SMALL, "text" if number == 1 else "muted")
+                at += LINE
+
+    def _paint_change(self, canvas: Canvas, row: Row, middle: float) -> None:
+        left, new = self.sides[0] + PID / 2, self.sides[1] - PID / 2
         if row.same:
             canvas.line([(left, middle), (new, middle)], row.role, 2.4)
         elif row.after:
             canvas.dot(new, middle, 9, "band", row.role, 2.0)
-            if row.role == "shim":
-                canvas.text(sides[1], middle + LINE, "new", style.SMALL, "muted", align="center")
+            if row.role == "shim" and not self.stacked:
+                canvas.text(self.sides[1], middle + LINE, "new", style.SMALL, "muted", align="center")
         elif row.before:
             canvas.line([(new, middle - 6), (new, middle + 6)], row.role, 2.4)
-    for number, detail in enumerate(row.details):
-        shown = (_fit_end if detail.startswith("runs ") else _fit)(detail, right - details)
-        canvas.text(details, middle + LINE * number, shown, style.SMALL, "text" if number == 0 else "muted")
-
-
-def _fit(sentence: str, width: float) -> str:
-    return fit(sentence, width, style.SMALL)
-
-
-def _fit_end(sentence: str, width: float) -> str:
-    """The sentence with the beginning of its last word left out: the end of a path names the program, and "(deleted)"."""
-    verb, _, path = sentence.partition(" ")
-    shown = sentence
-    while text_width(shown, style.SMALL) > width and path:
-        path = path[1:]
-        shown = f"{verb} …{path}"
-    return shown

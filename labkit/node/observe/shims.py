@@ -41,6 +41,7 @@ class HeldContainer:
 @dataclass(frozen=True)
 class ShimHold:
     """A shim and what it holds. start_ns: since boot. exe: its program; the kernel adds " (deleted)" when the file was replaced.
+    version: what that very program, which the kernel keeps, answers to -v; "" where it cannot be run.
 
     socket: where a new containerd finds it. ppid: 1, or a subreaper; never containerd. oom_score_adj: man 5 proc.
     """
@@ -55,13 +56,15 @@ class ShimHold:
     socket: str
     oom_score_adj: int
     containers: tuple[HeldContainer, ...]
+    version: str = ""
 
 
 SCRIPT = r"""
 cd /proc || exit 1
 for pid; do
   cwd=$(readlink $pid/cwd) || continue
-  echo "shim $pid $(cat $pid/oom_score_adj) $cwd"
+  version=$($pid/exe -v 2>/dev/null | sed -n 's/^ *Version: *\([0-9.]*\).*/\1/p')
+  echo "shim $pid $(cat $pid/oom_score_adj) ${version:--} $cwd"
   for fd in $pid/fd/*; do echo "fd $(readlink $fd)"; done
 done
 for bundle in $(for pid; do echo "$(readlink $pid/cwd)"; done | sed 's,/[^/]*$,,' | sort -u); do
@@ -73,7 +76,7 @@ for bundle in $(for pid; do echo "$(readlink $pid/cwd)"; done | sed 's,/[^/]*$,,
   done
 done
 """
-"""Given the shims' pids: of each a line "shim PID OOM CWD" and its "fd" lines; of each bundle three lines."""
+"""Given the shims' pids: of each a line "shim PID OOM VERSION CWD" and its "fd" lines; of each bundle three lines."""
 
 
 def shims(node: Node) -> tuple[ShimHold, ...]:
@@ -85,7 +88,7 @@ def shims(node: Node) -> tuple[ShimHold, ...]:
     said = node.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
     files = dict(open_files(said))
     bundles = list(read_bundles(said))
-    held = [hold(found[pid], snapshot, oom, links, bundles, node.dial_unix) for pid, (oom, links) in files.items()]
+    held = [hold(found[pid], snapshot, facts, bundles, node.dial_unix) for pid, facts in files.items()]
     return tuple(sorted(held, key=lambda s: (s.namespace, s.pod, s.start_ns)))
 
 
@@ -111,16 +114,17 @@ class Bundle:
 
 
 def hold(
-    shim: Process, snapshot: Snapshot, oom: int, links: list[str], bundles: list[Bundle], dial: Callable[[str], socket.socket]
+    shim: Process, snapshot: Snapshot, facts: ShimFacts, bundles: list[Bundle], dial: Callable[[str], socket.socket]
 ) -> ShimHold:
     sandbox = dict(zip(shim.cmdline, shim.cmdline[1:], strict=False)).get("-id", "")
     own = [b for b in bundles if b.sandbox == sandbox]
     first = next((b for b in own if b.id == sandbox), Bundle(sandbox, 0, "", {}))
     address = first.address or default_socket(shim, sandbox)
-    containers = [container(b, snapshot, links, address, dial) for b in sorted(own, key=lambda b: (b.id != sandbox, b.pid))]
+    containers = [container(b, snapshot, facts.links, address, dial) for b in sorted(own, key=lambda b: (b.id != sandbox, b.pid))]
     name, namespace = (first.annotations.get(f"io.kubernetes.cri.sandbox-{what}", "") for what in ("name", "namespace"))
     return ShimHold(
-        name, namespace, sandbox, shim.pid, shim.ppid, shim.start_ns, shim.exe, address, oom, tuple(containers)
+        name, namespace, sandbox, shim.pid, shim.ppid, shim.start_ns, shim.exe, address, facts.oom_score_adj, tuple(containers),
+        facts.version,
     )  # fmt: skip
 
 
@@ -145,18 +149,27 @@ def default_socket(shim: Process, sandbox: str) -> str:
     return str(SOCKETS_OF_SHIMS / hashlib.sha256(name.encode()).hexdigest())
 
 
-def open_files(said: list[str]) -> Iterator[tuple[int, tuple[int, list[str]]]]:
-    """pid → (oom_score_adj, what its descriptors point to)."""
+@dataclass(frozen=True)
+class ShimFacts:
+    """What the script tells of a shim; `links`: what its descriptors point to."""
+
+    oom_score_adj: int
+    version: str
+    links: list[str]
+
+
+def open_files(said: list[str]) -> Iterator[tuple[int, ShimFacts]]:
+    """The facts of each shim, by its pid."""
     for number, line in enumerate(said):
         word, _, rest = line.partition(" ")
         if word == "shim":
-            pid, oom, *_ = rest.split(" ")
+            pid, oom, version, *_ = rest.split(" ")
             links = []
             for following in said[number + 1 :]:
                 if not following.startswith("fd "):
                     break
                 links.append(following[3:])
-            yield int(pid), (int(oom), links)
+            yield int(pid), ShimFacts(int(oom), version.strip("-"), links)
 
 
 def read_bundles(said: list[str]) -> Iterator[Bundle]:

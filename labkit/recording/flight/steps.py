@@ -153,7 +153,7 @@ class Tree(str):
 def steps_of(flight: Flight) -> Steps:
     """See Flight.steps."""
     parents, stages = flight.parents(), flight.stages()
-    trivial = passing(flight)
+    trivial = passing(flight.processes, parents, stages)
     caused: dict[int | None, list[Step]] = {}
     for index, process in enumerate(flight.processes):
         if process.from_ns is None and process.to_ns is not None:
@@ -194,7 +194,8 @@ def only_asked(flight: Flight) -> list[str]:
 def tree_of(flight: Flight) -> Tree:
     """See Flight.tree. Of siblings that are alike one is shown, and how many there are. What a process forked before it became
     another program is below what it was then."""
-    trivial, stages = passing(flight), flight.stages()
+    stages = flight.stages()
+    trivial = passing(flight.processes, flight.parents(), stages)
     children: dict[int | None, list[int]] = {}
     for index, parent in enumerate(flight.parents()):
         if not trivial[index]:
@@ -231,12 +232,14 @@ def tree_of(flight: Flight) -> Tree:
     return Tree(showable_lines("\n".join([*(text or ["No process was recorded."]), *flight.notes]), LONGEST))
 
 
-def passing(flight: Flight) -> list[bool]:
+def passing(
+    processes: Sequence[FlightProcess], parents: Sequence[int | None], stages: Sequence[tuple[Stage, ...]]
+) -> list[bool]:
     """For each process whether it is a mere fork that ended as what it was: nothing became of it and it made nothing.
 
-    runc's double fork makes such, and the Go runtime when it tries what the kernel can do.
+    runc's double fork makes such, and the Go runtime when it tries what the kernel can do. `parents` and `stages`: of
+    `labkit.recording.flight.stages`.
     """
-    parents, stages = flight.parents(), flight.stages()
     has_child = {parent for parent in parents if parent is not None}
     return [
         not process.execs
@@ -245,7 +248,7 @@ def passing(flight: Flight) -> list[bool]:
         and (parent := parents[index]) is not None
         and stage_at(stages[parent], process.from_ns).role == process.role
         and process.role not in CONTAINERS
-        for index, process in enumerate(flight.processes)
+        for index, process in enumerate(processes)
     ]
 
 
