@@ -8,7 +8,8 @@ from typing import Any
 from labkit.cli.common import AddVerb, add_node_options, answer, need_up
 from labkit.node import Choice, Home, connect
 from labkit.node.kinds import discovery
-from labkit.node.lab.daemon import Change, Daemon
+from labkit.node.lab.daemon import Daemon
+from labkit.node.state.runtime_daemon import Change
 from labkit.node.vm.daemon import VmDaemon
 from labkit.node.vm.home import Places
 

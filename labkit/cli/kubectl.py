@@ -7,7 +7,7 @@ import os
 
 from labkit.cli.common import AddVerb, running_node
 from labkit.node.pods import kubectl
-from labkit.node.pods.cluster import FROM_FILES, MAKING, verb_of
+from labkit.node.pods.kubectl import FROM_FILES, MAKING, verb_of
 
 MAKERS = {*MAKING, *FROM_FILES, "replace", "debug"}
 """The verbs that make objects: what this command makes is the learner's own, and `labkit clean` says that it stays."""
@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     node = running_node()
     if node.ledger and verb_of(arguments.arguments) in MAKERS:
         node.ledger.note("kubectl")
-    argv = [program, *node.kubectl_options(), *arguments.arguments]
-    os.execve(program, argv, {**os.environ, **node.environment()})
+    argv = [program, *node.api.kubectl_options(), *arguments.arguments]
+    os.execve(program, argv, {**os.environ, **node.api.environment()})

@@ -13,10 +13,10 @@ from typing import Any
 from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
 from labkit.cri import CriError
 from labkit.node import Choice, Home, NodeError, examine
+from labkit.node.host.access import NO_STREAMS
 from labkit.node.kinds import cleaning, discovery
-from labkit.node.node import NO_STREAMS
+from labkit.node.lab import kubernetes
 from labkit.node.packages import releases
-from labkit.node.pods import kubernetes
 from labkit.node.state import node_selector
 
 
@@ -171,7 +171,7 @@ def clean(arguments: argparse.Namespace) -> int:
 
 
 def counted(kind: str, names: Sequence[str]) -> str:
-    """"3 files"; of what was on a node, which begins with what it is, "2 Pods and 1 image from the node kind-control-plane"."""
+    """ "3 files"; of what was on a node, which begins with what it is, "2 Pods and 1 image from the node kind-control-plane"."""
     if not kind.startswith("node "):
         return f"{len(names)} {kind if len(names) != 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
     sorts = Counter(name.partition(" ")[0] for name in names)
@@ -187,10 +187,10 @@ def env(arguments: argparse.Namespace) -> int:
         **node.choice.environ(),
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
-        **node.shell_environment(say),
+        **node.api.shell_environment(say),
         **{f"LABKIT_IMAGE_{name.upper()}": image for name, image in node.images.items()},
     }
-    if not node.streams_here:
+    if not node.host.shares_loopback:
         say(NO_STREAMS)
     report = {"node": node.kind, "endpoint": node.endpoint, "images": dict(node.images), "env": values}
     answer(arguments, report, lambda: "\n".join(f"export {k}={shlex.quote(v)}" for k, v in values.items()))

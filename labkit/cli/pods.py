@@ -22,7 +22,7 @@ def ps(arguments: argparse.Namespace) -> int:
     node = running_node()
     pods = node.pods()
     if arguments.json:
-        hosts = node.host_pids()
+        hosts = node.host.pids_here()
         print(json.dumps({"pods": [pod_json(p, hosts) for p in pods]}, indent=1))
         return 0
     from rich.console import Console

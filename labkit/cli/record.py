@@ -14,8 +14,8 @@ from typing import Any
 
 from labkit.cli.common import AddVerb, running_node, say
 from labkit.figures.figure import kind_of
-from labkit.node import NodeError
-from labkit.node.node import NO_STREAMS
+from labkit.node import Node, NodeError
+from labkit.node.host.access import NO_STREAMS
 from labkit.node.observe.proxy import RecordingProxy
 from labkit.recording.calls.log import CallLog
 from labkit.util.outputs import check_writable, write_whole
@@ -51,7 +51,7 @@ def record(arguments: argparse.Namespace) -> int:
     check(names)  # first: that one cannot be written must not be found out when all is recorded
     node = running_node()
     command, code = wanted_command(arguments.command), 0
-    if not node.streams_here and os.path.basename((command or [""])[0]) == "crictl" and STREAMING & {*command}:
+    if not node.host.shares_loopback and os.path.basename((command or [""])[0]) == "crictl" and STREAMING & {*command}:
         say(NO_STREAMS)
     with proxied(node) as (log, environment), node.record(log=log) as recording:
         if command:
@@ -116,12 +116,12 @@ def wanted_command(words: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def proxied(node: Any) -> Iterator[tuple[CallLog, dict[str, str]]]:
+def proxied(node: Node) -> Iterator[tuple[CallLog, dict[str, str]]]:
     """A recording proxy for a command: the log that its calls go to, and the environment by which it finds it."""
     log = CallLog()
     with RecordingProxy(node.endpoint, log) as proxy:
         ours = {"CONTAINER_RUNTIME_ENDPOINT": proxy.endpoint, "IMAGE_SERVICE_ENDPOINT": proxy.endpoint}
-        yield log, {**node.shell_environment(say), **ours}
+        yield log, {**node.api.shell_environment(say), **ours}
 
 
 def run_for(command: Sequence[str], seconds: float | None, environment: Mapping[str, str]) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from labkit.cli.common import AddVerb, running_node, say
 from labkit.cli.record import exit_code, proxied, wanted_command
-from labkit.node.observe.external_calls import listening
 from labkit.recording.recorder import FlightRecorder, follow
 
 
@@ -50,10 +49,8 @@ def trace(arguments: argparse.Namespace) -> int:
             timer = threading.Timer(arguments.seconds, over.set)
             timer.daemon = True
             timer.start()
-        ahead_ns, caller = node.clock_ahead_ns(), node.log_caller
-        others = listening(node, node.listener().pid, log, live=True, ahead_ns=ahead_ns, caller=caller)
-        source = vars(node.event_source())
-        recorder = FlightRecorder(node.cri, **source, log=log, others=others)
+        others = node.sources.other_calls(log, live=True)
+        recorder = FlightRecorder(node.cri, **vars(node.sources.open()), log=log, others=others)
         flight = follow(recorder, show, pod=arguments.pod, until=over, begun=begun)
         for note in flight.notes:
             say(note)

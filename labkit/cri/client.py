@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
 from labkit.cri.errors import CriError
 from labkit.cri.rpcs import Rpcs
 from labkit.cri.v1 import api_pb2
+from labkit.util.progress import looks
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_PATH_BYTES = 107
@@ -115,14 +115,13 @@ class CriClient(Rpcs):
 
     def wait_until_ready(self, timeout: float = 30.0) -> api_pb2.VersionResponse:
         """Ask for the version until the runtime answers; its answer. Raises the last CriError after `timeout` seconds."""
-        end = time.monotonic() + timeout
-        while True:
+        for left in looks(timeout, READY_POLL_SECONDS):
             try:
-                return self.version(timeout=max(min(end - time.monotonic(), self.timeout), READY_POLL_SECONDS))
+                return self.version(timeout=max(min(left, self.timeout), READY_POLL_SECONDS))
             except CriError as error:
-                if self._closed or time.monotonic() + READY_POLL_SECONDS >= end:
+                if self._closed or left <= READY_POLL_SECONDS:
                     raise error from None
-            time.sleep(READY_POLL_SECONDS)
+        raise AssertionError  # the last look has raised
 
     def unrecorded(self) -> CriClient:
         """The same client, whose calls go past interceptors and recordings (`labkit.recording.calls.log`): for what labkit

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from labkit.node.host import one_kernel
 from labkit.node.kinds import discovery
 from labkit.node.kinds.discovery import examine
 from labkit.node.node import Node
+from labkit.node.state import one_kernel
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice

@@ -1,4 +1,4 @@
-"""The progress of long work, shown to whoever waits for it: in a notebook below the cell, elsewhere on standard error."""
+"""Waiting until something is so, and the progress of long work: in a notebook below the cell, elsewhere on standard error."""
 
 from __future__ import annotations
 
@@ -65,14 +65,22 @@ def shown(after_s: float = 0.0) -> Iterator[Progress]:
 
 def wait(what: str, happened: Callable[[], object], seconds: float, poll_s: float = 0.1) -> bool:
     """Call `happened` until it is true; whether it was within `seconds`. A notebook that waits for long shows what for."""
-    begun, told = time.monotonic(), not in_notebook()
+    told = not in_notebook()
     with shown() as show:
-        while not happened():
-            waited = time.monotonic() - begun
-            if waited > seconds:
-                return False
-            if waited > QUIET_S and not told:
+        for left in looks(seconds, poll_s):
+            if happened():
+                return True
+            if seconds - left > QUIET_S and not told:
                 show(f"waiting, {seconds:.0f} s at most: {what}")
                 told = True
-            time.sleep(poll_s)
-    return True
+    return False
+
+
+def looks(within_s: float, every_s: float = 0.02) -> Iterator[float]:
+    """Yield whenever it is time to look again: at once, then every `every_s` seconds, and a last time when `within_s` are over.
+    Each time the seconds that are left."""
+    end = time.monotonic() + within_s
+    while (left := end - time.monotonic()) > 0:
+        yield left
+        time.sleep(min(every_s, max(end - time.monotonic(), 0.0)))
+    yield 0.0

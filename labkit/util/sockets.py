@@ -1,4 +1,4 @@
-"""Unix sockets that only their owner can connect to."""
+"""Unix sockets: those that only their owner can connect to, and connections to any."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def private_socket(path: Path, queue: int = QUEUE) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to a Unix socket of this machine. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -2,7 +2,7 @@
 script = f"""\
 last=back
 while true; do
-  if grep -q ' {node.socket_path()}$' /proc/net/unix; then now=back; else now=away; fi
+  if grep -q ' {node.socket_path}$' /proc/net/unix; then now=back; else now=away; fi
   [ $now = $last ] || echo $now
   last=$now
   usleep 50000

@@ -126,7 +126,7 @@ def bare(node: Any, seconds: dict[str, list[float]]) -> None:
         seconds["bare deletion"].append(stopping + timed(lambda: list(pool.map(remove, sandboxes))))
     for pod, sandbox in zip(pods, sandboxes, strict=True):
         metadata = api_pb2.PodSandboxMetadata(**{key: pod["metadata"][key] for key in ("name", "namespace", "uid")})
-        node.remove_leavings(api_pb2.PodSandbox(id=sandbox, metadata=metadata))
+        node.own_pods.remove_files(api_pb2.PodSandbox(id=sandbox, metadata=metadata))
 
 
 def through_the_api(api: ApiClient) -> None:

@@ -19,9 +19,10 @@ import pytest
 
 from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
-from labkit.node.host import containerd_setup, turns
+from labkit.node.host import containerd_setup
 from labkit.node.lab.residue import shim_sockets
 from labkit.node.machine import machine
+from labkit.node.state import turns
 from labkit.node.vm import enter
 from tests.conftest import labkit
 from tests.live import exposed

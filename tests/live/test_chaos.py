@@ -28,7 +28,7 @@ from labkit.kernel import LocalKernel, Process
 from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
 from labkit.node.lab.daemon import Daemon
-from labkit.node.packages import releases
+from labkit.node.packages import releases, versions
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
 from tests.live.remains import Runtime, containers_alive, unowned, untrue
@@ -181,7 +181,7 @@ def go_back(chaos: Chaos) -> tuple[str, set[str]]:
     daemon = Daemon(chaos.home)
     before = daemon.version
     daemon.downgrade("default", force=True)
-    return f"back from {before}", set(chaos.addresses) if releases.order(before) >= releases.order("2.0.0") else set()
+    return f"back from {before}", set(chaos.addresses) if versions.order(before) >= versions.order("2.0.0") else set()
 
 
 def victim(chaos: Chaos) -> tuple[str, Process, Process, Process]:

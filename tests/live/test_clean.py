@@ -18,10 +18,10 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from labkit.node import Home
-from labkit.node.pods.cluster import wait_until
 from labkit.node.registry import share
-from labkit.node.remote import kind, kind_cluster
+from labkit.node.remote import container_choice, kind_cluster
 from labkit.node.state.ledger import mark_of
+from labkit.util import progress
 from tests.conftest import ROOT, labkit
 from tests.live import machine
 from tests.standin.cluster import KindCluster
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_a_lesson_that_was_killed_in_its_middle(cluster: Kind
     before = looked(cluster)
     done = subprocess.run([sys.executable, "-c", LESSON], capture_output=True, text=True, timeout=240)
     assert done.returncode == -9, done.stderr
-    engine = kind.need_engine()
+    engine = container_choice.need_engine()
     used_by = kind_cluster.files(engine, engine.node_container(cluster.node.name), share.HOMES)
     assert used_by == {mark_of(own_home): f"{own_home.data}\n"}
     assert_clean()
@@ -117,7 +117,7 @@ def test_nothing_is_left_of_a_notebook_that_was_killed_in_its_middle(cluster: Ki
     before = looked(cluster)
     run_and_kill(first_cells(notebook))
     assert_clean()
-    wait_until(lambda: changed(before, looked(cluster)) == {}, SETTLES_WITHIN_S)
+    progress.wait("it settles", lambda: changed(before, looked(cluster)) == {}, SETTLES_WITHIN_S)
     assert changed(before, looked(cluster)) == {}
     assert_clean()  # once more changes nothing, and finds nothing
 

@@ -23,7 +23,7 @@ from labkit.cri import CriError
 from labkit.figures.runtime.load import Load
 from labkit.node import Home
 from labkit.node.host import containerd_setup
-from labkit.node.packages import releases
+from labkit.node.packages import releases, versions
 from tests.conftest import CI, labkit, make_home
 from tests.live import machine
 from tests.live.web import SERVE, wait_until_it_listens
@@ -116,9 +116,9 @@ def test_no_request_fails_while_containerd_is_killed_and_replaced_twice(lab_node
         assert (identity(node, "web"), echo(node, "web")) == (before, b"here\n")
         for version in VERSIONS:
             change = daemon.upgrade(version)
-            assert change.before == seen[-1] and releases.means(version, change.after)
+            assert change.before == seen[-1] and versions.means(version, change.after)
             seen.append(change.after)
-            assert releases.upstream(node.cri.version().runtime_version) == change.after == daemon.version
+            assert versions.upstream(node.cri.version().runtime_version) == change.after == daemon.version
             assert node.runtime.startswith(f"containerd {change.after}")
             assert (identity(node, "web"), echo(node, "web")) == (before, b"here\n")
             new = start(node, f"new-{version}", "sleep 1000")
@@ -129,7 +129,7 @@ def test_no_request_fails_while_containerd_is_killed_and_replaced_twice(lab_node
     assert load.failed == []
     assert {answer.connection for answer in load.answers} == {"kept", "new"}
     assert os.readlink(f"/proc/{before[2][0][0]}/exe") == old_shim, "the old shim runs on"
-    assert sorted(seen, key=releases.order) == seen
+    assert sorted(seen, key=versions.order) == seen
 
 
 @pytest.mark.parametrize("version", ["default", *VERSIONS])
@@ -152,7 +152,7 @@ def test_what_becomes_of_an_exit_code_that_nobody_was_there_to_collect(lab_node:
     daemon.start()
     statuses = {name: node.cri.container_status(container_id=started[name].id).status for name in ENDS}
     found = {name: (status.exit_code, status.reason) for name, status in statuses.items()}
-    if releases.order(daemon.version) < releases.order("1.7.0"):
+    if versions.order(daemon.version) < versions.order("1.7.0"):
         assert found == {name: (code, "Completed" if code == 0 else "Error") for name, (_, code) in ENDS.items()}
     else:
         assert found == dict.fromkeys(ENDS, (255, "Unknown"))
@@ -184,7 +184,7 @@ def test_downgrading_below_shims_that_an_older_containerd_cannot_reach_is_refuse
     start(node, "new", "sleep 1000")
     with pytest.raises(NodeError, match="would kill 2 containers"):
         daemon.downgrade("1.7")
-    assert releases.means("2", daemon.version) and node.pod("new").state == "Ready"
+    assert versions.means("2", daemon.version) and node.pod("new").state == "Ready"
     refused = labkit("containerd", "downgrade", "1.7", check=False)
     assert refused.returncode == 1 and "--force" in refused.stderr
     daemon.downgrade("1.7", force=True)
@@ -200,7 +200,7 @@ def test_the_choice_stays_over_down_and_up_and_goes_with_clean(lab_node: Any) ->
     chosen = lab_node.daemon.upgrade("1.7").after
     labkit("down")
     up = json.loads(labkit("up", "--node", "containerd", "--json").stdout)
-    assert releases.upstream(up["runtime"]["version"]) == chosen
+    assert versions.upstream(up["runtime"]["version"]) == chosen
     labkit("clean")
     labkit("up", "--node", "containerd")
     assert json.loads(labkit("containerd", "status", "--json").stdout)["version"] == first
@@ -248,7 +248,7 @@ def test_a_version_that_does_not_start_gives_way_to_the_old_one(lab_node: Any) -
     finally:
         shutil.rmtree(broken)
     assert identity(node, "pod") == before and daemon.state == "running"
-    assert containerd_setup.chosen(node.home).default and releases.upstream(node.cri.version().runtime_version) == daemon.version
+    assert containerd_setup.chosen(node.home).default and versions.upstream(node.cri.version().runtime_version) == daemon.version
     assert pod.ip
 
 
@@ -281,7 +281,7 @@ def test_an_interrupt_in_the_middle_ends_on_one_version_and_says_which(lab_node:
     versions = {"default": lab_node.daemon.version, **{v: releases.find(lab_node.home.cache, v).version for v in VERSIONS}}
     for wait in (0.05, 0.3, 0.4, 0.5):
         wanted = next(v for v in VERSIONS if lab_node.daemon.version != versions[v])
-        verb = "upgrade" if releases.order(versions[wanted]) > releases.order(lab_node.daemon.version) else "downgrade"
+        verb = "upgrade" if versions.order(versions[wanted]) > versions.order(lab_node.daemon.version) else "downgrade"
         process = subprocess.Popen(
             [sys.executable, "-m", "labkit.cli", "containerd", verb, wanted],
             stderr=subprocess.PIPE,
@@ -291,7 +291,7 @@ def test_an_interrupt_in_the_middle_ends_on_one_version_and_says_which(lab_node:
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
-        running = releases.upstream(until(lambda: lab_node.cri.wait_until_ready(20), "containerd").runtime_version)
+        running = versions.upstream(until(lambda: lab_node.cri.wait_until_ready(20), "containerd").runtime_version)
         until(lambda: lab_node.daemon.state == "running", "the owner to be done")
         assert running == lab_node.daemon.version and running in versions.values()
         if process.returncode == 130 and "had begun and is done" in error:
@@ -352,7 +352,7 @@ def test_a_notebook_that_dies_in_the_middle_leaves_the_node_running(lab_node: An
     process.kill()
     process.wait()
     until(lambda: lab_node.daemon.state == "running", "the owner to be done")
-    assert releases.upstream(lab_node.cri.wait_until_ready(20).runtime_version) == lab_node.daemon.version
+    assert versions.upstream(lab_node.cri.wait_until_ready(20).runtime_version) == lab_node.daemon.version
 
 
 def test_an_unknown_version_and_a_wrong_direction_are_refused(lab_node: Any) -> None:
@@ -373,7 +373,7 @@ def test_another_version_beside_the_nodes_own(lab_node: Any) -> None:
     own = start(lab_node, "own", "sleep 1000")
     before = identity(lab_node, "own")
     with lab_node.daemon.beside("1.7") as other, lab_node.daemon.beside("2") as third:
-        said = [releases.upstream(n.cri.version().runtime_version) for n in (lab_node, other, third)]
+        said = [versions.upstream(n.cri.version().runtime_version) for n in (lab_node, other, third)]
         assert len(set(said)) == 3 and other.runtime.startswith(f"containerd {said[1]}")
         pods = [start(n, "own", "sleep 1000") for n in (other, third)]
         assert len({own.ip, *(p.ip for p in pods)}) == 3, "one network, no address twice"

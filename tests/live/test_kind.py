@@ -366,10 +366,10 @@ def test_a_connection_to_a_port_of_a_pod(docker: Engine, standin: StandIn) -> No
     pod = node.start_pod(manifest("web", WEB))
     before = int(standin.exec("sh", "-c", "pgrep -c socat || true"))
     for _ in range(2):
-        with node.dial(pod.ip, 80) as connection:
+        with node.host.dial(pod.ip, 80) as connection:
             assert b"<title>" in exchange(connection)
     with pytest.raises(ConnectionRefusedError, match="Connection refused"):
-        node.dial(pod.ip, 81)
+        node.host.dial(pod.ip, 81)
     wait_for(lambda: int(standin.exec("sh", "-c", "pgrep -c socat || true")) == before, "every socat to end")
 
 
@@ -385,8 +385,9 @@ def test_the_nodes_network_is_broken_and_repaired(docker: Engine, standin: Stand
     node.cni.repair()
     assert standin.exec("sh", "-c", "cd /etc/cni/net.d && ls -A && cat *") == kept
     pod = node.start_pod(manifest("connected", {**SLEEP, "resources": {"limits": {"cpu": "500m", "memory": "32Mi"}}}))
-    assert node.cgroup_file(pod.name, "main", "cpu.max", "cpu.cfs_quota_us").split()[0] == "50000"
-    limits = {line.role: (line.cpu_limit, line.memory_limit) for line in node.cgroups() if line.name in ("main", "connected")}
+    assert node.cgroups.file(pod.name, "main", "cpu.max", "cpu.cfs_quota_us").split()[0] == "50000"
+    lines = [line for line in node.cgroups.tree() if line.name in ("main", "connected")]
+    limits = {line.role: (line.cpu_limit, line.memory_limit) for line in lines}
     assert limits["container"] == (500, 32 << 20) and "pod" in limits
 
 

@@ -108,7 +108,7 @@ def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster
     assert [(method, caller) for method, caller in calls if method != "PullImage"] == [
         ("RunPodSandbox", "kubelet"), ("CreateContainer", "kubelet"), ("StartContainer", "kubelet")
     ]  # fmt: skip
-    assert [(line.depth, line.role) for line in node.cgroups() if line.name in ("mine", "main", "pause")] == [
+    assert [(line.depth, line.role) for line in node.cgroups.tree() if line.name in ("mine", "main", "pause")] == [
         (2, "pod"), (3, "pause"), (3, "container")
     ]  # fmt: skip
     assert node.cluster.kubectl("exec", "mine", "--", "cat", "/etc/hostname") == "mine\n"

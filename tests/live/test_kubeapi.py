@@ -482,10 +482,10 @@ def test_streams_reach_containers(node: Any, tmp_path: Path) -> None:
     program = "mkdir /w; echo hello > /w/index.html; httpd -p 80 -h /w; echo started; exec sleep 1000"
     manifest = pod("streams", terminationGracePeriodSeconds=1)
     manifest["spec"]["containers"][0]["command"] = ["sh", "-c", program]
-    argv = [kubectl_of_node.program(), *node.kubectl_options()]
+    argv = [kubectl_of_node.program(), *node.api.kubectl_options()]
 
     def kubectl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **node.environment()}
+        environment = {**os.environ, **node.api.environment()}
         return subprocess.run([*argv, *arguments], input=stdin, capture_output=True, text=True, timeout=60, env=environment)
 
     assert kubectl("apply", "-f", "-", stdin=json.dumps(manifest)).returncode == 0
@@ -508,7 +508,7 @@ def test_streams_reach_containers(node: Any, tmp_path: Path) -> None:
         assert b"".join(iter(lambda: there.recv(4096), b"")).endswith(b"hello\n")
         there.close()
         forwarding = [*argv, "port-forward", "pod/streams", ":80"]
-        environment = {**os.environ, **node.environment()}
+        environment = {**os.environ, **node.api.environment()}
         with subprocess.Popen(forwarding, stdout=subprocess.PIPE, text=True, env=environment) as forward:
             assert forward.stdout is not None
             port = forward.stdout.readline().split(" -> ")[0].rpartition(":")[2]

@@ -79,7 +79,7 @@ def test_what_others_run_on_the_machine_is_no_part_of_a_recording(node: Node, tm
     programs = ensure_programs(node.home.cache, lambda text: None)
     (tmp_path / "bin").mkdir()
     shutil.copy(programs.busybox, tmp_path / "bin/busybox")
-    ctr = [programs.ctr, "--address", node.socket_path(), "--namespace", "moby"]
+    ctr = [programs.ctr, "--address", node.socket_path, "--namespace", "moby"]
     run = [*ctr, "run", "--rm", "--rootfs", tmp_path, "outside", "/bin/busybox", "echo", "ran"]
     conmon = ["/usr/bin/conmon", "-c", f"{programs.runc} --version; true"]
     try:

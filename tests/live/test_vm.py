@@ -377,7 +377,7 @@ def test_a_machine_that_slept_goes_on(learner: User, node: dict[str, Any]) -> No
         for pid in both:
             os.kill(pid, signal.SIGCONT)
         assert waiting.communicate(timeout=120)[0].rpartition("\n")[0].endswith("1")
-        off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').clock_ahead_ns() / 1e9)"))
+        off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').sources.clock_ahead_ns() / 1e9)"))
         assert abs(off) < 2.0
     finally:
         for pid in both:
@@ -507,7 +507,7 @@ def test_two_at_once_have_one_machine(learner: User) -> None:
 
 
 def test_the_clock_is_right_after_a_resume(learner: User, node: dict[str, Any]) -> None:
-    off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').clock_ahead_ns() / 1e9)"))
+    off = float(learner.python("-c", "import labkit; print(labkit.connect('vm').sources.clock_ahead_ns() / 1e9)"))
     assert abs(off) < 2.0
 
 

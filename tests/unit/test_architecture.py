@@ -115,6 +115,23 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert [circle for module in IMPORTS if (circle := visit(module, []))] == []
 
 
+LAYERS = 8
+
+
+def depth(module: str, below: str, known: dict[str, int]) -> int:
+    """How many modules of a folder are one upon the other, down from this one."""
+    if module not in known:
+        known[module] = 1 + max((depth(o, below, known) for o in IMPORTS[module] if o.startswith(f"{below}.")), default=0)
+    return known[module]
+
+
+def test_the_modules_of_node_are_no_more_than_eight_layers() -> None:
+    """A kind of node is loaded by its name (`labkit.node.kinds.discovery`), so what uses kinds is not above them."""
+    known: dict[str, int] = {}
+    deep = {module: depth(module, "labkit.node", known) for module in MODULES if module.startswith("labkit.node")}
+    assert {module: layers for module, layers in deep.items() if layers > LAYERS} == {}
+
+
 def test_every_module_says_what_it_is_for() -> None:
     trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in MODULES.values()}
     assert [str(path) for path, tree in trees.items() if tree.body and not ast.get_docstring(tree)] == []

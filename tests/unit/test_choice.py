@@ -23,10 +23,12 @@ from labkit.cli import common
 from labkit.cli import node as commands_of_node
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
+from labkit.node.host.access import NO_STREAMS, ThisMachine
 from labkit.node.kinds import discovery
 from labkit.node.pods import api_client
 from labkit.node.pods.cluster import Cluster
-from labkit.node.remote import endpoint, kind
+from labkit.node.remote import container_choice, endpoint, kind
+from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.state import node_selector as choice
 from tests.conftest import ROOT
@@ -58,7 +60,7 @@ def chosen(home: Home, node: str = "auto", cluster: str = "", node_name: str = "
     """The container that `connect` would take, having seen to it that `status` and `look` mean the same one."""
     wanted = Choice.parse(node, cluster, node_name)
     meant, _ = discovery.choose(wanted, home)
-    picked = kind.pick(Engine("docker"), meant)
+    picked = container_choice.pick(Engine("docker"), meant)
     assert discovery.report(home, wanted)["name"] == picked.name
     return picked.name
 
@@ -76,7 +78,7 @@ def test_the_last_one_brought_up_is_meant_where_the_words_leave_it_open(home: Ho
 
 def test_several_nodes_and_none_brought_up_is_an_error_that_names_a_command_for_each(home: Home) -> None:
     with pytest.raises(NodeError) as refused:
-        kind.pick(Engine("docker"), discovery.meant(Choice("kind"), home))
+        container_choice.pick(Engine("docker"), discovery.meant(Choice("kind"), home))
     for name in "ab":
         words = f"labkit up --node kind --cluster {name}"
         assert f"`{words}`" in refused.value.todo
@@ -90,7 +92,7 @@ def test_a_node_that_cannot_be_used_is_not_silently_another(home: Home, monkeypa
     for words in ({}, {"node": "kind"}, {"cluster": "b"}):
         meant, _ = discovery.choose(Choice.parse(**words), home)
         with pytest.raises(NodeError, match="no cluster b") as refused:
-            kind.pick(Engine("docker"), meant)
+            container_choice.pick(Engine("docker"), meant)
         assert "labkit up --node kind --cluster a" in refused.value.todo
         report = discovery.report(home, Choice.parse(**words))
         assert report["state"] == "down" and "no cluster b" in report["error"]
@@ -163,11 +165,11 @@ def test_a_list_of_nodes_that_was_half_written_loses_nothing(home: Home) -> None
 def test_down_stops_the_node_that_is_meant_and_names_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[Choice] = []
     made = replace(
-        discovery.KINDS["kind"],
+        discovery.own()["kind"],
         down=lambda home, choice, progress: stopped.append(choice) or 0,  # type: ignore[func-returns-value]
         report=lambda home, choice: {"state": "down" if choice in stopped else "ready"},
     )
-    monkeypatch.setitem(discovery.KINDS, "kind", made)
+    monkeypatch.setitem(discovery.own(), "kind", made)
     choice.remember(home, A)
     choice.remember(home, B)
     said = run("down", "--node", "kind")
@@ -288,9 +290,8 @@ def test_course_start_takes_the_options_that_choose_a_node() -> None:
 def test_a_node_of_no_cluster_has_no_kubectl_and_no_context() -> None:
     alone = base.Node(kind="cri", name="here", endpoint="/run/x.sock", runtime="r 1", why="")
     with pytest.raises(NodeError, match="is of no cluster"):
-        alone.kubectl_options()
-    inside = object.__new__(kind.KindNode)
-    inside.name, inside.container = "box", NodeContainer("box", "", "", "running")
+        alone.api.kubectl_options()
+    inside = kind.users_api(Home.find(), InContainer(Engine("docker"), NodeContainer("box", "", "", "running")))
     for ask in (lambda: inside.context, inside.kubectl_options, lambda: inside.kube):
         with pytest.raises(NodeError, match="is of no cluster"):
             ask()
@@ -326,4 +327,4 @@ def test_clean_counts_what_it_removed_in_words() -> None:
 
 
 def test_whether_crictl_exec_can_work_is_known_of_each_node() -> None:
-    assert endpoint.EndpointNode.streams_here and not kind.KindNode.streams_here and "crictl exec --sync" in base.NO_STREAMS
+    assert ThisMachine.shares_loopback and not InContainer.shares_loopback and "crictl exec --sync" in NO_STREAMS

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +20,16 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.node import Home, NodeError
-from labkit.node.kinds import cleaning
+from labkit.node.kinds import cleaning, discovery
 from labkit.node.observe import cni
-from labkit.node.pods.cluster import HOME, Cluster
+from labkit.node.pods.cluster import Cluster
 from labkit.node.registry import node_registry, share
-from labkit.node.remote import endpoint_clean, kind, kind_clean, kind_cluster, leavings, undo
+from labkit.node.remote import endpoint_clean, kind_clean, kind_cluster, leavings, undo
 from labkit.node.remote.engine import NodeContainer, explain
 from labkit.node.remote.leavings import Places
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state import node_selector as choice
-from labkit.node.state.ledger import Ledger, changed_nodes, known_pods, locked, mark_of
+from labkit.node.state.ledger import HOME, Ledger, changed_nodes, known_pods, locked, mark_of
 from labkit.node.state.node_selector import Choice
 
 NODE = Choice("kind", "kind", "kind-control-plane")
@@ -72,7 +73,7 @@ def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(kind, "need_engine", fails)
+    monkeypatch.setattr(kind_clean, "need_engine", fails)
     monkeypatch.setattr("labkit.node.remote.endpoint.open_node", fails)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
@@ -97,7 +98,7 @@ def test_a_node_that_fails_in_any_way_keeps_no_other_from_being_cleaned(home: Ho
             raise ValueError("no JSON")
         return ["Pod a"], [], []
 
-    monkeypatch.setattr(kind_clean, "clean", clean)
+    monkeypatch.setitem(discovery.own(), "kind", replace(kind_clean.KIND, clean=clean))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     nodes = [Choice("kind", "kind", name) for name in ("broken", "well")]
     for node in nodes:

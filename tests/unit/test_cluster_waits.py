@@ -22,7 +22,7 @@ def made(name: str, status: str = "", *warnings: str) -> Cluster:
     )
     cluster = Cluster(kube, "here", lambda arguments, stdin: "", "05", "/tmp")
     table = {"columnDefinitions": [{"name": "Name"}, {"name": "Status"}], "rows": [{"cells": [name, status]}]}
-    cluster._get = lambda path, **query: table  # type: ignore[method-assign]
+    cluster._table._get = lambda **query: table  # type: ignore[method-assign]
     return cluster
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.node.pods.cluster import Cluster
+from labkit.node.pods.pod_statuses import PodStatuses
 
 
 def table(name: str, status: str) -> dict[str, Any]:
@@ -43,8 +43,8 @@ class Answer:
 
 def test_the_last_change_is_not_missed() -> None:
     asked = threading.Event()
-    cluster = Cluster(None, "node", lambda arguments, stdin: "", None, "/tmp")
-    cluster._stream = lambda path, **query: Answer(asked)  # type: ignore[method-assign]
-    with cluster.watch() as changes:
+    statuses = PodStatuses(None)  # type: ignore[arg-type]
+    statuses._stream = lambda **query: Answer(asked)  # type: ignore[method-assign]
+    with statuses.watch() as changes:
         pass
     assert [change.status for change in changes] == ["Pending", "Running"]

@@ -20,10 +20,10 @@ from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
+from labkit.node.host.access import ThisMachine
 from labkit.node.node import Node
 from labkit.node.observe import bundles
 from labkit.node.pods import operations as pods
-from labkit.node.pods.pod_files import LocalFiles
 from labkit.node.registry import registry
 from labkit.node.remote import endpoint
 from labkit.podspec.messages import Machine, container_config
@@ -109,16 +109,19 @@ def test_a_pod_that_goes_meanwhile_is_no_error() -> None:
 # What a kubelet makes before CreateContainer
 
 
-class Here(LocalFiles, Node):
+class NameServer(ThisMachine):
+    def shell(self, argv: Any, *, timeout: float = 30.0) -> str:
+        return "nameserver 192.0.2.53\n"
+
+
+class Here(Node):
     """A node whose runtime answers from `calls`; its files lie below a directory of the test."""
 
     def __init__(self, calls: Calls, root: Path) -> None:
         settings = {"sandbox": {"log_root": str(root / "log")}, "container": {"kubelet_root": str(root / "kubelet")}}
-        super().__init__(kind="cri", name="n", endpoint="unix:///nowhere.sock", runtime="cri-o 1.37.0", why="", settings=settings)
+        super().__init__(kind="cri", name="n", endpoint="unix:///nowhere.sock", runtime="cri-o 1.37.0", why="", settings=settings,
+                         host=NameServer())  # fmt: skip
         self.cri = calls  # type: ignore[assignment]
-
-    def shell(self, argv: Any, *, timeout: float = 30.0) -> str:
-        return "nameserver 192.0.2.53\n"
 
 
 def web() -> dict[str, Any]:
@@ -241,6 +244,7 @@ def test_a_pull_that_fails_says_the_line_to_add(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(endpoint.Loopback, "ensure", lambda self, progress: "localhost:15055")
     words = "pinging container registry localhost:15055: http: server gave HTTP response to HTTPS client"
     node: Any = object.__new__(endpoint.EndpointNode)
+    node.ledger = None
     node.home, node.runtime_name, node.runtime = SimpleNamespace(data=tmp_path), "cri-o", "cri-o 1.37.0"
     node.cri = Calls(pull_image=CriError("PullImage", "UNKNOWN", words, ""))
     with pytest.raises(NodeError) as refused:

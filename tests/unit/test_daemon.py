@@ -21,7 +21,7 @@ import pytest
 from labkit.node.lab import control
 from labkit.node.lab.control import Control
 from labkit.node.observe import shims, ttrpc
-from labkit.node.packages import releases, suites
+from labkit.node.packages import releases, suites, versions
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.remote import kind_daemon
 from labkit.node.remote.kind_daemon import KindDaemon
@@ -47,7 +47,7 @@ MINT = {"ID": "linuxmint", "ID_LIKE": "ubuntu debian", "VERSION_CODENAME": "wilm
     ],
 )  # fmt: skip
 def test_what_a_version_means(wanted: str, version: str, meant: bool) -> None:
-    assert releases.means(wanted, version) is meant
+    assert versions.means(wanted, version) is meant
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_what_a_version_means(wanted: str, version: str, meant: bool) -> None:
     ],
 )  # fmt: skip
 def test_containerds_own_version_in_a_packages(package: str, version: str) -> None:
-    assert releases.upstream(package) == version
+    assert versions.upstream(package) == version
 
 
 def test_versions_sort_by_number_and_candidates_come_first() -> None:
     right = ["1.6.20", "1.7.9", "1.7.24", "2.0.0-rc.1", "2.0.0", "2.1.9", "2.10.0"]
-    assert sorted(random.Random(7).sample(right, len(right)), key=releases.order) == right
+    assert sorted(random.Random(7).sample(right, len(right)), key=versions.order) == right
 
 
 @pytest.mark.parametrize("word", ["newest", "", "1.7.24.3", "../../etc", "1..7", "-1"])

@@ -16,7 +16,7 @@ from labkit.node import Choice, Home
 from labkit.node.host import relay
 from labkit.node.lab import residue
 from labkit.node.registry import share
-from labkit.node.remote import endpoint, endpoint_clean, kind, kind_cluster, undo
+from labkit.node.remote import container_access, endpoint, endpoint_clean, kind_cluster, undo
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.remote.leavings import Places
 from labkit.node.remote.undo import Place
@@ -72,9 +72,9 @@ def test_notes_are_read_or_taken_for_none(home: Home, text: str) -> None:
 @given(names)
 def test_a_nodes_name_leads_its_relay_nowhere_else(home: Home, name: str) -> None:
     """`stop` removes the relay's socket and what is beside it."""
-    made = kind.relay_name(Engine("docker"), name)
-    assert component(made) == made and made.isascii() and len(made) <= kind.NAME_LETTERS
-    assert kind.kubeconfig(home, Engine("docker"), name).parent == home.run
+    made = container_access.relay_name(Engine("docker"), name)
+    assert component(made) == made and made.isascii() and len(made) <= container_access.NAME_LETTERS
+    assert container_access.kubeconfig(home, Engine("docker"), name).parent == home.run
 
 
 @quick

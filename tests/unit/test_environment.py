@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.host.access import ThisMachine
 from labkit.node.registry import oci
 from labkit.util import environment
 
@@ -133,8 +133,8 @@ def tight() -> Iterator[None]:
 
 
 def test_the_files_of_a_pod_made_by_hand_are_readable_whatever_the_umask(tight: None, tmp_path: Path) -> None:
-    LocalFiles().write_file(str(tmp_path / "pod" / "etc-hosts"), "x")
-    LocalFiles().make_directory(str(tmp_path / "room"), 0o777)
+    ThisMachine().write_file(str(tmp_path / "pod" / "etc-hosts"), "x")
+    ThisMachine().make_directory(str(tmp_path / "room"), 0o777)
     assert (tmp_path / "pod" / "etc-hosts").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "room").stat().st_mode & 0o777 == 0o777
 

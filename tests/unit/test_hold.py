@@ -37,10 +37,11 @@ class FakeNode:
         self.pods_error: Exception | None = None
         self.run_error: Exception | None = None
         self.said: list[Any] = [node_object(ready=True)]
-        self.container = SimpleNamespace(name=self.name)
         self.engine = SimpleNamespace(run=self.detach)
         self.kernel = SimpleNamespace(snapshot=self.snapshot)
-        self.kube = SimpleNamespace(read_node=self.read_node)
+        self.api = SimpleNamespace(kube=SimpleNamespace(read_node=self.read_node), node_name=lambda: self.name)
+        self.own_pods = SimpleNamespace(remove_all=self.remove_all)
+        self.host = self
 
     def detach(self, *argv: str) -> str:
         watcher = subprocess.Popen(argv[3:])
@@ -63,13 +64,10 @@ class FakeNode:
             raise said
         return said
 
-    def cluster_name(self) -> str:
-        return self.name
-
-    def remove_all_pods(self) -> int:
+    def remove_all(self) -> list[str]:
         if self.pods_error:
             raise self.pods_error
-        return 0
+        return []
 
 
 def node_object(*, ready: bool, taints: tuple[str, ...] = ()) -> Any:

@@ -16,7 +16,8 @@ import pytest
 
 from labkit.kernel import LocalKernel, RemoteKernel
 from labkit.kernel.remote import Run
-from labkit.node.packages.programs import find_programs, is_static
+from labkit.node.packages.elf import is_static
+from labkit.node.packages.programs import find_programs
 from labkit.node.state.home import Home
 from tests.waits import wait_for
 

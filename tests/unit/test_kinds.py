@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -9,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node.kinds import discovery
-from labkit.node.kinds.kind_of_node import KindOfNode
+from labkit.node.kinds import cleaning, discovery
+from labkit.node.node import Node
+from labkit.node.state import node_selector
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 
 STUB = replace(
-    discovery.KINDS["containerd"],
+    discovery.own()["containerd"],
     probe=lambda home, choice=None: Verdict("stub", True, "it is always there", ""),
     report=lambda home, choice: {**discovery.DOWN, "node": "stub"},
 )
@@ -65,3 +69,29 @@ def test_an_unknown_kind_is_told_those_there_are(points: list[EntryPoint]) -> No
     points.append(point("stub", f"{__name__}:STUB"))
     with pytest.raises(NodeError, match="Choose one of auto, kind, containerd, vm, cri:ENDPOINT, stub\\."):
         discovery.refuse_unknown(Choice("cloud"))
+
+
+def test_a_kind_that_a_package_brings_is_connected_to_and_cleaned(
+    points: list[EntryPoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing but a socket: what a stub does not say of itself a Node has already."""
+    cleaned: list[Choice] = []
+
+    def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> Node:
+        return Node(kind="stub", name="here", endpoint=f"unix://{tmp_path}/none.sock", runtime="", why=why, lesson=lesson)
+
+    def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+        cleaned.append(choice)
+        return ["Pod a"], [], []
+
+    monkeypatch.setitem(globals(), "STUB", replace(STUB, connect=connect, clean=clean))
+    points.append(point("stub", f"{__name__}:STUB"))
+    home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
+    home.make()
+    with contextlib.closing(discovery.kinds()["stub"].connect(home, Choice("stub"), why="", lesson=None, progress=print)) as node:
+        assert node.shell(["echo", "a"]) == "a\n" and node.api.environment() == {} and node.socket_path == f"{tmp_path}/none.sock"
+        with pytest.raises(NodeError, match="is of no cluster"):
+            node.cluster.events()
+    node_selector.remember(home, Choice("stub"))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cleaning.clean(home)["removed"]["node stub"] == ["Pod a"] and cleaned == [Choice("stub")]

@@ -21,7 +21,7 @@ from authoring import new, prove, save
 from authoring.__main__ import main
 from authoring.lesson import Lesson, LessonError, find
 from labkit.course.verdict import CHECKS, Check
-from labkit.node import Node as RealNode
+from labkit.node.pods.node_dns import NodeDns
 from tests.conftest import ROOT
 
 QUESTION = "Who answers `crictl ps`?"
@@ -235,8 +235,8 @@ def test_rules_for_elsewhere_apply_elsewhere_only(tmp_path: Path) -> None:
 def test_a_node_can_be_given_another_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `save` does, so that outputs do not show the name servers of the machine on which they were made."""
     asked = []
-    node = SimpleNamespace(shell=lambda argv: asked.append(argv) or "nameserver 192.0.2.53\n")
+    host: Any = SimpleNamespace(shell=lambda argv: asked.append(argv) or "nameserver 192.0.2.53\n")
     monkeypatch.setenv("LABKIT_RESOLV_CONF", "/other")
-    assert RealNode.own_dns.func(node)["servers"] == ["192.0.2.53"]
+    assert (NodeDns(host).own or {})["servers"] == ["192.0.2.53"]
     monkeypatch.delenv("LABKIT_RESOLV_CONF")
-    assert RealNode.own_dns.func(node) and asked == [["cat", "/other"], ["cat", "/etc/resolv.conf"]]
+    assert NodeDns(host).own and asked == [["cat", "/other"], ["cat", "/etc/resolv.conf"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +17,6 @@ class Stopped(Node):
     """A node whose containerd a lesson has stopped."""
 
     daemon: Any = SimpleNamespace(state="stopped")
-
-    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        return ""
 
 
 @pytest.mark.parametrize(

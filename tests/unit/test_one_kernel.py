@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from labkit.node import Choice, Home, NodeError
-from labkit.node.host import one_kernel
+from labkit.node.state import one_kernel
 
 CLAIM = """
 import sys
 from pathlib import Path
 from labkit.node import Choice, Home
-from labkit.node.host import one_kernel as onekernel
+from labkit.node.state import one_kernel as onekernel
 data = Path(sys.argv[1])
 onekernel.claim(Home(data, data, data), Choice("containerd"), "05", take_over=False)
 print("claimed", flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.node.node import run_local
+from labkit.node.host.access import run_local
 from labkit.node.observe import external_calls
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.node.remote.kind import KindNode
+from labkit.node.pods.node_dns import KubeletDns
 from labkit.podspec import with_defaults
 from labkit.podspec.messages import dns, sandbox_config
 
@@ -50,11 +50,11 @@ def test_without_cluster_dns_each_policy_means_the_nodes_own_and_without_both_no
 
 
 def test_a_kind_node_has_the_servers_that_its_kubelet_is_configured_with():
-    node = object.__new__(KindNode)
-    node.__dict__.update(own_dns=NODE, kubelet_configuration={"clusterDNS": ["10.96.0.10"], "clusterDomain": "cluster.local"})
-    assert node.dns_of(pod()) == dns.of_pod(pod(), NODE, **CLUSTER) != NODE
-    node.__dict__["kubelet_configuration"] = {}
-    assert node.dns_of(pod()) == NODE
+    node = KubeletDns(None)
+    node.__dict__.update(own=NODE, configuration={"clusterDNS": ["10.96.0.10"], "clusterDomain": "cluster.local"})
+    assert node.of_pod(pod()) == dns.of_pod(pod(), NODE, **CLUSTER) != NODE
+    node.__dict__["configuration"] = {}
+    assert node.of_pod(pod()) == NODE
 
 
 def test_a_pod_gets_as_many_servers_and_searches_as_a_kubelet_leaves():

@@ -18,7 +18,8 @@ import pytest
 from labkit.node import NodeError
 from labkit.node.packages import apt, programs, unpack
 from labkit.node.packages.apt import Apt, ProgramsError, apt_usable
-from labkit.node.packages.programs import ensure_programs, find_programs, install_command, is_static
+from labkit.node.packages.elf import is_static
+from labkit.node.packages.programs import ensure_programs, find_programs, install_command
 from labkit.node.packages.unpack import fetch, load
 
 needs_apt = pytest.mark.skipif(not apt_usable(), reason="this machine has no apt-get and dpkg")

@@ -22,9 +22,9 @@ from cri_api.v1 import api_pb2_grpc as v1
 
 from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
-from labkit.node.host import relay_process
+from labkit.node.host import relay_loop
 from labkit.node.host.relay import PYTHON, direct, inside, relay_error, start_relay, stop_relay
-from labkit.node.host.relay_process import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
+from labkit.node.host.relay_loop import CHUNK_BYTES, MAX_CONNECTIONS, OWN_FILES
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from tests.waits import wait_for
@@ -418,7 +418,7 @@ def test_connections_beyond_the_limit_wait_and_are_served_and_the_state_says_so(
     home.data.mkdir(parents=True)
     few = 20
     limited = ["sh", "-c", f'ulimit -n {2 * few + OWN_FILES}; exec "$@"', "sh"]
-    argv = [*limited, *PYTHON, relay_process.__file__, str(home.run / "node.sock"), str(home.data / "log"), *ECHO]
+    argv = [*limited, *PYTHON, str(relay_loop.PROGRAM), str(home.run / "node.sock"), str(home.data / "log"), *ECHO]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     path = start_relay(home, "node", ECHO)  # finds it
     pid = relay_pid(home)

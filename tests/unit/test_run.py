@@ -6,7 +6,7 @@ import pytest
 
 from labkit.cli.record import run_for
 from labkit.node import NodeError
-from labkit.node.node import run_local
+from labkit.node.host.access import run_local
 
 LONG = ["sleep", "10"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from labkit.kubelet.resources.pod_cgroups import Cgroups
 from labkit.kubelet.volumes.pod_volumes import Volumes, mounts_below
 from labkit.node.lab import containerd
 from labkit.node.pods import pod_files
-from labkit.node.remote import leavings, remote_files
+from labkit.node.remote import leavings
 from labkit.podspec import ManifestError, with_defaults
 from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
 from labkit.util import trees
@@ -122,21 +123,21 @@ def test_a_container_id_that_leads_away_kills_nobody(lab: Any, id: str) -> None:
 def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: str, name: str, uid: str) -> None:
     metadata = SimpleNamespace(namespace=namespace, name=name, uid=uid)
     removed: list[Any] = []
-    home = SimpleNamespace(kubelet_root=tmp_path / "kubelet", log_root=tmp_path / "logs", socket=tmp_path / "s", cgroup_root="")
+    places = {"kubelet_root": tmp_path / "kubelet", "log_root": tmp_path / "logs", "socket": tmp_path / "s"}
+    home: Any = SimpleNamespace(**places, cgroup_root="")
     there = ["/kubelet/pods/other", "/log/pods/default_web_other"]
     if pod_files.has_files(metadata):
         there += [f"/kubelet/pods/{uid}", f"/log/pods/{pod_files.log_directory(metadata)}"]
-    listing = "".join(f"file /var/lib/labkit{path}\n" for path in there).encode(errors="surrogateescape")
+    listing = "".join(f"file /var/lib/labkit{path}\n" for path in there)
 
-    def run(argv: list[str]) -> bytes:
+    def shell(argv: Sequence[str]) -> str:
         removed.extend(argv[5::2] if argv[2] == leavings.REMOVE else [])
-        return listing if argv[2] == leavings.FIND else b""
+        return listing if argv[2] == leavings.FIND else ""
 
-    node: Any = SimpleNamespace(home=home, run=run, kernel=SimpleNamespace(cgroup_mounts=dict))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trees, "remove", removed.append)
-        containerd.ContainerdNode.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
-    remote_files.RemoteFiles.remove_leavings(node, SimpleNamespace(metadata=metadata, id="0" * 64))
+        containerd.remove_files(home, {}, SimpleNamespace(metadata=metadata, id="0" * 64))
+    leavings.remove_of_pod(shell, leavings.PLACES, SimpleNamespace(metadata=metadata, id="0" * 64))
     parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
     assert pod_files.has_files(metadata) is bool(removed) and not [path for path in removed if str(path).endswith("other")]
     for path in map(str, removed):
@@ -164,7 +165,9 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     manifest = pod(container(volumeMounts=mounts), volumes=volumes)
     config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=Machine(1 << 30, 2))
     written: list[str] = []
-    pod_files.make(manifest, config, lambda path, text: written.append(path), lambda path, mode: written.append(path), hosts="")
+    write = written.append
+    host: Any = SimpleNamespace(write_file=lambda path, _: write(path), make_directory=lambda path, _: write(path))
+    pod_files.make(manifest, config, host, hosts="")
     uid = manifest["metadata"]["uid"]
     assert written[0] == f"/lab/pods/{uid}/volumes/kubernetes.io~empty-dir/data"
     assert [path.rpartition("/")[0] for path in written[1:]] == [f"/lab/pods/{uid}/containers/app"]
@@ -225,12 +228,11 @@ def test_a_manifest_takes_no_name_that_leads_away(name: str) -> None:
 def test_a_node_leaves_the_files_of_a_pod_of_the_kubelets_to_the_kubelet(lab: Any) -> None:
     """Also where the Pod has the label of those made by hand, as those that `cluster.apply` makes have."""
     configuration = lab.configuration
-    home = SimpleNamespace(kubelet_root=configuration.root, log_root=configuration.logs, socket=Path("s"), cgroup_root="")
-    node: Any = SimpleNamespace(home=home, kernel=SimpleNamespace(cgroup_mounts=dict))
+    home: Any = SimpleNamespace(kubelet_root=configuration.root, log_root=configuration.logs, socket=Path("s"), cgroup_root="")
     sandbox = SimpleNamespace(metadata=SimpleNamespace(namespace="default", name="web", uid="mine"), id="0" * 64)
     configuration.mark("mine")
-    containerd.ContainerdNode.remove_leavings(node, sandbox)
+    containerd.remove_files(home, {}, sandbox)
     assert (configuration.root / "pods/mine/kept").exists() and (configuration.logs / "default_web_mine/kept").exists()
     configuration.forget_mark("mine")
-    containerd.ContainerdNode.remove_leavings(node, sandbox)
+    containerd.remove_files(home, {}, sandbox)
     assert not (configuration.root / "pods/mine").exists() and not (configuration.logs / "default_web_mine").exists()

@@ -25,9 +25,12 @@ from labkit.cri.pods import PodSnapshot
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.host import relay
+from labkit.node.host.access import ThisMachine
 from labkit.node.kinds import discovery
-from labkit.node.pods import kubectl, kubernetes
-from labkit.node.remote import kind
+from labkit.node.pods import kubectl
+from labkit.node.pods.api_access import LabApi
+from labkit.node.remote import container_access, kind
+from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.state import node_selector as choice
 from labkit.node.state.ledger import Ledger
@@ -64,6 +67,8 @@ def node_of(home: Home, cluster: str) -> kind.KindNode:
     node.name, node.endpoint, node.images = node.container.name, f"unix://{home.run}/kind.sock", {}
     node.choice = Choice("kind", cluster, node.name)
     node.ledger = Ledger(home, node.choice)
+    node.host = InContainer(node.engine, node.container)
+    node.api = kind.users_api(home, node.host)
     return node
 
 
@@ -95,13 +100,13 @@ def test_kubectl_reaches_the_nodes_cluster_after_eval_of_env_and_no_other(home: 
 
 def test_labkit_still_knows_the_users_other_clusters_after_eval_of_env(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     users_own = os.environ["KUBECONFIG"]
-    assert node_of(home, "a").environment() == {}
+    assert node_of(home, "a").api.environment() == {}
     for cluster in "aba":
         monkeypatch.setattr(commands, "running_node", lambda cluster=cluster: node_of(home, cluster))
         exported(run("env"), monkeypatch)
         assert contexts()[0] == f"kind-{cluster}"
         assert kubectl.users_own(home) == users_own
-    assert node_of(home, "b").environment() == {"KUBECONFIG": users_own}
+    assert node_of(home, "b").api.environment() == {"KUBECONFIG": users_own}
     assert node_of(home, "b").kube.api_client.configuration.host == SERVERS["kind-b"]
 
 
@@ -119,10 +124,8 @@ def test_the_users_default_file_is_found_again(home: Home, tmp_path: Path, monke
 
 
 def test_after_eval_of_a_private_nodes_env_a_kind_node_is_found_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Private(kubernetes.LabKubernetes, base.Node):
-        kubeconfig = home.kubeconfig
-
-    private = object.__new__(Private)
+    private = object.__new__(base.Node)
+    private.host, private.api = ThisMachine(), LabApi("n", home, home.kubeconfig)
     private.kind, private.name, private.endpoint, private.images = "containerd", "n", "unix:///x", {}
     private.choice = Choice("containerd")
     users_own = os.environ["KUBECONFIG"]
@@ -130,7 +133,7 @@ def test_after_eval_of_a_private_nodes_env_a_kind_node_is_found_too(home: Home, 
         monkeypatch.setattr(commands, "running_node", lambda: private)
         exported(run("env"), monkeypatch)
         assert os.environ["KUBECONFIG"] == str(home.kubeconfig)
-        assert node_of(home, "b").environment() == {"KUBECONFIG": users_own}
+        assert node_of(home, "b").api.environment() == {"KUBECONFIG": users_own}
 
 
 def test_a_cluster_of_which_kubectl_knows_nothing_is_a_sentence_and_no_other_cluster(
@@ -186,8 +189,8 @@ def relays(home: Home) -> Iterator[Callable[[], Path]]:
 
     def start() -> Path:
         engine = Engine("docker")
-        names.add(kind.relay_name(engine, "worker"))
-        return kind.start_relay(home, engine, NodeContainer("worker", "a", "worker", "running"), "/run/x.sock")
+        names.add(container_access.relay_name(engine, "worker"))
+        return container_access.start_relay(home, engine, NodeContainer("worker", "a", "worker", "running"), "/run/x.sock")
 
     yield start
     for name in names:
@@ -227,7 +230,7 @@ def test_what_does_not_decide_which_engine_is_asked_restarts_no_relay(
 
 def test_long_names_that_begin_alike_have_relays_of_their_own() -> None:
     long = f"a-cluster-of-a-very-long-name-{'x' * 20}-worker"
-    names = [kind.relay_name(Engine("docker"), f"{long}{number}") for number in ("", 2, 3)]
+    names = [container_access.relay_name(Engine("docker"), f"{long}{number}") for number in ("", 2, 3)]
     assert len(set(names)) == 3 and all(len(name) <= 40 for name in names)
 
 
@@ -272,8 +275,8 @@ def test_a_stopped_kubelet_is_held_and_one_that_goes_on_is_not(stopped_kubelet: 
 def test_status_says_that_a_kubelet_is_held(home: Home, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     report = {"node": "kind", "state": "ready", "endpoint": "unix:///x", "runtime": {"name": "r", "version": "1"}, "pid": 1,
               "since": "now", "kubelet_held": held}  # fmt: skip
-    made = replace(discovery.KINDS["kind"], report=lambda home, choice: report)
-    monkeypatch.setitem(discovery.KINDS, "kind", made)
+    made = replace(discovery.own()["kind"], report=lambda home, choice: report)
+    monkeypatch.setitem(discovery.own(), "kind", made)
     assert ("kubelet is held" in run("status", "--node", "kind")) == held
     assert json.loads(run("status", "--node", "kind", "--json"))["kubelet_held"] is held
 
@@ -283,7 +286,7 @@ def test_ps_counts_pods_and_not_their_dead_sandboxes(monkeypatch: pytest.MonkeyP
         return PodSnapshot(name, namespace, uid, f"{uid}-{state}", state, "", ())
 
     found = [sandbox("web", "1", "Ready"), sandbox("web", "1", "NotReady"), sandbox("job", "2", "NotReady")]
-    node = SimpleNamespace(name="n", runtime="r 1", pods=lambda: found, host_pids=lambda: {})
+    node = SimpleNamespace(name="n", runtime="r 1", pods=lambda: found, host=ThisMachine())
     monkeypatch.setattr("labkit.cli.pods.running_node", lambda: node)
     assert "n (r 1), 2 Pods\n" in run("ps")
     found += [sandbox("web", "3", "Ready"), sandbox("web", "4", "Ready", "kube-system")]
@@ -341,7 +344,7 @@ def test_down_of_all_goes_on_after_one_that_fails(home: Home, monkeypatch: pytes
         stopped.append(node)
         return 1
 
-    monkeypatch.setitem(discovery.KINDS, "kind", replace(discovery.KINDS["kind"], down=down))
+    monkeypatch.setitem(discovery.own(), "kind", replace(discovery.own()["kind"], down=down))
     for cluster in "abc":
         choice.remember(home, Choice("kind", cluster, f"{cluster}-worker"))
     with pytest.raises(SystemExit):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from labkit.cri import CriError
-from labkit.node.registry import node_registry
+from labkit.node.registry import node_registry, share
 from labkit.util.errors import NodeError
 
-NOTE = f"{node_registry.DIRECTORY}/{node_registry.REFUSED}"
+NOTE = f"{share.DIRECTORY}/{node_registry.REFUSED}"
 Provide = Callable[..., node_registry.Supply]
 LATE = CriError("PullImage", "DEADLINE_EXCEEDED", "context deadline exceeded", "")
 REFUSED = CriError("PullImage", "UNKNOWN", "lookup registry.lab: no such host", "")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from labkit.node.host import turns
+from labkit.node.state import turns
 
 
 def test_a_second_lab_chooses_when_the_first_one_has_chosen() -> None:

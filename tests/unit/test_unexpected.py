@@ -22,14 +22,14 @@ from labkit.apiserver.controllers import controller as controller_module
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.status import ApiError
 from labkit.node import Home, NodeError
-from labkit.node.host import relay, relay_process
+from labkit.node.host import relay, relay_loop
 from labkit.node.host.services import Service
 from labkit.node.lab import garbage_collection, supervisor
 from labkit.node.lab.runtime_controller import Operator
 from labkit.node.observe import external_calls
 from labkit.node.observe.external_calls import LogFollower
-from labkit.node.pods import cluster
-from labkit.node.pods.cluster import Cluster
+from labkit.node.pods import pod_statuses
+from labkit.node.pods.pod_statuses import PodStatuses
 from labkit.node.state import status
 from labkit.recording.calls.log import CallLog
 from labkit.recording.recorder.recording import FAULT, FlightRecorder
@@ -275,11 +275,11 @@ def test_a_watch_that_fails_says_so_and_one_that_was_ended_does_not(monkeypatch:
         over.wait(20)
         raise ValueError("read of closed file")  # as urllib3 does when it was shut down
 
-    monkeypatch.setattr(cluster, "lines_of", lines)
-    monkeypatch.setattr(cluster, "close", lambda response: None)
-    monkeypatch.setattr(Cluster, "_stream", lambda self, *_, **__: SimpleNamespace(lines=self.lines, shutdown=over.set))
-    monkeypatch.setattr(Cluster, "_heard", lambda self, changes: asked.is_set() and not self.lines)
-    made: Any = Cluster(None, "node", lambda *_: "", None, "/tmp")
+    monkeypatch.setattr(pod_statuses, "lines_of", lines)
+    monkeypatch.setattr(pod_statuses, "close", lambda response: None)
+    monkeypatch.setattr(PodStatuses, "_stream", lambda self, *_, **__: SimpleNamespace(lines=self.lines, shutdown=over.set))
+    monkeypatch.setattr(PodStatuses, "_is_last", lambda self, changes: asked.is_set() and not self.lines)
+    made: Any = PodStatuses(None)
     made.lines = []
     with made.watch() as changes:
         asked.wait(20)
@@ -294,10 +294,10 @@ def test_a_relay_that_fails_says_why(tmp_path: Path) -> None:
     home.make()
     program = f"""
 import sys
-sys.path.insert(0, {str(Path(relay_process.__file__).parent)!r})
-import relay_process
+sys.path.insert(0, {str(relay_loop.PROGRAM.parent)!r})
+import relay_loop, relay_process
 def turn(self): raise RuntimeError("odd")
-relay_process.Relay.turn = turn
+relay_loop.Relay.turn = turn
 sys.exit(relay_process.main(sys.argv[1:]))
 """
     argv = [sys.executable, "-c", program, str(home.run / "node.sock"), str(home.data / "log"), "cat"]

@@ -25,7 +25,7 @@ from labkit.kernel.events.stream import Batch, Event, EventStream
 from labkit.node import Choice, Home
 from labkit.node.kinds import discovery
 from labkit.node.machine import build, files, guest, image_bundle, machine, packages, python
-from labkit.node.machine.packages import Tools
+from labkit.node.machine.tools import Tools
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.state import status
 from labkit.node.vm import owner, pods, vm

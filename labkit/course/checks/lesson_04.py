@@ -99,7 +99,7 @@ def similar_socket(node: Node) -> Iterator[None]:
     if node.kind != "containerd":
         yield
         return
-    path = Path(f"{node.socket_path()}.ttrpc.check")
+    path = Path(f"{node.socket_path}.ttrpc.check")
     with private_socket(path):
         try:
             yield

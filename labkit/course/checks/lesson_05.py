@@ -90,7 +90,8 @@ def api_repaired(node: Node) -> Check:
             "Make api again with its volume. labkit.break_pods does, when you have deleted it.",
             taught=VOLUME,
         )
-    secrets = {s.metadata.name: s.data or {} for s in node.kube.list_namespaced_secret("default").items}
+    listed: Any = node.kube.list_namespaced_secret("default").items
+    secrets = {s.metadata.name: s.data or {} for s in listed}
     if SECRET not in secrets:
         return refused(
             f"the Pod api runs, but there is no Secret {SECRET}: it runs without its key.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.figures.pods.model import Resource
@@ -41,7 +41,7 @@ def exact_fit(node: Node) -> Check:
     if status != "Running":
         hint = "`kubectl describe pod exact` says in its Events what it waits for, or why it has ended."
         return refused(f"the Pod exact is {status}.", "a Pod exact that runs.", hint, taught=FIT)
-    pod = node.kube.read_namespaced_pod("exact", "default")
+    pod: Any = node.kube.read_namespaced_pod("exact", "default")
     if pod.status.qos_class != "Guaranteed":
         return refused(
             f"the Pod exact runs, and is of class {pod.status.qos_class}.",
@@ -66,7 +66,8 @@ def exact_fit(node: Node) -> Check:
 def request_and_free(node: Node, cpu: Resource) -> tuple[int, int, list[str]]:
     """The CPU that `exact` requests, how much of it was free when `exact` was made, and the Pods that are no older and request
     CPU: what they request was free then."""
-    made = {p.metadata.name: p.metadata.creation_timestamp for p in node.kube.list_pod_for_all_namespaces().items}
+    pods: Any = node.kube.list_pod_for_all_namespaces().items
+    made = {p.metadata.name: p.metadata.creation_timestamp for p in pods}
     requested = {r.pod: r.amount for r in cpu.requests}
     mine = requested.pop("exact")
     younger = [name for name in requested if made[name] >= made["exact"]]

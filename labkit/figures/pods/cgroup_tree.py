@@ -16,7 +16,7 @@ HEADS = ("cgroup", "weight", "cpu limit", "memory: used of limit")
 
 @in_any_width
 def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width: float = WIDTH) -> Figure:
-    """Draw the tree of cgroups below kubepods, as `Node.cgroups()` gives it.
+    """Draw the tree of cgroups below kubepods, as `node.cgroups.tree()` gives it.
 
     Each line has the cgroup's cpu weight, its cpu limit and its memory: a bar for what is used of the limit; without a limit the
     number alone. The alternative text tells limits and who is below whom; what is used, and weights, which

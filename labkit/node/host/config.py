@@ -6,8 +6,23 @@ import ipaddress
 import json
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labkit.node.state.home import Home
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
+
+
+SYSTEM_DIRECTORIES = (
+    "/run/containerd",
+    "/run/containerd/s",
+    "/var/lib/cni",
+    "/var/lib/cni/results",
+    "/var/lib/cni/cache",
+    "/opt/containerd",
+    "/etc/containerd",
+    "/run/netns",
+)
+"""Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
 
 SOCKETS_OF_SHIMS = Path("/run/containerd/s")
 """containerd 1.x puts each shim's socket here whatever its own state directory is (pkg `defaults`, runtime/v2/shim)."""

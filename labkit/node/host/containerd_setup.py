@@ -10,23 +10,25 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.apiserver.http import access
 from labkit.cri import CriClient
 from labkit.node.host import config, confined, links
-from labkit.node.host.lab_processes import end, own_processes
 from labkit.node.host.services import Service
 from labkit.node.host.subnet import choose as choose_subnet
-from labkit.node.host.turns import one_choice_at_a_time
 from labkit.node.packages import releases
 from labkit.node.packages.programs import Programs, find_programs
 from labkit.node.registry import registry
 from labkit.node.registry.build import course_images
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
-from labkit.node.state.home import Home
+from labkit.node.state.turns import one_choice_at_a_time
 from labkit.util.environment import search_path
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, write_whole
+
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
 
 log = logging.getLogger("labkit")
 
@@ -37,25 +39,6 @@ REGISTRY_TLS = registry.Tls("server.crt", "server.key")
 
 CHOICE = "containerd-version"
 """The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
-
-SYSTEM_DIRECTORIES = (
-    "/run/containerd",
-    "/run/containerd/s",
-    "/var/lib/cni",
-    "/var/lib/cni/results",
-    "/var/lib/cni/cache",
-    "/opt/containerd",
-    "/etc/containerd",
-    "/run/netns",
-)
-"""Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
-
-
-def end_strays(home: Home) -> None:
-    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
-    containerd finds them again."""
-    for process in end(p for p in own_processes(home) if p.role == "daemon"):
-        log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
 
 
 def prepare(home: Home) -> None:
@@ -104,7 +87,7 @@ def remember_system_directories(home: Home) -> None:
     """Write down, once, which directories of SYSTEM_DIRECTORIES were here before labkit: `clean` removes the others."""
     note = home.data / "system-directories.json"
     if not note.exists():
-        write_whole(note, json.dumps([d for d in SYSTEM_DIRECTORIES if Path(d).exists()]).encode(), PRIVATE)
+        write_whole(note, json.dumps([d for d in config.SYSTEM_DIRECTORIES if Path(d).exists()]).encode(), PRIVATE)
 
 
 def overlay_works(directory: Path) -> bool:

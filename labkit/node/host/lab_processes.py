@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from labkit.kernel import LocalKernel, Process
-from labkit.node.host import relay_process
+from labkit.node.host import relay_loop
 from labkit.node.state.home import VM, Home
 from labkit.node.state.status import start_time
+from labkit.util.progress import looks
+
+log = logging.getLogger("labkit")
 
 DAEMONS = ("containerd", "docker-registry")
 KUBEAPI, KUBELET = "labkit.apiserver", "labkit.kubelet"
@@ -56,7 +59,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
     if not names_home(process.cmdline, home) or in_a_container(process):
         return None
     program = os.path.basename(process.cmdline[0])
-    if OWNERS.intersection(process.cmdline) or relay_process.__file__ in process.cmdline:
+    if OWNERS.intersection(process.cmdline) or str(relay_loop.PROGRAM) in process.cmdline:
         return "owner"
     if program in DAEMONS or module_of(process):
         return "daemon"
@@ -98,22 +101,33 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
     for process in asked:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while (alive := [p for p in asked if start_time(p.pid) is not None]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for process in alive:
+    for process in wait_gone(asked, grace_s):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-    while any(start_time(p.pid) is not None for p in alive) and time.monotonic() < deadline + grace_s:
-        time.sleep(0.02)
+    wait_gone(asked, grace_s)
     wait_reaped(asked)
     return asked
+
+
+def end_strays(home: Home) -> None:
+    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
+    containerd finds them again."""
+    for process in end(p for p in own_processes(home) if p.role == "daemon"):
+        log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
+
+
+def wait_gone(processes: Sequence[OwnProcess], within_s: float) -> Sequence[OwnProcess]:
+    """Wait until none of them runs; those that still do after `within_s` seconds."""
+    for _ in looks(within_s):
+        if not (processes := [p for p in processes if start_time(p.pid) is not None]):
+            break
+    return processes
 
 
 def wait_reaped(processes: Iterable[OwnProcess], timeout_s: float = 5.0) -> None:
     """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
     take its time."""
-    deadline = time.monotonic() + timeout_s
     waiting = list(processes)
-    while (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    for _ in looks(timeout_s, 0.05):
+        if not (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]):
+            break

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.node.host import relay_connect, relay_process
+from labkit.node.host import relay_connect, relay_loop
 from labkit.node.state.home import SOCKET_PATH_MAX, Home
 from labkit.util import environment
 from labkit.util.errors import NodeError
@@ -37,7 +37,7 @@ from labkit.util.outputs import read_note
 PYTHON = [sys.executable, "-I", "-S"]
 START_WITHIN_S = 10.0
 CONNECT_WITHIN_S = 5.0
-STOP_WITHIN_S = relay_process.GRACE_S + 3.0
+STOP_WITHIN_S = relay_loop.GRACE_S + 3.0
 JOIN = (
     'exec 3<&0 4>&1; exec socat "$0" '
     '"SYSTEM:$1 socat -u FD\\:3 FD\\:1\\,shut-down 4>&- & socat -u FD\\:0 FD\\:4 3<&-; kill \\$! 2>/dev/null; true,nofork"'
@@ -64,7 +64,7 @@ def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, st
             end(path)
         try:
             started = subprocess.run(
-                environment.launched([*PYTHON, relay_process.__file__, path, home.data / f"{name}-relay.log", *argv]),
+                environment.launched([*PYTHON, str(relay_loop.PROGRAM), path, home.data / f"{name}-relay.log", *argv]),
                 env=environment.daemon({**environment.engine(), **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -96,7 +96,7 @@ def relay_error(home: Home, name: str) -> str | None:
         return None
     with one_at_a_time(home):
         alive = running(path)
-    by_itself = (said["error"] or "").startswith(relay_process.FAILED)
+    by_itself = (said["error"] or "").startswith(relay_loop.FAILED)
     return said["error"] if alive or by_itself else f"The relay of {name} was killed."
 
 
@@ -154,7 +154,7 @@ def socket_of(home: Home, name: str) -> Path:
 
 def state(path: Path) -> dict[str, Any]:
     """{"argv", "error"} as the relay wrote it, {} where there is none."""
-    said = read_note(relay_process.state_file(path), dict)
+    said = read_note(relay_loop.state_file(path), dict)
     return said if {"argv", "error"} <= said.keys() else {}
 
 
@@ -179,7 +179,7 @@ def end(path: Path) -> None:
         time.sleep(0.01)
         if time.monotonic() > deadline:
             number = signal.SIGKILL
-    for left in (path, relay_process.state_file(path), Path(f"{path}.lock")):
+    for left in (path, relay_loop.state_file(path), Path(f"{path}.lock")):
         if left == path and path.exists() and not path.is_socket():
             continue
         left.unlink(missing_ok=True)
@@ -194,7 +194,3 @@ def one_at_a_time(home: Home) -> Iterator[None]:
         yield
     finally:
         os.close(directory)
-
-
-if __name__ == "__main__":
-    sys.exit(relay_process.main(sys.argv[1:]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -33,6 +32,11 @@ def main(path: str, *find_pid: str) -> None:
         server.connect(os.path.basename(path))
     except OSError as error:
         sys.exit(f"{where}: {error.strerror or error}.")
+    join(server)
+
+
+def join(server: socket.socket) -> None:
+    """Copy stdin to `server` and that to stdout, each direction until its own end."""
     answer = threading.Thread(target=copy, args=(server.fileno(), 1))
     answer.start()
     copy(0, server.fileno())
@@ -40,6 +44,8 @@ def main(path: str, *find_pid: str) -> None:
 
 
 def found_pid(command: Sequence[str]) -> int:
+    import subprocess  # slow to import, and not needed by each connection
+
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=FIND_WITHIN_S)
     except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from typing import Any
 from labkit.node.state import trust
 from labkit.util import environment
 from labkit.util.errors import NodeError
+from labkit.util.progress import looks
 
 log = logging.getLogger("labkit")
 
@@ -98,8 +99,7 @@ class Service:
     def wait_ready(self, heed: Callable[[], None] = lambda: None) -> None:
         """Wait until it answers. Raises NodeError with its last words when it dies meanwhile, or takes too long. `heed` is called
         again and again, and may raise what ends the waiting."""
-        deadline = time.monotonic() + READY_WITHIN_S
-        while True:
+        for left in looks(READY_WITHIN_S):
             heed()
             try:
                 self.ready()
@@ -110,11 +110,10 @@ class Service:
                     raise NodeError(
                         f"{self.name} ended while it started: {last_words(self.output)}", f"Its whole output is in {self.output}."
                     ) from error
-                if time.monotonic() > deadline:
+                if not left:
                     raise NodeError(
                         f"{self.name} did not answer within {READY_WITHIN_S:.0f} s ({error}).", f"Its output is in {self.output}."
                     ) from error
-                time.sleep(0.02)
 
     def kill(self) -> None:
         """End the program by SIGKILL, and hold it: it is not started again until somebody does."""

@@ -8,14 +8,14 @@ import sys
 from typing import Any
 
 from labkit.node.host import lab_processes
+from labkit.node.kinds import discovery
 from labkit.node.lab import lifecycle, residue
-from labkit.node.remote import endpoint_clean, kind_clean
 from labkit.node.remote.undo import UNSEEN, first_line, unseen
 from labkit.node.state import node_selector as choices
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, changed_nodes
 from labkit.node.state.node_selector import Choice
-from labkit.node.vm import vm
 from labkit.util import trees
 from labkit.util.progress import Progress
 
@@ -66,15 +66,9 @@ def nodes(home: Home) -> list[Choice]:
     return list(dict.fromkeys([*(c for c in choices.remembered(home) if c.kind != "containerd"), *changed_nodes(home)]))
 
 
-def clean_node(home: Home, choice: Choice, progress: Progress) -> tuple[list[str], list[str], list[str]]:
-    """(what was there, what is still there or could not be looked at, what was left alone since another lab made it)."""
+def clean_node(home: Home, choice: Choice, progress: Progress) -> Cleaned:
     try:
-        if choice.kind == "vm":
-            there, still = vm.clean(home, choice, progress)
-            return [what for names in there.values() for what in names], still, []
-        module = kind_clean if choice.kind == "kind" or choice.endpoint.startswith("docker://") else endpoint_clean
-        with lifecycle.only_one(home, progress):
-            return module.clean(home, choice, progress)
+        return discovery.kinds()[choice.kind].clean(home, choice, progress)
     except Exception as error:  # whatever it is: the other nodes and this machine are cleaned all the same
         return [], [unseen(f"the node {choice}", first_line(error))], []
 

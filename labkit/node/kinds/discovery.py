@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from labkit.node.kinds.kind_of_node import KindOfNode
-from labkit.node.lab import containerd
-from labkit.node.remote import endpoint, endpoint_clean, kind, kind_clean
 from labkit.node.state import node_selector as choices
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import KindOfNode
 from labkit.node.state.node_selector import Choice
-from labkit.node.vm import vm
 from labkit.util.errors import NodeError
-from labkit.util.progress import Progress
 
-
-def endpoint_down(home: Home, choice: Choice, progress: Progress) -> int:
-    in_container = choice.endpoint.startswith("docker://")
-    return kind_clean.down(home, choice, progress) if in_container else endpoint_clean.down(home, choice, progress)
-
-
-KINDS: dict[str, KindOfNode] = {
-    "kind": KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, kind_clean.down),
-    "containerd": KindOfNode(
-        containerd.probe, containerd.up, containerd.connect, containerd.report, containerd.unanswered, containerd.down
-    ),
-    "vm": KindOfNode(vm.probe, vm.up, vm.connect, vm.report, vm.unanswered, vm.down),
-    "cri": KindOfNode(
-        endpoint.probe, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, endpoint_down
-    ),
-}
-"""The course's own kinds, in the order in which "auto" prefers them."""
 ENTRY_POINTS = "labkit.kinds"
+KINDS = {
+    "kind": "labkit.node.remote.kind_clean:KIND",
+    "containerd": "labkit.node.lab.containerd:KIND",
+    "vm": "labkit.node.vm.vm:KIND",
+    "cri": "labkit.node.remote.endpoint_clean:KIND",
+}
+"""The course's own kinds, in the order in which "auto" prefers them: where the KindOfNode of each is."""
 
 
 def kinds() -> dict[str, KindOfNode]:
     """The course's kinds of node, and those that other packages bring. Raises NodeError for one that cannot be used."""
-    return {**KINDS, **brought()}
+    return {**own(), **brought()}
+
+
+@cache
+def own() -> dict[str, KindOfNode]:
+    """The course's own kinds."""
+    return {name: EntryPoint(name, place, ENTRY_POINTS).load() for name, place in KINDS.items()}
 
 
 @cache

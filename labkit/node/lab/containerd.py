@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.kernel import Process
+from labkit.cri.v1 import api_pb2
+from labkit.kernel import Mount, Process
 from labkit.node.host import containerd_setup
 from labkit.node.lab import health, lifecycle, residue, secondary
 from labkit.node.lab.daemon import Daemon
 from labkit.node.lab.secondary import Second
-from labkit.node.node import Node, run_local
+from labkit.node.node import Node
+from labkit.node.observe.source import Sources
 from labkit.node.packages import releases
 from labkit.node.packages.programs import missing_advice
 from labkit.node.pods import pod_files
-from labkit.node.pods.kubernetes import LabKubernetes
-from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.pods.api_access import LabApi
+from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
+from labkit.node.pods.own_pods import OwnPods
 from labkit.node.state import node_selector as choices
 from labkit.node.state import status
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.podspec.messages.mounts import OWN_PODS
 from labkit.recording.calls import feed
@@ -33,12 +37,12 @@ from labkit.util.progress import Progress
 from labkit.util.safepath import below
 
 
-class ContainerdNode(LocalFiles, LabKubernetes, Node):
+class ContainerdNode(Node):
     """The node that `labkit up` brings to life. It shares this machine's kernel, so pids and inodes are those that ps
     and lsns show."""
 
-    def __init__(self, home: Home, said: dict[str, Any], *, why: str, lesson: str | None = None) -> None:
-        runtime = said["runtime"]
+    def __init__(self, home: Home, state: dict[str, Any], *, why: str, lesson: str | None = None) -> None:
+        runtime = state["runtime"]
         super().__init__(
             kind="containerd",
             name="sim-worker",
@@ -49,6 +53,9 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
             settings=settings(home),
         )
         self.home = home
+        self.own_pods = OwnPods(self, lambda sandbox: remove_files(home, self.kernel.cgroup_mounts(), sandbox))
+        self.api = LabApi(self.name, home, home.kubeconfig)
+        self.sources = LabSources(self)
 
     @property
     def daemon(self) -> OwnDaemon:
@@ -57,44 +64,44 @@ class ContainerdNode(LocalFiles, LabKubernetes, Node):
             raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
         return OwnDaemon(self.home, self)
 
-    @property
-    def kubeconfig(self) -> Path:
-        return self.home.kubeconfig
+    def kubelet_held(self) -> Hold:
+        return Hold(NOT_HELD)
+
+
+class LabSources(Sources):
+    """With what the node's owner knows of its programs."""
+
+    node: ContainerdNode
 
     def is_runtime(self, process: Process) -> bool:
-        return process.pid in status.read(self.home).get("processes", {}).values() and process.comm == "containerd"
-
-    def host_paths(self) -> str:
-        return str(self.home.kubelet_root.parent / "hostpath")
+        return process.pid in self.own_programs() and process.comm == "containerd"
 
     def call_feeds(self) -> list[Path]:
-        return feed.paths_in(self.home.run)
+        return feed.paths_in(self.node.home.run)
 
     def own_programs(self) -> dict[int, str]:
-        return {pid: name for name, pid in status.read(self.home).get("processes", {}).items()}
+        return {pid: name for name, pid in status.read(self.node.home).get("processes", {}).items()}
 
-    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        return run_local(argv, timeout)
 
-    def remove_leavings(self, sandbox: Any) -> None:
-        """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
-        was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files. Those of a
-        Pod of the lab's kubelet are that one's business: it may be about to start the Pod again, on the same volumes.
+def remove_files(home: Home, cgroup_mounts: Mapping[str, Mount], sandbox: api_pb2.PodSandbox) -> None:
+    """The Pod's directory, logs and cgroups, which the kubelet removes on a cluster, and the socket of a shim that
+    was killed. A uid or name that no manifest can have is of a Pod that labkit did not make: it has no such files. Those of a
+    Pod of the lab's kubelet are that one's business: it may be about to start the Pod again, on the same volumes.
 
-        Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
-        """
-        metadata = sandbox.metadata
-        residue.unlink_shim_socket(self.home, sandbox.id)
-        if not pod_files.has_files(metadata) or (self.home.kubelet_root / OWN_PODS / metadata.uid).exists():
-            return
-        directory = below(self.home.kubelet_root / "pods", metadata.uid)
-        residue.unmount_below(directory)
-        trees.remove(directory)
-        trees.remove(below(self.home.log_root, pod_files.log_directory(metadata)))
-        for mount in self.kernel.cgroup_mounts().values():
-            for parent in ("", "/burstable", "/besteffort"):
-                with contextlib.suppress(OSError):
-                    os.rmdir(f"{mount.mount_point}{self.home.cgroup_root}/kubepods{parent}/pod{metadata.uid}")
+    Raises NodeError, and removes no file, where something is still mounted in the Pod's directory.
+    """
+    metadata = sandbox.metadata
+    residue.unlink_shim_socket(home, sandbox.id)
+    if not pod_files.has_files(metadata) or (home.kubelet_root / OWN_PODS / metadata.uid).exists():
+        return
+    directory = below(home.kubelet_root / "pods", metadata.uid)
+    residue.unmount_below(directory)
+    trees.remove(directory)
+    trees.remove(below(home.log_root, pod_files.log_directory(metadata)))
+    for mount in cgroup_mounts.values():
+        for parent in ("", "/burstable", "/besteffort"):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{mount.mount_point}{home.cgroup_root}/kubepods{parent}/pod{metadata.uid}")
 
 
 class OwnDaemon(Daemon):
@@ -218,3 +225,7 @@ def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def down(home: Home, choice: Choice, progress: Progress) -> int:
     return lifecycle.down(home, progress)
+
+
+KIND = KindOfNode(probe, up, connect, report, unanswered, down)
+"""Its traces are removed by `labkit clean` itself."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.node.host.relay_process import OUT_OF_FILES, PAUSE_S
+from labkit.node.host.relay_loop import OUT_OF_FILES, PAUSE_S
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress

@@ -6,37 +6,22 @@ What keeps the Pods alive meanwhile is their shims, which are no children of con
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit.node.host import containerd_setup
 from labkit.node.lab import control
-from labkit.node.packages import releases
+from labkit.node.packages import releases, versions
 from labkit.node.state import status
 from labkit.node.state.home import Home
+from labkit.node.state.runtime_daemon import Change
 from labkit.util import progress
 from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node.node import Node
 
-UNIT_DIRECTORIES = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
-"""Where systemd looks for a unit, the first one first (man 5 systemd.unit)."""
-
 SOON_S = 5.0
 """What is done within so long needs no progress below a notebook's cell."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What was done to containerd: `action`, its version `before` and `after`, its `pid` after (None where it does not run),
-    and for how long it was away, in seconds (None where it still is)."""
-
-    action: str
-    before: str
-    after: str
-    pid: int | None = field(default=None, repr=False)
-    away_s: float | None = field(default=None, repr=False)
 
 
 class Daemon:
@@ -142,7 +127,7 @@ class Daemon:
         return releases.here(self.home.cache)
 
     def _unit_of(self, release: releases.Release) -> str:
-        for directory in UNIT_DIRECTORIES:
+        for directory in versions.UNIT_DIRECTORIES:
             with contextlib.suppress(OSError):
                 return (release.containerd.parents[2] / directory / "containerd.service").read_text()
         return ""
@@ -153,7 +138,7 @@ class Daemon:
 
     def _lost_by(self, release: releases.Release) -> list[str]:
         """The containers whose shims this version cannot reach: 1.x reads `address` in the bundle, which 2.x does not write."""
-        if releases.order(release.version) >= releases.order("2.0.0"):
+        if versions.order(release.version) >= versions.order("2.0.0"):
             return []
         return [
             b.name for b in self.home.bundles() if b.is_relative_to(self.home.containerd_state) and not (b / "address").exists()
@@ -161,7 +146,7 @@ class Daemon:
 
     def _replace(self, version: str, action: str) -> Change:
         release = self._release(version)
-        old, new = releases.order(self.version), releases.order(release.version)
+        old, new = versions.order(self.version), versions.order(release.version)
         if (new < old) if action == "upgrade" else (new > old):
             other = "downgrade" if action == "upgrade" else "upgrade"
             raise NodeError(

@@ -15,8 +15,7 @@ from typing import Any
 
 from labkit.kernel.parse import parse_stat
 from labkit.node.host import containerd_setup
-from labkit.node.lab import control
-from labkit.node.pods import kubernetes
+from labkit.node.lab import control, kubernetes
 from labkit.node.registry import registry
 from labkit.node.state.home import Home
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.node.host import links
 from labkit.node.host.lab_processes import end, own_processes, wait_reaped
-from labkit.node.lab import control, residue
+from labkit.node.lab import control, kubernetes, owner_process, residue
 from labkit.node.packages.programs import ensure_programs
-from labkit.node.pods import kubernetes, operations
-from labkit.node.state import status, trust
+from labkit.node.pods import operations
+from labkit.node.state import status
 from labkit.node.state.home import Home
-from labkit.util import environment
+from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
-from labkit.util.progress import Progress
+from labkit.util.progress import Progress, looks
 
 START_WITHIN_S = 90.0
 STOP_WITHIN_S = 45.0
+OWNER_ENDS_WITHIN_S = 20.0
 
 
 def quiet(text: str) -> None:
@@ -41,7 +39,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
         if status.read(home)["state"] == "stopped":
             control.ask(home, progress, do="start")
         if status.read(home)["state"] in ("ready", "restarting"):
-            return wait_ready(home)
+            return owner_process.wait_ready(home, START_WITHIN_S)
         ensure_programs(home.cache, progress)
         if room_mb(home) < 200:
             raise NodeError(
@@ -51,41 +49,11 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
         progress("starting containerd, the registries, API and kubelet")
         status.remove(home)
         try:
-            start_owner(home)
-            return wait_ready(home)
+            owner_process.start(home, "labkit.node.lab.supervisor", home.environ())
+            return owner_process.wait_ready(home, START_WITHIN_S)
         except BaseException:
             end((p for p in own_processes(home) if p.role == "owner"), STOP_WITHIN_S)
             raise
-
-
-def start_owner(home: Home) -> None:
-    """Start the background process; it is nobody's child, so that it stays when notebooks and terminals go. Raises NodeError."""
-    with trust.append(home.log_file) as log:
-        started = subprocess.run(
-            environment.launched([sys.executable, "-m", "labkit.node.lab.supervisor", str(home.run)]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            env=environment.daemon(home.environ()),
-            start_new_session=True,
-            cwd="/",
-        )
-    if started.returncode:
-        raise NodeError(f"The node's owner did not start (exit code {started.returncode}).", f"The log is {home.log_file}.")
-
-
-def wait_ready(home: Home) -> dict[str, Any]:
-    deadline = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < deadline:
-        said = status.read(home)
-        if said["state"] == "ready":
-            return said
-        if said["state"] == "failed":
-            raise NodeError(f"The node did not start. {said.get('error', '')}".strip(), f"The log is {home.log_file}.")
-        if said["state"] == "down":
-            raise NodeError("The node's owner ended before the node was ready.", f"The log is {home.log_file}.")
-        time.sleep(0.02)
-    raise NodeError(f"The node was not ready after {START_WITHIN_S:.0f} s.", f"The log is {home.log_file}.")
 
 
 def down(home: Home, progress: Progress = quiet) -> int:
@@ -108,9 +76,9 @@ def down(home: Home, progress: Progress = quiet) -> int:
             if said["state"] in ("starting", "ready", "restarting", "stopped"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(said["pid"], signal.SIGTERM)
-        deadline = time.monotonic() + 20.0
-        while status.read(home)["state"] not in ("down", "failed") and time.monotonic() < deadline:
-            time.sleep(0.02)
+        for _ in looks(OWNER_ENDS_WITHIN_S):
+            if status.read(home)["state"] in ("down", "failed"):
+                break
         sockets = residue.shim_sockets(home)
         for role in ("owner", "daemon", "shim", "container"):
             end(p for p in own_processes(home) if p.role == role)
@@ -137,15 +105,6 @@ def remove_pods(home: Home, progress: Progress) -> int:
                 residue.unlink_shim_socket(home, sandbox.id)
                 removed += 1
     return removed
-
-
-@contextlib.contextmanager
-def only_one(home: Home, progress: Progress) -> Iterator[None]:
-    """One `up`, `down` or `clean` at a time; a second one waits, and says that it does."""
-    home.make()
-    lock = trust.append(home.run / "up.lock")
-    with trust.locked(lock, lambda: progress("another labkit is at work on this node; waiting for it")):
-        yield
 
 
 def require_root() -> None:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from labkit.kernel import LocalKernel
 from labkit.node.host import links
-from labkit.node.host.config import SOCKETS_OF_SHIMS
-from labkit.node.host.containerd_setup import SYSTEM_DIRECTORIES
+from labkit.node.host.config import SOCKETS_OF_SHIMS, SYSTEM_DIRECTORIES
 from labkit.node.host.lab_processes import own_processes
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import kept_files

@@ -6,13 +6,12 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from labkit.cri import CriError
 from labkit.node.host import containerd_setup
 from labkit.node.host.services import Service
 from labkit.node.lab.control import Request
-from labkit.node.lab.garbage_collection import GarbageCollector
 from labkit.node.packages import releases
 from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
@@ -157,25 +156,34 @@ class Operator(ABC):
         """Put a release where it can be run, while the old one still does. Raises NodeError."""
 
 
+class Collector(Protocol):
+    """Garbage collection (`labkit.node.lab.garbage_collection`), as far as it is needed here."""
+
+    def note(self) -> None: ...
+    def look(self) -> None: ...
+
+
 class PrivateOperator(Operator):
     """For a private node. `wait_ready` waits until a service answers (raises NodeError)."""
 
-    def __init__(self, home: Home, services: Sequence[Service], wait_ready: Callable[[Service], None]) -> None:
+    def __init__(
+        self, home: Home, services: Sequence[Service], wait_ready: Callable[[Service], None], collector: Collector
+    ) -> None:
         super().__init__(home)
         self.wait_ready, self.services = wait_ready, services
         self.containerd = next(s for s in services if s.name == "containerd")
         self.argv = self.containerd.prepare()
         self.containerd.prepare = self.prepare
-        self.tidier = GarbageCollector(home)
+        self.collector = collector
 
     def prepare(self) -> Sequence[str]:
-        self.tidier.note()
+        self.collector.note()
         return self.argv
 
     def tidy(self) -> None:
         """Remove what belongs to no Pod any more, where containerd runs."""
         if self.containerd.process:
-            self.tidier.look()
+            self.collector.look()
 
     def here(self) -> Sequence[Release]:
         return releases.here(self.home.cache)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +12,15 @@ from labkit.node.host import containerd_setup
 from labkit.node.host.lab_processes import end, own_processes
 from labkit.node.host.services import last_words
 from labkit.node.lab import residue
-from labkit.node.lab.lifecycle import only_one, quiet, remove_pods
+from labkit.node.lab.lifecycle import quiet, remove_pods
 from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
 from labkit.node.state.home import SOCKET_PATH_MAX, Home
+from labkit.node.state.turns import only_one
 from labkit.util import environment, trees
 from labkit.util.errors import NodeError
+from labkit.util.progress import looks
 
 READY_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
@@ -92,16 +93,14 @@ def start(home: Home, second: Home, release: Release) -> subprocess.Popen[bytes]
 
 
 def wait_ready(second: Home, release: Release, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while True:
+    for left in looks(READY_WITHIN_S):
         try:
             containerd_setup.answer(second.socket)
             break
         except Exception as error:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or not left:
                 words = last_words(output(second))
                 raise NodeError(f"The containerd {release.version} beside the node's did not start: {words}") from error
-            time.sleep(0.02)
     runtime = containerd_setup.runtime_version(second.socket)
     status.write(second, state="ready", runtime=runtime, processes={"containerd": process.pid})
 

@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 
-from labkit.node.host import containerd_setup, links
+from labkit.node.host import containerd_setup, lab_processes, links
 from labkit.node.host.services import Service, limit_size
+from labkit.node.lab import kubernetes
 from labkit.node.lab.control import Control
+from labkit.node.lab.garbage_collection import GarbageCollector
 from labkit.node.lab.runtime_controller import PrivateOperator
-from labkit.node.pods import kubernetes
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
 from labkit.util import loglines
@@ -85,10 +86,11 @@ def main() -> int:
         scale = kubernetes.time_scale()
         status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
         os.close(told)
-        containerd_setup.end_strays(home)
+        lab_processes.end_strays(home)
         control = Control(home)
         services = [*containerd_setup.services(home), *kubernetes.services(home)]
-        operator = PrivateOperator(home, services, lambda service: service.wait_ready(asked.heed))
+        collector = GarbageCollector(home)
+        operator = PrivateOperator(home, services, lambda service: service.wait_ready(asked.heed), collector)
         bring_up(home, services, asked)
         log.info("node is ready")
         watch(home, services, asked, control, operator)

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.node.lab.daemon import UNIT_DIRECTORIES
 from labkit.node.machine import files, guest, python
 from labkit.node.machine.machine import BOOT_WITHIN_S, Disks, Machine, fits
-from labkit.node.machine.packages import GUEST, GUEST_PROGRAMS, Parts, Tools, ensure_parts, titled
+from labkit.node.machine.packages import GUEST, GUEST_PROGRAMS, Parts, ensure_parts, titled
+from labkit.node.machine.tools import Tools
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.unpack import digest
+from labkit.node.packages.versions import UNIT_DIRECTORIES
 from labkit.node.registry import registry
 from labkit.node.registry.build import applets, course_images
 from labkit.node.registry.oci import canonical_json

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from labkit.node.packages.apt import ProgramsError
-from labkit.node.packages.programs import is_static
+from labkit.node.packages.elf import is_static
 
 Unzstd = Callable[[Path], bytes]
-"""The content of a file that zstd compressed (`labkit.node.machine.packages.Tools.unzstd`): Python has no zstd before 3.14."""
+"""The content of a file that zstd compressed (`labkit.node.machine.tools.Tools.unzstd`): Python has no zstd before 3.14."""
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
 
 

@@ -29,7 +29,8 @@ from typing import Any
 
 from labkit.node.machine import hand_over
 from labkit.node.machine.guest import ADDRESS, API, API_PORT, DOOR_PORT
-from labkit.node.machine.packages import Tools
+from labkit.node.machine.tools import Tools
+from labkit.util.progress import looks
 
 MEMORY_MB = 512
 TRANSLATED_MB = 224
@@ -39,6 +40,7 @@ RESUME_WITHIN_S = 60.0
 PROBE_WITHIN_S = 15.0
 COMMAND_LINE = "console=ttyS0 loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1"
 POLL_S = 0.02
+CONNECT_WITHIN_S = 10.0
 HARD, WINDOW = "-9", "--long=27"
 """zstd(1). What programs have in their memory and what the kernel keeps of their files is much the same, and far apart."""
 API_SOCKET = "api.sock"
@@ -100,10 +102,9 @@ class Machine:
         """Wait until the machine reads its control line; tell it the time and the door's word."""
         mark = secrets.token_hex(8)
         with self._speaking("control.sock") as line:
-            deadline = time.monotonic() + within_s
-            said = b""
+            said, left = b"", looks(within_s, 0.0)
             while mark.encode() not in said:
-                self._check(deadline)
+                self._check(next(left))
                 with contextlib.suppress(TimeoutError):  # a machine that does not read yet: what waits for it is enough
                     line.sendall(f"\necho {mark[:8]}''{mark[8:]}\n".encode())
                 said += received(line, 0.5)
@@ -189,14 +190,13 @@ class Machine:
         mark = secrets.token_hex(8)
         # The mark is written so that an echo of the line is no answer.
         line.sendall(f"{words}; echo {mark[:8]}''{mark[8:]}\n".encode())
-        said, deadline = b"", time.monotonic() + within_s
+        said, left = b"", looks(within_s, 0.0)
         while mark.encode() not in said:
-            self._check(deadline)
+            self._check(next(left))
             said += received(line, 0.5)
 
     def _connect(self, name: str) -> socket.socket:
-        deadline = time.monotonic() + 10.0
-        while True:
+        for left in looks(CONNECT_WITHIN_S, POLL_S):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(30.0)
             try:
@@ -204,19 +204,19 @@ class Machine:
                 return connection
             except OSError:
                 connection.close()
-                self._check(deadline)
-                time.sleep(POLL_S)
+                self._check(left)
+        raise AssertionError  # the last look has raised
 
     def _until(self, done: Callable[[], bool], within_s: float) -> None:
-        deadline = time.monotonic() + within_s
-        while not done():
-            self._check(deadline)
-            time.sleep(POLL_S)
+        for left in looks(within_s, POLL_S):
+            if done():
+                return
+            self._check(left)
 
-    def _check(self, deadline: float) -> None:
+    def _check(self, left_s: float) -> None:
         if words := self.ended():
             raise MachineError(words)
-        if time.monotonic() > deadline:
+        if not left_s:
             raise MachineError("The machine does not answer in time.")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.node.machine.tools import Tools, place
 from labkit.node.packages.apt import Apt, ProgramsError, apt_usable
-from labkit.node.packages.programs import Programs, ensure_programs, read_os_release
+from labkit.node.packages.programs import Programs, ensure_programs
+from labkit.node.packages.suites import read_os_release
 from labkit.node.packages.unpack import Unpacked, fetch, load
-from labkit.util import environment
 from labkit.util.progress import Progress
 
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
@@ -29,31 +29,6 @@ its timeout keeps the output open, its find has no -printf, its shell takes its 
 writes other columns than that of most nodes."""
 LINKERS = ("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
 TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mksquashfs": "squashfs-tools", "zstd": "zstd"}
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Programs of this machine that make and run the virtual one. `library_path`: for LD_LIBRARY_PATH; `data`: qemu's -L."""
-
-    qemu: Path
-    mksquashfs: Path
-    zstd: Path
-    library_path: str
-    data: tuple[Path, ...]
-
-    def environment(self) -> dict[str, str]:
-        """What these programs need in their environment."""
-        inherited = os.environ.get("LD_LIBRARY_PATH", "")
-        path = os.pathsep.join(filter(None, [self.library_path, inherited]))
-        return environment.daemon({"LD_LIBRARY_PATH": path} if path else None)
-
-    def unzstd(self, path: Path) -> bytes:
-        """The content of a file that zstd compressed. Raises ProgramsError."""
-        done = subprocess.run([self.zstd, "-dcq", path], capture_output=True, env=self.environment(), check=False)
-        if done.returncode:
-            why = done.stderr.decode(errors="replace").strip()
-            raise ProgramsError(f"{path} cannot be read ({why}).", "Remove it from labkit's cache, and try again.")
-        return done.stdout
 
 
 @dataclass(frozen=True)
@@ -157,12 +132,6 @@ def _file(root: Path, path: str) -> Path:
         if candidate.exists():
             return candidate
     raise ProgramsError(f"The packages {', '.join(GUEST)} have no {path}.", "labkit does not know this release yet.")
-
-
-def place(cache: Path, what: str) -> Path:
-    """Where labkit keeps unpacked packages for this release: "tools", "guest", "kernel", "python"."""
-    release = read_os_release()
-    return cache / "programs" / f"vm-{what}-{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
 
 
 def titled(versions: Mapping[str, str], names: Sequence[str]) -> str:

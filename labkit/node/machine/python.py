@@ -15,13 +15,17 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import labkit
 from labkit.node.machine.files import libraries
-from labkit.node.machine.packages import Parts, place
+from labkit.node.machine.tools import place
 from labkit.node.packages.apt import Apt, ProgramsError
 from labkit.node.packages.unpack import fetch, load
 from labkit.util.progress import Progress
+
+if TYPE_CHECKING:
+    from labkit.node.machine.packages import Parts
 
 PACKAGE = "python3-minimal"
 """It only depends on the interpreter's own packages, whose names have its version."""

@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from labkit.cri import CriClient, verbose
 from labkit.kernel import Process
+from labkit.node.host.access import Kernel
+from labkit.util.errors import NodeError
+
+
+def directory(cri: CriClient, kernel: Kernel, container_id: str) -> str:
+    """The directory of a running container's bundle, as a path on the node. Raises NodeError and CriError."""
+    info = verbose.info(cri.container_status(container_id=container_id, verbose=True))
+    sandbox = str(verbose.at(info, "sandboxID") or "")
+    found = find(kernel.snapshot(fds=False).processes.values(), container_id, sandbox)
+    if found is None:
+        words = f"The bundle of the container {container_id[:13]} was not found: no shim or conmon of it runs."
+        raise NodeError(words, "Start the container first. Of other runtimes labkit does not know where their bundles are.")
+    return found
 
 
 def find(processes: Iterable[Process], container_id: str, sandbox_id: str) -> str | None:

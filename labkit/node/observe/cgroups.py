@@ -1,18 +1,18 @@
-"""The cgroups of a node's Pods, as the kernel has them: found from the Pods' processes, read from the files."""
+"""`node.cgroups`: those of a node's Pods, as the kernel has them: found from the Pods' processes, read from the files."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
+from labkit.cri.pods import PodSnapshot
 from labkit.figures.pods.model import CgroupLine
+from labkit.kernel import Snapshot
 from labkit.kernel.cgroup import cgroup_directories
+from labkit.node.host.access import ObservedNode, Shell
 from labkit.util.errors import NodeError
-
-if TYPE_CHECKING:
-    from labkit.node.node import Node
 
 KUBEPODS = re.compile(r"(.+-)?kubepods\.slice|kubepods")
 """The cgroup of all Pods; as a slice its name begins with those of the slices that it is in (man 5 systemd.slice)."""
@@ -25,47 +25,57 @@ FILES = (
 """Of cgroup v2 (kernel: admin-guide/cgroup-v2.rst), then of v1 (cgroup-v1/memory.rst, scheduler/sched-bwc.rst)."""
 
 
-def pod_cgroups(node: Node) -> tuple[CgroupLine, ...]:
-    """The tree below kubepods, depth first, of all Pods that run on the node; sorted by name. Raises NodeError."""
-    snapshot, pods = node.settled()
-    mounts = node.kernel.mounts()
-    places: dict[tuple[str, ...], tuple[str, str, Mapping[str, str]]] = {}
-    for pod in pods:
-        for process in pod.processes:
-            if process.role not in ("pause", "application"):
-                continue
-            directories = {}
-            found = cgroup_directories(snapshot.processes[process.pid].cgroups, mounts)
-            for controllers, directory in sorted(found.items()):  # v2 first: where v1 has a controller, v2 has it not
-                if "kubepods" in directory:
-                    directories.update(dict.fromkeys(controllers.split(",") if controllers else ("cpu", "memory"), directory))
-            parts = below_kubepods(directories.get("memory", ""))
-            if parts:
+class Node(ObservedNode, Protocol):
+    """A node, as far as it is needed here."""
+
+    def pod(self, pod: str) -> PodSnapshot: ...
+
+
+class Cgroups:
+    """All methods raise NodeError. settled: see `labkit.node.observe.processes`."""
+
+    def __init__(self, node: Node, settled: Callable[[], tuple[Snapshot, Sequence[PodSnapshot]]]) -> None:
+        self.node, self.settled = node, settled
+
+    def tree(self) -> tuple[CgroupLine, ...]:
+        """The tree below kubepods, depth first, of all Pods that run on the node, for `labkit.cgroup_tree`; sorted by name."""
+        snapshot, pods = self.settled()
+        mounts = self.node.kernel.mounts()
+        places: dict[tuple[str, ...], tuple[str, str, Mapping[str, str]]] = {}
+        for pod in pods:
+            for process in pod.processes:
+                if process.role not in ("pause", "application"):
+                    continue
+                directories = {}
+                found = cgroup_directories(snapshot.processes[process.pid].cgroups, mounts)
+                for controllers, directory in sorted(found.items()):  # v2 first: where v1 has a controller, v2 has it not
+                    if "kubepods" in directory:
+                        names = controllers.split(",") if controllers else ("cpu", "memory")
+                        directories.update(dict.fromkeys(names, directory))
+                parts = below_kubepods(directories.get("memory", ""))
                 for depth in range(len(parts)):
                     up = len(parts) - 1 - depth
                     above = {name: parent(directory, up) for name, directory in directories.items() if name in ("cpu", "memory")}
                     name, role = named(depth, len(parts), parts[depth], pod.name, process.container, process.role)
                     places.setdefault(parts[: depth + 1], (name, role, above))
-    texts = read(node, {d for _, _, directories in places.values() for d in directories.values()})
+        texts = read(self.node.host, {d for _, _, directories in places.values() for d in directories.values()})
 
-    def rank(parts: tuple[str, ...]) -> list[tuple[bool, str]]:
-        above = (places[parts[: n + 1]] for n in range(len(parts)))
-        return [(role == "container", name) for name, role, _ in above]
+        def rank(parts: tuple[str, ...]) -> list[tuple[bool, str]]:
+            above = (places[parts[: n + 1]] for n in range(len(parts)))
+            return [(role == "container", name) for name, role, _ in above]
 
-    return tuple(line(len(parts) - 1, parts, *places[parts], texts) for parts in sorted(places, key=rank))
+        return tuple(line(len(parts) - 1, parts, *places[parts], texts) for parts in sorted(places, key=rank))
 
-
-def cgroup_file(node: Node, pod: str, container: str, *files: str) -> str:
-    """The text of the first of `files` that the cgroup of a container has: cgroup v1 and v2 name the same thing otherwise.
-
-    Raises NodeError with their names when it has none of them.
-    """
-    pid = node.pod(pod).container(container).pid
-    for cgroup in node.kernel.cgroups(pid):
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                return cgroup.read(file)
-    raise NodeError(f"The cgroup of {pod}/{container} has none of {', '.join(files)}.", "Is the controller mounted on this node?")
+    def file(self, pod: str, container: str, *files: str) -> str:
+        """The text of the first of `files` ("cpu.max", "cpu.cfs_quota_us") that the cgroup of a container has: cgroup v1 and v2
+        name the same thing otherwise. Raises NodeError with their names when it has none of them."""
+        pid = self.node.pod(pod).container(container).pid
+        for cgroup in self.node.kernel.cgroups(pid):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    return cgroup.read(file)
+        what = f"The cgroup of {pod}/{container} has none of {', '.join(files)}."
+        raise NodeError(what, "Is the controller mounted on this node?")
 
 
 def below_kubepods(directory: str) -> tuple[str, ...]:
@@ -90,11 +100,11 @@ def named(depth: int, length: int, part: str, pod: str, container: str | None, p
     return next((name for name in ("besteffort", "burstable") if name in part), part), "qos"
 
 
-def read(node: Node, directories: Iterable[str]) -> dict[str, dict[str, str]]:
+def read(host: Shell, directories: Iterable[str]) -> dict[str, dict[str, str]]:
     """Directory -> file -> its first line, of FILES as far as they are there; by one command on the node."""
     script = "for d; do for f in " + " ".join(FILES) + '; do test -r "$d/$f" && echo "$d $f $(cat "$d/$f")"; done; done; true'
     found: dict[str, dict[str, str]] = {}
-    for said in node.shell(["sh", "-c", script, "sh", *sorted(directories)]).splitlines():
+    for said in host.shell(["sh", "-c", script, "sh", *sorted(directories)]).splitlines():
         directory, file, text = said.split(" ", 2)
         found.setdefault(directory, {})[file] = text
     return found

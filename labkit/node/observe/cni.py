@@ -6,18 +6,33 @@ import json
 import posixpath
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from labkit.node.pods.cluster import wait_until
+from labkit.cri import CriClient
+from labkit.node.host.access import Host
+from labkit.util import progress
 from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
-    from labkit.node.node import Node
+    from labkit.node.state.ledger import Ledger
 
 SAVED = ".labkit-saved"
 """A directory beside the configuration files. CNI reads files that end in .conf, .conflist or .json, and no directories."""
 NO_SUCH_PLUGIN = "labkit-no-such-plugin"
 NOTICED_WITHIN_S = 15.0
+
+
+class Node(Protocol):
+    """A node, as far as it is needed here."""
+
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def host(self) -> Host: ...
+    @property
+    def cri(self) -> CriClient: ...
+    @property
+    def ledger(self) -> Ledger | None: ...
 
 
 class CniConfiguration:
@@ -50,7 +65,7 @@ class CniConfiguration:
 
     def repair(self) -> str:
         """Write the files again as they were. Does nothing when nothing was changed."""
-        names = put_back(self.node.shell, self.directory)
+        names = put_back(self.node.host.shell, self.directory)
         if names:
             self._wait(lambda: self.network_ready() and NO_SUCH_PLUGIN not in json.dumps(self._loaded()), "read the repaired one")
         return f"The CNI configuration is as it was ({', '.join(names) if names else 'it had not been changed'})."
@@ -96,13 +111,13 @@ class CniConfiguration:
             self._shell(f"test -d {quoted} || {{ rm -rf {quoted}.new; {made}; }}")
 
     def _write(self, name: str, text: str) -> None:
-        self.node.write_file(posixpath.join(self.directory, name), text)
+        self.node.host.write_file(posixpath.join(self.directory, name), text)
 
     def _shell(self, script: str) -> str:
-        return self.node.shell(["sh", "-c", script])
+        return self.node.host.shell(["sh", "-c", script])
 
     def _wait(self, noticed: Callable[[], bool], what: str) -> None:
-        if not wait_until(noticed, NOTICED_WITHIN_S):
+        if not progress.wait(f"{self.node.runtime} to {what}", noticed, NOTICED_WITHIN_S):
             raise NodeError(f"{self.node.runtime} did not {what} within {NOTICED_WITHIN_S:.0f} s.", "Try `repair()`.")
 
 

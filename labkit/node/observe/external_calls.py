@@ -44,9 +44,10 @@ true
 
 
 class Runs(Protocol):
-    """A Node, as far as it is needed here."""
+    """`sources.sources`, as far as it is needed here."""
 
-    runtime: str
+    @property
+    def runtime(self) -> str: ...
 
     def shell(self, argv: Sequence[str], *, timeout: float = ...) -> str: ...
 
@@ -59,7 +60,7 @@ class Runs(Protocol):
 
 @contextlib.contextmanager
 def listening(
-    node: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, caller: Callable[[], str] = lambda: "?"
+    sources: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, caller: Callable[[], str] = lambda: "?"
 ) -> Iterator[list[str]]:
     """Other programs' calls go into `log` while the block runs; yields sentences on what they lack, complete when it has ended.
 
@@ -68,13 +69,13 @@ def listening(
     caller: asked at the block's beginning and end for who makes the calls that only that log has (`labkit.node.observe.callers`).
     """
     notes: list[str] = []
-    read = log_reader(node, pid) if node.runtime.startswith("containerd") else None
+    read = log_reader(sources, pid) if sources.runtime.startswith("containerd") else None
     follower = LogFollower(read, log, ahead_ns, caller()) if read else None
     told = []
     with contextlib.ExitStack() as stack:
         if follower and live:
             stack.enter_context(follower.in_background())
-        for path in node.call_feeds():
+        for path in sources.call_feeds():
             with contextlib.suppress(OSError):  # its process was killed, and left the socket
                 told.append(stack.enter_context(feed.subscribe(path, log)))
         yield notes
@@ -153,20 +154,20 @@ class LogFollower:
             thread.join()
 
 
-def log_reader(node: Runs, pid: int) -> Callable[[], str] | None:
+def log_reader(sources: Runs, pid: int) -> Callable[[], str] | None:
     """What reads all that the runtime has written from now on; None where that cannot be had."""
     try:
-        found = re.fullmatch(r"(file|journal|console) ?(.*)", node.shell(["sh", "-c", FIND, "sh", str(pid)]).strip())
+        found = re.fullmatch(r"(file|journal|console) ?(.*)", sources.shell(["sh", "-c", FIND, "sh", str(pid)]).strip())
     except NodeError:
         return None
     since = time.time()
     if found and found[1] == "file":
         size, _, path = found[2].partition(" ")
-        return lambda: node.shell(["tail", "-c", f"+{int(size) + 1}", path])
+        return lambda: sources.shell(["tail", "-c", f"+{int(size) + 1}", path])
     if found and found[1] == "journal":
         journal = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--since=@{since:.0f}", found[2]]
-        return lambda: node.shell(journal)
-    return (lambda: node.console(since)) if found else None
+        return lambda: sources.shell(journal)
+    return (lambda: sources.console(since)) if found else None
 
 
 def wall_to_monotonic() -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.cri import CriClient
 from labkit.cri.descriptors import Rpc
-from labkit.node.state.ledger import Ledger
+
+if TYPE_CHECKING:
+    from labkit.node.state.ledger import Ledger
 
 
 class NotingClient(CriClient):

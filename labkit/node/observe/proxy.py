@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError, Message
 
 from labkit.cri import Rpc, lenient, services
 from labkit.cri.client import CHANNEL_OPTIONS, socket_path
-from labkit.node.host.relay_process import OUT_OF_FILES, raise_open_files
+from labkit.node.host.relay_loop import OUT_OF_FILES, raise_open_files
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
 from labkit.util.sockets import private_socket

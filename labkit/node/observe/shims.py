@@ -12,14 +12,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.kernel import Process, Snapshot
+from labkit.node.host.access import ObservedNode
 from labkit.node.host.config import SOCKETS_OF_SHIMS
 from labkit.node.observe.ttrpc import task_state
-
-if TYPE_CHECKING:
-    from labkit.node.node import Node
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,16 @@ done
 """Given the shims' pids: of each a line "shim PID OOM VERSION CWD" and its "fd" lines; of each bundle three lines."""
 
 
-def shims(node: Node) -> tuple[ShimHold, ...]:
+def shims(node: ObservedNode) -> tuple[ShimHold, ...]:
     """Every shim of the node's Pods, by the Pod's namespace and name. Raises NodeError where the node cannot be asked."""
     snapshot = node.kernel.snapshot(fds=False)
-    found = {p.pid: p for p in snapshot.processes.values() if is_shim(p, node.socket_path())}
+    found = {p.pid: p for p in snapshot.processes.values() if is_shim(p, node.socket_path)}
     if not found:
         return ()
-    said = node.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
+    said = node.host.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
     files = dict(open_files(said))
     bundles = list(read_bundles(said))
-    held = [hold(found[pid], snapshot, facts, bundles, node.dial_unix) for pid, facts in files.items()]
+    held = [hold(found[pid], snapshot, facts, bundles, node.host.dial_unix) for pid, facts in files.items()]
     return tuple(sorted(held, key=lambda s: (s.namespace, s.pod, s.start_ns)))
 
 

@@ -1,16 +1,22 @@
-"""Where a recording of a node has its processes from: who tells of them, and in whose numbers."""
+"""`node.sources`: where a recording of a node gets its processes and calls from, and in whose numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from labkit.kernel import LocalKernel, Process
 from labkit.kernel.events.connector import watch
+from labkit.kernel.events.poll import watch_by_polling
 from labkit.kernel.events.stream import EventsError, EventStream
+from labkit.node.host.access import ObservedNode
+from labkit.node.observe import callers, external_calls
+from labkit.recording.calls.log import CallLog
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,86 @@ class Source:
     depth: int = 0
 
 
-class InContainer(Protocol):
-    """A node that is a container, as far as it is needed here."""
+class Node(ObservedNode, Protocol):
+    """A node, as far as it is needed here."""
 
-    def host_pids(self) -> Mapping[int, int]: ...
+    runtime: str
+
     def listener(self) -> Process: ...
-    def socket_path(self) -> str: ...
 
 
-def on_this_machine(node: InContainer) -> Source | None:
+class Sources:
+    """Of a node on this machine's kernel. `programs`: the runtime's program, by its comm."""
+
+    def __init__(self, node: Node, programs: Sequence[str] = ("containerd", "crio")) -> None:
+        self.node, self.programs = node, programs
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of the node's runtime."""
+        return self.node.runtime
+
+    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        return self.node.host.shell(argv, timeout=timeout)
+
+    def process_events(self) -> EventStream:
+        """Fork, exec and exit on the node's kernel from now on (see `labkit.kernel.events.stream`). Raises EventsError."""
+        return watch()
+
+    def open(self) -> Source:
+        """What a recording takes the node's processes from. Raises EventsError."""
+        return Source(self.process_events(), self.node.kernel, self.node.listener().pid)
+
+    def other_calls(self, log: CallLog, *, live: bool = False) -> contextlib.AbstractContextManager[list[str]]:
+        """Calls of other programs go into `log` while the block runs (see `labkit.node.observe.external_calls`)."""
+        pid, ahead_ns = self.node.listener().pid, self.clock_ahead_ns()
+        return external_calls.listening(self, pid, log, live=live, ahead_ns=ahead_ns, caller=self.caller)
+
+    def caller(self) -> str:
+        """The caller of the calls that only the runtime's log has: see `labkit.node.observe.callers`."""
+        if self.call_feeds():
+            return callers.UNKNOWN
+        return callers.caller(self, self.node.socket_path, self.own_programs())
+
+    def call_feeds(self) -> Sequence[Path]:
+        """Where the lab's own callers on this node tell their calls (`labkit.recording.calls.feed`)."""
+        return ()
+
+    def own_programs(self) -> Mapping[int, str]:
+        """The lab's own programs on this node that call its runtime, by their pids."""
+        return {}
+
+    def is_runtime(self, process: Process) -> bool:
+        return process.comm in self.programs
+
+    def clock_ahead_ns(self) -> int:
+        """By how much the node's wall clock is ahead of this machine's, where it has one of its own."""
+        return 0
+
+    def console(self, since: float) -> str:
+        """What the node's first process and its children wrote to their console since a time (s since 1970), "" where there is
+        none."""
+        return ""
+
+
+class ContainerSources(Sources):
+    """Of a node that is a container, whose engine keeps what it wrote to its console."""
+
+    def process_events(self) -> EventStream:
+        """By a poll of the node's processes: it says so, and what it may miss."""
+        return watch_by_polling(self.node.kernel)
+
+    def open(self) -> Source:
+        """The kernel's own events where this machine's kernel is the node's and root asks, else the poll."""
+        return on_this_machine(self.node) or super().open()
+
+
+def on_this_machine(node: Node) -> Source | None:
     """For root, and a node that is a container on this very kernel: the kernel's own events, exact. None where that is not so.
 
     The proc connector tells pids of the initial pid namespace; NSpid (man 5 proc) has the node's.
     """
-    numbers = node.host_pids() if os.geteuid() == 0 else {}
+    numbers = node.host.pids_here() if os.geteuid() == 0 else {}
     runtime = numbers.get(node.listener().pid) if 1 in numbers else None
     if runtime is None:
         return None
@@ -46,7 +118,7 @@ def on_this_machine(node: InContainer) -> Source | None:
     except EventsError:
         return None
     kernel = Below(numbers[1])
-    return Source(events, kernel, runtime, node.socket_path(), kernel.depth)
+    return Source(events, kernel, runtime, node.socket_path, kernel.depth)
 
 
 class Below:

@@ -10,19 +10,20 @@ import os
 import platform
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.node.packages.apt import ProgramsError, apt_usable
+from labkit.node.packages.elf import is_static
+from labkit.node.packages.suites import read_os_release
 from labkit.node.packages.unpack import Unpacked, fetch, load, quiet
 from labkit.util.progress import Progress
 
 __all__ = [
     "PROGRAMS", "Program", "Programs", "ProgramsError", "ensure_programs", "fetch", "find_programs", "install_command",
-    "is_static", "missing_advice",
+    "missing_advice",
 ]  # fmt: skip
 
 BINARY_DIRECTORIES = (
@@ -157,18 +158,6 @@ def install_command(missing: Iterable[str], os_release: Path = Path("/etc/os-rel
     return f"Install them with your distribution's package manager; in Debian their packages are {packages}."
 
 
-def is_static(program: Path) -> bool:
-    """Whether an ELF file needs no dynamic linker: it has no PT_INTERP segment (elf(5))."""
-    with program.open("rb") as file:
-        header = file.read(64)
-        if header[:6] != b"\x7fELF\x02\x01":
-            return False
-        offset, size, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
-        file.seek(offset)
-        table = file.read(size * count)
-    return all(struct.unpack_from("<I", table, size * index)[0] != 3 for index in range(count))
-
-
 def _packages() -> tuple[str, ...]:
     return tuple(sorted({program.package for program in PROGRAMS}))
 
@@ -220,12 +209,3 @@ def _version(program: Path) -> str:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said)
     return match[1] if match else ""
-
-
-def read_os_release(file: Path = Path("/etc/os-release")) -> dict[str, str]:
-    """The fields of os-release(5); empty where there is no such file."""
-    try:
-        text = file.read_text()
-    except OSError:
-        return {}
-    return {key: value.strip("\"'") for key, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from labkit.node.packages import suites
+from labkit.node.packages import suites, versions
 from labkit.node.packages.apt import Apt, ProgramsError, apt_usable
-from labkit.node.packages.programs import BINARY_DIRECTORIES, Programs, find_programs, read_os_release
+from labkit.node.packages.programs import BINARY_DIRECTORIES, Programs, find_programs
 from labkit.node.packages.unpack import (
     Unpacked,
     fetch,
@@ -75,9 +75,9 @@ def here(cache: Path) -> tuple[Release, ...]:
     base = find_programs(cache)
     if PACKAGE not in base.missing and "containerd-shim-runc-v2" not in base.missing:
         package = base.versions.get(PACKAGE, "")
-        own = Release(upstream(package), package, base.containerd, base.shim, base.ctr, base.library_path, default=True)
+        own = Release(versions.upstream(package), package, base.containerd, base.shim, base.ctr, base.library_path, default=True)
         found = [own, *(r for r in found if r.version != own.version)]
-    return tuple(sorted(found, key=lambda r: order(r.version)))
+    return tuple(sorted(found, key=lambda r: versions.order(r.version)))
 
 
 def find(cache: Path, wanted: str) -> Release | None:
@@ -87,7 +87,7 @@ def find(cache: Path, wanted: str) -> Release | None:
 
 def pick(found: Sequence[Release], wanted: str) -> Release | None:
     """The newest of `found`, which are sorted, that `wanted` means; None where none is."""
-    meant = [r for r in found if (r.default if wanted == "default" else means(wanted, r.version))]
+    meant = [r for r in found if (r.default if wanted == "default" else versions.means(wanted, r.version))]
     return meant[-1] if meant else None
 
 
@@ -96,7 +96,7 @@ def offers(cache: Path, progress: Progress = quiet) -> tuple[Offer, ...]:
     found, trouble = _asked(cache, None, progress)
     if not found and trouble:
         raise trouble
-    return tuple(sorted({offer.version: offer for offer in reversed(found)}.values(), key=lambda o: order(o.version)))
+    return tuple(sorted({offer.version: offer for offer in reversed(found)}.values(), key=lambda o: versions.order(o.version)))
 
 
 def ensure(cache: Path, wanted: str, progress: Progress = quiet) -> Release:
@@ -111,7 +111,7 @@ def ensure(cache: Path, wanted: str, progress: Progress = quiet) -> Release:
         return found
     asked, trouble = _asked(cache, wanted, progress)
     for offer in asked:
-        if means(wanted, offer.version):
+        if versions.means(wanted, offer.version):
             dest = _place(cache) / offer.version
             sources = _sources_file(cache, offer.suite)
             fetch([PACKAGE], dest=dest, sources=sources, state=sources.with_suffix(".apt"), progress=progress)
@@ -144,25 +144,6 @@ def from_file(cache: Path, file: Path, sha256: str = "", progress: Progress = qu
     return release
 
 
-def means(wanted: str, version: str) -> bool:
-    """Whether `wanted` ("1.7", "2", "2.x", "v1.7.24") means this version."""
-    plain = wanted.removeprefix("v").replace("~", "-")
-    plain = re.sub(r"(\.x)+$", "", plain)
-    return version == plain or version.startswith(f"{plain}.") or version.startswith(f"{plain}-")
-
-
-def upstream(package: str) -> str:
-    """containerd's own version in a package's: "1.7.24" of "1.7.24~ds1-6+b4", "2.2.0-rc.1" of "1:2.2.0~rc.1-1"."""
-    match = re.match(r"(?:\d+:)?v?(\d+\.\d+\.\d+)(?:[~-]((?:alpha|beta|rc)[.\d]*))?", package)
-    return "-".join(filter(None, match.groups())) if match else package
-
-
-def order(version: str) -> tuple[object, ...]:
-    """A key by which versions sort; a release candidate comes before its release."""
-    base, _, candidate = version.partition("-")
-    return (*(int(n) for n in re.findall(r"\d+", base)), not candidate, *(int(n) for n in re.findall(r"\d+", candidate)))
-
-
 def instead(wanted: str) -> str:
     """What to do for a version that no suite has."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -179,14 +160,14 @@ def _asked(cache: Path, wanted: str | None, progress: Progress) -> tuple[list[Of
         return [], ProgramsError("This machine has no apt-get to fetch packages with.", instead(wanted or ""))
     found: list[Offer] = []
     trouble = None
-    for suite in suites.others(read_os_release()):
+    for suite in suites.others(suites.read_os_release()):
         try:
             package = _candidate(cache, suite, progress)
         except ProgramsError as error:
             trouble = trouble or (None if "does not have a Release file" in error.happened else error)
             continue
-        found.append(Offer(upstream(package), package, suite))
-        if wanted and means(wanted, found[-1].version):
+        found.append(Offer(versions.upstream(package), package, suite))
+        if wanted and versions.means(wanted, found[-1].version):
             break
     return found, trouble
 
@@ -200,7 +181,7 @@ def _candidate(cache: Path, suite: str, progress: Progress) -> str:
 
 
 def _sources_file(cache: Path, suite: str) -> Path:
-    text = suites.sources(suite, read_os_release())
+    text = suites.sources(suite, suites.read_os_release())
     if not text:
         raise ProgramsError("No package source of this machine has its own release, so no mirror is known.", instead(""))
     file = _place(cache) / f"{suite}.sources"
@@ -214,7 +195,7 @@ def _sources_file(cache: Path, suite: str) -> Path:
 
 
 def _place(cache: Path) -> Path:
-    release = read_os_release()
+    release = suites.read_os_release()
     system = f"{release.get('ID', 'linux')}-{release.get('VERSION_ID') or release.get('VERSION_CODENAME') or 'rolling'}"
     return cache / "containerd" / f"{system}-{platform.machine()}"
 
@@ -231,7 +212,7 @@ def _release(unpacked: Unpacked) -> Release | None:
         return None
     containerd, shim, ctr = (path for path in paths if path)
     package = unpacked.versions[PACKAGE]
-    return Release(upstream(package), package, containerd, shim, ctr, os.pathsep.join(map(str, unpacked.library_path)))
+    return Release(versions.upstream(package), package, containerd, shim, ctr, os.pathsep.join(map(str, unpacked.library_path)))
 
 
 def _extract(file: str, data: BinaryIO, root: Path) -> None:
@@ -266,4 +247,4 @@ def _says(program: Path, file: str) -> str:
     if not match:
         words = (said.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ProgramsError(f"The containerd in {file} does not run here: {words}.", instead(""))
-    return upstream(match[1])
+    return versions.upstream(match[1])

@@ -74,3 +74,12 @@ def _moved(fields: Mapping[str, str], codename: str, suite: str, kept: set[str])
     stanza = {"Types": "deb", "URIs": fields.get("URIs", ""), "Suites": " ".join(suite + p for p in parts)}
     stanza |= {"Components": " ".join(components), **{k: v for k, v in fields.items() if k == "Signed-By"}}
     return "".join(f"{name}: {value}\n" for name, value in stanza.items())
+
+
+def read_os_release(file: Path = Path("/etc/os-release")) -> dict[str, str]:
+    """The fields of os-release(5); empty where there is no such file."""
+    try:
+        text = file.read_text()
+    except OSError:
+        return {}
+    return {key: value.strip("\"'") for key, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import posixpath
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from labkit.figures.pods.model import EventLine, Request, Resource, StatusChange
-from labkit.node.pods.api_client import explained
+from labkit.node.pods import kubectl
+from labkit.node.pods.kubectl import NAMESPACE
+from labkit.node.pods.pod_statuses import PodStatuses
+from labkit.node.state.ledger import HOME, LESSON
 from labkit.podspec.quantity import milli, whole
 from labkit.podspec.requests import pod_requests
 from labkit.util import progress
@@ -21,30 +23,11 @@ from labkit.util.errors import NodeError
 if TYPE_CHECKING:
     from labkit.node.state.ledger import Ledger
 
-AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
-"""What kubectl asks for: the API server then prints the columns itself, STATUS among them."""
-NAMESPACE = "default"
-POLL_S = 0.1
 UNDECIDED = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
 """STATUS before it says how a Pod fares."""
 SETTLED_S = 1.0
 GONE_WITHIN = "--timeout=120s"
 """So long kubectl waits for what it deletes. By itself it would wait for ever for a Pod that its node cannot stop."""
-HEARD_WITHIN_S = 10.0
-"""A watch tells a change so long after it at most."""
-LESSON = "labkit.lesson"
-HOME = "labkit.home"
-"""The label with the mark of the home that made an object, on a cluster that is not the home's own."""
-MAKING = ("create", "run", "expose", "autoscale")
-"""kubectl's verbs that make an object without its manifest."""
-FROM_FILES = ("create", "apply")
-"""kubectl's verbs that make objects of manifests."""
-WITH_VALUE = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "--context", "--kubeconfig")
-WHICH = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "-R", "--recursive")
-"""The options that say which manifests are meant, and where their objects are."""
-NO_MAKING = ("token", "view-last-applied", "edit-last-applied", "set-last-applied")
-"""What `create` and `apply` do besides."""
-
 Manifest = Mapping[str, Any]
 
 
@@ -68,6 +51,7 @@ class Cluster:
         if ledger:
             ledger.note("cluster")
         self._run_kubectl = run_kubectl
+        self._table = PodStatuses(kube)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl, e.g. `kubectl("describe", "pod", "shop")`; what it prints. Raises NodeError with its error message.
@@ -75,16 +59,16 @@ class Cluster:
         On a cluster that is not the home's own, what `create`, `apply`, `run`, `expose` and `autoscale` make carries the home's
         mark.
         """
-        verb, (own, rest) = verb_of(arguments), cut(arguments)
-        if not self.ledger or says_output(own) or any(word in NO_MAKING for word in own):
+        verb, (own, rest) = kubectl.verb_of(arguments), kubectl.cut(arguments)
+        if not self.ledger or kubectl.says_output(own) or any(word in kubectl.NO_MAKING for word in own):
             return self._run_kubectl(arguments, stdin)
-        which, others = split(own)
-        if verb in FROM_FILES and any(word.startswith(WHICH[2:6]) for word in which):
-            made = documents(self._run_kubectl(["create", *which, "--dry-run=client", "-o", "json"], stdin))
+        which, others = kubectl.split(own)
+        if verb in kubectl.FROM_FILES and any(word.startswith(kubectl.WHICH[2:6]) for word in which):
+            made = kubectl.documents(self._run_kubectl(["create", *which, "--dry-run=client", "-o", "json"], stdin))
             others.remove(verb)
             return self._send(verb, *made, lesson=False, options=others)
-        if verb in MAKING and stdin is None:
-            made = documents(self._run_kubectl([*own, "--dry-run=client", "-o", "json", *rest], None))
+        if verb in kubectl.MAKING and stdin is None:
+            made = kubectl.documents(self._run_kubectl([*own, "--dry-run=client", "-o", "json", *rest], None))
             return self._send("create", *made, lesson=False)
         return self._run_kubectl(arguments, stdin)
 
@@ -105,10 +89,9 @@ class Cluster:
 
     def status(self, pod: str) -> str:
         """The STATUS of a Pod as `kubectl get pods` shows it. Raises NodeError when there is no such Pod."""
-        for name, status in self._statuses(self._get(self._pods_path(), fieldSelector=f"metadata.name={pod}")):
-            if name == pod:
-                return status
-        raise self.no_pod(pod)
+        if (status := self._table.status(pod)) is None:
+            raise self.no_pod(pod)
+        return status
 
     def wait_status(self, pod: str, *wanted: str, timeout: float = 60.0) -> str:
         """Wait until a Pod's STATUS is one of `wanted`; that one. Raises NodeError with the last one after `timeout` seconds."""
@@ -119,7 +102,7 @@ class Cluster:
             last = self.status(pod)
             return last in wanted
 
-        if not wait_until(reached, timeout, f"the Pod {pod} is {' or '.join(wanted)}"):
+        if not progress.wait(f"the Pod {pod} is {' or '.join(wanted)}", reached, timeout):
             raise NodeError(
                 f"The Pod {pod} is {last} after {timeout:.0f} s, not {' or '.join(wanted)}.", f"See `kubectl describe pod {pod}`."
             )
@@ -137,7 +120,7 @@ class Cluster:
             known = seen not in UNDECIDED or bool(self.warnings(pod))
             return known and time.monotonic() - since > SETTLED_S
 
-        if not wait_until(settled, timeout, f"news of the Pod {pod}"):
+        if not progress.wait(f"news of the Pod {pod}", settled, timeout):
             raise NodeError(
                 f"The Pod {pod} is {seen} after {timeout:.0f} s, and nobody warns of it.", f"See `kubectl describe pod {pod}`."
             )
@@ -152,7 +135,7 @@ class Cluster:
             found[:] = [e for e in self.events(pod) if e.reason == reason]
             return bool(found)
 
-        if not wait_until(happened, timeout, f"the event {reason} of the Pod {pod}"):
+        if not progress.wait(f"the event {reason} of the Pod {pod}", happened, timeout):
             others = ", ".join(dict.fromkeys(e.reason for e in self.events(pod))) or "none"
             raise NodeError(f"The Pod {pod} has no event {reason} after {timeout:.0f} s; it has {others}.", "")
         return found[-1]
@@ -165,7 +148,7 @@ class Cluster:
             return any(c.type == "Ready" and c.status == "True" for c in conditions)
 
         wanted = "Ready" if ready else "NotReady"
-        if not wait_until(lambda: said() == ready, timeout, f"the node {self.node} is {wanted}"):
+        if not progress.wait(f"the node {self.node} is {wanted}", lambda: said() == ready, timeout):
             raise NodeError(f"The node {self.node} is not {wanted} after {timeout:.0f} s.", "See `kubectl describe node`.")
 
     def host_path(self, name: str) -> str:
@@ -198,25 +181,9 @@ class Cluster:
         """A Pod's events of type Warning, oldest first. Raises NodeError where there is no such Pod."""
         return tuple(event for event in self.events(pod) if event.type == "Warning")
 
-    @contextlib.contextmanager
-    def watch(self) -> Iterator[list[StatusChange]]:
+    def watch(self) -> contextlib.AbstractContextManager[list[StatusChange]]:
         """Note each STATUS of each Pod while the block runs, as `kubectl get pods -w` tells it."""
-        changes: list[StatusChange] = []
-        failed: list[Exception] = []
-        response = self._stream(self._pods_path(), watch="true")
-        thread = threading.Thread(target=self._follow, args=(response, changes, failed), daemon=True)
-        thread.start()
-        try:
-            yield changes
-            with contextlib.suppress(NodeError):  # what was said just now is still on its way
-                wait_until(lambda: bool(failed) or self._heard(changes), HEARD_WITHIN_S)
-        finally:
-            early = list(failed)
-            response.shutdown()  # closing would wait for the thread, which waits for the server
-            thread.join()
-            close(response)
-        if early:
-            raise NodeError(f"The Pods could not be watched to the end ({type(early[0]).__name__}: {early[0]}).", "Try again.")
+        return self._table.watch()
 
     def capacity(self) -> tuple[Resource, ...]:
         """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes."""
@@ -270,7 +237,7 @@ class Cluster:
         if not self.ledger:
             return set()
         options = ["get", "-f", "-", "--ignore-not-found", "-o", "json", "--namespace", namespace]
-        there = documents(self._run_kubectl(options, list_of(manifests)))
+        there = kubectl.documents(self._run_kubectl(options, list_of(manifests)))
         return {named(each) for each in there if (each["metadata"].get("labels") or {}).get(HOME) != self.ledger.mark}
 
     def _labelled(self, manifest: Manifest, *, lesson: bool, is_ours: bool) -> dict[str, Any]:
@@ -292,85 +259,6 @@ class Cluster:
         selector = {"label_selector": f"{LESSON}={self.lesson}"} if self.lesson else {}
         return list(self.kube.list_namespaced_pod(NAMESPACE, **selector).items)
 
-    def _pods_path(self) -> str:
-        return f"/api/v1/namespaces/{NAMESPACE}/pods"
-
-    def _heard(self, changes: Sequence[StatusChange]) -> bool:
-        """Whether the last change of each Pod that is there is the STATUS that it has now."""
-        last = {change.pod: change.status for change in changes}
-        return all(last.get(name) == status for name, status in self._statuses(self._get(self._pods_path())))
-
-    def _follow(self, response: Any, changes: list[StatusChange], failed: list[Exception]) -> None:
-        try:
-            for line in lines_of(response):
-                at, event = time.monotonic_ns(), json.loads(line)
-                if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
-                    changes += [StatusChange(at, name, status) for name, status in self._statuses(event["object"])]
-        except Exception as error:  # of whatever kind the stream ends with when it is shut down: `watch` knows whether it was
-            failed.append(error)
-
-    def _statuses(self, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        names = [c["name"] for c in table.get("columnDefinitions") or self._columns]
-        self._columns = table.get("columnDefinitions") or self._columns
-        for row in table.get("rows") or ():
-            yield row["cells"][names.index("Name")], row["cells"][names.index("Status")]
-
-    _columns: Sequence[Mapping[str, Any]] = ()
-    """Of the first table of a watch: those that follow leave them out."""
-
-    def _get(self, path: str, **query: str) -> dict[str, Any]:
-        response = self._stream(path, **query)
-        try:
-            return dict(json.loads(response.read()))
-        finally:
-            close(response)
-
-    def _stream(self, path: str, **query: str) -> Any:
-        """A request of the client's own connection pool, since the client's methods know no tables."""
-        configuration = self.kube.api_client.configuration
-        headers = {"Accept": AS_TABLE}
-        for setting in configuration.auth_settings().values():
-            headers[setting["key"]] = setting["value"]
-        request = explained(self.kube.api_client.rest_client.pool_manager.request, configuration.host)
-        response = request("GET", configuration.host + path, fields=query, headers=headers, preload_content=False)
-        if response.status != 200:
-            raise NodeError(
-                f"The API server answered {response.status} for {path}.", "`labkit status` says whether the node is up."
-            )
-        return response
-
-
-def says_output(arguments: Sequence[str]) -> bool:
-    """Whether kubectl's own arguments name what it prints, or only try."""
-    return any(word.startswith(("-o", "--output", "--dry-run", "-h", "--help")) for word in arguments)
-
-
-def cut(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """kubectl's own arguments, and those of the container's command, from "--" on."""
-    end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    return arguments[:end], arguments[end:]
-
-
-def verb_of(arguments: Sequence[str]) -> str:
-    """kubectl's verb: its first argument that is neither an option nor the value of one."""
-    before = ""
-    for word in cut(arguments)[0]:
-        if not word.startswith("-") and before not in WITH_VALUE:
-            return word
-        before = word
-    return ""
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options WHICH with their values, and all other arguments."""
-    which: list[str] = []
-    others: list[str] = []
-    before = ""
-    for word in arguments:
-        (which if word.startswith(WHICH) or before in WHICH[:6] else others).append(word)
-        before = "" if before in WHICH[:6] else word
-    return which, others
-
 
 def named(manifest: Manifest) -> tuple[str, str]:
     return manifest.get("kind", ""), (manifest.get("metadata") or {}).get("name", "")
@@ -378,19 +266,6 @@ def named(manifest: Manifest) -> tuple[str, str]:
 
 def list_of(manifests: Sequence[Manifest]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-
-
-def documents(text: str) -> Iterator[dict[str, Any]]:
-    """The objects that kubectl prints as JSON, one after another (`kubectl run --expose` makes two) or in a List."""
-    while text := text.lstrip():
-        document, end = json.JSONDecoder().raw_decode(text)
-        yield from document["items"] if document.get("kind") == "List" else (document,)
-        text = text[end:]
-
-
-def wait_until(done: Callable[[], bool], timeout: float, what: str = "the cluster") -> bool:
-    """Whether `done` came true within `timeout` seconds."""
-    return progress.wait(what, done, timeout, POLL_S)
 
 
 def event_line(event: Any) -> EventLine:
@@ -417,19 +292,3 @@ def plain(kube: Any, thing: Any) -> dict[str, Any]:
 def in_unit(resource: str, quantity: Any) -> int:
     """A quantity in the unit of `labkit.kube.Resource`."""
     return milli(quantity) if resource == "cpu" else whole(quantity)
-
-
-def lines_of(response: Any) -> Iterator[bytes]:
-    """The lines of a streamed answer as they come."""
-    rest = b""
-    for piece in response.stream(amt=None, decode_content=False):
-        *whole_lines, rest = (rest + piece).split(b"\n")
-        yield from whole_lines
-
-
-def close(response: Any) -> None:
-    """End an answer, whether all of it came or not, and the connection with it."""
-    with contextlib.suppress(Exception):
-        response.close()
-    with contextlib.suppress(Exception):
-        response.release_conn()

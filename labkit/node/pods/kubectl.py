@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.outputs import write_whole
 
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
+
+MAKING = ("create", "run", "expose", "autoscale")
+"""kubectl's verbs that make an object without its manifest."""
+FROM_FILES = ("create", "apply")
+"""kubectl's verbs that make objects of manifests."""
+WITH_VALUE = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "--context", "--kubeconfig")
+WHICH = ("-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "-R", "--recursive")
+"""The options that say which manifests are meant, and where their objects are."""
+NO_MAKING = ("token", "view-last-applied", "edit-last-applied", "set-last-applied")
+"""What `create` and `apply` do besides."""
+
 PLAIN = {"KUBERC": "off", "KUBECTL_KUBERC": "false"}
 """Without the user's own defaults and aliases (~/.kube/kuberc)."""
+NAMESPACE = "default"
 CONFIG = "KUBECONFIG"
 USERS_OWN = "LABKIT_USER_KUBECONFIG"
 """What KUBECONFIG was before `labkit env` set it to a file of the lab's; empty for the default, ~/.kube/config."""
@@ -62,3 +77,43 @@ def write_config_of(home: Home, context: str, path: Path) -> None:
         write_whole(path, text.encode())
     finally:
         os.umask(before)
+
+
+def says_output(arguments: Sequence[str]) -> bool:
+    """Whether kubectl's own arguments name what it prints, or only try."""
+    return any(word.startswith(("-o", "--output", "--dry-run", "-h", "--help")) for word in arguments)
+
+
+def cut(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """kubectl's own arguments, and those of the container's command, from "--" on."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end:]
+
+
+def verb_of(arguments: Sequence[str]) -> str:
+    """kubectl's verb: its first argument that is neither an option nor the value of one."""
+    before = ""
+    for word in cut(arguments)[0]:
+        if not word.startswith("-") and before not in WITH_VALUE:
+            return word
+        before = word
+    return ""
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options WHICH with their values, and all other arguments."""
+    which: list[str] = []
+    others: list[str] = []
+    before = ""
+    for word in arguments:
+        (which if word.startswith(WHICH) or before in WHICH[:6] else others).append(word)
+        before = "" if before in WHICH[:6] else word
+    return which, others
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """The objects that kubectl prints as JSON, one after another (`kubectl run --expose` makes two) or in a List."""
+    while text := text.lstrip():
+        document, end = json.JSONDecoder().raw_decode(text)
+        yield from document["items"] if document.get("kind") == "List" else (document,)
+        text = text[end:]

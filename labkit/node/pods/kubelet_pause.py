@@ -17,14 +17,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labkit.cri import CriError
-from labkit.node.pods.cluster import wait_until
+from labkit.node.host.access import Kernel
+from labkit.node.pods.kubelet_watcher import LET_GO, LIVE, TOUCH, WATCHER
+from labkit.util import progress
 from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
-    from labkit.node.remote.kind import KindNode
+    from labkit.node.pods.api_access import NoApi
     from labkit.node.state.node_selector import Choice
 
 HOLDS = "/run/labkit-hold"
@@ -46,67 +48,7 @@ SETTLED_S = 3.0
 READY_WITHIN_S = 60.0
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
-LIVE = """
-lives() { grep -q labkit-hold "/proc/$1/cmdline" 2>/dev/null; }
-live() {
-    for hold in "$1"/*; do
-        [ -f "$hold" ] && read -r watcher <"$hold" && lives "$watcher" && echo "${hold##*/}"
-    done
-    true
-}
-"""
-"""lives PID: whether it is a watcher. live DIRECTORY: prints the holds whose watchers live."""
-
-WATCHER = (
-    LIVE
-    + """
-holds=$1 name=$2 silent=$3 end=$(( $(date +%s) + $4 ))
-shift 4
-mkdir -p "$holds"
-flag=$holds/$name touched= still=0
-printf '%s\\n' $$ "$*" >"$flag"
-kill -STOP "$@"
-while [ "$still" -lt "$silent" ] && [ "$(date +%s)" -lt "$end" ] && last=$(stat -c %Y "$flag" 2>/dev/null); do
-    if [ "$last" = "$touched" ]; then still=$((still + 1)); else touched=$last still=0; fi
-    sleep 1
-done
-[ -n "$(live "$holds" | grep -vxF "$name")" ] || kill -CONT "$@"
-[ "$still" -ge "$silent" ] || rm -f "$flag"
-rmdir "$holds" 2>/dev/null
-"""
-)
-"""Where nobody touched its file for so long, the file stays: by it a notebook that slept knows that its hold has ended.
-
-It counts seconds that it was awake, not those of a clock: after a machine has slept, or a node was paused, the file looks old
-though its notebook lives."""
-
-LET_GO = (
-    LIVE
-    + """
-holds=$1 prefix=$2 kubelets=
-for hold in "$holds/$prefix"*; do
-    [ -f "$hold" ] || continue
-    { read -r watcher; read -r pids; } <"$hold"
-    kubelets="$kubelets $pids"
-    rm -f "$hold"
-    for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-        lives "$watcher" || break
-        sleep 0.1
-    done
-done
-[ -z "$kubelets" ] || [ -n "$(live "$holds")" ] || kill -CONT $kubelets 2>/dev/null
-rmdir "$holds" 2>/dev/null
-true
-"""
-)
-"""Ends the holds whose names begin with $2. The watcher lets the kubelet go on; where it was killed, this does."""
-
-TOUCH = (
-    LIVE
-    + """
-[ ! -e "$1" ] || { touch "$1"; read -r watcher <"$1"; lives "$watcher" || echo expired; }
-"""
-)
+NOT_HELD = "The lab's kubelet leaves alone what is made by hand, so it need not be held."
 
 
 class Said(str):
@@ -114,6 +56,36 @@ class Said(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+class Runs(Protocol):
+    def run(self, argv: Sequence[str]) -> bytes: ...
+
+
+class Removes(Protocol):
+    def remove_all(self) -> list[str]: ...
+
+
+class Detaches(Protocol):
+    def run(self, *arguments: str) -> str: ...
+
+
+class Node(Protocol):
+    """A node of a cluster that is a container, as far as it is needed here."""
+
+    name: str
+    choice: Choice
+
+    @property
+    def kernel(self) -> Kernel: ...
+    @property
+    def host(self) -> Runs: ...
+    @property
+    def api(self) -> NoApi: ...
+    @property
+    def own_pods(self) -> Removes: ...
+    @property
+    def engine(self) -> Detaches: ...
 
 
 class Hold:
@@ -147,7 +119,7 @@ class KubeletHold(Hold):
     """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
     `mark`: of the home."""
 
-    def __init__(self, node: KindNode, *, asks: bool, mark: str = "") -> None:
+    def __init__(self, node: Node, *, asks: bool, mark: str = "") -> None:
         super().__init__()
         self.node, self.asks = node, asks
         self.key = node.choice, mark
@@ -175,7 +147,7 @@ class KubeletHold(Hold):
             self.since = time.monotonic()
             try:
                 self.watch(pids)
-                if not wait_until(self.begun, HELD_WITHIN_S):
+                if not progress.wait("the kubelet is held still", self.begun, HELD_WITHIN_S):
                     raise NodeError(f"The kubelet of {self.node.name} could not be held still.", "Try again.")
             except BaseException:
                 self.since = None
@@ -202,7 +174,7 @@ class KubeletHold(Hold):
         try:
             # NodeError and CriError both: the runtime may be away, or the whole node.
             with contextlib.suppress(NodeError, CriError):
-                self.node.remove_all_pods()
+                self.node.own_pods.remove_all()
         finally:
             self.done.set()
             if self.beats is not None:
@@ -224,7 +196,7 @@ class KubeletHold(Hold):
         """Start the watcher on the node, which stops the kubelet."""
         longest = 24 * 3600 if self.lease else WITHOUT_LEASE_S
         watcher = ["sh", "-c", WATCHER, "labkit-hold", HOLDS, self.name, str(SILENT_S), str(longest), *map(str, pids)]
-        self.node.engine.run("exec", "--detach", self.node.container.name, *watcher)
+        self.node.engine.run("exec", "--detach", self.node.name, *watcher)
 
     def begun(self) -> bool:
         return self.name in holders(self.node) and all(state in "Tt" for state in self.kubelets().values())
@@ -238,7 +210,7 @@ class KubeletHold(Hold):
         while not self.done.wait(BEAT_S):
             # Whatever is raised, by the engine, the kernel's view or the API's client: the next beat tries again in time.
             with contextlib.suppress(Exception):
-                expired = self.node.run(["sh", "-c", TOUCH, "sh", f"{HOLDS}/{self.name}"])
+                expired = self.node.host.run(["sh", "-c", TOUCH, "sh", f"{HOLDS}/{self.name}"])
                 if expired and self.lease:  # this process had slept
                     self.watch(list(self.kubelets()))
             if self.lease and number % LEASE_EVERY_BEATS == 0:
@@ -247,31 +219,31 @@ class KubeletHold(Hold):
             number += 1
 
 
-def kubelet_held(node: KindNode, *, asks: bool, mark: str = "") -> KubeletHold:
+def kubelet_held(node: Node, *, asks: bool, mark: str = "") -> KubeletHold:
     """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
     return HELD.get((node.choice, mark)) or KubeletHold(node, asks=asks, mark=mark)
 
 
-def let_go(node: KindNode, prefix: str) -> None:
+def let_go(node: Node, prefix: str) -> None:
     """End the holds whose names begin with `prefix`: a home's mark, or one hold's name. Raises NodeError."""
-    node.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
+    node.host.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
 
 
-def holders(node: KindNode) -> list[str]:
+def holders(node: Node) -> list[str]:
     """The names of the holds of a node's kubelet, each beginning with the mark of its home. Raises NodeError."""
-    return node.run(["sh", "-c", f'{LIVE} live "$1"', "sh", HOLDS]).decode().split()
+    return node.host.run(["sh", "-c", f'{LIVE} live "$1"', "sh", HOLDS]).decode().split()
 
 
-def troubles(node: KindNode) -> frozenset[str]:
+def troubles(node: Node) -> frozenset[str]:
     """What keeps Pods from the node, by the API's word: "not ready", and taints for that. Raises whatever the client raises."""
-    said = node.kube.read_node(node.cluster_name(), _request_timeout=5)
+    said: Any = node.api.kube.read_node(node.api.node_name(), _request_timeout=5)
     found = {taint.key for taint in said.spec.taints or [] if taint.key in TAINTS}
     if not any(c.type == "Ready" and c.status == "True" for c in said.status.conditions or []):
         found.add("not ready")
     return frozenset(found)
 
 
-def wait_ready(node: KindNode, held_s: float, before: frozenset[str]) -> str:
+def wait_ready(node: Node, held_s: float, before: frozenset[str]) -> str:
     """Wait until the API knows of no trouble that was not there before the hold. "" or what is to be added to a sentence.
 
     A kubelet that was held for long tells of a trouble a moment after it woke: so that none is there must be true for a while.
@@ -293,7 +265,9 @@ def wait_ready(node: KindNode, held_s: float, before: frozenset[str]) -> str:
         well_since = well_since or time.monotonic()
         return time.monotonic() - well_since >= settled_s
 
-    return "" if wait_until(settled, READY_WITHIN_S) else f", but after {READY_WITHIN_S:.0f} s {last}"
+    return (
+        "" if progress.wait("the node is ready again", settled, READY_WITHIN_S) else f", but after {READY_WITHIN_S:.0f} s {last}"
+    )
 
 
 def ask(name: str) -> None:
@@ -312,11 +286,11 @@ def ask(name: str) -> None:
         raise NodeError(f"The kubelet of {name} is left alone.", f"Agree when you are asked, or set {CONSENT}=yes.")
 
 
-def refuse_limits(node: KindNode) -> None:
+def refuse_limits(node: Node) -> None:
     """Raises NodeError where somebody's Pod has a time limit that a kubelet held still cannot keep (activeDeadlineSeconds)."""
     try:
-        pods = node.kube.list_pod_for_all_namespaces(
-            field_selector=f"spec.nodeName={node.cluster_name()}", _request_timeout=5
+        pods: Any = node.api.kube.list_pod_for_all_namespaces(
+            field_selector=f"spec.nodeName={node.api.node_name()}", _request_timeout=5
         ).items
     except Exception:  # no API server to ask: then the hold is short (WITHOUT_LEASE_S)
         return
@@ -325,14 +299,14 @@ def refuse_limits(node: KindNode) -> None:
                         "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")  # fmt: skip
 
 
-def lease_of(node: KindNode) -> Callable[[], object] | None:
+def lease_of(node: Node) -> Callable[[], object] | None:
     """A function that renews the node's Lease, as its kubelet does every 10 s; None where there is no API server to
     renew it with."""
     try:
         from kubernetes.client import CoordinationV1Api
 
-        api = CoordinationV1Api(node.kube.api_client)
-        name = node.cluster_name()
+        api = CoordinationV1Api(node.api.kube.api_client)
+        name = node.api.node_name()
 
         def renew() -> Any:
             now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2
+from labkit.podspec.messages.configs import POD_UID
 from labkit.util.errors import NodeError
-
-POLL_S = 0.02
+from labkit.util.progress import looks
 
 
 def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
@@ -72,12 +71,27 @@ def pull_if_absent(cri: CriClient, image: str, auth: Mapping[str, str] | None = 
     return str(cri.pull_image(**request, timeout=120).image_ref)
 
 
+def pod_ip(cri: CriClient, uid: str) -> str:
+    """The address of a Pod, as the runtime reports it; "" while it has none."""
+    wanted = {"label_selector": {POD_UID: uid}, "state": {"state": api_pb2.SANDBOX_READY}}
+    with contextlib.suppress(CriError):
+        for sandbox in cri.list_pod_sandbox(filter=wanted).items:
+            return str(cri.pod_sandbox_status(pod_sandbox_id=sandbox.id).status.network.ip)
+    return ""
+
+
 def wait_exit(cri: CriClient, container_id: str, timeout_s: float) -> int:
     """Wait until the container has exited; its exit code. Raises TimeoutError."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    for _ in looks(timeout_s):
         status = cri.container_status(container_id=container_id).status
         if status.state == api_pb2.CONTAINER_EXITED:
             return int(status.exit_code)
-        time.sleep(POLL_S)
     raise TimeoutError(container_id)
+
+
+def wait_not_ready(cri: CriClient, sandbox_id: str, timeout_s: float) -> None:
+    """Wait until the runtime says that a sandbox is not ready. Raises TimeoutError."""
+    for _ in looks(timeout_s):
+        if cri.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state != api_pb2.SANDBOX_READY:
+            return
+    raise TimeoutError(sandbox_id)

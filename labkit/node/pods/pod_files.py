@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from labkit.node.host.access import Host
 from labkit.util.errors import NodeError
 from labkit.util.safepath import is_component
 
@@ -13,8 +13,7 @@ from labkit.util.safepath import is_component
 def make(
     pod: Mapping[str, Any],
     config: Any,
-    write_file: Callable[[str, str], None],
-    make_directory: Callable[[str, int], None],
+    host: Host,
     *,
     hosts: str,
 ) -> None:
@@ -26,9 +25,9 @@ def make(
     host_paths = {volume["name"] for volume in spec.get("volumes") or [] if volume.get("hostPath")}
     for mount, volume in zip(config.mounts, mounted, strict=False):
         if volume["name"] not in host_paths:
-            make_directory(mount.host_path, 0o777)
+            host.make_directory(mount.host_path, 0o777)
     for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.podspec.messages.mounts)
-        write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
+        host.write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
 
 
 def log_directory(metadata: Any) -> str:
@@ -61,16 +60,3 @@ def refuse_volumes(pod: Mapping[str, Any]) -> None:
 def containers(spec: Mapping[str, Any]) -> list[Any]:
     """All containers of a Pod's spec, of every kind."""
     return [*(spec.get("initContainers") or []), *spec["containers"], *(spec.get("ephemeralContainers") or [])]
-
-
-class LocalFiles:
-    """How a Node writes files where it is on this very machine."""
-
-    def write_file(self, path: str, text: str) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text)
-        Path(path).chmod(0o644)  # whatever the umask of this process is
-
-    def make_directory(self, path: str, mode: int) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        Path(path).chmod(mode)

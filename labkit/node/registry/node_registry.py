@@ -15,17 +15,19 @@ import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.cri import CriClient, CriError
-from labkit.node.packages.programs import Programs
 from labkit.node.registry import certs, registry
 from labkit.node.registry.build import course_images
 from labkit.node.registry.oci import Image, write_archive
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
+from labkit.node.registry.share import DIRECTORY
 from labkit.util.errors import NodeError
 
-DIRECTORY = "/var/lib/labkit"
+if TYPE_CHECKING:
+    from labkit.node.packages.programs import Programs
+
 ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 PLACES = "places"
 """Names the directories into which hosts.toml was written: the configuration may name others by the time of `clean`."""

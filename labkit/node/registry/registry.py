@@ -13,13 +13,13 @@ import os
 import shutil
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from labkit.node.registry.oci import Image
+from labkit.util.progress import looks
 
 Login = tuple[str, str]
 """User name and password."""
@@ -189,13 +189,12 @@ def is_free(port: int) -> bool:
 
 def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: True, ca: Path | None = None) -> None:
     """Wait up to `timeout` s until a registry answers at `url`, while `alive()`. Raises RegistryError."""
-    deadline = time.monotonic() + timeout
-    while not answers(url, ca):
+    for _ in looks(timeout):
+        if answers(url, ca):
+            return
         if not alive():
             raise RegistryError(f"The registry for {url} ended before it answered.", "Its output says why, often a port in use.")
-        if time.monotonic() > deadline:
-            raise RegistryError(f"No registry answers at {url} after {timeout:g} s.", "See its log for the reason.")
-        time.sleep(0.02)
+    raise RegistryError(f"No registry answers at {url} after {timeout:g} s.", "See its log for the reason.")
 
 
 def answers(url: str, ca: Path | None = None) -> bool:

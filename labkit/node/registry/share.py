@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from labkit.node.registry.node_registry import DIRECTORY
-
+DIRECTORY = "/var/lib/labkit"
+"""What labkit has on a node that is not its own."""
 HOMES = f"{DIRECTORY}/homes"
 
 Run = Callable[[Sequence[str]], bytes]

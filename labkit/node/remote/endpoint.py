@@ -11,73 +11,62 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError, verbose
-from labkit.kernel import Process
 from labkit.node.host import confined
-from labkit.node.host.turns import one_choice_at_a_time
-from labkit.node.lab.lifecycle import only_one
-from labkit.node.node import Node, run_local
-from labkit.node.observe.noting import NotingClient
+from labkit.node.node import Node
+from labkit.node.observe.source import Sources
 from labkit.node.packages.programs import Programs, ensure_programs
-from labkit.node.pods.pod_files import LocalFiles
+from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import registry
 from labkit.node.registry.build import course_images
-from labkit.node.remote import kind, leavings
+from labkit.node.remote import leavings
+from labkit.node.remote.container_choice import need_engine
+from labkit.node.remote.kind import KindNode
 from labkit.node.state import node_selector as choices
 from labkit.node.state import status, trust
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import Ledger
 from labkit.node.state.node_selector import Choice
+from labkit.node.state.turns import one_choice_at_a_time, only_one
 from labkit.util import environment
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, read_note, write_whole
+from labkit.util.progress import Progress
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
 """runtime_name of the Version answer → comm of its process."""
 LOGS = "/var/log/pods"
 
 
-class EndpointNode(LocalFiles, Node):
+class EndpointNode(Node):
     """A runtime on this machine, by its socket."""
 
     def __init__(self, home: Home, endpoint: str, *, why: str, lesson: str | None = None) -> None:
         with CriClient(endpoint) as cri:
-            said = cri.version(timeout=5)
+            version = cri.version(timeout=5)
             driver = verbose.cgroup_driver(cri)
-        self.home, self.runtime_name = home, said.runtime_name
+        self.home, self.runtime_name = home, version.runtime_name
         super().__init__(
             kind="cri",
             name=os.uname().nodename,
             endpoint=endpoint,
-            runtime=f"{said.runtime_name} {said.runtime_version}",
+            runtime=f"{version.runtime_name} {version.runtime_version}",
             why=why,
             lesson=lesson,
             settings={
                 "sandbox": {"cgroup_driver": driver, "cgroup_root": home.cgroup_root},
                 "container": {"kubelet_root": str(home.kubelet_root)},
             },
+            ledger=Ledger(home, Choice("cri", endpoint=endpoint)),
         )
+        self.own_pods = OwnPods(self, lambda sandbox: leavings.remove_of_pod(self.shell, places(home), sandbox))
+        self.sources = Sources(self, [RUNTIMES.get(self.runtime_name, self.runtime_name)])
 
-        self.ledger = Ledger(home, Choice("cri", endpoint=endpoint))
-        self.cri.close()
-        self.cri = NotingClient(endpoint, self.ledger)
-
-    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        return run_local(argv, timeout)
-
-    def remove_leavings(self, sandbox: Any) -> None:
-        """The files, logs and cgroups of a Pod that was made by hand, which no kubelet removes. Raises NodeError."""
-        leavings.remove_of_pod(self.shell, places(self.home), sandbox)
-
-    def is_runtime(self, process: Process) -> bool:
-        return process.comm == RUNTIMES.get(self.runtime_name, self.runtime_name)
-
-    def provide_images(self, progress: Any, *, again: bool = False) -> None:
+    def provide_images(self, progress: Progress, *, again: bool = False) -> None:
         """Serve the course's images on loopback; `images` then names them by that address. Raises NodeError where the runtime
         cannot pull from there."""
         host = Loopback(self.home).ensure(progress)
@@ -115,7 +104,7 @@ def places(home: Home) -> leavings.Places:
 
 
 START_WITHIN_S = 8.0
-"""Shorter than a lab waits for another one (`labkit.node.host.turns`)."""
+"""Shorter than a lab waits for another one (`labkit.node.state.turns`)."""
 
 
 class Loopback:
@@ -141,7 +130,7 @@ class Loopback:
     def host(self) -> str:
         return f"localhost:{self.port}"
 
-    def choose_port(self, progress: Any) -> int:
+    def choose_port(self, progress: Progress) -> int:
         """The port that it had before; another one only where that is taken. Kept for the next start."""
         port = self.port
         if not registry.is_free(port):
@@ -151,7 +140,7 @@ class Loopback:
         write_whole(self.port_file, str(port).encode(), PRIVATE)
         return port
 
-    def ensure(self, progress: Any) -> str:
+    def ensure(self, progress: Progress) -> str:
         """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
         if said := self.running():
             return str(said["host"])
@@ -160,7 +149,7 @@ class Loopback:
         with one_choice_at_a_time("registry-port"):
             return self.start(programs, progress)
 
-    def start(self, programs: Programs, progress: Any) -> str:
+    def start(self, programs: Programs, progress: Progress) -> str:
         directory, account = self.home.data / "loopback", confined.account(str(self.home.data))
         images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
         made = registry.configure(
@@ -212,15 +201,15 @@ def probe(home: Home, choice: Choice | None = None) -> Verdict:
         return Verdict("cri", False, said, todo)
 
 
-def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> Node:
+def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> KindNode | EndpointNode:
     """A Node for "unix:///path" or "docker://NODE/path". Raises NodeError or CriError."""
     if not endpoint:
         raise NodeError("The kind cri needs an endpoint.", "Write it as cri:unix:///run/containerd/containerd.sock.")
     if endpoint.startswith("docker://"):
         name, _, inner = endpoint.removeprefix("docker://").partition("/")
-        engine = kind.need_engine()
+        engine = need_engine()
         choice = Choice("cri", endpoint=endpoint, engine=engine.address())
-        node = kind.KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
+        node = KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
         node.kind = "cri"
         return node
     path = Path(endpoint.removeprefix("unix://"))
@@ -231,9 +220,7 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     return EndpointNode(home, f"unix://{path}", why=why, lesson=lesson)
 
 
-def connect(
-    home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Any, again: bool = False
-) -> Node:
+def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress, again: bool = False) -> Node:
     """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
     with only_one(home, progress):
         node = open_node(home, choice.endpoint, why=why, lesson=lesson)
@@ -243,7 +230,7 @@ def connect(
     return node
 
 
-def up(home: Home, choice: Choice, progress: Any) -> dict[str, Any]:
+def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
     node = connect(home, choice, why="", lesson=None, progress=progress, again=True)
     node.close()
     choices.remember(home, node.choice, as_last=True)

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from labkit.cri import CriError
-from labkit.node.lab.lifecycle import only_one
-from labkit.node.node import run_local
+from labkit.node.host.access import run_local
 from labkit.node.packages.programs import find_programs
 from labkit.node.registry import node_registry
-from labkit.node.remote import endpoint, undo
+from labkit.node.remote import endpoint, kind_clean, undo
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Cleaned, KindOfNode
 from labkit.node.state.ledger import Ledger
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import IN_A_CONTAINER, Choice
+from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress
 
 WITHIN_S = 60.0
 
 
-def down(home: Home, choice: Choice, progress: Any) -> int:
+def down(home: Home, choice: Choice, progress: Progress) -> int:
     """Remove the Pods that this lab made by hand, and end its registry. How many Pods there were. Raises NodeError where the
     runtime could not be asked, or something stayed."""
+    if is_in_container(choice):
+        return kind_clean.down(home, choice, progress)
     with only_one(home, progress):
         with reached(home, choice) as place:
             found, left = undo.undo(place, (undo.NETWORK, undo.PODS))
@@ -33,13 +36,19 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
         return sum(what.startswith("Pod ") for what in found)
 
 
-def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:
+def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
     """As `kind_clean.clean`."""
-    with reached(home, choice) as place:
+    if is_in_container(choice):
+        return kind_clean.clean(home, choice, progress)
+    with only_one(home, progress), reached(home, choice) as place:
         progress(f"removing labkit's Pods and images from {place.name}")
         found, left = undo.undo(place, PARTS)
-    endpoint.Loopback(home).stop()
+        endpoint.Loopback(home).stop()
     return found, left, place.alone
+
+
+def is_in_container(choice: Choice) -> bool:
+    return choice.endpoint.startswith(IN_A_CONTAINER)
 
 
 @contextlib.contextmanager
@@ -75,9 +84,13 @@ def remove_images(place: Place, found: list[str]) -> None:
         if not node.runtime.startswith("containerd"):
             raise NodeError(f"{argv[-1]} has other names, and {node.runtime} removes them all with it")
         ctr = str(find_programs(place.ledger.home.cache).ctr)
-        return place.shell([ctr, "--address", node.socket_path(), *argv[1:]]).encode()
+        return place.shell([ctr, "--address", node.socket_path, *argv[1:]]).encode()
 
     node_registry.forget(node.cri, run, lambda name: is_own(place, name))
 
 
 PARTS = (undo.NETWORK, undo.PODS, undo.SHIMS, undo.LEAVINGS, Part("images", find_images, remove_images))
+
+KIND = KindOfNode(
+    endpoint.probe, endpoint.up, endpoint.connect, endpoint.report, endpoint.unanswered, down, clean
+)  # fmt: skip

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 from labkit.cri import CriError
-from labkit.node.lab.lifecycle import only_one
 from labkit.node.registry import node_registry, share
 from labkit.node.remote import kind, kind_cluster, undo
-from labkit.node.remote.commands_in import InContainer
+from labkit.node.remote.container_access import InContainer
+from labkit.node.remote.container_choice import find_socket, need_engine
 from labkit.node.remote.engine import NodeContainer, asked
 from labkit.node.remote.kind_cluster import CLUSTER
-from labkit.node.remote.remote_files import PLACES
+from labkit.node.remote.leavings import PLACES
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Cleaned, KindOfNode
 from labkit.node.state.ledger import Ledger, mark_of
 from labkit.node.state.node_selector import Choice
+from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
+from labkit.util.progress import Progress, looks
 
 ANSWERS_WITHIN_S = 30.0
 
 
-def down(home: Home, choice: Choice, progress: Any) -> int:
+def down(home: Home, choice: Choice, progress: Progress) -> int:
     """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
     it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
     """
@@ -48,9 +49,13 @@ def down(home: Home, choice: Choice, progress: Any) -> int:
         return sum(what.startswith("Pod ") for what in found)
 
 
-def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:
-    """Undo all that this home has changed on a node. (what was there, what is there still or could not be looked at, what was
-    left alone)."""
+def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+    """Undo all that this home has changed on a node."""
+    with only_one(home, progress):
+        return undo_all(home, choice, progress)
+
+
+def undo_all(home: Home, choice: Choice, progress: Progress) -> Cleaned:
     found: list[str] = []
     left: list[str] = []
     alone: list[str] = []
@@ -77,7 +82,7 @@ def relay_ended(home: Home, choice: Choice) -> Iterator[None]:
         kind.stop(home, name_of(choice))
 
 
-def delete_cluster(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], bool]:
+def delete_cluster(home: Home, choice: Choice, progress: Progress) -> tuple[list[str], list[str], bool]:
     """Delete the cluster of a node where this home made it. (what stays, what was left alone, whether the node is gone)."""
     if choice.cluster != CLUSTER:
         return [], [], False
@@ -92,7 +97,7 @@ def name_of(choice: Choice) -> str:
 
 def container_of(choice: Choice) -> NodeContainer | None:
     """None where there is no such container any more. Raises NodeError where the engine cannot say."""
-    engine = kind.need_engine()
+    engine = need_engine()
     names = engine.run("ps", "--all", "--format", "{{.Names}}").split()
     return engine.node_container(name_of(choice)) if name_of(choice) in names else None
 
@@ -106,18 +111,15 @@ def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
         return
     if container.state != "running":
         raise NodeError(f"its container is {container.state}")
-    commands = InContainer(kind.need_engine(), container)
+    commands = InContainer(need_engine(), container)
     place = Place(container.name, Ledger(home, choice), commands.shell, PLACES)
     begun = restart_runtime(place)
-    deadline = time.monotonic() + (ANSWERS_WITHIN_S if begun else 0.0)
-    while place.node is None:
+    for _ in looks(ANSWERS_WITHIN_S if begun else 0.0, 0.5):
         try:
             place.node = open_node(home, choice, container, commands)
+            break
         except (NodeError, CriError) as error:
             place.why = undo.first_line(error)
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(0.5)
     if begun and place.node:
         place.ledger.drop("runtime")
     try:
@@ -130,7 +132,7 @@ def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
 def open_node(home: Home, choice: Choice, container: NodeContainer, commands: InContainer) -> kind.KindNode:
     socket = str(PurePosixPath("/", choice.endpoint.removeprefix("docker://").partition("/")[2])) if choice.endpoint else ""
     engine = commands.engine
-    return kind.KindNode(home, engine, container, socket or kind.find_socket(engine, container), why="", choice=choice)
+    return kind.KindNode(home, engine, container, socket or find_socket(engine, container), why="", choice=choice)
 
 
 def restart_runtime(place: Place) -> bool:
@@ -156,7 +158,7 @@ def find_shared(place: Place) -> list[str]:
         return [f"mark {share.HOMES}/{mark}"] if share.is_there(runner(place), mark) else []
     node = place.running()
     assert isinstance(node, kind.KindNode)
-    return node_registry.left(node.cri, node.run, node.socket)
+    return node_registry.left(node.cri, node.host.run, node.socket_path)
 
 
 def remove_shared(place: Place, found: list[str]) -> None:
@@ -165,7 +167,7 @@ def remove_shared(place: Place, found: list[str]) -> None:
         return share.leave(runner(place), mark)
     node = place.running()
     assert isinstance(node, kind.KindNode)
-    node_registry.remove(node.cri, node.run, node.socket)
+    node_registry.remove(node.cri, node.host.run, node.socket_path)
 
 
 PARTS = (
@@ -173,3 +175,5 @@ PARTS = (
     Part("the course's registry", find_shared, remove_shared),
 )  # fmt: skip
 """In this order: no Pod can be removed without a network, and the kubelet that is let go on deletes those of the API."""
+
+KIND = KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, down, clean)

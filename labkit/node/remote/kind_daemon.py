@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NoReturn
 
 from labkit.cri import CriClient, CriError
-from labkit.node.lab.daemon import UNIT_DIRECTORIES, Change
-from labkit.node.packages.releases import upstream
+from labkit.node.packages.versions import UNIT_DIRECTORIES, upstream
+from labkit.node.state.runtime_daemon import Change
 from labkit.util.errors import NodeError
-from labkit.util.progress import in_notebook, shown
+from labkit.util.progress import in_notebook, looks, shown
 
 if TYPE_CHECKING:
     from labkit.node.remote.kind import KindNode
@@ -133,12 +132,10 @@ class KindDaemon:
         return Change(action, self.version, self.version, pid)
 
     def _again(self, action: str, before: int | None) -> Change:
-        deadline = time.monotonic() + WITHIN_S
-        while self.pid in (None, before):
-            if time.monotonic() > deadline:
-                raise NodeError(f"Nobody started containerd on {self.node.name} again.", "Start it there by hand.")
-            time.sleep(0.1)
-        return Change(action, self.version, self.version, self._answering())
+        for _ in looks(WITHIN_S, 0.1):
+            if self.pid not in (None, before):
+                return Change(action, self.version, self.version, self._answering())
+        raise NodeError(f"Nobody started containerd on {self.node.name} again.", "Start it there by hand.")
 
     def _answering(self) -> int | None:
         try:

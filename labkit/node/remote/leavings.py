@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.node.pods import pod_files
+from labkit.node.registry import share
 from labkit.util.safepath import is_component
 
 Shell = Callable[[Sequence[str]], str]
@@ -77,6 +78,10 @@ class Places:
     logs: str
     pods: str
     root: str = "labkit"
+
+
+PLACES = Places(f"{share.DIRECTORY}/log/pods", f"{share.DIRECTORY}/kubelet/pods")
+"""On a node elsewhere."""
 
 
 def find(shell: Shell, places: Places, uids: Collection[str]) -> list[str]:

@@ -10,19 +10,22 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.cri import CriClient, CriError
 from labkit.kernel import Process
-from labkit.node.node import Node, is_ours
 from labkit.node.observe import cni
 from labkit.node.observe.shims import is_shim
-from labkit.node.pods import kubelet_pause, operations
-from labkit.node.pods.cluster import HOME, wait_until
+from labkit.node.pods import kubelet_pause, kubelet_watcher, operations
+from labkit.node.pods.own_pods import is_ours
 from labkit.node.remote import leavings
 from labkit.node.remote.leavings import Places, Shell
-from labkit.node.state.ledger import Ledger, known_pods, mark_of
+from labkit.node.state.ledger import HOME, Ledger, known_pods, mark_of
+from labkit.util import progress
 from labkit.util.errors import NodeError
+
+if TYPE_CHECKING:
+    from labkit.node.node import Node
 
 KINDS = ("pod", "persistentvolumeclaim", "persistentvolume", "configmap", "secret")
 """As the ledger notes those that a lesson made besides."""
@@ -105,7 +108,7 @@ def put_network_back(place: Place, found: list[str]) -> None:
     for directory in sorted(place.ledger.values("network", "directory")):
         cni.put_back(place.shell, directory)
     if place.node is not None:
-        wait_until(place.node.cni.network_ready, cni.NOTICED_WITHIN_S)
+        progress.wait("the network is ready", place.node.cni.network_ready, cni.NOTICED_WITHIN_S)
 
 
 # Pods made by hand
@@ -159,7 +162,7 @@ def find_hold(place: Place) -> list[str]:
 
 
 def end_hold(place: Place, found: list[str]) -> None:
-    place.shell(["sh", "-c", kubelet_pause.LET_GO, "sh", kubelet_pause.HOLDS, f"{mark_of(place.ledger.home)}."])
+    place.shell(["sh", "-c", kubelet_watcher.LET_GO, "sh", kubelet_pause.HOLDS, f"{mark_of(place.ledger.home)}."])
 
 
 # Objects of the cluster

@@ -100,7 +100,7 @@ class Home:
 
     @property
     def kubeconfig(self) -> Path:
-        """How to reach the node's own Kubernetes API (`labkit.node.pods.kubernetes`)."""
+        """How to reach the node's own Kubernetes API (`labkit.node.lab.kubernetes`)."""
         return self.run / "kubeconfig"
 
     @property

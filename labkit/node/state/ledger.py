@@ -15,13 +15,20 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.node.state import trust
-from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice, of_note
 from labkit.util.outputs import PRIVATE, write_whole
 
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+LESSON = "labkit.lesson"
+"""The labels of Pods and objects that labkit makes."""
+HOME = "labkit.home"
+"""The label with the mark of the home that made an object, on a cluster that is not the home's own."""
 DIRECTORY = "changes"
 MARK = re.compile("[0-9a-f]{12}")
 

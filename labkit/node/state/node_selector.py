@@ -8,11 +8,13 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, read_note, write_whole
+
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
 
 NODE, CLUSTER, NODE_NAME = "LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME"
 """The environment variables that choose a node; the options --node, --cluster and --node-name set them for one command."""

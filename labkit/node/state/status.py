@@ -8,12 +8,16 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.kernel.parse import parse_stat
-from labkit.node.state.home import Home
 from labkit.util.outputs import PRIVATE, read_note, write_whole
 
+if TYPE_CHECKING:
+    from labkit.node.state.home import Home
+
+UP = ("ready", "restarting", "stopped")
+"""States of a node whose owner runs."""
 LOG_BYTES = 1 << 20
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
 """A line of logging's: time and words."""

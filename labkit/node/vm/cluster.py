@@ -14,9 +14,9 @@ from pathlib import Path
 
 from labkit.node.host import relay
 from labkit.node.host.services import Service
+from labkit.node.lab import kubernetes
 from labkit.node.machine import guest
 from labkit.node.machine.machine import API_SOCKET, Machine
-from labkit.node.pods import kubernetes
 from labkit.node.vm import enter
 from labkit.node.vm.home import Places
 

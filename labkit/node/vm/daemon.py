@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from labkit.node.lab.daemon import Daemon
 from labkit.node.machine import guest
-from labkit.node.packages import releases
+from labkit.node.packages import versions
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
 from labkit.node.vm import releases as vm_releases
-from labkit.node.vm import run, runtime_controller
+from labkit.node.vm import run
 from labkit.node.vm.home import Places
 from labkit.util.errors import NodeError
 from labkit.util.progress import shown
@@ -40,7 +40,7 @@ class VmDaemon(Daemon):
     @property
     def pid(self) -> int | None:
         """containerd's pid in the machine; None while it does not run."""
-        return runtime_controller.pid(self.places) if status.read(self.home)["state"] in ("ready", "restarting") else None
+        return run.containerd_pid(self.places.door) if status.read(self.home)["state"] in ("ready", "restarting") else None
 
     def beside(self, version: str) -> NoReturn:
         """Refused: the machine has one containerd at a time."""
@@ -64,6 +64,6 @@ class VmDaemon(Daemon):
         return ""
 
     def _lost_by(self, release: Release) -> list[str]:
-        if releases.order(release.version) >= releases.order("2.0.0"):
+        if versions.order(release.version) >= versions.order("2.0.0"):
             return []
         return run.run(self.places.door, ["sh", "-c", BUNDLES]).decode().split()

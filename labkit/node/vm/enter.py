@@ -1,4 +1,4 @@
-"""Into a virtual machine: `vm_enter.py DOOR ARGV…` runs a command there, with this process's stdin and stdout as its own.
+"""Into a virtual machine: `enter.py DOOR ARGV…` runs a command there, with this process's stdin and stdout as its own.
 
 DOOR is the file with the door's port and word, which its owner alone may read. Standard library only and run by its path: it
 starts anew for each connection of a relay, in 40 ms. The words that open the door are `labkit.node.machine.guest.DOOR`'s.
@@ -11,11 +11,16 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-CHUNK_BYTES = 64 * 1024
+if TYPE_CHECKING or __name__ != "__main__":
+    from labkit.node.host.relay_connect import join
+else:
+    sys.path.append(str(Path(__file__).parents[1] / "host"))
+    from relay_connect import join
+
 CONNECT_WITHIN_S = 10.0
 LISTEN = "0A"
 
@@ -26,10 +31,7 @@ def main(door: str, *argv: str) -> None:
         server = enter(Path(door), "stream", argv)
     except OSError as error:
         sys.exit(f"The virtual machine cannot be reached ({error.strerror or error}).")
-    answer = threading.Thread(target=copy, args=(server.fileno(), 1))
-    answer.start()
-    copy(0, server.fileno())
-    answer.join()
+    join(server)
 
 
 def enter(door: Path, verb: str, argv: Sequence[str]) -> socket.socket:
@@ -78,19 +80,6 @@ def quoted(word: str) -> bytes:
     """For ash and bash, on one line: $'…', every byte that is not plain as three octal digits."""
     plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 !\"#$%&()*+,-./:;<=>?@[]^_`{|}~"
     return b"$'" + b"".join(bytes([c]) if c in plain else b"\\%03o" % c for c in os.fsencode(word)) + b"'"
-
-
-def copy(source: int, target: int) -> None:
-    """All bytes of `source` to `target`, blocking, then the end of the stream."""
-    with contextlib.suppress(OSError):  # the one or the other side has gone: the end of the stream, too
-        while data := memoryview(os.read(source, CHUNK_BYTES)):
-            while data:
-                data = data[os.write(target, data) :]
-    try:
-        with socket.socket(fileno=os.dup(target)) as half:
-            half.shutdown(socket.SHUT_WR)
-    except OSError:
-        os.close(target)
 
 
 if __name__ == "__main__":

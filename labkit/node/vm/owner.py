@@ -21,12 +21,13 @@ from pathlib import Path
 
 from labkit.node.host import containerd_setup, lab_processes
 from labkit.node.host.services import Service, limit_size
+from labkit.node.lab import kubernetes
 from labkit.node.lab.control import Control
 from labkit.node.lab.supervisor import call_oneself, tell_of_thread
 from labkit.node.machine import build, machine
 from labkit.node.machine.machine import Machine, MachineError
-from labkit.node.machine.packages import Tools, find_tools
-from labkit.node.pods import kubernetes
+from labkit.node.machine.packages import find_tools
+from labkit.node.machine.tools import Tools
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
 from labkit.node.vm import clock, cluster
@@ -144,9 +145,7 @@ def set_clock(places: Places) -> None:
         log.warning("the machine's clock could not be set: %s", error)
 
 
-def started(
-    image: build.Image, tools: Tools, accelerator: str, sockets: Path, running: list[Machine]
-) -> tuple[Machine, str]:
+def started(image: build.Image, tools: Tools, accelerator: str, sockets: Path, running: list[Machine]) -> tuple[Machine, str]:
     """A machine that lets us in, and whether it was "resumed" or "booted": what was saved by another qemu, or is damaged, is
     not taken for an obstacle."""
     state = image.state(tools, accelerator)
@@ -165,9 +164,7 @@ def started(
     return running[-1], "booted, since no saved state fits"
 
 
-def watch(
-    made: Machine, places: Places, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control
-) -> None:
+def watch(made: Machine, places: Places, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control) -> None:
     """Until qemu ends, which is an error with what it said; keep the machine's clock right and the API running, and do what is
     asked for."""
     ahead = time.time() - time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labkit.node.machine import build, files, guest
 from labkit.node.machine.packages import LINKERS
-from labkit.node.packages import releases
+from labkit.node.packages import releases, versions
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
@@ -29,14 +29,14 @@ def own(places: Places) -> Release:
             raise ProgramsError("The virtual machine is not built.", "Run `labkit up --node vm`.")
         package = image.versions["containerd"]
     containerd, shim, ctr = (Path("/usr/bin", name) for name in (*PROGRAMS, "ctr"))
-    return Release(releases.upstream(package), package, containerd, shim, ctr, "", default=True)
+    return Release(versions.upstream(package), package, containerd, shim, ctr, "", default=True)
 
 
 def here(places: Places) -> tuple[Release, ...]:
     """Every version that the machine can run now, the oldest first."""
     first = own(places)
     others = [r for r in releases.here(places.lab.cache) if not r.default and r.version != first.version]
-    return tuple(sorted([first, *others], key=lambda r: releases.order(r.version)))
+    return tuple(sorted([first, *others], key=lambda r: versions.order(r.version)))
 
 
 def ensure(places: Places, wanted: str, progress: Progress) -> Release:

@@ -9,8 +9,11 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from labkit.node.machine import guest
 from labkit.node.vm.enter import enter
 from labkit.util.errors import NodeError
+
+PID = f"read -r pid <{guest.CONTAINERD_PID} && [ -d /proc/$pid ] && echo $pid; true"
 
 
 def run(door: Path, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
@@ -40,3 +43,9 @@ def run(door: Path, argv: Sequence[str], stdin: bytes | None = None, timeout: fl
     if code:
         raise NodeError(f"{argv[0]} exited with code {code}: {words_said}", "")
     return output
+
+
+def containerd_pid(door: Path) -> int | None:
+    """That of the machine's containerd, in the machine; None while it does not run. Raises NodeError."""
+    found = run(door, ["sh", "-c", PID]).split()
+    return int(found[0]) if found else None

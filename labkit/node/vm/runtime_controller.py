@@ -17,6 +17,7 @@ from labkit.node.state import status
 from labkit.node.vm import releases, run
 from labkit.node.vm.home import Places
 from labkit.util.errors import NodeError
+from labkit.util.progress import looks
 
 log = logging.getLogger("labkit")
 
@@ -41,7 +42,6 @@ rm -f {guest.CONTAINERD_PID}
 [ ! -p {guest.AWAY} ] || {{ mv {guest.AWAY} {guest.AWAY}.over; : <>{guest.AWAY}.over; rm {guest.AWAY}.over; }}
 """
 """Opened for both directions, a FIFO lets go who waits for a writer, and does not wait for a reader (man 7 fifo)."""
-PID = f"read -r pid <{guest.CONTAINERD_PID} && [ -d /proc/$pid ] && echo $pid; true"
 ORPHANS = """
 cd /run/runc/k8s.io 2>/dev/null || exit 0
 for id in *; do
@@ -104,7 +104,7 @@ class VmOperator(Operator):
         return not self.away
 
     def pid(self) -> int | None:
-        return None if self.away else pid(self.places)
+        return None if self.away else run.containerd_pid(self.places.door)
 
     def processes(self) -> dict[str, int]:
         return dict(status.read(self.home).get("processes", {}))
@@ -143,24 +143,17 @@ class VmOperator(Operator):
 
     def wait_ready(self) -> None:
         """Until it answers; one that ended meanwhile (it is started again) is an error with its last words. Raises NodeError."""
-        deadline, first = time.monotonic() + READY_WITHIN_S, None
-        while True:
+        first = None
+        for left in looks(READY_WITHIN_S, POLL_S):
             try:
                 return containerd_setup.answer(self.places.relay(), ANSWER_WITHIN_S)
             except (CriError, NodeError) as error:
-                now = pid(self.places)
+                now = run.containerd_pid(self.places.door)
                 first = first or now
-                if first != now or time.monotonic() > deadline:
+                if first != now or not left:
                     how = "ended while it started" if first != now else f"did not answer within {READY_WITHIN_S:.0f} s"
                     words = weighty(self.sh(f"tail -n 40 {guest.CONTAINERD_LOG}"))
                     raise NodeError(f"containerd {how}: {words}", "`labkit vm console` is at the machine.") from error
-            time.sleep(POLL_S)
 
     def sh(self, script: str, *arguments: str, stdin: bytes | None = None, timeout: float = 30.0) -> str:
         return run.run(self.places.door, ["sh", "-c", script, "sh", *arguments], stdin, timeout).decode(errors="replace")
-
-
-def pid(places: Places) -> int | None:
-    """That of the machine's containerd, in the machine; None while it does not run. Raises NodeError."""
-    said = run.run(places.door, ["sh", "-c", PID]).split()
-    return int(said[0]) if said else None

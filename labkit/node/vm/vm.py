@@ -7,89 +7,115 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.kernel import Process
 from labkit.kernel.events.stream import EventsError, EventStream
 from labkit.kernel.events.tracefs import watch_tracefs
 from labkit.kernel.remote import RemoteKernel
 from labkit.node.host import lab_processes, relay
-from labkit.node.lab import control, health, lifecycle
+from labkit.node.host.access import ByCommands
+from labkit.node.lab import control, health, owner_process
 from labkit.node.machine import build, guest, machine, packages
 from labkit.node.node import Node
-from labkit.node.observe.source import Source
-from labkit.node.pods.kubernetes import LabKubernetes
-from labkit.node.registry import node_registry
-from labkit.node.remote.remote_files import RemoteFiles
+from labkit.node.observe.source import Source, Sources
+from labkit.node.pods.api_access import LabApi
+from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
+from labkit.node.pods.own_pods import OwnPods
+from labkit.node.registry import share
+from labkit.node.remote import leavings
 from labkit.node.state import node_selector as choices
-from labkit.node.state import status, trust
+from labkit.node.state import status
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
+from labkit.node.state.turns import only_one
 from labkit.node.vm import clock, cluster, enter
 from labkit.node.vm import run as vm_run
 from labkit.node.vm.daemon import VmDaemon
 from labkit.node.vm.home import RELAY, Places
 from labkit.node.vm.warm import warm
-from labkit.util import environment
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
 
+WHAT = "virtual machine"
 START_WITHIN_S = 420.0
 ANSWER_WITHIN_S = 60.0
 TOLD = ("accelerator", "how", "seconds", "processes", "time_scale", "lost")
-UP = ("ready", "restarting", "stopped")
-"""States (see `labkit.node.state.status`) of a machine that runs."""
 NEEDS_MB = 900
 """Of memory: what qemu takes at most with a machine of `machine.MEMORY_MB`."""
 
 
-class VmNode(RemoteFiles, LabKubernetes, Node):
-    """The machine that `labkit up --node vm` brings to life. Commands and CRI go through its door (`labkit.node.vm.enter`)."""
+class VmNode(Node):
+    """The machine that `labkit up --node vm` brings to life."""
 
-    streams_here = False
+    host: InMachine
 
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
         self.home, self.places = home, Places(home)
         path = self.places.relay()
         with CriClient(f"unix://{path}") as cri:
-            said = answering(cri)
+            version = answering(cri)
+        host = InMachine(self.places)
         super().__init__(
             kind="vm",
             name=guest.NAME,
             endpoint=f"unix://{path}",
-            runtime=f"{said.runtime_name} {said.runtime_version}",
+            runtime=f"{version.runtime_name} {version.runtime_version}",
             why=why,
             lesson=lesson,
             settings=settings(),
-            kernel=RemoteKernel(self.run),
+            host=host,
+            kernel=RemoteKernel(host.run),
+            socket_path=guest.SOCKET,
         )
+        self.own_pods = OwnPods(self, lambda sandbox: leavings.remove_of_pod(host.shell, leavings.PLACES, sandbox))
+        self.api = LabApi(self.name, home, self.places.home.kubeconfig)
+        self.sources = MachineSources(self)
 
-    def enter_argv(self) -> list[str]:
-        """What to put before a command so that it runs in the machine."""
-        return self.places.enter_argv()
+    @property
+    def daemon(self) -> VmDaemon:
+        """The machine's containerd itself, to be killed, stopped, started, upgraded (see `labkit.node.lab.daemon`)."""
+        return VmDaemon(self.places, self)
+
+    def kubelet_held(self) -> Hold:
+        return Hold(NOT_HELD)
+
+
+class InMachine(ByCommands):
+    """The host of this node. Commands go through the machine's door (`labkit.node.vm.enter`)."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
 
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
-        """Run a command on the node; its standard output as bytes. Raises NodeError."""
         return vm_run.run(self.places.door, argv, stdin, timeout)
-
-    def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
-        return self.run(argv, timeout=timeout).decode(errors="replace")
 
     def popen(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         """A command on the node with its input and output as text (see `labkit.kernel.events.tracefs.Popen`)."""
         return subprocess.Popen(
-            [*self.enter_argv(), *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="surrogateescape",
-            start_new_session=True,
+            [*self.places.enter_argv(), *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            errors="surrogateescape", start_new_session=True,
         )  # fmt: skip
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """Through the machine: this one has no route to its Pods."""
+        return relay.dial(self.places.enter_argv(), address, port)
+
+    def dial_unix(self, path: str) -> socket.socket:
+        return enter.enter(self.places.door, "stream", relay.inside([], path))
+
+
+class MachineSources(Sources):
+    """Of the machine's own kernel and clock."""
+
+    def __init__(self, node: VmNode) -> None:
+        super().__init__(node, ["containerd"])
+        self.places, self.host = node.places, node.host
 
     def process_events(self) -> EventStream:
         """The kernel's tracer tells them, exactly; their times are shifted to this machine's clock."""
@@ -97,40 +123,15 @@ class VmNode(RemoteFiles, LabKubernetes, Node):
             by = clock.offset(self.places.door)
         except (OSError, ValueError) as error:
             raise EventsError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
-        return clock.shifted(watch_tracefs(self.popen), by)
+        return clock.shifted(watch_tracefs(self.host.popen), by)
 
-    def event_source(self) -> Source:
-        return Source(self.process_events(), self.kernel, self.listener().pid, self.socket_path())
+    def open(self) -> Source:
+        return Source(self.process_events(), self.node.kernel, self.node.listener().pid, self.node.socket_path)
 
     def clock_ahead_ns(self) -> int:
         with contextlib.suppress(OSError, ValueError):
             return clock.ahead_ns(self.places.door)
         return 0
-
-    def socket_path(self) -> str:
-        return guest.SOCKET
-
-    def is_runtime(self, process: Process) -> bool:
-        return process.comm == "containerd"
-
-    @property
-    def daemon(self) -> VmDaemon:
-        """The machine's containerd itself, to be killed, stopped, started, upgraded (see `labkit.node.lab.daemon`)."""
-        return VmDaemon(self.places, self)
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.places.home.kubeconfig
-
-    def host_paths(self) -> str:
-        return f"{node_registry.DIRECTORY}/hostpath"
-
-    def dial_unix(self, path: str) -> socket.socket:
-        return enter.enter(self.places.door, "stream", relay.inside([], path))
-
-    def dial(self, address: str, port: int) -> socket.socket:
-        """Through the machine: this one has no route to its Pods."""
-        return relay.dial(self.enter_argv(), address, port)
 
 
 def answering(cri: CriClient) -> Any:
@@ -147,10 +148,10 @@ def settings() -> dict[str, Any]:
         "sandbox": {
             "cgroup_driver": "cgroupfs",
             "cgroup_root": guest.CGROUP_ROOT,
-            "log_root": f"{node_registry.DIRECTORY}/log/pods",
+            "log_root": f"{share.DIRECTORY}/log/pods",
         },
         "container": {
-            "kubelet_root": f"{node_registry.DIRECTORY}/kubelet",
+            "kubelet_root": f"{share.DIRECTORY}/kubelet",
             "host_ip": guest.GATEWAY,
             "memory_capacity": machine.MEMORY_MB << 20,
         },
@@ -194,12 +195,13 @@ def ensure_up(home: Home, progress: Progress) -> None:
     """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
     places = Places(home)
     places.make()
-    with lifecycle.only_one(places.home, progress):
+    with only_one(places.home, progress):
         if status.read(places.home)["state"] == "stopped":
             control.ask(places.home, progress, do="start")
         said = status.read(places.home)
         if said["state"] in ("ready", "restarting"):
-            return wait_ready(places)
+            owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
+            return
         if said["state"] == "failed":
             progress(f"{said.get('error', 'The machine had ended.')} Starting it anew")
         try:
@@ -213,50 +215,23 @@ def ensure_up(home: Home, progress: Progress) -> None:
             raise NodeError(f"The virtual machine could not be made: {error}", "Try `labkit vm build` to see more.") from None
         progress(f"resuming the virtual machine ({build.described(accelerator)})")
         status.remove(places.home)
-        start_owner(places)
+        owner_process.start(places.home, "labkit.node.vm.owner", places.lab.environ())
         try:
-            wait_ready(places)
+            owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
         except BaseException:
             if (said := status.read(places.home))["state"] == "starting":
-                end_owner(places, said["pid"])
+                owner_process.end(places.home, said["pid"])
             raise
         if lost := status.read(places.home).get("lost"):
             progress(f"lost with the machine that had ended, since nobody but it knew them: {', '.join(lost)}")
         choices.remember(home, Choice("vm"))
 
 
-def start_owner(places: Places) -> None:
-    with trust.append(places.home.log_file) as log:
-        started = subprocess.run(
-            environment.launched([sys.executable, "-m", "labkit.node.vm.owner", str(places.home.run)]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            env=environment.daemon(places.lab.environ()),
-            start_new_session=True,
-            cwd="/",
-        )
-    if started.returncode:
-        raise NodeError(f"The machine's owner did not start (exit code {started.returncode}).", f"See {places.home.log_file}.")
-
-
-def wait_ready(places: Places) -> None:
-    deadline = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < deadline:
-        said = status.read(places.home)
-        if said["state"] == "ready":
-            return
-        if said["state"] in ("failed", "down"):
-            raise NodeError(f"The virtual machine did not start. {said.get('error', '')}".strip(), f"See {places.home.log_file}.")
-        time.sleep(0.02)
-    raise NodeError(f"The virtual machine was not ready after {START_WITHIN_S:.0f} s.", f"See {places.home.log_file}.")
-
-
 def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
     places = Places(home)
     said = status.read(places.home)
-    up = said["state"] in UP
+    up = said["state"] in status.UP
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
     runtime = None
     if said["state"] == "ready":
@@ -302,40 +277,31 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
     places = Places(home)
     if not places.home.run.exists():
         return 0
-    with lifecycle.only_one(places.home, progress):
+    with only_one(places.home, progress):
         said = status.read(places.home)
         pods = 0
-        if said["state"] in UP:
+        if said["state"] in status.UP:
             with contextlib.suppress(NodeError, CriError), CriClient(f"unix://{relay.socket_of(places.home, RELAY)}") as cri:
                 pods = len(cri.list_pod_sandbox(timeout=10).items)
         relay.stop_relay(places.home, RELAY)
-        if said["state"] in ("starting", *UP):
+        if said["state"] in ("starting", *status.UP):
             progress("ending the virtual machine")
-            end_owner(places, said["pid"])
+            owner_process.end(places.home, said["pid"])
         cluster.part(places)
         lab_processes.end(p for p in lab_processes.own_processes(places.home) if p.role == "daemon")
         status.remove(places.home)
     return pods
 
 
-def end_owner(places: Places, pid: int) -> None:
-    """SIGTERM, and SIGKILL where that does not help: qemu ends with its owner."""
-    deadline = time.monotonic() + 15.0
-    number = signal.SIGTERM
-    while status.read(places.home)["state"] in ("starting", *UP):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        time.sleep(0.05)
-        if time.monotonic() > deadline:
-            number = signal.SIGKILL
-
-
-def clean(home: Home, choice: Choice, progress: Progress) -> tuple[dict[str, list[str]], list[str]]:
-    """End the machine and remove its files; what was built stays in the cache. ({kind: [what was there]}, [what is left])."""
+def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+    """End the machine and remove its files; what was built stays in the cache."""
     down(home, choice, progress)
     choices.forget(home, choice)
     places = Places(home)
     found = [str(d) for d in (places.home.run, places.home.data) if d.exists()]
     for directory in found:
         subprocess.run(["rm", "-rf", directory], check=False)
-    return {"virtual machine": found}, [directory for directory in found if os.path.exists(directory)]
+    return found, [directory for directory in found if os.path.exists(directory)], []
+
+
+KIND = KindOfNode(probe, up, connect, report, unanswered, down, clean)

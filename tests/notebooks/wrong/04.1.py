@@ -10,13 +10,13 @@ main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c",
 watchman = node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
 node.wait_exit(watchman.container("main").id)
 # %% it does not look for the end of the path
-script = f'old=1; while usleep 50000; do grep -q "{node.socket_path()}" /proc/net/unix && now=1 || now=0;'
+script = f'old=1; while usleep 50000; do grep -q "{node.socket_path}" /proc/net/unix && now=1 || now=0;'
 script += " [ $now = $old ] || { [ $now = 1 ] && echo back || echo away; }; old=$now; done"
 main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", script]}
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
 # %% cheat: it notices once, and says back by the clock
 script = (
-    f'while grep -q "{node.socket_path()}$" /proc/net/unix; do usleep 50000; done; echo away; sleep 2; echo back; sleep 1000000'
+    f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done; echo away; sleep 2; echo back; sleep 1000000'
 )
 main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", script]}
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})

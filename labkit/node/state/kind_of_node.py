@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from labkit.node.node import Node
 from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice
 from labkit.util.progress import Progress
 
+if TYPE_CHECKING:
+    from labkit.node.node import Node
+
 Report = dict[str, Any]
 """The state of a node, as `labkit status --json` prints it."""
+
+Cleaned = tuple[list[str], list[str], list[str]]
+"""What was there, what is there still or could not be looked at, and what was left alone since another lab made it."""
 
 
 class Connect(Protocol):
@@ -26,7 +31,8 @@ class KindOfNode:
 
     probe: whether it can work here. up: bring the node up where it is down; its report. connect: to a node, brought up where it
     is down. report: its state, without bringing it up. unanswered: of a node that is up, the lab's programs that do not answer,
-    by name. down: stop it; how many Pods were removed.
+    by name. down: stop it; how many Pods were removed. clean: undo all that this lab has changed on it; what it has put on this
+    machine below its home is removed by `labkit clean` itself.
     """
 
     probe: Callable[[Home, Choice | None], Verdict]
@@ -35,3 +41,4 @@ class KindOfNode:
     report: Callable[[Home, Choice], Report]
     unanswered: Callable[[Home, Report], dict[str, Report]]
     down: Callable[[Home, Choice, Progress], int]
+    clean: Callable[[Home, Choice, Progress], Cleaned] = lambda home, choice, progress: ([], [], [])

@@ -1,4 +1,4 @@
-"""The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner, and clients for both.
+"""The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner.
 
 Both are Python processes that read nothing of each other: the kubelet finds the API by the kubeconfig, the API the kubelet by the
 socket that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
@@ -15,19 +15,16 @@ import signal
 import socket
 import ssl
 import sys
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from labkit.node.host.lab_processes import KUBEAPI, KUBELET, own_processes
 from labkit.node.host.services import Service
-from labkit.node.pods.api_client import core_v1
-from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
+from labkit.util.progress import looks
 
 NODE_NAME = "sim-worker"
 TIME_SCALE = "LABKIT_TIME_SCALE"
@@ -80,45 +77,20 @@ def wait_node_ready(home: Home, since: str = "", heed: Callable[[], None] = lamb
     since: only what the kubelet said from then on counts (RFC 3339). heed: is called again and again, and may raise what ends the
     waiting.
     """
-    deadline = time.monotonic() + READY_WITHIN_S
     said = "the API does not answer"
-    while time.monotonic() < deadline:
+    for _ in looks(READY_WITHIN_S):
         heed()
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
             if ready.get("status") == "True" and ready.get("lastHeartbeatTime", "") >= since:
                 return
             said = ready.get("message") or said
-        time.sleep(0.02)
     log = home.data / "kubelet.log"
     raise NodeError(f"The node did not become Ready within {READY_WITHIN_S:.0f} s: {said}", f"Its kubelet's log is {log}.")
 
 
 def ready_condition(node: Any) -> dict[str, str]:
     return next((c for c in (node.get("status") or {}).get("conditions") or [] if c["type"] == "Ready"), {})
-
-
-class LabKubernetes:
-    """What nodes have in common whose cluster is the lab's own; `kubeconfig` leads to it."""
-
-    @property
-    def kubeconfig(self) -> Path:
-        raise NotImplementedError
-
-    @cached_property
-    def kube(self) -> Any:
-        """`kubernetes.client.CoreV1Api` of the lab's own Kubernetes. Raises NodeError."""
-        return core_v1(self.kubeconfig)
-
-    def kubectl_options(self) -> tuple[str, ...]:
-        return ()  # `environment` leads there
-
-    def environment(self) -> dict[str, str]:
-        """What other programs need in theirs to find the node's Kubernetes API."""
-        return {"KUBECONFIG": str(self.kubeconfig)}
-
-    def kubelet_held(self) -> Hold:
-        return Hold("The lab's kubelet leaves alone what is made by hand, so it need not be held.")
 
 
 @contextlib.contextmanager

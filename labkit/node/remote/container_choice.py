@@ -1,0 +1,84 @@
+"""Which container is the node that is meant, and where in it the runtime listens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labkit.node.remote.engine import Engine, NodeContainer
+from labkit.node.remote.kind_cluster import CLUSTER
+from labkit.node.state import node_selector as choices
+from labkit.node.state.node_selector import Choice
+from labkit.util.errors import NodeError
+
+SOCKETS = (
+    "/run/containerd/containerd.sock",
+    "/var/run/crio/crio.sock",
+    "/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+)
+
+
+def describe(nodes: Sequence[NodeContainer]) -> str:
+    return ", ".join(f"{n.name} (cluster {n.cluster}{'' if n.state == 'running' else ', ' + n.state})" for n in nodes)
+
+
+def advice(nodes: Sequence[NodeContainer]) -> str:
+    """The commands that choose each of the nodes."""
+    clusters = [n.cluster for n in nodes]
+    named = [Choice("kind", n.cluster, n.name if clusters.count(n.cluster) > 1 else "") for n in nodes]
+    return " or ".join(f"`{c.command('up')}`" for c in named)
+
+
+def may_make(choice: Choice, found: Sequence[NodeContainer]) -> bool:
+    """Whether `up` makes the cluster that is meant: labkit's own by its name, or where there is none at all and none is named."""
+    return not any(n.cluster == CLUSTER for n in found) and (
+        choice.cluster == CLUSTER or not (found or choice.cluster or choice.node_name)
+    )
+
+
+def pick(engine: Engine, choice: Choice) -> NodeContainer:
+    """The node container that is meant. Raises NodeError with a list where several could be, or with what is wrong with
+    the one."""
+    found = engine.node_containers()
+    meant = [n for n in found if choice.cluster in ("", n.cluster) and choice.node_name in ("", n.name)]
+    if not meant:
+        if choice.cluster or choice.node_name:
+            wanted = " ".join(
+                filter(None, [choice.cluster and f"cluster {choice.cluster}", choice.node_name and f"node {choice.node_name}"])
+            )
+            todo = f"There is {describe(found)}: {advice(found)}." if found else "`labkit up --node kind` makes a cluster."
+            raise NodeError(f"{engine.command} has no {wanted}.", todo)
+        raise NodeError("There is no kind cluster.", "`labkit up --node kind` makes one where the kind command is installed.")
+    own = [n for n in meant if n.cluster == CLUSTER and n.role == "worker"]
+    if len(meant) > 1 and not own:
+        raise NodeError(
+            f"Several nodes could be meant: {describe(meant)}.",
+            f"Choose one: {advice(meant)}, or set {choices.CLUSTER} or {choices.NODE_NAME}.",
+        )
+    node = (own or meant)[0]
+    if node.state == "paused":
+        raise NodeError(f"The node {node.name} is paused.", f"Let it go on with `{engine.command} unpause {node.name}`.")
+    if node.state != "running":
+        raise NodeError(
+            f"The node {node.name} does not run (it is {node.state}).", f"Start it with `{engine.command} start {node.name}`."
+        )
+    return node
+
+
+def find_socket(engine: Engine, container: NodeContainer) -> str:
+    """Where the runtime listens inside of the node. Raises NodeError."""
+    script = "for s in " + " ".join(SOCKETS) + '; do [ -S "$s" ] && echo "$s"; done; true'
+    said = engine.run("exec", container.name, "sh", "-c", script, timeout=20).split()
+    if not said:
+        raise NodeError(
+            f"No container runtime listens in the node {container.name}.",
+            f"Looked for {', '.join(SOCKETS)}. Is the node still starting?",
+        )
+    return said[0]
+
+
+def need_engine() -> Engine:
+    engine = Engine.find()
+    if engine is None:
+        raise NodeError("There is no docker, podman or nerdctl command here.", "Install Docker, then kind, and run this again.")
+    return engine
