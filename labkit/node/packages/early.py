@@ -12,8 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 
+def end(*_: object) -> None:
+    """End on the first SIGTERM, so that nothing half-made is left; a second one must not interrupt the cleaning up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(cache: Path) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-made is left
+    signal.signal(signal.SIGTERM, end)
     node = Path(__file__).resolve().parents[1]
     sys.path.insert(0, str(node.parents[1]))
     package = ModuleType("labkit.node")
