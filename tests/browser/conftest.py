@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from labkit import connect
 from labkit.node import Home
 from tests.browser.chromium import find_chromium
-from tests.browser.jupyterlab import JupyterLab, serve
-from tests.browser.learner import HALF_A_SCREEN, LAPTOP, Learner
+from tests.browser.jupyterlab import THEMES, JupyterLab, serve
+from tests.browser.learner import HALF_A_SCREEN, LAPTOP, PHONE, Learner
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 # Nothing but the page under test is to be asked for in the network.
@@ -76,10 +77,12 @@ def learner(request: pytest.FixtureRequest, jupyterlab: JupyterLab, chromium: Br
 
 
 def _keep(page: Page, name: str) -> None:
-    """The page as it is, and the notebook from top to bottom on a whole and on half a screen."""
+    """The page as it is, and the notebook from top to bottom, light and dark, on a laptop, on half a screen and on a phone."""
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
-    for size in (LAPTOP, HALF_A_SCREEN):
+    for theme, size in itertools.product(THEMES, (LAPTOP, HALF_A_SCREEN, PHONE)):
+        page.set_viewport_size(LAPTOP)
+        Learner(page, (), ()).switches_theme(theme)
         page.set_viewport_size(size)
         for _ in range(2):  # the height of a cell that was never in view is an estimate
             cells = page.locator(".jp-WindowedPanel-viewport").bounding_box()
@@ -87,7 +90,7 @@ def _keep(page: Page, name: str) -> None:
             page.wait_for_timeout(300)
         page.evaluate("document.querySelector('.jp-WindowedPanel-outer')?.scrollTo(0, 0)")
         page.wait_for_timeout(300)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{size['width']}.png")
+        page.screenshot(path=SCREENSHOTS / f"{name}-{theme}-{size['width']}.png")
 
 
 def _end_kernels(page: Page, jupyterlab: JupyterLab) -> None:

@@ -14,8 +14,9 @@ from labkit.figures.style import contrast
 from tests.browser.jupyterlab import NOTEBOOKS, THEMES, JupyterLab
 
 SECOND = 1000.0
-LAPTOP: ViewportSize = {"width": 1280, "height": 800}
-HALF_A_SCREEN: ViewportSize = {"width": 700, "height": 800}
+LAPTOP: ViewportSize = {"width": 1440, "height": 900}
+HALF_A_SCREEN: ViewportSize = {"width": 900, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 ERRORS = ", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr"))
 FIGURES = ".jp-RenderedSVG > img, .jp-RenderedImage > img"
 

@@ -9,22 +9,26 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from labkit.figures.style import contrast
+from labkit.figures.figure import NARROW
+from labkit.figures.style import SMALL, contrast
 from labkit.node import Home
 from tests.browser.jupyterlab import JupyterLab
-from tests.browser.learner import HALF_A_SCREEN, LAPTOP, Learner, Looks
+from tests.browser.learner import HALF_A_SCREEN, LAPTOP, PHONE, Learner, Looks
 from tests.live.cluster import wait_for
 
 Opens = Callable[..., Learner]
+MIN_FIGURE = NARROW[-1]
 READABLE = 4.5
 """The contrast that text needs (WCAG 2.2, 1.4.3)."""
 
 
 @pytest.mark.parametrize("lesson", ["00", "02"])
 def test_run_all(lesson: str, learner: Opens) -> None:
-    """Every cell runs without an error; every figure is there, turns from light to dark with the page, fits half a screen."""
+    """Every cell runs without an error; every figure is there, has its text, turns from light to dark with the page, and can be
+    read on a laptop, on half a screen and on a phone; so can the prose. A screen reader finds no fault in a question."""
     notebook = learner(lesson)
     assert not notebook.figures()
 
@@ -34,10 +38,15 @@ def test_run_all(lesson: str, learner: Opens) -> None:
     assert notebook.numbers() == [f"[{number}]:" for number in range(1, len(notebook.cells_of("code")) + 1)]
     assert len(notebook.figures()) == len(draws(notebook))
     assert_readable(notebook, "light")
+    assert_accessible(notebook)
+    assert_has_text(notebook)
 
     notebook.switches_theme("dark")
     assert_readable(notebook, "dark")
-    assert_no_wider_than_text(notebook)
+    assert_accessible(notebook)
+    for size in (LAPTOP, HALF_A_SCREEN, PHONE):
+        notebook.page.set_viewport_size(size)
+        assert_fits(notebook)
 
 
 def test_the_address_opens_notebook_00_and_nothing_covers_it(jupyterlab: JupyterLab, chromium: Browser) -> None:
@@ -127,7 +136,8 @@ def test_a_pod_that_is_stuck(learner: Opens) -> None:
     assert_readable(notebook, "light")
     notebook.switches_theme("dark")
     assert_readable(notebook, "dark")
-    assert_no_wider_than_text(notebook)
+    notebook.page.set_viewport_size(HALF_A_SCREEN)
+    assert_fits(notebook)
 
 
 WAITS = """
@@ -193,11 +203,56 @@ def assert_readable(notebook: Learner, theme: str) -> None:
         assert looks.ink > READABLE
 
 
-def assert_no_wider_than_text(notebook: Learner) -> None:
-    """Beside another window, no figure is cut off."""
-    notebook.page.set_viewport_size(HALF_A_SCREEN)
+def assert_has_text(notebook: Learner) -> None:
+    """Each figure's <img> has the text of the figure, which begins with a word and ends with a full stop or a name."""
+    texts = [figure.get_attribute("alt") or "" for figure in notebook.figures()]
+    assert all(len(text) > 20 and text[0].isalpha() for text in texts), texts
+
+
+def assert_fits(notebook: Learner) -> None:
+    """Letters of a figure are at least 10 px high, whatever the page's width; it is no wider than its place, where one scrolls if
+    that is narrower still. Lines of prose have at most 75 letters."""
     for figure in notebook.figures():
         figure.scroll_into_view_if_needed()
-        picture, text = figure.bounding_box(), notebook.page.locator(".jp-RenderedMarkdown").first.bounding_box()
-        assert picture and text
-        assert 100 < picture["width"] <= text["width"]
+        expect(figure).to_have_js_property("complete", True)
+        drawn, shown, place = figure.evaluate(
+            "image => [image.naturalWidth, image.clientWidth, image.parentElement.clientWidth]"
+        )
+        assert shown / drawn * SMALL >= 10, (drawn, shown, place)
+        assert shown <= max(place, MIN_FIGURE) + 1, (drawn, shown, place)
+    longest = notebook.page.evaluate(LONGEST_LINE)
+    assert longest["letters"] <= 75, longest
+
+
+def assert_accessible(notebook: Learner) -> None:
+    """axe-core finds nothing serious in the questions that are on the page, nor in their verdicts."""
+    quizzes = notebook.page.locator(".labkit-quiz")
+    for quiz in quizzes.all():
+        quiz.scroll_into_view_if_needed()
+        expect(quiz).to_have_attribute("role", re.compile("group"))
+    found = Axe().run(notebook.page, context={"include": [[".labkit-quiz"]]}).response if quizzes.count() else {"violations": []}
+    serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
+
+
+LONGEST_LINE = """() => {
+  let longest = {letters: 0, text: ""};
+  for (const block of document.querySelectorAll(".jp-Notebook .jp-RenderedMarkdown :is(p, li)")) {
+    const lines = new Map();
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode, range = document.createRange();
+      for (let at = 0; at < node.length; at += 1) {
+        range.setStart(node, at); range.setEnd(node, at + 1);
+        const box = range.getClientRects()[0];
+        if (!box) continue;
+        const line = Math.round(box.bottom / 12);
+        lines.set(line, (lines.get(line) ?? "") + node.data[at]);
+      }
+    }
+    for (const text of lines.values())
+      if (text.trim().length > longest.letters) longest = {letters: text.trim().length, text};
+  }
+  return longest;
+}"""
+"""The longest line of prose as it is laid out, and how many letters it has."""
