@@ -80,6 +80,7 @@ def _keep(page: Page, name: str) -> None:
     """The page as it is, and the notebook from top to bottom, light and dark, on a laptop, on half a screen and on a phone."""
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.keyboard.press("Escape")  # a dialog would cover the menu
     for theme, size in itertools.product(THEMES, (LAPTOP, HALF_A_SCREEN, PHONE)):
         page.set_viewport_size(LAPTOP)
         Learner(page, (), ()).switches_theme(theme)

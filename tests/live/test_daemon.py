@@ -278,10 +278,10 @@ def test_two_upgrades_at_once_one_is_refused(lab_node: Any) -> None:
 
 def test_an_interrupt_in_the_middle_ends_on_one_version_and_says_which(lab_node: Any) -> None:
     """SIGINT at many moments of `labkit containerd upgrade`, each as Ctrl-C in a terminal."""
-    versions = {"default": lab_node.daemon.version, **{v: releases.find(lab_node.home.cache, v).version for v in VERSIONS}}
+    known = {"default": lab_node.daemon.version, **{v: releases.find(lab_node.home.cache, v).version for v in VERSIONS}}
     for wait in (0.05, 0.3, 0.4, 0.5):
-        wanted = next(v for v in VERSIONS if lab_node.daemon.version != versions[v])
-        verb = "upgrade" if versions.order(versions[wanted]) > versions.order(lab_node.daemon.version) else "downgrade"
+        wanted = next(v for v in VERSIONS if lab_node.daemon.version != known[v])
+        verb = "upgrade" if versions.order(known[wanted]) > versions.order(lab_node.daemon.version) else "downgrade"
         process = subprocess.Popen(
             [sys.executable, "-m", "labkit.cli", "containerd", verb, wanted],
             stderr=subprocess.PIPE,
@@ -293,7 +293,7 @@ def test_an_interrupt_in_the_middle_ends_on_one_version_and_says_which(lab_node:
         out, error = process.communicate(timeout=60)
         running = versions.upstream(until(lambda: lab_node.cri.wait_until_ready(20), "containerd").runtime_version)
         until(lambda: lab_node.daemon.state == "running", "the owner to be done")
-        assert running == lab_node.daemon.version and running in versions.values()
+        assert running == lab_node.daemon.version and running in known.values()
         if process.returncode == 130 and "had begun and is done" in error:
             assert running in error
         elif process.returncode == 0:

@@ -320,7 +320,7 @@ def test_a_thousand_calls_through_docker_exec(docker: Engine, standin: StandIn, 
     node = lab.connect(lesson="test")
     pods = [node.start_pod(manifest(f"pod-{number}")) for number in range(4)]
     socat = "pgrep -c socat || true"
-    path = relay.start_relay(own_home, "exec", relay.inside(["docker", "exec", "--interactive", standin.name], node.socket))
+    path = relay.start_relay(own_home, "exec", relay.inside(["docker", "exec", "--interactive", standin.name], node.socket_path))
     try:
         serving = int(Path(f"{path}.lock").read_text())
 
