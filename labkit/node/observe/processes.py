@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labkit.cri import pods as joined
-from labkit.cri.pods import PodProcess, PodReader, PodSnapshot
+from labkit.cri.pods import RUNC_INIT, PodProcess, PodReader, PodSnapshot
 from labkit.kernel import Process, Snapshot
 from labkit.node.host.access import Kernel, ObservedNode
 from labkit.util.progress import looks
 
-SETTLED_WITHIN_S = 0.5
+SETTLED_WITHIN_S = 2.0
 
 
 class Sources(Protocol):
@@ -31,14 +31,20 @@ def settled(kernel: Kernel, reader: PodReader) -> tuple[Snapshot, tuple[PodSnaps
     """The kernel's view and the Pods in it, taken when no container is between two programs.
 
     StartContainer answers when runc has let the container's process go; that process, still `runc init`, becomes the
-    application a moment later. Half a second is waited for it, no longer.
+    application a moment later. SETTLED_WITHIN_S is waited for it, no longer, and not at all for one that was not started.
     """
     for _ in looks(SETTLED_WITHIN_S):
         snapshot = kernel.snapshot(fds=False)
         pods = reader.read(snapshot)
-        if not any(p.comm.startswith("runc:") for pod in pods for p in pod.processes if p.role in ("pause", "application")):
+        if not any(map(starts, pods)):
             break
     return snapshot, pods
+
+
+def starts(pod: PodSnapshot) -> bool:
+    """Whether the pause or a container that runs, as the runtime says, is not its program yet."""
+    running = {container.pid for container in pod.containers if container.state == "Running"}
+    return any(p.comm.startswith(RUNC_INIT) for p in pod.processes if p.role == "pause" or p.pid in running)
 
 
 def tree(node: Node, snapshot: Snapshot, pods: Sequence[PodSnapshot]) -> tuple[PodProcess, ...]:
