@@ -88,11 +88,12 @@ class Lesson:
         return self.root / "tests" / "notebooks" / "wrong" / f"{exercise}.py"
 
     def wrong_answers(self, exercise: str) -> dict[str, str]:
-        """Code by the reason for which the check must refuse it: the blocks of wrong/08.1.py, each below a line `# %% reason`."""
+        """Code by the reason for which the check must refuse it: the blocks of wrong/08.1.py, each below a line `# %% reason`.
+        What stands above the first belongs to each of them."""
         if not self.wrong(exercise).exists():
             return {}
-        blocks = re.split(r"(?m)^# %% *(.*)\n", self.wrong(exercise).read_text())[1:]
-        return dict(zip(blocks[::2], blocks[1::2], strict=True))
+        above, *blocks = re.split(r"(?m)^# %% *(.*)\n", self.wrong(exercise).read_text())
+        return {reason: above + code for reason, code in zip(blocks[::2], blocks[1::2], strict=True)}
 
 
 def lessons(root: Path = ROOT) -> Iterator[Lesson]:

@@ -213,6 +213,13 @@ def test_a_check_that_judges_wrongly_is_found(
     assert [what for what, fault in tried if "ZeroDivisionError" in fault] == ["08.1, refused: it fails"]
 
 
+def test_what_stands_above_the_wrong_answers_belongs_to_each(lesson: Lesson) -> None:
+    lesson.wrong("08.1").write_text("word = 'wrong'\n# %% one\nnode.made = word\n# %% two\nnode.made = word * 2\n")
+    assert lesson.wrong_answers("08.1") == {
+        "one": "word = 'wrong'\nnode.made = word\n", "two": "word = 'wrong'\nnode.made = word * 2\n",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("verdict", "says"),
     [(Check(False, "it looked.", "x.", ("Look.",), "y"), "says the same as for"), (Check(False, "it looked."), "has no hint")],
