@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+
+from labkit.recording.flight import Call, Exec, Flight, FlightProcess
 
 MS = 1_000_000
 
 
-@dataclass(frozen=True)
-class Call:
-    service: str
-    method: str
-    from_ns: int
-    to_ns: int
-    caller: str = "labkit"
-    pod: str | None = None
-    container: str | None = None
-    code: str = "OK"
-    source: str = "interceptor"
-
-
-@dataclass(frozen=True)
-class Exec:
-    at_ns: int
-    argv: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FlightProcess:
-    pid: int
-    ppid: int | None
-    role: str
-    from_ns: int | None
-    to_ns: int | None
-    exit_code: int | None = None
-    signal: int | None = None
-    call: int | None = None
-    execs: tuple[Exec, ...] = ()
-    name: str = ""
-    pod: str | None = None
-    container: str | None = None
-
-
-@dataclass(frozen=True)
-class Flight:
-    calls: tuple[Call, ...] = ()
-    processes: tuple[FlightProcess, ...] = ()
-    source: str = "proc-connector"
-    lost: int = 0
-    precision: str = "exact"
-    notes: tuple[str, ...] = ()
+def exact(calls: Sequence[Call] = (), processes: Sequence[FlightProcess] = ()) -> Flight:
+    """A recording of every event."""
+    return Flight(tuple(calls), tuple(processes), "proc-connector", precision="exact")
 
 
 class Recording:
@@ -108,7 +71,7 @@ class Recording:
         place = {old: new for new, old in enumerate(order)}
         processes = [replace(p, call=place[p.call] if p.call is not None else None) for p in self.processes]
         processes.sort(key=lambda p: p.from_ns if p.from_ns is not None else -1)
-        return replace(Flight(tuple(self.calls[i] for i in order), tuple(processes)), **changes)
+        return replace(exact([self.calls[i] for i in order], processes), **changes)
 
 
 def pods(count: int, gap: float = 60.0, **changes) -> Flight:

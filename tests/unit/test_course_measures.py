@@ -10,19 +10,10 @@ import pytest
 
 from labkit.course.measures import container_root, order_of_steps, shared_namespaces, who_started
 from labkit.cri.pods import PodProcess, PodSnapshot
-from labkit.recording.flight import Flight, FlightProcess
-from labkit.recording.flight.flight import Call
 from labkit.util.showable import Absent
 from tests.unit import flights
 
 HOST = {"net": 1, "ipc": 2, "uts": 3, "pid": 4, "mnt": 5, "user": 6}
-
-
-def real(flight: flights.Flight) -> Flight:
-    """The recording of the figures' tests in labkit's own classes."""
-    calls = tuple(Call(**vars(call)) for call in flight.calls)
-    processes = tuple(FlightProcess(**{**vars(p), "execs": ()}) for p in flight.processes)
-    return Flight(calls, processes, flight.source, flight.lost, flight.precision, flight.notes)
 
 
 def shop(*own: dict[str, int]) -> PodSnapshot:
@@ -53,7 +44,7 @@ def test_a_pod_whose_applications_have_ended_is_refused_by_name() -> None:
 def test_the_steps_of_a_start_are_in_the_order_in_which_they_began() -> None:
     one = flights.Recording()
     one.pod("hello", 5, ("httpd",), names=("web",))
-    assert order_of_steps(real(one.finish()), "web") == [
+    assert order_of_steps(one.finish(), "web") == [
         "RunPodSandbox", "CNI plugins make the network", "PullImage", "CreateContainer", "StartContainer",
         "the shim starts runc for web", "runc has ended, the shim stays",
     ]  # fmt: skip
@@ -62,12 +53,12 @@ def test_the_steps_of_a_start_are_in_the_order_in_which_they_began() -> None:
 def test_steps_that_were_not_seen_are_left_out() -> None:
     one = flights.Recording()
     one.pod("hello", 5, ("httpd",), names=("web",))
-    without = replace(real(one.finish()), processes=())
+    without = replace(one.finish(), processes=())
     assert order_of_steps(without, "web") == ["RunPodSandbox", "PullImage", "CreateContainer", "StartContainer"]
 
 
 def test_who_started_a_command() -> None:
-    execution = real(flights.execs(1))
+    execution = flights.execs(1)
     assert who_started(execution) == "shim → runc"
     assert who_started(replace(execution, source="poll")) == "", "a poll cannot tell"
     assert who_started(replace(execution, processes=())) == ""

@@ -19,7 +19,7 @@ from labkit.figures.runtime.layers import Layer, layers
 from labkit.kernel import Mount
 from labkit.podspec import with_defaults
 from labkit.podspec.messages import container_config, sandbox_config
-from labkit.recording.flight import Call, Flight, FlightProcess
+from labkit.recording.flight import FlightProcess
 from labkit.recording.recorder import Recording
 from tests.unit import flights
 from tests.unit.test_views_flight_timeline import Paper, clashes
@@ -66,7 +66,7 @@ FIGURES = {
     "chain": lambda **o: call_chain(flights.pods(1), **o),
     "chain of forty": lambda **o: call_chain(flights.pods(40), **o),
     "chain of an end": lambda **o: call_chain(flights.teardown(), **o),
-    "chain of nothing": lambda **o: call_chain(flights.Flight(), **o),
+    "chain of nothing": lambda **o: call_chain(flights.exact(), **o),
     "catalogue": catalogue,
     "fields": of_pod,
     "history": history,
@@ -106,7 +106,7 @@ def test_the_chain_tells_only_what_was_recorded():
     assert "create, init and start; all end. What stays: pause -P, httpd -f -p 80 and sleep" in drawn
     without = replace(flights.pods(1), processes=())
     assert "shim" not in repr(call_chain(without)) and "runc" not in repr(call_chain(without))
-    assert repr(call_chain(flights.Flight())) == "Call chain: Nothing was recorded."
+    assert repr(call_chain(flights.exact())) == "Call chain: Nothing was recorded."
 
 
 def test_what_a_poll_missed_of_a_living_pod_is_known_by_its_processes():
@@ -132,9 +132,7 @@ def test_a_pod_adds_nothing_to_an_exact_recording():
 
 def test_what_a_block_recorded_into_is_drawn_as_its_flight():
     recording = Recording()
-    plain = flights.pods(1)
-    flight = Flight(tuple(Call(**vars(c)) for c in plain.calls), tuple(FlightProcess(**vars(p)) for p in plain.processes))
-    recording.flight = flight
+    flight = recording.flight = flights.pods(1)
     pod = PodSnapshot("web", "default", "1", "2", "Ready", "", ())
     created = StatusChange(0, flight.calls[0].pod, "Running")
     for draw in (flight_timeline, call_chain, lambda of: call_chain(of, pod), lambda of: pod_lifecycle([created], of)):

@@ -67,7 +67,7 @@ RECORDINGS = {
     "teardown with a wait": flights.patient_teardown,
     "forty execs": lambda: flights.execs(40),
     "two execs": lambda: flights.execs(2),
-    "nothing": flights.Flight,
+    "nothing": flights.exact,
     "poll": lambda: flights.pods(1, source="poll", precision="a process that lives a few milliseconds may be missing", lost=3),
 }
 
@@ -154,7 +154,7 @@ def test_the_title_tells_the_story():
     assert Paper(flight_timeline(flights.made_anew())).heading.startswith("Four calls end and start a Pod of one container; ")
     assert Paper(flight_timeline(flights.execs(1))).heading == "ExecSync: 3 processes start and end"
     assert Paper(flight_timeline(flights.execs(3))).heading == "Three ExecSync calls: 9 processes start and end"
-    assert Paper(flight_timeline(flights.Flight())).heading == "Nothing was recorded: no call and no process"
+    assert Paper(flight_timeline(flights.exact())).heading == "Nothing was recorded: no call and no process"
 
 
 def test_the_text_names_every_call_and_process_in_order():
@@ -276,7 +276,7 @@ def test_many_pods_get_a_row_each_and_one_is_enlarged():
 
 def test_calls_that_only_ask_become_ticks():
     flight = flights.pods(1)
-    asking = tuple(flights.Call("RuntimeService", "ListContainers", n * 20 * MS, n * 20 * MS + MS) for n in range(12))
+    asking = tuple(flights.Call("RuntimeService", "ListContainers", n * 20 * MS, n * 20 * MS + MS, "labkit") for n in range(12))
     figure = flight_timeline(replace(flight, calls=(*flight.calls, *asking)))
     words = Paper(figure).words()
     assert "only asking: ListContainers ×12" in words and "ListContainers" not in words

@@ -12,13 +12,13 @@ from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, tit
 from labkit.figures.flight.rows import Family, is_asking
 from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
-from labkit.recording.flight import Flight, FlightProcess
+from labkit.recording.flight import FlightProcess
 from labkit.recording.flight.data import by
 from labkit.recording.flight.stages import brief
 
 if TYPE_CHECKING:
     from labkit.cri.pods import PodProcess, PodSnapshot
-    from labkit.recording.flight import Call
+    from labkit.recording.flight import Call, Flight
 
 WIDTH, BOX, HIGH, LINE, STEP = 760.0, 118.0, 30.0, 17.0, 24.0
 NARROW_BOX = 92.0
@@ -168,7 +168,7 @@ def with_living(flight: Flight, pod: str, living: Sequence[PodProcess]) -> Fligh
     ]
     pids = {p.pid for p in living}
     mine = [p for p in flight.processes if p.pod == pod or p.role == "containerd" or (p.pid in pids and p.to_ns is None)]
-    return Flight(flight.calls, (*mine, *missed), flight.source, flight.lost, flight.precision, flight.notes)
+    return flight.with_processes((*mine, *missed))
 
 
 def name_of(process: PodProcess) -> str:

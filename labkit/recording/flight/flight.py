@@ -7,7 +7,7 @@ docs/flight-format.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -36,6 +36,10 @@ class Flight:
     lost: int = 0
     precision: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def with_processes(self, processes: Iterable[FlightProcess]) -> Flight:
+        """The same recording with other processes."""
+        return replace(self, processes=tuple(processes))
 
     def steps(self) -> Steps:
         """The sequence as a table: each call that changes something, below it the processes that it caused."""
