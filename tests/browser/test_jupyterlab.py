@@ -10,14 +10,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from labkit.figures.figure import NARROW
 from labkit.figures.style import SMALL, contrast
 from labkit.node import Home
 from tests.browser.jupyterlab import JupyterLab
 from tests.browser.learner import HALF_A_SCREEN, LAPTOP, PHONE, Learner, Looks
-from tests.live.cluster import wait_for
+from tests.waits import wait_for
 
 Opens = Callable[..., Learner]
 MIN_FIGURE = NARROW[-1]
@@ -214,14 +214,16 @@ def assert_fits(notebook: Learner) -> None:
     that is narrower still. Lines of prose have at most 75 letters."""
     for figure in notebook.figures():
         figure.scroll_into_view_if_needed()
-        expect(figure).to_have_js_property("complete", True)
-        drawn, shown, place = figure.evaluate(
-            "image => [image.naturalWidth, image.clientWidth, image.parentElement.clientWidth]"
-        )
-        assert shown / drawn * SMALL >= 10, (drawn, shown, place)
-        assert shown <= max(place, MIN_FIGURE) + 1, (drawn, shown, place)
+        wait_for(lambda figure=figure: fits(figure), f"the page to show the variant that fits: {figure.get_attribute('alt')}")
     longest = notebook.page.evaluate(LONGEST_LINE)
     assert longest["letters"] <= 75, longest
+
+
+def fits(figure: Locator) -> bool:
+    drawn, shown, place = figure.evaluate(
+        "image => [image.complete && image.naturalWidth, image.clientWidth, image.parentElement.clientWidth]"
+    )
+    return bool(drawn) and shown / drawn * SMALL >= 10 and shown <= max(place, MIN_FIGURE) + 1
 
 
 def assert_accessible(notebook: Learner) -> None:
