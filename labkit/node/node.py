@@ -94,6 +94,7 @@ class Node:
         self.api = NoApi(name)
         self.dns = NodeDns(self.host)
         self.sources = Sources(self)
+        self._foreign_sandboxes: set[str] = set()
         self.remark = ""
         """What a learner should know of this node before she begins, in a sentence."""
 
@@ -156,15 +157,16 @@ class Node:
     def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:
         """The Pod as it is now: state, address, containers, processes, namespaces. Raises NodeError when there is none."""
         wanted = {s.id for s in self.own_pods.sandboxes(pod)}
-        there = self.pods()
+        there = self.pods(others=True)
         found = [p for p in there if p.id in wanted]
         if not found:
             raise no_pod(pod, [p.name for p in there])
         return sorted(found, key=lambda p: p.state != "Ready")[0]
 
-    def pods(self) -> tuple[PodSnapshot, ...]:
-        """Every Pod on the node, labkit's or not, with its processes; sorted by namespace and name."""
-        return self._settled()[1]
+    def pods(self, *, others: bool = False) -> tuple[PodSnapshot, ...]:
+        """The lesson's Pods with their processes, sorted by namespace and name. others: also those of other lessons, of kubectl
+        and of the cluster. Outside of a lesson: every Pod on the node."""
+        return self._settled(others)[1]
 
     def wait_exit(self, container_id: str, timeout: float = 30.0) -> int:
         """Wait, seconds at most, until a container has exited; its exit code (128 + signal where a signal ended it)."""
@@ -202,14 +204,21 @@ class Node:
 
     # The kernel
 
-    def processes(self) -> tuple[PodProcess, ...]:
-        """The node's part of the process tree: init, the runtime, each shim and all below it, as they are now."""
-        return processes.tree(self, *self._settled())
+    def processes(self, *, others: bool = False) -> tuple[PodProcess, ...]:
+        """The node's part of the process tree: init, the runtime, the shims and all below them, as they are now. others: see
+        `pods`."""
+        return processes.tree(self, *self._settled(others))
 
-    def shims(self) -> tuple[ShimHold, ...]:
-        """Every Pod's shim and what it holds: also while the runtime is away (see `labkit.node.observe.shims`). Raises
-        NodeError."""
-        return shims.shims(self)
+    def shims(self, *, others: bool = False) -> tuple[ShimHold, ...]:
+        """The shims and what they hold, also while the runtime is down (see `labkit.node.observe.shims`). others: see `pods`;
+        a runtime that is down cannot tell whose a Pod is that was not seen before. Raises NodeError."""
+        found = shims.shims(self)
+        if others or not self.lesson:
+            return found
+        with contextlib.suppress(CriError):
+            listed = self.cri.unrecorded().list_pod_sandbox().items
+            self._foreign_sandboxes = {s.id for s in listed if s.labels.get(LESSON) != self.lesson}
+        return tuple(each for each in found if each.sandbox not in self._foreign_sandboxes)
 
     def bundle_directory(self, container_id: str) -> str:
         """Where on the node a running container's OCI bundle is (see `labkit.node.observe.bundles`). Raises NodeError and
@@ -239,7 +248,7 @@ class Node:
                 f"There is no process {pid}: the pid of a container is 0 when it has ended, or was not started.",
                 "Start the container, and take its pid from node.pod(NAME) then.",
             )
-        owned = {p.pid for pod in self.pods() if is_ours(pod.labels) for p in pod.processes}
+        owned = {p.pid for pod in self.pods(others=True) if is_ours(pod.labels) for p in pod.processes}
         if pid not in owned and not self.runs(pid):
             raise NodeError(f"The process {pid} has ended.", "Take the pid of one that runs from node.pod(NAME).processes.")
         if pid not in owned:
@@ -302,8 +311,10 @@ class Node:
     def _pods(self) -> PodReader:
         return PodReader(self.cri)
 
-    def _settled(self) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
-        return processes.settled(self.kernel, self._pods)
+    def _settled(self, others: bool = False) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
+        snapshot, pods = processes.settled(self.kernel, self._pods)
+        lesson = None if others else self.lesson
+        return snapshot, tuple(pod for pod in pods if lesson in (None, (pod.labels or {}).get(LESSON)))
 
     def _why_away(self) -> tuple[str, str] | None:
         """What was done to a runtime that cannot be reached, and what to do; None where that is not known."""

@@ -327,7 +327,7 @@ def test_pods_that_start_during_an_upgrade_fail_whole_and_leave_nothing(lab_node
     for thread in threads:
         thread.join()
     assert failures, "nothing was under way when containerd went"
-    states = {(pod.state, *(c.state for c in pod.containers)) for pod in node.pods()}
+    states = {(pod.state, *(c.state for c in pod.containers)) for pod in node.pods(others=True)}
     assert states <= {("Ready", "Running")}, "start_pod either starts a whole Pod or leaves none"
     node.remove_leftovers()
     until(lambda: unowned(node) == [], f"what belongs to nobody to go: {unowned(node)}", 40)
@@ -377,7 +377,7 @@ def test_another_version_beside_the_nodes_own(lab_node: Any) -> None:
         assert len(set(said)) == 3 and other.runtime.startswith(f"containerd {said[1]}")
         pods = [start(n, "own", "sleep 1000") for n in (other, third)]
         assert len({own.ip, *(p.ip for p in pods)}) == 3, "one network, no address twice"
-        assert [len(n.pods()) for n in (lab_node, other, third)] == [1, 1, 1]
+        assert [len(n.pods(others=True)) for n in (lab_node, other, third)] == [1, 1, 1]
         with pytest.raises(NodeError, match="beside the node's own"):
             _ = other.daemon
     assert identity(lab_node, "own") == before

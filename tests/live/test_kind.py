@@ -235,7 +235,7 @@ def test_the_kubelet_is_held_and_goes_on(docker: Engine, standin: StandIn) -> No
             pod = node.start_pod(manifest("by-hand"))
             time.sleep(3)
             assert node.pod(pod).state == "Ready"
-        assert "by-hand" not in [p.name for p in node.pods()]
+        assert "by-hand" not in [p.name for p in node.pods(others=True)]
         node.cri.run_pod_sandbox(config=node.sandbox_config(node.manifest(manifest("unheld"))))
         gone_within(node, "unheld", 20)
     finally:
@@ -259,7 +259,7 @@ def test_a_notebook_that_dies_lets_the_kubelet_go_on(docker: Engine, standin: St
 
 def gone_within(node: lab.Node, name: str, seconds: float) -> None:
     end = time.monotonic() + seconds
-    while name in [p.name for p in node.pods() if p.state == "Ready"]:
+    while name in [p.name for p in node.pods(others=True) if p.state == "Ready"]:
         assert time.monotonic() < end, f"the kubelet did not remove {name} within {seconds} s"
         time.sleep(0.2)
 

@@ -75,7 +75,7 @@ def test_clean_after_everything_was_killed(own_home: Home) -> None:
     node.cri.run_pod_sandbox(config={"metadata": {"name": "by-hand", "namespace": "default", "uid": "1-2-3"}, "linux": {}})
     os.kill(state()["pid"], signal.SIGKILL)
     daemons = set(json.loads(own_home.status_file.read_text())["processes"].values())
-    for pid in daemons | {p.pid for pod in node.pods() for p in pod.processes}:
+    for pid in daemons | {p.pid for pod in node.pods(others=True) for p in pod.processes}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert machine.of(own_home).keys() >= {"mounts", "links", "addresses and routes", "cgroups"}

@@ -74,7 +74,7 @@ def test_bare_stubs_see_the_same(node: Node, five_pods: list[lab.PodSnapshot]) -
         runtime = api_pb2_grpc.RuntimeServiceStub(channel)
         sandboxes = {s.id for s in runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest()).items}
         containers = {c.id for c in runtime.ListContainers(api_pb2.ListContainersRequest()).containers}
-    seen = node.pods()
+    seen = node.pods(others=True)
     assert {p.id for p in seen} == sandboxes
     assert {c.id for p in seen for c in p.containers} == containers
 
@@ -115,7 +115,7 @@ def test_an_init_container_that_fails_leaves_no_pod(node: Node) -> None:
         node.start_pod(
             manifest("failing", SLEEP, initContainers=[{**SLEEP, "name": "prepare", "command": ["sh", "-c", "exit 3"]}])
         )
-    assert "failing" not in [p.name for p in node.pods()]
+    assert "failing" not in [p.name for p in node.pods(others=True)]
 
 
 def test_private_image_wants_the_password(node: Node) -> None:
@@ -124,7 +124,7 @@ def test_private_image_wants_the_password(node: Node) -> None:
     private = manifest("private", {**SLEEP, "image": image})
     with pytest.raises(lab.CriError, match=r"401|authoriz|credentials"):
         node.start_pod(private)
-    assert "private" not in [p.name for p in node.pods()]
+    assert "private" not in [p.name for p in node.pods(others=True)]
     pod = node.start_pod(private, auth={"username": "learner", "password": "container"})
     assert pod.container("main").state == "Running"
     node.cri.remove_image(image={"image": image})
@@ -134,7 +134,7 @@ def test_an_image_that_does_not_exist(node: Node) -> None:
     with pytest.raises(lab.CriError, match="not found") as refused:
         node.start_pod(manifest("nope", {**SLEEP, "image": "registry.lab/nope:1"}))
     assert refused.value.rpc == "PullImage"
-    assert "nope" not in [p.name for p in node.pods()]
+    assert "nope" not in [p.name for p in node.pods(others=True)]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_wrong_manifest_names_the_field(node: Node, change: dict, says: str) -
 
 def test_a_pod_started_twice_is_replaced_and_another_lessons_pod_of_that_name_is_not(node: Node) -> None:
     first, second = (node.start_pod(manifest("twin")) for _ in range(2))
-    assert [p.id for p in node.pods()] == [second.id] != [first.id]
+    assert [p.id for p in node.pods(others=True)] == [second.id] != [first.id]
     already = pytest.raises(lab.NodeError, match="runs on this node already")
     with contextlib.closing(lab.connect(lesson="other")) as other, already:
         other.start_pod(manifest("twin"))
@@ -164,9 +164,24 @@ def test_a_lesson_removes_its_own_leftovers_only(node: Node) -> None:
     with contextlib.closing(lab.connect(lesson="other")) as other:
         node.start_pod(manifest("mine"))
         other.start_pod(manifest("theirs"))
-        assert lab.connect(lesson="test") and "mine" not in [p.name for p in node.pods()]
-        assert "theirs" in [p.name for p in node.pods()]
+        assert lab.connect(lesson="test") and "mine" not in [p.name for p in node.pods(others=True)]
+        assert "theirs" in [p.name for p in node.pods(others=True)]
         assert other.remove_leftovers() == ["theirs"]
+
+
+def test_what_figures_are_drawn_from_leaves_out_the_pods_of_other_lessons(node: Node) -> None:
+    mine = node.start_pod(manifest("mine", {**SLEEP, "name": "a"}))
+    with contextlib.closing(lab.connect(lesson="other")) as other:
+        theirs = other.start_pod(manifest("theirs", {**SLEEP, "name": "b"}))
+        assert "b (" not in str(lab.process_tree(node.processes(), pods=node.pods())) + str(lab.namespace_matrix(node.pods()))
+        assert {hold.pod for hold in node.shims()} == {p.name for p in node.pods()} == {"mine"}
+        assert "theirs" not in {line.name for line in node.cgroups.tree()}
+        assert {p.pid for p in mine.processes} <= (own := {p.pid for p in node.processes()})
+        assert not own & {p.pid for p in theirs.processes}
+        assert {p.pid for p in theirs.processes} <= {p.pid for p in node.processes(others=True)}
+        assert "theirs" in {line.name for line in node.cgroups.tree(others=True)}
+        assert {hold.pod for hold in node.shims(others=True)} >= {"mine", "theirs"}
+        other.remove_leftovers()
 
 
 def test_foreign_processes_and_pods_are_left_alone(node: Node) -> None:
@@ -237,7 +252,7 @@ def test_what_start_pod_cannot_do_is_refused_before_anything_runs(node: Node) ->
     for says, pod in refused.items():
         with pytest.raises(lab.NodeError, match=says):
             node.start_pod(pod)
-    assert node.pods() == ()
+    assert node.pods(others=True) == ()
 
 
 def test_the_downward_api_knows_the_node(node: Node) -> None:
@@ -261,8 +276,8 @@ def test_a_killed_shim_leaves_no_socket(node: Node) -> None:
 
 
 def shown(node: Node, name: str) -> lab.PodSnapshot:
-    """A Pod among those that one `node.pods()` shows."""
-    return next(pod for pod in node.pods() if pod.name == name)
+    """A Pod among those that one `node.pods` shows."""
+    return next(pod for pod in node.pods(others=True) if pod.name == name)
 
 
 def test_what_others_end_is_seen_at_the_next_look(node: Node) -> None:
@@ -294,7 +309,7 @@ def test_what_others_end_is_seen_at_the_next_look(node: Node) -> None:
 
     with CriClient(node.endpoint) as other:
         remove_sandbox(other, removed.id)
-    assert "removed" not in {pod.name for pod in node.pods()}
+    assert "removed" not in {pod.name for pod in node.pods(others=True)}
 
 
 def is_alive(pid: int) -> bool:

@@ -64,7 +64,7 @@ def test_outputs_are_as_committed(lab: None, order: int, tmp_path: Path) -> None
 
 
 def test_notebooks_leave_no_pod(node: Node) -> None:
-    assert [p.name for p in node.pods()] == []
+    assert [p.name for p in node.pods(others=True)] == []
 
 
 @pytest.mark.parametrize("exercise", CHECKS)

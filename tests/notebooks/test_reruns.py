@@ -37,7 +37,7 @@ def test_each_cell_can_be_run_twice(node: Node, notebook: Path) -> None:
     with session(notebook) as running:
         errors = [error for number in range(len(running)) for _ in range(2) if (error := running.run(number))]
     assert not errors, "\n".join(errors)
-    assert [p.name for p in node.pods()] == []
+    assert [p.name for p in node.pods(others=True)] == []
 
 
 @EACH
@@ -52,7 +52,7 @@ def test_a_cell_can_be_interrupted_and_all_be_run_again(node: Node, notebook: Pa
         errors = before + running.run_all()
     where = f"{running.name(number)} was interrupted after {after_s:.2f} s; {SEED}={seed} repeats it"
     assert not errors, "\n".join([where, *errors])
-    assert [p.name for p in node.pods()] == []
+    assert [p.name for p in node.pods(others=True)] == []
 
 
 @pytest.mark.soak
@@ -64,5 +64,5 @@ def test_the_last_cell_cleans_up_after_any_other(node: Node, notebook: Path) -> 
     for place in places:
         with session(notebook) as running:
             errors = [error for number in (*range(place), running.last) if (error := running.run(number))]
-            left[running.name(place - 1)] = [*errors, *(p.name for p in node.pods())]
+            left[running.name(place - 1)] = [*errors, *(p.name for p in node.pods(others=True))]
     assert {place: what for place, what in left.items() if what} == {}

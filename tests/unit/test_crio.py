@@ -291,7 +291,7 @@ def duo(*parents: tuple[int, str]) -> Any:
     found = PodSnapshot("duo", "default", "u", "s", "Ready", "", (*above.values(), *processes), containers=containers)
 
     class Lab:
-        def pods(self) -> list[PodSnapshot]:
+        def pods(self, others: bool = False) -> list[PodSnapshot]:
             return [found]
 
     return Lab()

@@ -27,7 +27,7 @@ class Lab:
         self.daemon = SimpleNamespace(kill=self.kill, start=self.start)
         self.container = PodContainer("main", "c", state, 0, "busybox", 7, 0)
 
-    def pods(self):
+    def pods(self, others=False):
         process = PodProcess(7, 1, "application", "sh", "main", self.net)
         watchman = PodSnapshot("watchman", "default", "u", "s", "Ready", "", (process,), containers=(self.container,))
         return [watchman] if self.there else []

@@ -39,7 +39,7 @@ class Shell:
     def pod(self, _: object) -> Any:
         return self._pod
 
-    def pods(self) -> list[Any]:
+    def pods(self, others: bool = False) -> list[Any]:
         return [self._pod] if self._pod else []
 
     def listener(self) -> Any:

@@ -28,7 +28,7 @@ def exact_fit(node: Node) -> Check:
             "The scheduler must see the Pod. One that node.start_pod makes it does not see.",
             taught=FIT,
         )
-    cpu = next(r for r in node.cluster.capacity() if r.name == "cpu")
+    cpu = next(r for r in node.cluster.capacity(others=True) if r.name == "cpu")
     asked = next((w.amount for w in cpu.waiting if w.pod == "exact"), 0)
     if asked > cpu.free:
         return refused(

@@ -17,13 +17,13 @@ SANDBOX = "notebook 02, “A Pod, one call at a time”"
 
 def find(node: Node, name: str) -> PodSnapshot | None:
     """The newest ready Pod of that name, else the newest that is not ready."""
-    pods = [p for p in node.pods() if p.name == name]
+    pods = [p for p in node.pods(others=True) if p.name == name]
     return max(pods, key=lambda p: (p.state == "Ready", max((c.created_ns for c in p.containers), default=0)), default=None)
 
 
 def absent(node: Node, name: str, what: str) -> Check:
     """There is no such Pod. what: "whose container sleeps"."""
-    others = sorted({p.name for p in node.pods() if node.lesson == (p.labels or {}).get("labkit.lesson")})
+    others = sorted({p.name for p in node.pods()})
     saw = f"the node has no Pod called {name}" + (f"; this lesson has made {', '.join(others)}." if others else ".")
     return refused(
         saw,

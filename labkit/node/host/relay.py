@@ -68,7 +68,8 @@ def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, st
                 env=environment.daemon({**environment.engine(), **(env or {})}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                encoding="utf-8", errors="replace",
+                encoding="utf-8",
+                errors="replace",
                 timeout=START_WITHIN_S,
             )
         except subprocess.TimeoutExpired:

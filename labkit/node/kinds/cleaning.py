@@ -20,9 +20,7 @@ from labkit.util import trees
 from labkit.util.progress import Progress
 
 
-def clean(
-    home: Home, progress: Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False
-) -> dict[str, Any]:
+def clean(home: Home, progress: Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False) -> dict[str, Any]:
     """Remove everything of labkit's; with `cache`, the downloaded programs too. Idempotent. Raises NodeError.
 
     Returns {"removed": {kind: [what]}, "left": [what was found again, or could not be looked at], "alone": [what belongs to

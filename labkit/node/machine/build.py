@@ -130,9 +130,9 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
             root = Path(scratch, "root")
             lay_out(root, parts, interpreter)
             initramfs = ramdisk(parts, tools)
-            key = hashlib.sha256(
-                canonical_json([recipe(), hashed(root), sha256(initramfs), digest(parts.kernel)])
-            ).hexdigest()[:16]
+            key = hashlib.sha256(canonical_json([recipe(), hashed(root), sha256(initramfs), digest(parts.kernel)])).hexdigest()[
+                :16
+            ]
             directory = images(cache) / key
             if not (directory / RECORD).exists():
                 new = Path(scratch, "new")

@@ -34,12 +34,12 @@ class Node(ObservedNode, Protocol):
 class Cgroups:
     """All methods raise NodeError. settled: see `labkit.node.observe.processes`."""
 
-    def __init__(self, node: Node, settled: Callable[[], tuple[Snapshot, Sequence[PodSnapshot]]]) -> None:
+    def __init__(self, node: Node, settled: Callable[[bool], tuple[Snapshot, Sequence[PodSnapshot]]]) -> None:
         self.node, self.settled = node, settled
 
-    def tree(self) -> tuple[CgroupLine, ...]:
-        """The tree below kubepods, depth first, of all Pods that run on the node, for `labkit.cgroup_tree`; sorted by name."""
-        snapshot, pods = self.settled()
+    def tree(self, *, others: bool = False) -> tuple[CgroupLine, ...]:
+        """The tree below kubepods, depth first, for `labkit.cgroup_tree`; sorted by name. others: see `Node.pods`."""
+        snapshot, pods = self.settled(others)
         mounts = self.node.kernel.mounts()
         places: dict[tuple[str, ...], tuple[str, str, Mapping[str, str]]] = {}
         for pod in pods:

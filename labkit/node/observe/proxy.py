@@ -229,7 +229,6 @@ class _Front:
             back.join()
             self._open.difference_update((outside, inside))
 
-
     def _socket(self) -> socket.socket:
         """For the way in. Where no more files may be open, it is waited for, as `_accept` does. Raises OSError."""
         while True:

@@ -28,6 +28,8 @@ UNDECIDED = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
 SETTLED_S = 1.0
 GONE_WITHIN = "--timeout=120s"
 """So long kubectl waits for what it deletes. By itself it would wait for ever for a Pod that its node cannot stop."""
+OTHER_PODS = "other Pods"
+"""In place of a name, what the Pods that are not the lesson's request together."""
 Manifest = Mapping[str, Any]
 
 
@@ -185,25 +187,37 @@ class Cluster:
         """Note each STATUS of each Pod while the block runs, as `kubectl get pods -w` tells it."""
         return self._table.watch()
 
-    def capacity(self) -> tuple[Resource, ...]:
-        """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes."""
+    def capacity(self, *, others: bool = False) -> tuple[Resource, ...]:
+        """What the node has, what Pods may have of it, and what they request, by name: cpu in millicores, memory in bytes.
+
+        In a lesson its own Pods are named, and what all other Pods request is one sum, unless `others` asks for each of them.
+        """
         status = plain(self.kube, self.kube.read_node(self.node))["status"]
         pods = [plain(self.kube, p) for p in self.kube.list_pod_for_all_namespaces().items]
         alive = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
         here = [p for p in alive if p["spec"].get("nodeName") == self.node]
         nowhere = [p for p in alive if not p["spec"].get("nodeName")]
 
+        def named_ones(of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            everyone = others or not self.lesson
+            return [p for p in of if everyone or (p["metadata"].get("labels") or {}).get(LESSON) == self.lesson]
+
         def requests(of: list[dict[str, Any]], name: str) -> tuple[Request, ...]:
             ordered = sorted(of, key=lambda p: p["metadata"]["name"])  # by age they cannot be told apart within a second
             return tuple(Request(p["metadata"]["name"], asked) for p in ordered if (asked := pod_requests(p).get(name, 0)))
+
+        def with_the_rest(name: str) -> tuple[Request, ...]:
+            own = requests(named_ones(here), name)
+            rest = sum(r.amount for r in requests(here, name)) - sum(r.amount for r in own)
+            return (*own, Request(OTHER_PODS, rest)) if rest else own
 
         return tuple(
             Resource(
                 name,
                 in_unit(name, status["capacity"][name]),
                 in_unit(name, status["allocatable"][name]),
-                requests(here, name),
-                requests(nowhere, name),
+                with_the_rest(name),
+                requests(named_ones(nowhere), name),
             )
             for name in ("cpu", "memory")
         )

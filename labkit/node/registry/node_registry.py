@@ -32,7 +32,9 @@ ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 PLACES = "places"
 """Names the directories into which hosts.toml was written: the configuration may name others by the time of `clean`."""
 TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
-OTHER_RUNTIME = "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
+OTHER_RUNTIME = (
+    "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
+)
 
 Run = Callable[..., bytes]
 """run(argv, stdin=None, timeout=…): a command on the node; its standard output. Raises NodeError."""
@@ -113,8 +115,14 @@ NO_PATH = "Its containerd looks nowhere for the addresses of registries: the con
 
 
 def provide(
-    cri: CriClient, run: Run, programs: Programs, scratch: Path, progress: Callable[[str], None], socket: str,
-    *, again: bool = False,
+    cri: CriClient,
+    run: Run,
+    programs: Programs,
+    scratch: Path,
+    progress: Callable[[str], None],
+    socket: str,
+    *,
+    again: bool = False,
 ) -> Supply:
     """Make registry.lab and private.registry.lab pullable on the node, whose runtime listens at `socket`; where a pull shows that
     this cannot be, import the images. again: try a pull also where one has failed before.
@@ -148,9 +156,7 @@ def refused_before(run: Run, places: Sequence[str]) -> str:
     return str(note.get("why", "")) if isinstance(note, dict) and note.get("places") == list(places) else ""
 
 
-def serve(
-    cri: CriClient, run: Run, programs: Programs, places: Sequence[str], progress: Callable[[str], None]
-) -> str:
+def serve(cri: CriClient, run: Run, programs: Programs, places: Sequence[str], progress: Callable[[str], None]) -> str:
     """Start the registries, tell containerd of them in each of `places`, and pull from them: "" if that works, else the reason,
     and all of it is taken back. Raises NodeError."""
     progress("starting the course's registry inside of the node")
@@ -188,9 +194,7 @@ def hosts(places: Sequence[str]) -> list[str]:
     return [f"{place}/{host}" for place in places for host in REGISTRIES.values()]
 
 
-def parcel(
-    programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes, noted: Sequence[str]
-) -> bytes:
+def parcel(programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes, noted: Sequence[str]) -> bytes:
     """A tar of everything that goes into the node: the registry's program, its files, the images, hosts.toml for containerd, and
     notes of the directories that are `made` for it, and of all places where a hosts.toml may lie."""
     files: dict[str, tuple[bytes, int]] = {

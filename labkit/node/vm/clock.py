@@ -16,7 +16,7 @@ RIGHT_S, TRIES = 0.02, 3
 SCRIPT = "while read -r _; do { read -r _; read -r _; read -r _ _ now _; } </proc/timer_list; echo $now; done"
 """/proc/timer_list begins with the kernel's CLOCK_MONOTONIC, in ns."""
 
-WALL = "while read -r at; do [ -z \"$at\" ] || /bin/date -s @$at >/dev/null; echo $EPOCHREALTIME; done"
+WALL = 'while read -r at; do [ -z "$at" ] || /bin/date -s @$at >/dev/null; echo $EPOCHREALTIME; done'
 """EPOCHREALTIME is the shell's own (busybox ash), so that no program has to start before it is told."""
 
 

@@ -78,7 +78,7 @@ def spelled(port: int, *addresses: str) -> set[str]:
 
 def quoted(word: str) -> bytes:
     """For ash and bash, on one line: $'…', every byte that is not plain as three octal digits."""
-    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 !\"#$%&()*+,-./:;<=>?@[]^_`{|}~"
+    plain = b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 !"#$%&()*+,-./:;<=>?@[]^_`{|}~'
     return b"$'" + b"".join(bytes([c]) if c in plain else b"\\%03o" % c for c in os.fsencode(word)) + b"'"
 
 

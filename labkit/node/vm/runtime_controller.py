@@ -59,7 +59,7 @@ DELETE = "for id; do runc --root /run/runc/k8s.io delete --force $id; done; true
 ROOM = "while read -r name kb _; do [ $name != MemAvailable: ] || echo $kb; done </proc/meminfo"
 PUT = "rm -rf $1; mkdir -p $1/lib && tar -x -C $1"
 CHOOSE = f"if [ $# = 0 ]; then rm -f {guest.CHOSEN}; else ln -sfn $1 {guest.CHOSEN}; fi"
-FORGET = f"cd {guest.RELEASES} && for each in [0-9]*; do [ $each = \"$1\" ] || rm -rf $each; done; true"
+FORGET = f'cd {guest.RELEASES} && for each in [0-9]*; do [ $each = "$1" ] || rm -rf $each; done; true'
 
 
 class VmOperator(Operator):
