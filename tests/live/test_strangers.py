@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import pwd
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
 from labkit.apiserver.http import access
+from labkit.course.jupyter.private_kernels import LONGEST_BYTES, NAME, listen_privately
 from labkit.cri import CriClient, CriError
 from labkit.node import Home
 from labkit.node.host import containerd_setup
@@ -352,3 +356,56 @@ def test_who_lies_in_wait_gets_nothing_while_it_goes_down_and_up(home: Home, tmp
     assert found["heard"] == [""] * len(found["heard"]), "nobody spoke to him"
     assert status.read(home)["state"] == "ready"
 
+
+EAVESDROPS = """
+import os, socket, sys
+import zmq
+listener = zmq.Context().socket(zmq.SUB)
+listener.subscribe(b"")
+listener.setsockopt(zmq.RCVTIMEO, int(sys.argv[2]))
+os.setgroups([]), os.setresgid(STRANGER, STRANGER, STRANGER), os.setresuid(STRANGER, STRANGER, STRANGER)
+listener.connect(sys.argv[1])
+print("connected", flush=True)
+try:
+    while b"hunter2" not in b"".join(listener.recv_multipart()):
+        pass
+    print("heard")
+except zmq.Again:
+    print("nothing")
+""".replace("STRANGER", str(STRANGER))
+"""Another user subscribes to what a kernel publishes: the text of its cells and their outputs."""
+
+
+@pytest.mark.parametrize("as_the_course_starts_it", [True, False], ids=["the course's kernel", "a kernel by default"])
+def test_nobody_reads_what_a_kernel_prints(as_the_course_starts_it: bool, tmp_path: Path) -> None:
+    """The default, where another user hears each word, shows that the listener is no deaf one."""
+    kernels = AsyncMappingKernelManager(connection_dir=str(tmp_path))
+    if as_the_course_starts_it:
+        listen_privately(kernels)
+
+    async def heard() -> str:
+        kernel = kernels.get_kernel(await kernels.start_kernel())
+        client = kernel.client()
+        client.start_channels()
+        patience_ms = 3000 if as_the_course_starts_it else 60000
+        command = [sys.executable, "-I", "-c", EAVESDROPS, kernel._make_url("iopub"), str(patience_ms)]
+        try:
+            await client.wait_for_ready(60)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as listener:
+                assert listener.stdout and listener.stdout.readline() == "connected\n"
+                while listener.poll() is None:
+                    await client.execute("print('hunter2')", reply=True, timeout=60)
+                return listener.stdout.read().strip()
+        finally:
+            client.stop_channels()
+            await kernels.shutdown_all(now=True)
+
+    assert asyncio.run(heard()) == ("nothing" if as_the_course_starts_it else "heard")
+
+
+def test_a_long_path_is_no_reason_for_ports(tmp_path: Path) -> None:
+    kernels = AsyncMappingKernelManager(connection_dir=str(tmp_path / ("long" * 30)))
+    listen_privately(kernels)
+    there = Path(kernels.connection_dir)
+    assert stat.S_IMODE(there.stat().st_mode) == 0o700 and len(str(there / NAME)) <= LONGEST_BYTES
+    assert kernels.config.KernelManager.transport == "ipc"

@@ -295,8 +295,10 @@ class Server(SimpleNamespace):
 
     def __init__(self, root: Path, **settings: Any) -> None:
         self.hooks: list[Any] = []
+        self.configured: list[Any] = []
         terminals = SimpleNamespace(shell_command=["/bin/bash", "-l"])
-        super().__init__(root_dir=str(root), terminado_settings=settings, terminals=terminals,
+        kernels = SimpleNamespace(connection_dir=str(root), update_config=self.configured.append)
+        super().__init__(root_dir=str(root), terminado_settings=settings, terminals=terminals, kernel_manager=kernels,
                          web_app=SimpleNamespace(settings={"terminal_manager": terminals}),
                          contents_manager=SimpleNamespace(register_post_save_hook=self.hooks.append))  # fmt: skip
 
@@ -325,6 +327,7 @@ def test_another_server_stays_as_it_is(tmp_path: Path, path: None) -> None:
     before, server = os.environ["PATH"], Server(tmp_path)
     jupyter._load_jupyter_server_extension(server)
     assert (server.hooks, server.terminals.shell_command, os.environ["PATH"]) == ([], ["/bin/bash", "-l"], before)
+    assert server.configured == []
 
 
 def test_a_terminal_has_the_labs_variables_or_says_why_not(tmp_path: Path) -> None:

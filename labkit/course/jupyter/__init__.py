@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.course.jupyter.place import enclosing, hand_over, serves_copy
+from labkit.course.jupyter.private_kernels import listen_privately
 
 TERMINAL = 'trap : INT; eval "$({labkit} env)"; exec "${{SHELL:-/bin/sh}}"'
 """What a terminal runs: `labkit env` prints the variables by which kubectl and others find the node, or says why it cannot. The
@@ -35,6 +36,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
         labkit = shlex.join([sys.executable, "-m", "labkit.cli"])
         terminals.shell_command = ["/bin/sh", "-c", TERMINAL.format(labkit=labkit)]
     server.contents_manager.register_post_save_hook(saved)
+    listen_privately(server.kernel_manager)
 
 
 def path_with_scripts(path: str) -> str:
