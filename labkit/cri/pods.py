@@ -115,7 +115,9 @@ class PodReader:
         self._cri = cri
         self._containers: dict[str, _Container] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
-        self._pods: tuple[tuple[Any, ...], tuple[PodSnapshot, ...]] = (), ()
+        self._pods: tuple[PodSnapshot, ...] = ()
+        self._joined: tuple[Any, ...] = ()
+        self._processes: Mapping[int, Process] = {}
 
     def read(self, snapshot: Snapshot, labels: Mapping[str, str] | None = None) -> tuple[PodSnapshot, ...]:
         """Every Pod sandbox that carries `labels`, joined with the processes of `snapshot`, sorted by namespace and name.
@@ -126,14 +128,15 @@ class PodReader:
         kernel = PodKernel(snapshot)
         self._containers = self._read_containers(wanted, kernel)
         self._sandboxes = self._read_sandboxes(wanted, kernel)
-        joined = (self._containers, self._sandboxes, snapshot.processes, snapshot.namespaces)
-        if joined != self._pods[0]:
+        joined = self._containers, self._sandboxes, snapshot.namespaces
+        if joined != self._joined or not _same_to_pods(self._processes, snapshot.processes):
             containers: dict[str, list[PodContainer]] = {}
             for each in self._containers.values():
                 containers.setdefault(each.sandbox, []).append(each.container)
             pods = (_join(each, containers.get(id, []), kernel) for id, each in self._sandboxes.items())
-            self._pods = joined, tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
-        return self._pods[1]
+            self._pods = tuple(sorted(pods, key=lambda p: (p.namespace, p.name)))
+        self._joined, self._processes = joined, snapshot.processes
+        return self._pods
 
     def _read_containers(self, wanted: Mapping[str, Any], kernel: PodKernel) -> dict[str, _Container]:
         listed = self._cri.list_containers(filter=wanted).containers
@@ -176,6 +179,18 @@ class PodReader:
                 pause = verbose.pid(verbose.info(answer)) if told.state == "Ready" else 0
                 found[each.id] = _Sandbox((each.state, kernel.mounted(paths)), kernel.start_ns(pause), pause, paths, told)
         return found
+
+
+def _same_to_pods(before: Mapping[int, Process], now: Mapping[int, Process]) -> bool:
+    """Whether they are the same processes, and the same in all that a Pod shows. Whether one sleeps is nothing to a Pod."""
+    if before.keys() != now.keys():
+        return False
+    return all(old is new or _shown(old) == _shown(new) for old, new in zip(before.values(), now.values(), strict=True))
+
+
+def _shown(process: Process) -> tuple[Any, ...]:
+    known = process.comm, process.cmdline, process.namespaces, process.cgroups, process.ended
+    return process.pid, process.ppid, process.start_ns, *known
 
 
 @contextlib.contextmanager

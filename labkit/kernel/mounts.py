@@ -8,9 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from labkit.kernel.files import read_text
 from labkit.kernel.model import Mount
 from labkit.kernel.parse import parse_mountinfo
-from labkit.kernel.processes import own_namespace, read_text
+from labkit.kernel.processes import own_namespace
 
 
 def read_mountinfo(proc: str) -> str:

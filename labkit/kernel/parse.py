@@ -16,6 +16,7 @@ from labkit.kernel.model import NAMESPACE_TYPES, Interface, Mount, Process
 # The kernel prints times in clock ticks of USER_HZ, which is 100 on every architecture that containerd runs on (man 7 time).
 _NS_PER_TICK = 10_000_000
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's include/linux/sched.h
+_ACCEPTS_CONNECTIONS = 0x10000  # __SO_ACCEPTCON in the Flags column of /proc/net/unix
 _OCTAL = re.compile(r"\\([0-7]{3})")
 PAIRED_KINDS = frozenset({"veth", "vxcan", "netkit"})
 """Kinds of interface whose iflink is their other end; for others (vlan, macvlan) it is the device below."""
@@ -111,6 +112,16 @@ def mount_points_below(text: str, directory: str) -> list[str]:
 def nsfs_mounts(mounts: Iterable[Mount]) -> list[tuple[str, int, str]]:
     """(type, inode, path) of each bind mount of a namespace among `mounts`."""
     return [(*parse_namespace_link(mount.root), mount.mount_point) for mount in mounts if mount.fs_type == "nsfs"]
+
+
+def parse_unix_sockets(text: str) -> dict[str, int]:
+    """Path -> inode of every listening socket in the text of /proc/net/unix."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS_CONNECTIONS:
+            found[fields[7]] = int(fields[6])
+    return found
 
 
 def parse_process(

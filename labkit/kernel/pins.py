@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple
 
+from labkit.kernel.files import read_text
 from labkit.kernel.model import Mount, Process
 from labkit.kernel.parse import nsfs_mounts, parse_mountinfo, parse_namespace_link
-from labkit.kernel.processes import read_text
 
 Pin = tuple[str, int, str]
 """(type, inode, path) of a bind mount of a namespace."""

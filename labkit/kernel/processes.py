@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from labkit.kernel.cgroup_moves import Generation
+from labkit.kernel.files import Kept, Room, read_bytes, read_text
 from labkit.kernel.model import NAMESPACE_TYPES, Process
 from labkit.kernel.parse import Stat, parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
 
 _LINKS = tuple(f"ns/{type}" for type in NAMESPACE_TYPES)
-_READ_SIZE = 65536
 _NOT_COUNTED = b"0 0 0\n"
 """/proc/PID/schedstat where the kernel's counters are switched off."""
 Held = tuple[str, int, int, int]
@@ -29,8 +31,9 @@ class ProcReader:
 
     A process that has not run since it was last read cannot have changed itself, so its state, arguments, credentials and
     namespaces are taken from that time. /proc/PID/schedstat (CONFIG_SCHED_INFO; the kernel counts each time that the main thread
-    gets a CPU) tells whether it has run. What others can change while it sleeps is read each time: its cgroups, its parent, the
-    name of its program's file, and what other threads of it may write over. Where there is no schedstat, all is read each time.
+    gets a CPU) tells whether it has run. What others can change while it sleeps is looked at each time: its parent, the name of
+    its program's file, what other threads of it may write over, and its cgroups, unless the kernel's count of moves (see
+    `labkit.kernel.cgroup_moves`) is as before. Where there is no schedstat, all is read each time.
     """
 
     def __init__(self, proc: str) -> None:
@@ -38,33 +41,54 @@ class ProcReader:
         self._known: dict[int, _Known] = {}
         self._cgroups: dict[str, Mapping[str, str]] = {}
         self._pid_namespace: int | None = None
+        self._room, self._moves = Room(), Generation(proc)
+        self._moved: object = None
+        self._stayed = False
+        self._lock = threading.Lock()
 
     def read(self, fds: bool) -> tuple[list[Process], list[Held]]:
         """The processes, ascending by pid, and with `fds` what their open files hold. Left out without an error: what ends while
         it is read, and what the reader may not see at all (hidepid, man 5 proc). Raises OSError only where `proc` cannot be
         listed."""
+        with self._lock:
+            self._look()
+            processes = [known.process for known in self._known.values()]
+            return processes, [each for known in self._known.values() for each in self._held(known)] if fds else []
+
+    def _look(self) -> None:
         self._pid_namespace = own_namespace(self._proc, "pid") if _numbers_are_own(self._proc) else None
         before = self._known
+        # Before any cgroup is read: a move that comes later makes the next count another one.
+        moved = self._moves.now()
+        self._stayed = moved is not None and moved == self._moved
         pids = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())
-        found = {pid: known for pid in pids if (known := self._unchanged(before.get(pid)) or self._read(pid, before.get(pid)))}
+        found = {}
+        for pid in pids:
+            known = before.get(pid)
+            if known is not None and self._unchanged(known):
+                found[pid] = known
+            elif (now := self._read(pid, known)) is not None:
+                found[pid] = now
         for pid, known in found.items():
             if known is before.get(pid) and _lost_its_parent(known, before, found):
                 found[pid] = self._read(pid, known) or known
         used = {known.cgroup: known.process.cgroups for known in found.values()}
-        self._known, self._cgroups = found, used
-        processes = [known.process for known in found.values()]
-        return processes, [each for known in found.values() for each in self._held(known)] if fds else []
+        self._known, self._cgroups, self._moved = found, used, moved
 
-    def _unchanged(self, known: _Known | None) -> _Known | None:
-        if known is None or not known.ran or known.process.state in "RZ":
-            return None
-        directory = f"{self._proc}/{known.process.pid}/"
+    def _unchanged(self, known: _Known) -> bool:
+        process, kept = known.process, known.kept
+        if not known.ran or process.state in "RZ":
+            return False
+        directory = f"{self._proc}/{process.pid}/"
         try:
-            same = _read_bytes(directory + "schedstat") == known.ran and _read_record(directory + "cgroup") == known.cgroup
-            same = same and (known.kernel_thread or _exe(directory + "exe") == known.process.exe)
-            return known if same and (known.process.threads == 1 or _same_to_other_threads(directory, known.process)) else None
+            return (
+                kept.read(directory + "schedstat") == known.ran
+                and (self._stayed or _read_record(directory + "cgroup") == known.cgroup)
+                and (known.kernel_thread or _exe(directory + "exe") == process.exe)
+                and (process.threads == 1 or _same_to_other_threads(directory, process, kept))
+            )
         except OSError:
-            return None
+            return False
 
     def _read(self, pid: int, before: _Known | None) -> _Known | None:
         """The process, as one and the same object if it has run and is as before."""
@@ -73,27 +97,30 @@ class ProcReader:
         except OSError:
             return None
         try:
-            known = self._process(directory)
-            return known._replace(process=before.process) if before and before.process == known.process else known
+            return self._process(directory, before)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
         finally:
             os.close(directory)
 
-    def _process(self, directory: int) -> _Known:
+    def _process(self, directory: int, before: _Known | None) -> _Known:
         # Before all else: whatever the process does from now on, it runs again for it.
         ran = _ran(directory)
         namespaces = _namespaces(directory)
         # After them, so that a process which has given its namespaces up is known to be a zombie.
         stat = parse_stat(_read_record("stat", directory))
+        if before and before.process.start_ns != stat.start_ns:
+            before = None
         if stat.state == "Z" and stat.threads > 1 and (thread := _living_thread(directory, stat.pid)) is not None:
             try:
-                return self._details(directory, stat, ran, _namespaces(thread), thread)
+                return self._details(directory, stat, ran, _namespaces(thread), before, thread)
             finally:
                 os.close(thread)
-        return self._details(directory, stat, ran, namespaces)
+        return self._details(directory, stat, ran, namespaces, before)
 
-    def _details(self, main: int, stat: Stat, ran: bytes, namespaces: Mapping[str, int], thread: int | None = None) -> _Known:
+    def _details(
+        self, main: int, stat: Stat, ran: bytes, namespaces: Mapping[str, int], before: _Known | None, thread: int | None = None
+    ) -> _Known:
         """All else of the process whose directory `main` is, from that of another `thread` where its main one has ended."""
         pid, directory = stat.pid, main if thread is None else thread
         cmdline: tuple[str, ...] = ()
@@ -104,32 +131,45 @@ class ProcReader:
         # The owner of the directory, unlike that of the files in it, is always the effective user (the kernel's task_dump_owner).
         # That spares status, the most expensive of the files, wherever there is no other pid to be learnt from it.
         owner = os.fstat(directory)
-        at_home = namespaces.get("pid", 0) == self._pid_namespace
-        ns_pids = (pid,) if at_home else parse_ns_pids(_read_record("status", main))
-        # Last, because it succeeds only while the process exists: then all that was read before was there to be read.
-        cgroup = _read_record("cgroup", directory)
+        if before:
+            ns_pids = before.process.ns_pids  # a process keeps its numbers as long as it lives
+        elif namespaces.get("pid", 0) == self._pid_namespace:
+            ns_pids = (pid,)
+        else:
+            ns_pids = parse_ns_pids(_read_record("status", main))
+        # Last, because either succeeds only while the process exists: then all that was read before was there to be read.
+        if before and self._stayed and stat.state not in "ZX":
+            os.stat("cgroup", dir_fd=directory)
+            cgroup = before.cgroup
+        else:
+            cgroup = _read_record("cgroup", directory)
         cgroups = self._cgroups.get(cgroup)
         if cgroups is None:
             cgroups = self._cgroups[cgroup] = MappingProxyType(parse_cgroup(cgroup))
         uid, gid = owner.st_uid, owner.st_gid
-        return _Known(
-            ran,
-            cgroup,
-            stat.kernel_thread,
-            Process(pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
-                    stat.threads),
+        process = Process(
+            pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
+            stat.threads,
         )  # fmt: skip
+        if before is None:
+            return _Known(ran, cgroup, stat.kernel_thread, process, Kept(self._room))
+        before.kept.seen = ()
+        return _Known(ran, cgroup, stat.kernel_thread, before.process if process == before.process else process, before.kept)
 
     def _held(self, known: _Known) -> Iterator[Held]:
         """The namespaces that open files of a process hold."""
         if known.kernel_thread:
             return
+        own = self._pid_namespace is not None and known.process.pid == os.getpid()
+        kept = {each for known in self._known.values() for each in known.kept.descriptors.values()} if own else set()
         try:
             directory = os.open(f"{self._proc}/{known.process.pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return
         try:
             for name in os.listdir(directory):
+                if int(name) in kept:
+                    continue
                 try:
                     link = os.readlink(name, dir_fd=directory)
                 except OSError:
@@ -154,19 +194,24 @@ def _living_thread(directory: int, pid: int) -> int | None:
 
 class _Known(NamedTuple):
     """A process as it was read. ran: the text of its schedstat before that, b"" where the kernel does not count. cgroup: the text
-    of that file."""
+    of that file. kept: its files that stay open."""
 
     ran: bytes
     cgroup: str
     kernel_thread: bool
     process: Process
+    kept: Kept
 
 
-def _same_to_other_threads(directory: str, process: Process) -> bool:
+def _same_to_other_threads(directory: str, process: Process, kept: Kept) -> bool:
     """Whether the other threads have changed nothing of the process, and are as many."""
-    stat = parse_stat(_read_record(directory + "stat"))
-    cmdline = parse_cmdline(_read_record(directory + "cmdline"))
-    return (stat.comm, stat.threads, cmdline) == (process.comm, process.threads, process.cmdline)
+    texts = kept.read(directory + "stat"), kept.read(directory + "cmdline")
+    if texts != kept.seen:
+        stat, cmdline = parse_stat(_decoded(texts[0])), parse_cmdline(_decoded(texts[1]))
+        if (stat.comm, stat.threads, cmdline) != (process.comm, process.threads, process.cmdline):
+            return False
+        kept.seen = texts
+    return True
 
 
 def _lost_its_parent(known: _Known, before: Mapping[int, _Known], now: Mapping[int, _Known]) -> bool:
@@ -177,18 +222,6 @@ def _lost_its_parent(known: _Known, before: Mapping[int, _Known], now: Mapping[i
     if ppid not in before or ppid not in now or now[ppid].process.state in "ZX":
         return True
     return now[ppid].process.start_ns != before[ppid].process.start_ns
-
-
-def read_text(path: str, directory: int | None = None) -> str:
-    """A whole file, however many reads the kernel hands it out in. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY, dir_fd=directory)
-    try:
-        chunks = []
-        while chunk := os.read(descriptor, _READ_SIZE):
-            chunks.append(chunk)
-    finally:
-        os.close(descriptor)
-    return b"".join(chunks).decode(errors="surrogateescape")
 
 
 def own_namespace(proc: str, type: str) -> int | None:
@@ -224,24 +257,16 @@ def _parsed(links: tuple[str, ...]) -> Mapping[str, int]:
 
 
 def _read_record(name: str, directory: int | None = None) -> str:
-    return _read_bytes(name, directory).decode(errors="surrogateescape")
+    return _decoded(read_bytes(name, directory))
 
 
-def _read_bytes(name: str, directory: int | None = None) -> bytes:
-    # These files are one record each: the kernel hands a record out whole when there is room for it.
-    descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
-    try:
-        data = os.read(descriptor, _READ_SIZE)
-        while data and len(data) % _READ_SIZE == 0 and (more := os.read(descriptor, _READ_SIZE)):
-            data += more
-    finally:
-        os.close(descriptor)
-    return data
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def _ran(directory: int) -> bytes:
     try:
-        ran = _read_bytes("schedstat", directory)
+        ran = read_bytes("schedstat", directory)
     except OSError:
         return b""
     return b"" if ran == _NOT_COUNTED else ran

@@ -18,10 +18,16 @@ from types import MappingProxyType
 
 from labkit.kernel.cgroup import CORE_PREFIX, Cgroup, cgroup_directories, cgroup_mounts, parse_procs
 from labkit.kernel.model import NAMESPACE_TYPES, Interface, Mount, Process, Snapshot
-from labkit.kernel.parse import parse_cgroup, parse_ip_address, parse_mountinfo, parse_namespace_link, parse_process
+from labkit.kernel.parse import (
+    parse_cgroup,
+    parse_ip_address,
+    parse_mountinfo,
+    parse_namespace_link,
+    parse_process,
+    parse_unix_sockets,
+)
 from labkit.kernel.processes import Held
 from labkit.kernel.snapshot import assemble
-from labkit.kernel.sockets import parse_unix_sockets
 
 Run = Callable[[Sequence[str]], bytes | str]
 """Runs a command on the node and returns its standard output; raises what it likes where that is impossible."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.kernel.cgroup import Cgroup, cgroup_mounts, cgroups_of
+from labkit.kernel.files import read_text
 from labkit.kernel.model import Interface, Mount, Namespace, Process, Snapshot
 from labkit.kernel.mounts import MountReader, read_mountinfo
 from labkit.kernel.network import interfaces_of
-from labkit.kernel.parse import mount_points_below, nsfs_mounts, parse_cgroup, parse_mountinfo
+from labkit.kernel.parse import mount_points_below, nsfs_mounts, parse_cgroup, parse_mountinfo, parse_unix_sockets
 from labkit.kernel.pins import PinReader
-from labkit.kernel.processes import Held, ProcReader, own_namespace, read_text
-from labkit.kernel.sockets import unix_listener
+from labkit.kernel.processes import Held, ProcReader, own_namespace
 
 
 class LocalKernel:
@@ -82,7 +83,17 @@ class LocalKernel:
     def unix_listener(self, path: str) -> int | None:
         """The lowest pid that holds the listening Unix socket bound to `path`; None where nobody listens, or it may not be
         seen (needs root)."""
-        return unix_listener(path, self._proc)
+        inode = parse_unix_sockets(read_text(f"{self._proc}/net/unix")).get(path)
+        if inode is None:
+            return None
+        link = f"socket:[{inode}]"
+        for pid in sorted(int(name) for name in os.listdir(self._proc) if name.isdigit()):
+            try:
+                if any(os.readlink(entry.path) == link for entry in os.scandir(f"{self._proc}/{pid}/fd")):
+                    return pid
+            except OSError:
+                continue  # it ended, or closed that descriptor, meanwhile
+        return None
 
     def _cgroup_paths(self, pid: int) -> Mapping[str, str]:
         try:

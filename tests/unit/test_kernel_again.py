@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.kernel import LocalKernel, Process, pins, processes
+from labkit.kernel import LocalKernel, Process, cgroup_moves, pins, processes
+from labkit.kernel import files as files_of_proc
 from tests.unit.test_kernel_snapshot import inode, needs_root, spawn
 from tests.waits import wait_for
 
@@ -43,9 +46,12 @@ def tell(child: subprocess.Popen, line: str) -> None:
 
 
 def seen_again(kernel: LocalKernel, pid: int) -> Process:
-    """A process as a kernel sees it that has looked before, which must be as one sees it that has not."""
+    """A process as a kernel sees it that has looked before, which must be as one sees it that has not. It looks three times:
+    what it relies on grows with each."""
     again, anew = (each.snapshot(fds=False).processes[pid] for each in (kernel, LocalKernel()))
     assert again == anew
+    for _ in range(2):
+        assert kernel.snapshot(fds=False).processes[pid] == again
     return again
 
 
@@ -63,7 +69,8 @@ def files(monkeypatch) -> Counter[str]:
 
         monkeypatch.setattr(module, function, read)
 
-    counting(processes, "_read_bytes")
+    counting(processes, "read_bytes")
+    counting(files_of_proc, "read_bytes")
     counting(pins, "read_text")
     return counts
 
@@ -83,8 +90,8 @@ def test_what_has_not_run_is_not_read_again(obeys, monkeypatch):
 
 @pytest.mark.parametrize("counter", [b"", b"0 0 0\n"])
 def test_without_the_kernels_counter_all_is_read_again(obeys, monkeypatch, counter):
-    real = processes._read_bytes
-    monkeypatch.setattr(processes, "_read_bytes", lambda path, *at: counter if "schedstat" in path else real(path, *at))
+    real = processes.read_bytes
+    monkeypatch.setattr(processes, "read_bytes", lambda path, *at: counter if "schedstat" in path else real(path, *at))
     parsed: list[int] = []
     parse_stat = processes.parse_stat
     monkeypatch.setattr(processes, "parse_stat", lambda text: parsed.append(parse_stat(text).pid) or parse_stat(text))
@@ -93,6 +100,60 @@ def test_without_the_kernels_counter_all_is_read_again(obeys, monkeypatch, count
     kernel.snapshot(fds=False)
     assert parsed.count(obeys.pid) == 2
     assert seen_again(kernel, obeys.pid) == before
+
+
+@needs_root
+def test_where_no_process_was_moved_no_cgroup_is_read(obeys, files):
+    if cgroup_moves._moves() is None:
+        pytest.skip("the kernel does not count moves between cgroups here: it has no tracepoints, or not for this user")
+    kernel = LocalKernel()
+    for _ in range(4):
+        kernel.snapshot(fds=False)
+    files.clear()
+    for _ in range(10):  # another program of the machine may be moving processes
+        kernel.snapshot(fds=False)
+    assert min(files[f"/proc/{obeys.pid}/{name}"] for name in ("cgroup", "schedstat")) < 10
+
+
+def kept_open() -> list[str]:
+    """Files of other processes that this one holds open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the list itself
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [link for link in found if re.fullmatch(r"/proc/\d+/(schedstat|stat|cmdline)", link)]
+
+
+def test_files_that_stay_open_are_closed_with_the_process_and_the_kernel(obeys):
+    kernel = LocalKernel()
+    for _ in range(3):
+        kernel.snapshot(fds=False)
+    assert f"/proc/{obeys.pid}/schedstat" in kept_open()
+    obeys.kill()
+    obeys.wait()
+    assert obeys.pid not in kernel.snapshot(fds=False).processes
+    assert f"/proc/{obeys.pid}/schedstat" not in kept_open()
+    kernel = LocalKernel()
+    assert kept_open() == []
+
+
+def test_few_files_stay_open_where_few_may_be_open(obeys, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (8, 8))
+    kernel = LocalKernel()
+    for _ in range(3):
+        kernel.snapshot(fds=False)
+    assert len(kept_open()) == 2
+    seen_again(kernel, obeys.pid)
+
+
+def test_another_thread_that_changes_a_name_and_changes_it_back(obeys):
+    kernel = LocalKernel()
+    tell(obeys, "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()")
+    names = []
+    for name in ("one", "two", "one", "two"):
+        tell(obeys, THREAD.format(RENAMES.replace("by-thread", name)) + "; thread.join()")
+        names.append(seen_again(kernel, obeys.pid).comm)
+    assert names == ["one", "two", "one", "two"]
 
 
 def test_what_has_run_and_is_as_before_is_the_same_object(obeys):
@@ -239,7 +300,10 @@ def test_a_program_whose_file_is_removed(tmp_path):
 
 
 @needs_root
-def test_a_process_moved_to_another_cgroup(obeys):
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_process_moved_to_another_cgroup(obeys, monkeypatch, counts):
+    if not counts:
+        monkeypatch.setattr(cgroup_moves, "_moves", lambda: None)
     kernel = LocalKernel()
     before = seen_again(kernel, obeys.pid)
     mount = next(m for m in kernel.cgroup_mounts().values() if m.fs_type in ("cgroup", "cgroup2") and "rw" in m.options)
@@ -247,7 +311,11 @@ def test_a_process_moved_to_another_cgroup(obeys):
     group.mkdir()
     try:
         (group / "cgroup.procs").write_text(str(obeys.pid))
-        assert seen_again(kernel, obeys.pid).cgroups != before.cgroups
+        moved = seen_again(kernel, obeys.pid)
+        assert moved.cgroups != before.cgroups
+        if mount.fs_type == "cgroup":  # version 2 does not rename
+            group = group.rename(group.with_name(f"{group.name}-renamed"))
+            assert seen_again(kernel, obeys.pid).cgroups != moved.cgroups
     finally:
         obeys.kill()
         obeys.wait()

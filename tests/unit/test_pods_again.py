@@ -107,6 +107,30 @@ def test_what_the_kernel_alone_knows_is_of_this_moment(runtime, reader):
     assert runtime.asked == {"ListImages": 1}
 
 
+def test_a_process_that_wakes_up_changes_no_pod(runtime, reader):
+    pods = reader.read(kernel())
+    assert reader.read(kernel(SHIM, PAUSE, replace(APP, state="R"))) is pods
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(APP, state="Z", cmdline=(), cgroups={}),
+        replace(APP, state="Z", threads=2),
+        replace(APP, ppid=1),
+        replace(APP, cmdline=("app", "renamed")),
+        replace(APP, comm="renamed"),
+        replace(APP, namespaces={"net": 9}),
+        replace(APP, cgroups={"": "/elsewhere"}),
+    ],
+    ids=["zombie", "main thread ended", "parent", "arguments", "comm", "namespaces", "cgroup"],
+)
+def test_what_is_shown_of_a_process_is_of_this_moment(runtime, reader, changed):
+    now = kernel(SHIM, PAUSE, changed)
+    assert reader.read(now) == PodReader(runtime).read(now) != PodReader(runtime).read(kernel())
+    assert reader.read(kernel()) == PodReader(runtime).read(kernel())
+
+
 def test_an_end_that_the_runtime_lists(runtime, reader):
     runtime.state, runtime.exit_code = pb.CONTAINER_EXITED, 137
     (pod,) = reader.read(kernel(SHIM, PAUSE))

@@ -20,8 +20,8 @@ from typing import Any
 from labkit.kernel.events import connector_process
 from labkit.kernel.events.connector_process import COMM, EXEC, EXIT, FORK, UID
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
+from labkit.kernel.files import read_text
 from labkit.kernel.parse import parse_cmdline, parse_namespace_link
-from labkit.kernel.processes import read_text
 from labkit.util import environment
 
 # A bare interpreter starts in 30 ms, an environment's in twice that.
