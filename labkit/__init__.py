@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labkit import live as live
     from labkit.course import break_pods as break_pods
     from labkit.course import check as check
     from labkit.course import container_root as container_root
@@ -70,6 +71,8 @@ when one of its names is asked for: the API's process, which asks for none, is h
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted([*(name for names in _NAMES.values() for name in names), *_figures()])
+    if name == "live":
+        return import_module("labkit.live")
     from importlib.util import find_spec  # imported late: it takes a fifth of labkit's own import
 
     room = next((room for room, names in _NAMES.items() if name in names), None)
@@ -78,7 +81,8 @@ def __getattr__(name: str) -> Any:
     if room is None:
         raise AttributeError(f"module 'labkit' has no attribute {name!r}")
     if room == "node":
-        import_module("labkit.figures")  # a recording is drawn by its `plot`, and the figures register themselves for it
+        import_module("labkit.figures")  # a recording is drawn by its `plot` and played by its `replay`: both register themselves
+        import_module("labkit.live.replaying")
     value = globals()[name] = getattr(import_module(f"labkit.{room}"), name)
     return value
 

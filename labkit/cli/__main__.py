@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.cli import common, containerd, course, fetch, kubectl, logs, node, pods, record, trace, vm
+from labkit.cli import common, completion, containerd, course, fetch, kubectl, logs, node, pods, record, trace, vm
 from labkit.cri import CriError
 from labkit.kernel.events.stream import EventsError
 from labkit.node import Home, NodeError
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
     for room in COMMANDS:
         room.add(verb)
+    completion.add(verb, parser)
     return top
 
 

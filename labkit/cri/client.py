@@ -123,6 +123,14 @@ class CriClient(Rpcs):
                     raise error from None
         raise AssertionError  # the last look has raised
 
+    def connects(self, within: float) -> bool:
+        """Whether the runtime's socket is connected within so many seconds. gRPC tries again by itself, once a second at most."""
+        try:
+            grpc.channel_ready_future(self._raw_channel).result(within)
+        except (grpc.FutureTimeoutError, ValueError):  # ValueError: it is closed
+            return False
+        return True
+
     def unrecorded(self) -> CriClient:
         """The same client, whose calls go past interceptors and recordings (`labkit.recording.calls.log`): for what labkit
         itself asks."""

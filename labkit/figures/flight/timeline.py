@@ -39,6 +39,18 @@ def flight_timeline(
     in one row what repeats; of many Pods, each in one row and the first once more on an axis of its own. `width`: px, at
     least 280; letters keep their size. Raises ValueError for a zoom that the flight does not have.
     """
+    return timeline_with_axes(flight, zoom=zoom, fold=fold, title=title, width=width)[0]
+
+
+def timeline_with_axes(
+    flight: Flight,
+    *,
+    zoom: int | tuple[int, int] | None = None,
+    fold: bool = True,
+    title: str | None = None,
+    width: float = WIDTH,
+) -> tuple[Figure, list[Layout]]:
+    """The figure of `flight_timeline`, and for each of its axes where which moment is."""
     if width < NARROWEST:
         raise ValueError(f"A flight timeline cannot be {width:g} px wide. Give at least {NARROWEST:g}.")
     family = Family(flight)
@@ -68,7 +80,8 @@ def flight_timeline(
             paint_panel(canvas, flight, layout)
 
     brief = title or headline(family, everything, [flight.calls[i] for i in calls], brief=True)
-    return Figure(alternative_text(flight, family, everything, calls, brief), paint, width, y if panels else y + 20)
+    figure = Figure(alternative_text(flight, family, everything, calls, brief), paint, width, y if panels else y + 20)
+    return figure, [layout for _, layout in panels]
 
 
 def _within(call: Call, window: tuple[int, int] | None) -> bool:

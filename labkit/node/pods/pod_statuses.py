@@ -33,6 +33,10 @@ class PodStatuses:
         """The STATUS of a Pod; None where there is no such Pod."""
         return dict(self._statuses(self._get(fieldSelector=f"metadata.name={pod}"))).get(pod)
 
+    def all(self) -> dict[str, str]:
+        """The STATUS of each Pod, by its name."""
+        return dict(self._statuses(self._get()))
+
     @contextlib.contextmanager
     def watch(self) -> Iterator[list[StatusChange]]:
         """Note each STATUS of each Pod while the block runs, as `kubectl get pods -w` tells it."""

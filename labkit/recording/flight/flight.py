@@ -29,6 +29,8 @@ class Flight:
 
     drawn_by: ClassVar[Callable[..., Any] | None] = None
     """What `plot` calls with the Flight. Data knows no figure: the figure puts itself here."""
+    replayed_by: ClassVar[Callable[..., Any] | None] = None
+    """What `replay` calls, likewise."""
 
     calls: tuple[Call, ...] = ()
     processes: tuple[FlightProcess, ...] = ()
@@ -55,6 +57,14 @@ class Flight:
         if draw is None:
             raise FlightError("Nothing here draws a recording yet. Import labkit.figures, and call plot() again.")
         return draw(self, **options)
+
+    def replay(self, speed: float = 0.1) -> Any:
+        """The figure with controls that play it, step by step or at any speed (`labkit.live.replaying`). speed: 1 is as fast as
+        it was, 0.1 ten times slower. Raises ValueError for a speed that is not above 0."""
+        play = type(self).replayed_by
+        if play is None:
+            raise FlightError("Nothing here replays a recording yet. Import labkit.live, and call replay() again.")
+        return play(self, speed)
 
     def to_json(self) -> str:
         """The recording as JSON, without messages (docs/flight-format.md)."""

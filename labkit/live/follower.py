@@ -1,0 +1,232 @@
+"""What keeps the panels of one node up to date: one thread, which sleeps until a feed says that something has changed."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import threading
+import time
+from typing import Any
+
+from labkit.cri import CriClient, CriError
+from labkit.cri.pods import PodReader
+from labkit.live import feeds
+from labkit.live.panel import Panel
+from labkit.live.views import Look
+from labkit.node import Node
+from labkit.node.observe import processes
+from labkit.node.pods.cluster import event_line
+from labkit.node.pods.kubectl import NAMESPACE
+from labkit.node.pods.pod_statuses import PodStatuses
+from labkit.util.errors import NodeError
+
+log = logging.getLogger("labkit")
+
+GATHER_S = 0.02
+"""What happens so soon after a change is shown with it."""
+PAUSE_S = 0.2
+"""From one look to the next: at most five a second."""
+SHARE = 0.1
+"""Of a core, for looking and drawing: after a look that took long the pause is longer."""
+LATE_S = 1.0
+"""So long after the last change the node is looked at once more: a runtime finishes its books after the kernel's last event."""
+CONNECTS_S = 1.0
+
+_followers: dict[tuple[str, str], Follower] = {}
+_lock = threading.Lock()
+
+
+def of(node: Any) -> Follower:
+    """The follower of a node, the same one for each connection to it. Raises TypeError for what is no node."""
+    refuse_other(node)
+    with _lock:
+        key = (node.kind, node.endpoint)
+        if key not in _followers or _followers[key].ended:
+            _followers[key] = Follower(node)
+        return _followers[key]
+
+
+def refuse_other(node: Any) -> None:
+    if not isinstance(node, Node):
+        raise TypeError(f"A live panel needs a node, not {type(node).__name__}: labkit.live.tree(labkit.connect()).")
+
+
+@atexit.register
+def close_all() -> None:
+    """End every follower."""
+    for each in list(_followers.values()):
+        each.close()
+
+
+class Follower:
+    """The panels of one node, and the thread that shows them what has changed. It begins with the first panel and ends with the
+    last. Panels have their own connection to the runtime: no recording has their calls."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.ended = node, False
+        self.cri = CriClient(node.endpoint)
+        self.cri.away = node.cri.away
+        self.reader = PodReader(self.cri)
+        self.panels: dict[str, Panel] = {}
+        self._looking = threading.Lock()
+        self._condition = threading.Condition()
+        self._changed = self._reopen = False
+        self._api: bool | None = None
+        self._feeds: list[feeds.Feed] = []
+        self._missing = ""
+        self._thread = threading.Thread(target=self._run, name="live panels", daemon=True)
+
+    def join(self, panel: Panel) -> Panel:
+        """Keep a panel up to date from now on, in place of one of the same kind. It has been shown the node when this returns."""
+        with self._condition:
+            if self.ended:
+                return of(self.node).join(panel)
+            earlier = self.panels.get(panel.view.name)
+            self.panels[panel.view.name] = panel
+            self._reopen |= panel.view.asks_api and self._api is False
+        if earlier:
+            earlier.end("Another panel of this kind was opened, and goes on in place of this one.")
+        panel.closing, panel.looking = lambda: self.leave(panel), self.changed
+        try:
+            self._show([panel], self.look(api=panel.view.asks_api))
+        except (CriError, NodeError) as error:
+            panel.tell(f"The node cannot be looked at: {error}")
+        with self._condition:
+            if not self._thread.ident:
+                self._thread.start()
+            self._changed = True
+            self._condition.notify_all()
+        return panel
+
+    def leave(self, panel: Panel) -> None:
+        """Show a panel no more. With the last one the thread and the feeds end."""
+        with self._condition:
+            if self.panels.get(panel.view.name) is panel:
+                del self.panels[panel.view.name]
+            if not self.panels:
+                self.ended = True
+            self._condition.notify_all()
+        if self.ended and self._thread.ident and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def close(self) -> None:
+        for panel in list(self.panels.values()):
+            panel.close()
+
+    def changed(self) -> None:
+        """Something on the node has changed."""
+        with self._condition:
+            self._changed = True
+            self._condition.notify_all()
+
+    def look(self, *, api: bool) -> Look:
+        """The node as it is now. Raises CriError and NodeError."""
+        with self._looking:
+            snapshot = self.node.kernel.snapshot(fds=False)
+            pods = self.reader.read(snapshot)
+            found = Look(processes.tree(self.node, snapshot, pods), pods)
+        return self._with_api(found) if api else found
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while not self.ended:
+                try:
+                    self._open()
+                    self._follow()
+                except (CriError, NodeError) as error:
+                    self._close_feeds()
+                    self._wait_until_back(error)
+                except Exception as error:  # a fault of labkit's shall not leave a panel that stands still without a word
+                    log.exception("a look at the node failed")
+                    for panel in list(self.panels.values()):
+                        panel.tell(f"A look at the node failed ({type(error).__name__}: {error}). It is tried again.")
+                finally:
+                    self._close_feeds()
+                self._rest()
+        finally:
+            self.ended = True
+            self.cri.close()
+
+    def _open(self) -> None:
+        with self._condition:
+            self._api = any(panel.view.asks_api for panel in self.panels.values())
+            self._reopen, self._changed = False, True
+        self.cri.version()
+        self._feeds, self._missing = feeds.open_feeds(self.node, self.cri, self.changed, self._feed_ended, api=self._api)
+        self._say_what_is_followed()
+
+    def _close_feeds(self) -> None:
+        for feed in self._feeds:
+            feed.stop()
+        self._feeds = []
+
+    def _feed_ended(self, why: str) -> None:
+        """Called by a feed's thread."""
+        self._missing = why or self._missing
+        self._say_what_is_followed()
+
+    def _say_what_is_followed(self) -> None:
+        for panel in list(self.panels.values()):
+            panel.follow(feeds.told(self._feeds, self._missing))
+
+    def _follow(self) -> None:
+        """Look whenever something has changed, until the feeds are to be opened anew. Raises CriError and NodeError."""
+        late: float | None = None
+        while True:
+            with self._condition:
+                timeout = None if late is None else max(late - time.monotonic(), 0.0)
+                was = self._condition.wait_for(lambda: self._changed or self.ended or self._reopen, timeout)
+                if self.ended or self._reopen:
+                    return
+            if was:
+                time.sleep(GATHER_S)
+            with self._condition:
+                self._changed = False
+            late = time.monotonic() + LATE_S if was else None
+            before = time.thread_time()
+            self._show(list(self.panels.values()), self.look(api=bool(self._api)))
+            pause = max(PAUSE_S, (time.thread_time() - before) / SHARE)
+            with self._condition:
+                self._condition.wait_for(lambda: self.ended or self._reopen, pause)
+
+    def _show(self, panels: list[Panel], look: Look) -> None:
+        for panel in panels:
+            panel.show(look)
+
+    def _wait_until_back(self, error: CriError | NodeError) -> None:
+        """The runtime or the node is away: say so, and wait for its socket."""
+        runtime, since = self.node.runtime.partition(" ")[0] or "The runtime", feeds.moment()
+        todo = error.hint if isinstance(error, CriError) else error.todo
+        for panel in list(self.panels.values()):
+            panel.tell(f"{runtime} is down{f': what you see is from {panel.seen_at}' if panel.seen_at else ''}. {todo}".strip())
+        while not self.ended and not self._is_back():
+            self._rest()
+        for panel in list(self.panels.values()):
+            panel.tell(f"{runtime} was down from {since} to {feeds.moment()}.")
+
+    def _rest(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self.ended or self._reopen, LATE_S)
+
+    def _is_back(self) -> bool:
+        if not self.cri.connects(CONNECTS_S):
+            return False
+        try:
+            self.cri.version(timeout=CONNECTS_S)
+            self.node.listener()
+        except (CriError, NodeError):
+            return False
+        return True
+
+    def _with_api(self, look: Look) -> Look:
+        """With what the cluster's API has in the namespace "default"; without, where it does not answer."""
+        with contextlib.suppress(Exception):  # the client raises several kinds, and the runtime has told of the Pods
+            kube = self.node.api.kube
+            statuses = {(NAMESPACE, name): status for name, status in PodStatuses(kube).all().items()}
+            told: Any = kube.list_namespaced_event(NAMESPACE).items  # to the client every field may be None
+            events = tuple(event_line(each) for each in told if each.involved_object.kind == "Pod")
+            return Look(look.processes, look.pods, look.host, statuses, events)
+        return look
