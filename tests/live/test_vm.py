@@ -28,8 +28,11 @@ from labkit.kernel import LocalKernel
 from labkit.node import Home
 from labkit.node.machine.packages import builds_here
 from labkit.node.registry.build import PAUSE
+from labkit.node.registry.registry import is_free
 from tests.conftest import CI, ROOT
 from tests.live import exposed
+from tests.live.test_strangers import vulture
+from tests.waits import wait_for
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 and not CI, reason="needs root, to be other users; CI runs it"),
@@ -245,6 +248,30 @@ def test_what_it_shows_is_what_the_documentation_lists(learner: User, node: dict
     sockets, files = exposed.documented("vm")
     assert exposed.sockets(home) == sockets
     assert exposed.files(home) == files
+
+
+def test_who_lies_in_wait_gets_nothing_while_the_machine_goes_down_and_up(
+    learner: User, node: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another user waits before `down`, during it, between it and the next `up`, and during that."""
+    home = Home(*(learner.home / "lab" / name for name in ("run", "data", "cache")))
+    door = json.loads((home.run / "vm/door").read_text())
+    token = json.loads((home.run / "vm/kubeconfig").read_text())["users"][0]["user"]["token"]
+    ports = {int(one.address.rpartition(":")[2]) for one in exposed.listeners(home) if one.address.startswith("127.")}
+    paths = [str(path) for path in (*exposed.places(home), home.run / "new", home.run / "vm/new")]
+    assert door["port"] in ports and len(ports) >= 2 and len(paths) > 20
+    learner.home.chmod(0o755)  # so that only the lab's own modes keep others out
+    try:
+        with vulture(tmp_path, paths=paths, ports=sorted(ports), secrets=[token, door["word"]]) as found:
+            learner.labkit("down")
+            assert exposed.listeners(home) == set()
+            wait_for(lambda: not any(map(is_free, ports)), "every port to be taken")
+            learner.labkit("up")
+            assert "sim-worker" in learner.labkit("kubectl", "get", "nodes")
+    finally:
+        learner.home.chmod(0o700)
+    assert found["got"] == [] and found["taken"] == sorted(ports) and found["rounds"] > 1
+    assert found["heard"] == [""] * len(found["heard"]), "nobody spoke to him"
 
 
 WORDS = (
