@@ -77,7 +77,8 @@ class PinReader:
             return _Table(b"", ()), _from_mountinfo(directory) if seen else []
         if before is None or mounts != before.mounts:
             old, known = (set(ids(before.mounts)), before.pins) if before else (set[int](), ())
-            pins = [each for each in ids(mounts) if each in known or (each not in old and _is_nsfs(id, each))]
+            room = ctypes.create_string_buffer(_ANSWER.size)
+            pins = [each for each in ids(mounts) if each in known or (each not in old and _is_nsfs(id, each, room))]
             before = _Table(mounts, tuple(pins))
         # A process with another root directory sees other paths than those from the root of its mount namespace.
         if before.pins and os.readlink(f"{directory}/root") != "/":
@@ -127,9 +128,10 @@ def _from_mountinfo(directory: str) -> list[Pin]:
     return nsfs_mounts(parse_mountinfo("\n".join(lines)))
 
 
-def _is_nsfs(namespace: int, mount: int) -> bool:
-    answer = _statmount(namespace, mount, _SB_BASIC)
-    return answer is not None and _ANSWER.unpack_from(answer)[0] == _NSFS_MAGIC
+def _is_nsfs(namespace: int, mount: int, answer: ctypes.Array[ctypes.c_char]) -> bool:
+    """answer: room for a struct statmount, one for all, since there are thousands of mounts."""
+    request = _REQUEST.pack(_REQUEST.size, 0, mount, _SB_BASIC, namespace)
+    return not _libc.syscall(_STATMOUNT, request, answer, len(answer), 0) and _ANSWER.unpack_from(answer)[0] == _NSFS_MAGIC
 
 
 def _pin(namespace: int, mount: int) -> Pin | None:
