@@ -102,7 +102,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import absent, find, not_ready, too_few
+from labkit.course.checks.pod_checks import absent, find, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import labkit
 from authoring.lesson import Lesson, LessonError, read
 from labkit.cri import CriError
 from labkit.node import Node, NodeError
-from labkit.podspec.messages import Machine
+from labkit.podspec.messages import MachineInfo
 from labkit.util.outputs import check_writable, write_whole
 
 TIMEOUT_S = 300
@@ -54,7 +54,7 @@ def connected(lesson: str | None = None) -> Any:
 
 def origin(node: Node) -> dict[str, str]:
     """What a notebook's metadata say about its outputs."""
-    cgroups = f"v{Machine.here().cgroup_version}" if node.kind == "containerd" else ""
+    cgroups = f"v{MachineInfo.here().cgroup_version}" if node.kind == "containerd" else ""
     version = importlib.metadata.version("inside-the-node")
     return {"node": node.kind, "runtime": node.runtime, "cgroups": cgroups, "labkit": version}
 

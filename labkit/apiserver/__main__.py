@@ -27,14 +27,14 @@ from labkit.apiserver.controllers.namespaces import NamespaceController
 from labkit.apiserver.controllers.nodes import NodeLifecycleController
 from labkit.apiserver.controllers.scheduler import Scheduler
 from labkit.apiserver.controllers.taints import TaintEviction
-from labkit.apiserver.http import access
+from labkit.apiserver.http import credentials
 from labkit.apiserver.http.connections import Connections
 from labkit.apiserver.http.exchange import Context
 from labkit.apiserver.http.server import application
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.storage.store import Store
 from labkit.util import loglines
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 log = logging.getLogger("kubeapi")
 
@@ -70,7 +70,7 @@ async def serve(data: Path, run: Path, port: int, handed_over: Path | None = Non
     lock = await only_one(data)
     kubeconfig = run / "kubeconfig"
     kubeconfig.unlink(missing_ok=True)
-    context, token = access.tls(data), access.token(data)
+    context, token = credentials.tls(data), credentials.token(data)
     store = Store(data / "objects.sqlite")
     api = Api(store)
     shared = Context(api, run, token)
@@ -82,7 +82,7 @@ async def serve(data: Path, run: Path, port: int, handed_over: Path | None = Non
     if handed_over:
         endings.append(take_over(handed_over, connections.take))
     jobs = [asyncio.create_task(controller(api).run()) for controller in CONTROLLERS]
-    access.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
+    credentials.write_kubeconfig(kubeconfig, listening.getsockname()[1], data, token)
     log.info("serving on %s:%d", *listening.getsockname())
     await stop.wait()
     kubeconfig.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def listen(data: Path, port: int) -> list[socket.socket]:
             sockets = bind_sockets(each, HOST, socket.AF_INET)
         except (OSError, OverflowError):
             continue
-        access.write_private(kept, str(sockets[0].getsockname()[1]))
+        credentials.write_private(kept, str(sockets[0].getsockname()[1]))
         return sockets
     raise SystemExit(f"No port on {HOST} can be listened on.")
 

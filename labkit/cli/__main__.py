@@ -13,7 +13,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.cli import common, completion, containerd, course, fetch, kubectl, logs, node, pods, record, trace, vm
+from labkit.cli import (
+    common,
+    completion_command,
+    containerd_commands,
+    course_commands,
+    fetch_commands,
+    kubectl_command,
+    logs_command,
+    node_commands,
+    ps_command,
+    record_command,
+    trace_commands,
+    vm_commands,
+)
 from labkit.cri import CriError
 from labkit.kernel.events.stream import EventsError
 from labkit.node import Home, NodeError
@@ -21,8 +34,19 @@ from labkit.recording.flight import FlightError
 from labkit.util import environment
 from labkit.util.showable import showable_lines
 
-COMMANDS = (course, node, pods, logs, kubectl, record, containerd, fetch, trace, vm)
-"""The rooms of labkit/commands, in the order in which `labkit --help` lists them."""
+COMMANDS = (
+    course_commands,
+    node_commands,
+    ps_command,
+    logs_command,
+    kubectl_command,
+    record_command,
+    containerd_commands,
+    fetch_commands,
+    trace_commands,
+    vm_commands,
+)
+"""In the order in which `labkit --help` lists them."""
 
 EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all files with LABKIT_HOME."
 
@@ -89,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
 
     for room in COMMANDS:
         room.add(verb)
-    completion.add(verb, parser)
+    completion_command.add(verb, parser)
     return top
 
 

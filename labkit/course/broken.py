@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.predict import Seen
+from labkit.course.predict import PlainSentence
 
 if TYPE_CHECKING:
     from labkit.node.pods.cluster import Cluster
@@ -25,7 +25,7 @@ DISK = "labkit.disk"
 """The Secret and the node's label that are missing: names that nobody uses for anything else."""
 
 
-def break_pods(cluster: Cluster, images: Mapping[str, str]) -> Seen:
+def break_pods(cluster: Cluster, images: Mapping[str, str]) -> PlainSentence:
     """Make the three Pods, broken, and wait until each says so; those that are there already stay as they are, so that what was
     repaired is not lost. For a Pod that is made anew, what repaired it last time is taken back first."""
     listed = cluster.kubectl("get", "pods", "-o", "name").split()
@@ -38,7 +38,7 @@ def break_pods(cluster: Cluster, images: Mapping[str, str]) -> Seen:
         cluster.apply(*(manifest(name, images["busybox"]) for name in absent))
         for name in absent:
             cluster.wait_event(name, SAYS[name])
-    return Seen(f"{', '.join(COMMANDS)} are there.")
+    return PlainSentence(f"{', '.join(COMMANDS)} are there.")
 
 
 def take_back_repairs(cluster: Cluster, pods: list[str]) -> None:

@@ -15,7 +15,7 @@ QUIZ_CLASS = "labkit-quiz"
 """What the extension for JupyterLab (labkit/figures/jupyterlab) finds the buttons of a quiz by, to name and group them."""
 
 
-class Seen(str):
+class PlainSentence(str):
     """A sentence that a notebook shows without quotation marks."""
 
     def __repr__(self) -> str:

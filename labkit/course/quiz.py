@@ -97,7 +97,7 @@ def quiz(path: Path) -> dict[str, Question]:
         raise NodeError(f"{name} is not valid YAML: {' '.join(str(error).split())}.", "Correct that line.") from None
     if not isinstance(content, dict) or not content:
         raise NodeError(f"{name} has no questions.", GUIDE)
-    return {f"{lesson}.{key}": _Reader(f"{name}, {key}").question(f"{lesson}.{key}", value) for key, value in content.items()}
+    return {f"{lesson}.{key}": _QuizReader(f"{name}, {key}").question(f"{lesson}.{key}", value) for key, value in content.items()}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -111,7 +111,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _QuizReader:
     """Turns a part of the file into its dataclass, and says where the part is incomplete."""
 
     where: str
@@ -138,7 +138,7 @@ class _Reader:
         return Question(identifier, fields["question"], options, later=fields.get("later", ""))
 
     def option(self, answer: Any, value: Any) -> Option:
-        here = _Reader(f"{self.where}, option {answer!r}")
+        here = _QuizReader(f"{self.where}, option {answer!r}")
         answer = here.text("an option that YAML reads as no text (put it into quotes)", answer)
         if isinstance(value, dict) and "right" in value:
             return Option(answer, **here.fields(value, {"right", "source"}))

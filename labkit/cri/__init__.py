@@ -5,8 +5,8 @@ of a Pod manifest is in `labkit.podspec.messages`.
 """
 
 from labkit.cri.client import CriClient, CriStream
+from labkit.cri.cri_errors import CriError
 from labkit.cri.descriptors import Rpc, services
-from labkit.cri.errors import CriError
 from labkit.cri.probe import answered_rpcs
 from labkit.cri.text import to_dict, to_yaml
 

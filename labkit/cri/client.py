@@ -18,9 +18,9 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from labkit.cri import errors, lenient
+from labkit.cri import cri_errors, lenient
+from labkit.cri.cri_errors import CriError
 from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
-from labkit.cri.errors import CriError
 from labkit.cri.rpcs import Rpcs
 from labkit.cri.v1 import api_pb2
 from labkit.util.progress import looks
@@ -64,7 +64,7 @@ class CriStream(Iterator[Response], Generic[Response]):
         except grpc.RpcError as error:
             if self._cancelled:
                 raise StopIteration from None
-            raise errors.from_rpc_error(self._rpc, error, self._path) from None
+            raise cri_errors.from_rpc_error(self._rpc, error, self._path) from None
 
     def cancel(self) -> None:
         """End the stream; a `next()` that waits in another thread returns by StopIteration."""
@@ -179,7 +179,7 @@ class CriClient(Rpcs):
                 continue
             self._api_version = version
             return answer
-        raise errors.not_cri(VERSION.rpc, self.path, refused)
+        raise cri_errors.not_cri(VERSION.rpc, self.path, refused)
 
     def _unary(self, rpc: Rpc, version: str, request: Message, seconds: float | None) -> Any:
         call = self._call(rpc, version)
@@ -196,7 +196,7 @@ class CriClient(Rpcs):
             raise self._error(rpc, error) from None
 
     def _error(self, rpc: Rpc, error: grpc.RpcError) -> CriError:
-        found = errors.from_rpc_error(rpc.rpc, error, self.path)
+        found = cri_errors.from_rpc_error(rpc.rpc, error, self.path)
         if found.code == "UNAVAILABLE" and (known := self.away()):
             return CriError(rpc.rpc, found.code, *known)
         return found
@@ -205,7 +205,7 @@ class CriClient(Rpcs):
         """Whether the call was never sent because the channel still backs off from a runtime that is back by now."""
         words = error.details() or ""
         unsent = words.startswith("failed to connect to all addresses")
-        return error.code() is grpc.StatusCode.UNAVAILABLE and unsent and errors.look_at(self.path) is None
+        return error.code() is grpc.StatusCode.UNAVAILABLE and unsent and cri_errors.look_at(self.path) is None
 
     def _call(self, rpc: Rpc, version: str) -> Callable[..., Any]:
         if self._closed:

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from labkit.cri import errors
+from labkit.cri import cri_errors
 from labkit.cri.client import CriClient
 from labkit.cri.descriptors import Rpc, services
 
@@ -65,6 +65,6 @@ def _code(cri: CriClient, rpc: Rpc, request: bytes, timeout: float, failures: Se
             channel.unary_unary(path)(request, timeout=timeout)
     except grpc.RpcError as error:
         if error.code().name in failures:
-            raise errors.from_rpc_error(rpc.rpc, error, cri.path) from None
+            raise cri_errors.from_rpc_error(rpc.rpc, error, cri.path) from None
         return str(error.code().name)
     return "OK"

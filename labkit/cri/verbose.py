@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from labkit.cri.client import CriClient
-from labkit.cri.errors import CriError
+from labkit.cri.cri_errors import CriError
 
 DRIVERS = {0: "systemd", 1: "cgroupfs"}
 """RuntimeConfig's CgroupDriver (api.proto)."""

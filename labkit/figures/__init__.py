@@ -13,9 +13,9 @@ from labkit.figures.pods.capacity import capacity as capacity
 from labkit.figures.pods.cgroup_tree import cgroup_tree as cgroup_tree
 from labkit.figures.pods.event_log import event_log as event_log
 from labkit.figures.pods.process_tree import process_tree as process_tree
-from labkit.figures.runtime.availability import availability as availability
 from labkit.figures.runtime.bundle import bundle as bundle
 from labkit.figures.runtime.history import history as history
 from labkit.figures.runtime.layers import Layer as Layer
 from labkit.figures.runtime.layers import layers as layers
-from labkit.figures.runtime.shims import shims as shims
+from labkit.figures.runtime.requests_over_time import availability as availability
+from labkit.figures.runtime.shim_holds import shims as shims

@@ -34,12 +34,12 @@ from labkit.kubelet.node.events import EventRecorder
 from labkit.kubelet.node.node_health import RuntimeState
 from labkit.kubelet.node.node_status import NodeFacts, NodeStatus
 from labkit.kubelet.node.status_manager import StatusManager
-from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.server.kubelet_server import Server
 from labkit.kubelet.volumes.manager import VolumeManager
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
-from labkit.podspec.messages import Machine, dns
+from labkit.podspec.messages import MachineInfo, dns
 from labkit.util import loglines
 from labkit.util.outputs import owners_alone
 
@@ -81,11 +81,11 @@ def build(options: argparse.Namespace) -> Kubelet:
         directory.mkdir(parents=True, exist_ok=True)
     capacity = node_machine.Capacity.here(options.root)
     allocatable = capacity.as_allocatable(facts.reserved)
-    machine = replace(Machine.here(), allocatable=allocatable)
+    machine = replace(MachineInfo.here(), allocatable=allocatable)
     recorder = EventRecorder(api, "kubelet", options.node_name)
     objects = Objects(api)
     volumes = Volumes(options.root, objects, api, machine, (host_paths,))
-    cgroups = Cgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
+    cgroups = PodCgroups(options.cgroup_root, machine, allowance=capacity.allowance(facts.reserved), driver=options.cgroup_driver)
     pleg = Pleg(cri)
     state = RuntimeState(cri, pleg.errors)
     configuration = Configuration(

@@ -15,7 +15,7 @@ from labkit.live import feeds
 from labkit.live.panel import Panel
 from labkit.live.views import Look
 from labkit.node import Node
-from labkit.node.observe import processes
+from labkit.node.observe import pod_processes
 from labkit.node.pods.cluster import event_line
 from labkit.node.pods.kubectl import NAMESPACE
 from labkit.node.pods.pod_statuses import PodStatuses
@@ -125,7 +125,7 @@ class Follower:
         with self._looking:
             snapshot = self.node.kernel.snapshot(fds=False)
             pods = self.reader.read(snapshot)
-            found = Look(processes.tree(self.node, snapshot, pods), pods)
+            found = Look(pod_processes.tree(self.node, snapshot, pods), pods)
         return self._with_api(found) if api else found
 
     # The thread

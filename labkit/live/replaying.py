@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from labkit.figures.figure import NARROW
+from labkit.figures.flight.flight_text import ending
 from labkit.figures.flight.layout import ARROW, AXIS, Layout
 from labkit.figures.flight.timeline import WIDTH, timeline_with_axes
-from labkit.figures.flight.words import ending
 from labkit.figures.markup import markup
 from labkit.live.panel import with_widget
 from labkit.recording.flight import Flight

@@ -9,7 +9,7 @@ from html import escape
 from labkit import figures
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.figures.figure import Figure
-from labkit.figures.pods.model import EventLine
+from labkit.figures.pods.cluster_model import EventLine
 from labkit.util.showable import showable
 
 EVENTS = 12

@@ -6,13 +6,13 @@ from labkit.node.kinds import discovery
 from labkit.node.kinds.discovery import examine
 from labkit.node.node import Node
 from labkit.node.state import one_kernel
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Availability
 from labkit.node.state.node_selector import Choice
 from labkit.util import environment, progress
 from labkit.util.errors import NodeError
 
-__all__ = ["Choice", "Home", "Node", "NodeError", "Verdict", "connect", "examine"]
+__all__ = ["Availability", "Choice", "Home", "Node", "NodeError", "connect", "examine"]
 
 
 def connect(

@@ -13,7 +13,7 @@ from labkit.cri.pods import PodProcess, PodReader, PodSnapshot
 from labkit.cri.v1 import api_pb2
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node.host.access import Host, Kernel, ThisMachine
-from labkit.node.observe import bundles, processes, shims
+from labkit.node.observe import bundles, pod_processes, shims
 from labkit.node.observe.cgroups import Cgroups
 from labkit.node.observe.cni import CniConfiguration
 from labkit.node.observe.noting import NotingClient
@@ -207,7 +207,7 @@ class Node:
     def processes(self, *, others: bool = False) -> tuple[PodProcess, ...]:
         """The node's part of the process tree: init, the runtime, the shims and all below them, as they are now. others: see
         `pods`."""
-        return processes.tree(self, *self._settled(others))
+        return pod_processes.tree(self, *self._settled(others))
 
     def shims(self, *, others: bool = False) -> tuple[ShimHold, ...]:
         """The shims and what they hold, also while the runtime is down (see `labkit.node.observe.shims`). others: see `pods`;
@@ -234,12 +234,12 @@ class Node:
         return self.kernel.snapshot(fds=False).processes[pid]
 
     def host_namespaces(self) -> Mapping[str, int]:
-        """The node's own namespaces, type → inode (see `labkit.node.observe.processes`)."""
-        return processes.host_namespaces(self.kernel, self.listener())
+        """The node's own namespaces, type → inode (see `labkit.node.observe.pod_processes`)."""
+        return pod_processes.host_namespaces(self.kernel, self.listener())
 
     def runs(self, pid: int) -> bool:
         """Whether the node has a process of this pid that has not ended; one that waits to be collected has."""
-        return processes.is_running(self.kernel, pid)
+        return pod_processes.is_running(self.kernel, pid)
 
     def kill(self, pid: int, signal: int = signal.SIGTERM) -> None:
         """Send a signal to a process of a Pod that labkit made. Refuses any other process with NodeError."""
@@ -312,7 +312,7 @@ class Node:
         return PodReader(self.cri)
 
     def _settled(self, others: bool = False) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
-        snapshot, pods = processes.settled(self.kernel, self._pods)
+        snapshot, pods = pod_processes.settled(self.kernel, self._pods)
         lesson = None if others else self.lesson
         return snapshot, tuple(pod for pod in pods if lesson in (None, (pod.labels or {}).get(LESSON)))
 

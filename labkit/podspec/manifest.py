@@ -17,8 +17,8 @@ from labkit.podspec.container_kinds import container_names, containers
 from labkit.podspec.defaults import fill_pod, generated
 from labkit.podspec.schema import Field
 from labkit.podspec.schema.decoding import Undecodable, decoded, read_value
+from labkit.podspec.validation.field_errors import shown
 from labkit.podspec.validation.pod import metadata_and_spec
-from labkit.podspec.validation.words import shown
 
 STATIC_UIDS = uuid.UUID("6b1f3c52-6f5e-5d55-9d0c-6c61626b6974")
 UID = r"[0-9A-Za-z]([-.0-9A-Za-z]{0,126}[0-9A-Za-z])?"

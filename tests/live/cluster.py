@@ -11,7 +11,7 @@ from typing import Any
 from labkit.cri import CriClient
 from labkit.kubelet.api import ApiClient, ApiClientError
 from labkit.node import Home
-from labkit.podspec.messages.resources import cgroup_parent
+from labkit.podspec.messages.linux_resources import cgroup_parent
 
 
 def wait_for(true: Callable[[], Any], what: str, seconds: float = 90) -> Any:

@@ -22,7 +22,7 @@ from pathlib import Path
 from labkit.node import Home
 from labkit.node.host.lab_processes import own_processes
 from labkit.node.lab.residue import shim_sockets
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 from tests.conftest import ROOT
 
 LISTEN = "0A"
@@ -43,7 +43,7 @@ class Listener:
 
 def programs(home: Home) -> dict[int, str]:
     """The lab's processes that are no containers: pid → program, or the Python module that it runs."""
-    containers = {p.pid for each in (home, Places(home).home) for p in own_processes(each) if p.role == "container"}
+    containers = {p.pid for each in (home, MachinePaths(home).home) for p in own_processes(each) if p.role == "container"}
     own, found = {os.getpid(), *ancestors(os.getpid())}, {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ def written(home: Home) -> set[Path]:
 def files(home: Home) -> set[tuple[str, str]]:
     """The lab's directories, what lies in them, and what it has open elsewhere: path, mode and owner. A directory in one of them
     is a row of its own, without what is in it: nobody else can enter the one above."""
-    tops = [top for each in (home, Places(home).home) for top in (each.run, each.data) if top.exists()]
+    tops = [top for each in (home, MachinePaths(home).home) for top in (each.run, each.data) if top.exists()]
     found = {*tops, *(path for top in tops for path in top.iterdir() if not path.is_socket()), *written(home)}
     return {(shown(str(path), home), access(path, home)) for path in found if path.name[:1] != "."}
 

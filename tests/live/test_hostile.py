@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from labkit.node.packages.programs import ensure_programs
-from labkit.node.registry.build import busybox_image
+from labkit.node.registry.course_images import busybox_image
 from labkit.node.registry.oci import LAYER, Blob, Image, image, write_archive
 from tests.conftest import labkit
 from tests.live import exposed

@@ -12,7 +12,7 @@ import labkit as lab
 from labkit.cri import CriClient
 from labkit.node import Home
 from labkit.node.registry import certs
-from labkit.node.registry.build import BUSYBOX
+from labkit.node.registry.course_images import BUSYBOX
 from labkit.node.remote.kind_cluster import CONFIG as CLUSTER_CONFIG
 from tests.conftest import labkit
 from tests.live.test_pods import SLEEP, manifest

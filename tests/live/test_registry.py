@@ -17,7 +17,7 @@ from labkit.node.host import confined
 from labkit.node.packages.elf import is_static
 from labkit.node.packages.programs import Programs, ProgramsError, ensure_programs, fetch, find_programs
 from labkit.node.registry import registry
-from labkit.node.registry.build import BUSYBOX, busybox_image, pause_image
+from labkit.node.registry.course_images import BUSYBOX, busybox_image, pause_image
 from labkit.node.registry.oci import Image, write_archive
 
 LOGIN = ("learner", "container")

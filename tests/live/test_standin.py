@@ -18,7 +18,7 @@ import pytest
 
 from labkit.cri import CriClient, CriError
 from labkit.node.packages.programs import ensure_programs
-from labkit.node.registry.build import BUSYBOX, busybox_image
+from labkit.node.registry.course_images import BUSYBOX, busybox_image
 from labkit.podspec.messages.configs import container_config, sandbox_config
 from tests.live import machine
 from tests.standin import packages

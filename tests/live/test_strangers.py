@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
-from labkit.apiserver.http import access
+from labkit.apiserver.http import credentials
 from labkit.course.jupyter.private_kernels import LONGEST_BYTES, NAME, listen_privately
 from labkit.cri import CriClient, CriError
 from labkit.node import Home
@@ -208,7 +208,7 @@ while True:
 
 def test_who_takes_a_registrys_port_while_it_is_down_serves_nothing(home: Home, tmp_path: Path) -> None:
     """Another process answers at its port, in plain HTTP or with a certificate of its own: containerd asks it for no image."""
-    access.make_certificates(tmp_path)
+    credentials.make_certificates(tmp_path)
     said = status.read(home)
     port, old = containerd_setup.registry_url(home).rpartition(":")[2], said["processes"]["registry"]
     os.kill(said["pid"], signal.SIGSTOP)  # else a new registry is there at once, on another port
@@ -316,7 +316,7 @@ print(json.dumps({"got": sorted(got), "taken": sorted(taken), "heard": heard, "r
 @contextlib.contextmanager
 def vulture(directory: Path, **asked: Any) -> Iterator[dict[str, Any]]:
     """Another user who lies in wait; what he got is there after the block."""
-    access.make_certificates(directory)
+    credentials.make_certificates(directory)
     command, found = [sys.executable, "-I", "-c", VULTURE, str(directory)], dict[str, Any]()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdin

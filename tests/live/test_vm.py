@@ -27,7 +27,7 @@ import pytest
 from labkit.kernel import LocalKernel
 from labkit.node import Home
 from labkit.node.machine.packages import builds_here
-from labkit.node.registry.build import PAUSE
+from labkit.node.registry.course_images import PAUSE
 from labkit.node.registry.registry import is_free
 from tests.conftest import CI, ROOT
 from tests.live import exposed

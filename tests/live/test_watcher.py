@@ -32,7 +32,7 @@ def test_runc_is_seen(docker: Engine, standin: StandIn, own_home: Home) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as watching:
         assert watching.stdout
         assert watching.stdout.readline().startswith(b"ready")
-        seen: list[watcher.Seen] = []
+        seen: list[watcher.StartedProgram] = []
         reader = threading.Thread(target=lambda: seen.extend(watcher.parse(watching.stdout)))
         reader.start()
         for number in range(PODS):

@@ -19,7 +19,7 @@ from authoring import prove
 from authoring.lesson import find
 from labkit.course.checks import CHECKS
 from labkit.node import Node
-from labkit.podspec.messages import Machine
+from labkit.podspec.messages import MachineInfo
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,7 +34,7 @@ def cells(notebook: Path) -> list[dict]:
 def sanitizers(directory: Path) -> Path:
     """The named regexes that apply to the session's node: without those for "elsewhere" where it is what made the outputs."""
     with contextlib.closing(lab.connect("containerd")) as node:
-        same = node.runtime.startswith(MADE_ON) and Machine.here().cgroup_version == 1
+        same = node.runtime.startswith(MADE_ON) and MachineInfo.here().cgroup_version == 1
     return prove.sanitizers(ROOT, directory, elsewhere=not same)
 
 

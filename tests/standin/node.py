@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from labkit.node.packages.programs import ensure_programs
-from labkit.node.registry.build import pause_image
+from labkit.node.registry.course_images import pause_image
 from labkit.node.registry.oci import Image, write_archive
 from tests.standin import image, kubelet_like, system
 from tests.standin.engine import Engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -130,6 +130,34 @@ def test_the_modules_of_node_are_no_more_than_eight_layers() -> None:
     known: dict[str, int] = {}
     deep = {module: depth(module, "labkit.node", known) for module in MODULES if module.startswith("labkit.node")}
     assert {module: layers for module, layers in deep.items() if layers > LAYERS} == {}
+
+
+def more_than_once(places: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, path in places:
+        found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    return {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
+def test_no_two_modules_have_the_same_file_name() -> None:
+    """`__init__.py` and `__main__.py` are Python's own names."""
+    assert more_than_once((path.name, path) for path in MODULES.values() if not path.name.startswith("__")) == {}
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    """Classes inside of functions and classes count, too: a search for a name leads to one place."""
+    classes = [
+        (node.name, path)
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert more_than_once(classes) == {}
+
+
+def test_a_name_that_is_used_twice_is_found() -> None:
+    here, there = ROOT / "labkit/node/node.py", ROOT / "labkit/cli/__main__.py"
+    assert more_than_once([("a", here), ("b", here), ("a", there)]) == {"a": ["labkit/node/node.py", "labkit/cli/__main__.py"]}
 
 
 def test_every_module_says_what_it_is_for() -> None:

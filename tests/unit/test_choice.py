@@ -20,7 +20,7 @@ import pytest
 
 from labkit.cli import __main__ as cli
 from labkit.cli import common
-from labkit.cli import node as commands_of_node
+from labkit.cli import node_commands as commands_of_node
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.host.access import NO_STREAMS, ThisMachine
@@ -249,7 +249,7 @@ def command_of(text: str) -> str:
 
 def test_messages_advise_commands_that_there_are() -> None:
     found = advised()
-    assert len(found) > 50 and {"course", "kind.py", "errors.py"} <= {where for where, _ in found}
+    assert len(found) > 50 and {"course", "kind.py", "cri_errors.py"} <= {where for where, _ in found}
     for where, text in found:
         words = command_of(text)
         if "./course" in words:

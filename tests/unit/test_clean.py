@@ -26,7 +26,7 @@ from labkit.node.pods.cluster import Cluster
 from labkit.node.registry import node_registry, share
 from labkit.node.remote import endpoint_clean, kind_clean, kind_cluster, leavings, undo
 from labkit.node.remote.engine import NodeContainer, explain
-from labkit.node.remote.leavings import Places
+from labkit.node.remote.leavings import PodPaths
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state import node_selector as choice
 from labkit.node.state.ledger import HOME, Ledger, changed_nodes, known_pods, locked, mark_of
@@ -117,7 +117,7 @@ def test_a_part_that_fails_keeps_no_other_from_being_undone_and_is_told(home: Ho
     def remove(place: Place, found: list[str]) -> None:
         there.clear()
 
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"))
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"))
     parts = (Part("objects", fails, fails), Part("files", lambda place: list(there), remove))
     found, left = undo.undo(place, parts)
     assert found == ["file /a"] and there == []
@@ -125,7 +125,7 @@ def test_a_part_that_fails_keeps_no_other_from_being_undone_and_is_told(home: Ho
 
 
 def test_what_needs_the_runtime_is_not_called_absent_while_it_is_away(home: Home) -> None:
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), None, "containerd does not answer")
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"), None, "containerd does not answer")
     found, left = undo.undo(place, (undo.PODS,))
     assert found == [] and "because: containerd does not answer" in left[0]
 
@@ -312,7 +312,7 @@ def test_the_network_comes_back_without_a_runtime_and_a_newer_file_stays(tmp_pat
     (tmp_path / ".labkit-saved.new").mkdir()
     ledger = Ledger(home, NODE)
     ledger.note("network", directory=str(tmp_path))
-    place = Place("node", ledger, local, Places("/none", "/none"))
+    place = Place("node", ledger, local, PodPaths("/none", "/none"))
 
     found, left = undo.undo(place, (undo.NETWORK,))
 
@@ -343,7 +343,7 @@ def test_a_kind_of_object_that_the_cluster_no_longer_knows_hides_no_other(home: 
         return '{"items": [{"kind": "Pod", "metadata": {"name": "a"}}]}'
 
     node: Any = SimpleNamespace(cluster=SimpleNamespace(kubectl=kubectl))
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), node)
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"), node)
     for noted in ("pod", "widget", "job"):
         place.ledger.note("cluster", kind=noted)
     assert undo.find_objects(place) == ["Pod a"]
@@ -351,7 +351,7 @@ def test_a_kind_of_object_that_the_cluster_no_longer_knows_hides_no_other(home: 
 
 
 def test_leavings_are_known_by_the_pods_uid_in_either_form_of_cgroups() -> None:
-    places = Places("/logs", "/pods")
+    places = PodPaths("/logs", "/pods")
     mine, theirs = "1c8df74f-0836-4d30-a91b-9254b7ec6452", "5f85ada7-92af-4f0e-b1ed-c68c87e43db9"
     top = "cgroup /sys/fs/cgroup/memory/labkit"
     lines = [f"file /logs/default_shop_{mine}", f"file /logs/default_shop_{theirs}", f"file /pods/{mine}",
@@ -373,7 +373,7 @@ def test_leavings_are_removed_and_a_path_stays_one_argument(tmp_path: Path) -> N
     logs, pods = tmp_path / "logs", tmp_path / "pods"
     for directory in (logs / "default_a pod_uid-1", logs / "default_b_uid-2", pods / "uid-1/volumes"):
         directory.mkdir(parents=True)
-    places = Places(str(logs), str(pods), "no-such-cgroup-of-labkit")
+    places = PodPaths(str(logs), str(pods), "no-such-cgroup-of-labkit")
     leavings.remove(local, leavings.find(local, places, ["uid-1"]))
     assert [p.name for p in logs.iterdir()] == ["default_b_uid-2"] and not list(pods.iterdir())
 
@@ -387,7 +387,7 @@ def test_nothing_is_removed_where_something_is_mounted_whatever_the_pod_is_calle
     mounts = tmp_path / "mounts"
     mounts.write_text("none " + str(mounted).replace("\\", "\\134").replace(" ", "\\040") + " tmpfs rw 0 0\n")
     monkeypatch.setattr(leavings, "REMOVE", leavings.REMOVE.replace("/proc/mounts", str(mounts)))
-    places = Places(str(tmp_path / "logs"), str(tmp_path / "pods"), "no-such-cgroup-of-labkit")
+    places = PodPaths(str(tmp_path / "logs"), str(tmp_path / "pods"), "no-such-cgroup-of-labkit")
     found = leavings.find(local, places, [uid])
     assert found == [f"file {tmp_path}/pods/{uid}"]
     with pytest.raises(subprocess.CalledProcessError) as error:
@@ -401,7 +401,7 @@ def test_systemd_that_does_not_answer_is_not_taken_for_one_without_units(tmp_pat
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(leavings, "FIND", leavings.FIND.replace("/run/systemd/system", str(tmp_path)))
     with pytest.raises(subprocess.CalledProcessError):
-        leavings.find(local, Places("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
+        leavings.find(local, PodPaths("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
 
 
 def listing(*answers: Any) -> Any:
@@ -424,7 +424,7 @@ def sandbox(id: str, uid: str, **labels: str) -> Any:
 def test_a_sandbox_of_a_configuration_of_the_learners_own_is_the_labs_too(home: Home) -> None:
     ours = {"app.kubernetes.io/managed-by": "labkit"}
     listed = [sandbox("a", "1", **ours), sandbox("b", "2", **ours), sandbox("c", ""), sandbox("d", "1")]
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), listing(listed))
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"), listing(listed))
     place.ledger.note("pod", uid="1")
     place.ledger.note("sandbox", id="c")
     assert undo.find_pods(place) == ["Pod pod-a", "Pod pod-c"]
@@ -433,7 +433,7 @@ def test_a_sandbox_of_a_configuration_of_the_learners_own_is_the_labs_too(home: 
 
 def test_a_sandbox_that_goes_while_they_are_listed_does_not_make_the_list_empty(home: Home) -> None:
     gone, stays = CriError("ListPodSandbox", "NOT_FOUND", "sandbox x", ""), [sandbox("a", "1")]
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"), listing(gone, stays))
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"), listing(gone, stays))
     place.ledger.note("sandbox", id="a")
     assert undo.find_pods(place) == ["Pod pod-a"]
     place.node = listing(gone)
@@ -575,7 +575,7 @@ def test_what_makes_nothing_is_run_as_it_is(home: Home, arguments: list[str]) ->
 
 
 def test_clean_says_that_what_the_learners_own_kubectl_made_stays(home: Home) -> None:
-    place = Place("node", Ledger(home, NODE), local, Places("/none", "/none"))
+    place = Place("node", Ledger(home, NODE), local, PodPaths("/none", "/none"))
     assert undo.find_objects(place) == [] and place.alone == []
     place.ledger.note("kubectl")
     assert undo.find_objects(place) == [] and ["`labkit kubectl` made" in line for line in place.alone] == [True]

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from labkit.cli import __main__ as cli
-from labkit.cli import completion
+from labkit.cli import completion_command
 
 ASKS = """
 {code}
@@ -21,7 +21,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def completed(words: str) -> set[str]:
     """What bash offers for the last word. It reads no file of the user's, and has no package bash-completion."""
-    code = completion.code(cli.parser(), "bash")
+    code = completion_command.code(cli.parser(), "bash")
     function = next(line.split()[-2] for line in code.splitlines() if line.strip().startswith("complete "))
     script = ASKS.format(code=code, words=words, index=len(words.split(" ")) - 1, function=function)
     done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True)
@@ -44,7 +44,7 @@ def test_bash_completes_commands_options_and_choices(words: str, offered: set[st
     assert completed(words) == offered
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", completion_command.SHELLS)
 def test_every_command_is_completed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     code = capsys.readouterr().out

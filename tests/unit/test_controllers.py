@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.claims import Binder
 from labkit.apiserver.controllers.nodes import GRACE_S, UNREACHABLE, NodeLifecycleController
 from labkit.apiserver.controllers.scheduler import AGAIN_AFTER_S, Scheduler, matters
 from labkit.apiserver.controllers.taints import TaintEviction
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.status import ApiError
-from labkit.apiserver.storage.store import Change, Store
+from labkit.apiserver.storage.store import Store, WatchEvent
 
-PODS, NODES = registry.BY_PLURAL["pods"], registry.BY_PLURAL["nodes"]
-CLAIMS, VOLUMES = registry.BY_PLURAL["persistentvolumeclaims"], registry.BY_PLURAL["persistentvolumes"]
+PODS, NODES = api_resources.BY_PLURAL["pods"], api_resources.BY_PLURAL["nodes"]
+CLAIMS, VOLUMES = api_resources.BY_PLURAL["persistentvolumeclaims"], api_resources.BY_PLURAL["persistentvolumes"]
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_gated_pods_and_those_of_other_schedulers_are_left_alone(api: Api) -> No
 
 
 def test_what_wakes_the_scheduler(api: Api) -> None:
-    heard: list[Change] = []
+    heard: list[WatchEvent] = []
     for resource in ("pods", "nodes"):
         api.store.subscribe(resource, lambda change: heard.append(change) if matters(change) else None)
     make_node(api)

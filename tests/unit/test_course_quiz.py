@@ -45,11 +45,11 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def ask(content: Any) -> Prediction:
-    return Prediction(quiz._Reader("quizzes/09.yaml, which").question("09.which", content))
+    return Prediction(quiz._QuizReader("quizzes/09.yaml, which").question("09.which", content))
 
 
 def order() -> Order:
-    return Order(quiz._Reader("quizzes/09.yaml, next").question("09.next", STEPS))
+    return Order(quiz._QuizReader("quizzes/09.yaml, next").question("09.next", STEPS))
 
 
 def test_a_question_is_read_from_the_file_beside_the_notebook_and_keeps_its_choice(lesson: Any) -> None:

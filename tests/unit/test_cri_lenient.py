@@ -23,7 +23,7 @@ from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
-from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config
 from labkit.recording.calls.log import CallLog, recorded
 from tests.unit.kubelet_pods import container, pod
 
@@ -33,7 +33,7 @@ FROM_KEY = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key
 
 
 def config(*env: dict[str, Any], **fields: Any) -> Any:
-    return container_config(pod(container(env=list(env), **fields)), "app", secrets=SECRETS, machine=Machine(1 << 30, 2))
+    return container_config(pod(container(env=list(env), **fields)), "app", secrets=SECRETS, machine=MachineInfo(1 << 30, 2))
 
 
 def test_a_binary_variable_is_on_the_wire_as_it_is() -> None:
@@ -78,7 +78,7 @@ def test_the_kubelet_configures_a_container_with_binary_variables_and_sub_paths(
         "/api/v1/namespaces/default/configmaps/c": {"kind": "ConfigMap", "data": {"k": "v"}, "binaryData": {"b": "/v9h"}},
     }
     api: Any = SimpleNamespace(get=objects.__getitem__)
-    here = Machine(1 << 30, 2)
+    here = MachineInfo(1 << 30, 2)
     volumes = Volumes(tmp_path, Objects(api), api, here, ())
     configuration = Configuration(tmp_path, tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
     both = [{"secretRef": {"name": "s"}}, {"configMapRef": {"name": "c"}}]

@@ -26,7 +26,7 @@ from labkit.node.observe import bundles
 from labkit.node.pods import operations as pods
 from labkit.node.registry import registry
 from labkit.node.remote import endpoint
-from labkit.podspec.messages import Machine, container_config
+from labkit.podspec.messages import MachineInfo, container_config
 from labkit.util.errors import NodeError
 from tests.truth import truth
 from tests.unit.kubelet_pods import pod
@@ -262,7 +262,7 @@ def test_doctor_no_longer_says_the_line_when_it_is_there(tmp_path: Path) -> None
 
 
 def test_the_lab_kubelet_makes_the_logs_directory(tmp_path: Path) -> None:
-    machine, api = Machine(1 << 30, 2), SimpleNamespace()
+    machine, api = MachineInfo(1 << 30, 2), SimpleNamespace()
     objects = Objects(api)  # type: ignore[arg-type]
     volumes = Volumes(tmp_path / "root", objects, api, machine, ())  # type: ignore[arg-type]
     configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", machine, objects, volumes)

@@ -28,7 +28,7 @@ from labkit.node.remote.kind_daemon import KindDaemon
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.protowire import bytes_field, fields, number_field, text_field
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 from tests.unit.test_programs import Source, needs_apt, source
 
 __all__ = ["source"]

@@ -18,11 +18,11 @@ from labkit.node.lab import residue
 from labkit.node.registry import share
 from labkit.node.remote import container_access, endpoint, endpoint_clean, kind_cluster, undo
 from labkit.node.remote.engine import Engine, NodeContainer
-from labkit.node.remote.leavings import Places
+from labkit.node.remote.leavings import PodPaths
 from labkit.node.remote.undo import Place
 from labkit.node.state import node_selector, status
 from labkit.node.state.ledger import MARK, Ledger, changed_nodes, known_pods, mark_of
-from labkit.node.vm import pods
+from labkit.node.vm import vm_pods
 from labkit.util.safepath import component
 from tests.unit.foreign_names import names
 
@@ -62,7 +62,7 @@ def test_notes_are_read_or_taken_for_none(home: Home, text: str) -> None:
         assert Ledger(home, known).path.parent == home.data / "changes"
     assert isinstance(status.read(home)["state"], str)
     assert loopback.running() is None and isinstance(loopback.port, int)
-    assert isinstance(pods.without(pods.left_in(home.data / "pods.json"), ()), list)
+    assert isinstance(vm_pods.without(vm_pods.left_in(home.data / "pods.json"), ()), list)
     assert residue.left_system_directories(home) == [] or json.loads(text) is not None
     assert isinstance(relay.state(socket), dict) and isinstance(known_pods(home), set)
     assert MARK.fullmatch(mark_of(home))
@@ -93,7 +93,7 @@ def test_a_ledger_makes_clean_delete_nothing_by_an_option_or_of_others(home: Hom
         return '{"items": []}' if "json" in arguments else ""
 
     node: Any = SimpleNamespace(cluster=SimpleNamespace(kubectl=kubectl))
-    place = Place("n", ledger, lambda argv: "", Places("/l", "/p"), node)
+    place = Place("n", ledger, lambda argv: "", PodPaths("/l", "/p"), node)
     undo.find_objects(place)
     undo.delete_objects(place, [])
     for arguments in called:

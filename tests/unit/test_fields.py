@@ -17,14 +17,14 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.filters import world
 from labkit.apiserver.controllers.placement import place
 from labkit.apiserver.controllers.scheduler import Scheduler, waits
 from labkit.apiserver.controllers.taints import lasting
 from labkit.apiserver.objects import ignored
 from labkit.apiserver.objects.rest import Api, Options
-from labkit.apiserver.registry import BY_PLURAL
-from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
 from labkit.cri import CriError
 from labkit.kubelet.backoff import Backoff
@@ -44,7 +44,7 @@ from labkit.kubelet.volumes import pod_volumes
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.pod_volumes import MountError, Volumes
 from labkit.podspec import DefaultedPod, schema
-from labkit.podspec.messages import Machine, container_config, sandbox_config
+from labkit.podspec.messages import MachineInfo, container_config, sandbox_config
 from labkit.podspec.messages.hosts import hosts_file
 from tests.unit.fields import CHECKED, EXAMPLES, REFUSED
 from tests.unit.kubeapi_objects import container, pod, shaped
@@ -59,7 +59,7 @@ NODES = [
     }
     for name, zone in (("sim-worker", "a"), ("other", "b"))
 ]
-HERE = Machine(memory_bytes=4 << 30, cpus=2, cgroup_version=2, hugepage_sizes=("2MB",))
+HERE = MachineInfo(memory_bytes=4 << 30, cpus=2, cgroup_version=2, hugepage_sizes=("2MB",))
 WHOLE = {"SELinuxOptions"}
 """Handed to the runtime as a whole."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node.registry.build import busybox_image, pause_image
+from labkit.node.registry.course_images import busybox_image, pause_image
 from labkit.node.registry.oci import Entry, Image, image, layer, machine_architecture, write_archive
 
 

@@ -137,7 +137,7 @@ def test_no_socket(monkeypatch, error, sentence):
         raise error
 
     monkeypatch.setattr(connector_process.socket, "socket", refuse)
-    with pytest.raises(connector_process.Refused) as raised:
+    with pytest.raises(connector_process.ConnectorRefused) as raised:
         connector_process.listen()
     assert sentence in raised.value.args[0] and raised.value.args[1]
 

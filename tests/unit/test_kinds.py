@@ -13,16 +13,15 @@ import pytest
 from labkit.node.kinds import cleaning, discovery
 from labkit.node.node import Node
 from labkit.node.state import node_selector
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Cleaned, KindOfNode
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
 
 STUB = replace(
     discovery.own()["containerd"],
-    probe=lambda home, choice=None: Verdict("stub", True, "it is always there", ""),
+    probe=lambda home, choice=None: Availability("stub", True, "it is always there", ""),
     report=lambda home, choice: {**discovery.DOWN, "node": "stub"},
 )
 NO_KIND = object()

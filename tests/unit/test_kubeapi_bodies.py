@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.discovery import protobuf
 from labkit.apiserver.requests import bodies, paths
-from labkit.apiserver.status import ApiError
 from labkit.util.protowire import bytes_field
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 from hypothesis import given, settings
 
-from labkit.apiserver.objects import defaults
+from labkit.apiserver.objects import object_defaults
 from labkit.podspec import schema
 from labkit.podspec.schema.decoding import decoding_error
 from tests.truth import truth
@@ -16,7 +16,7 @@ SERVER = ("tolerations", "priority", "preemptionPolicy", "nodeName", "serviceAcc
 
 def filled(resource, obj):
     whole = copy.deepcopy(obj)
-    defaults.fill(resource, whole)
+    object_defaults.fill(resource, whole)
     return whole
 
 
@@ -160,7 +160,7 @@ def test_a_namespace_on_its_way_out_keeps_its_finalizers_off():
 @given(obj=WILD)
 def test_no_json_whatever_makes_it_fail(resource, obj):
     if isinstance(obj, dict):
-        defaults.fill(resource, obj)
+        object_defaults.fill(resource, obj)
 
 
 @pytest.mark.parametrize("resource", sorted(schema.KINDS))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
 from labkit.apiserver.discovery import absent
-from labkit.apiserver.discovery import groups as discovery
+from labkit.apiserver.discovery import api_groups as discovery
 
 
 def listed(group: str, version: str) -> dict[str, dict[str, object]]:
@@ -27,7 +27,7 @@ def test_each_group_is_listed_once_and_has_resources() -> None:
 def test_what_is_served_has_verbs_and_what_is_not_has_none_but_a_way_out() -> None:
     core = listed("", "v1")
     assert core["pods"] == {
-        "name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": list(registry.ALL_VERBS),
+        "name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": list(api_resources.ALL_VERBS),
         "shortNames": ["po"], "categories": ["all"],
     }  # fmt: skip
     assert core["pods/exec"]["kind"] == "PodExecOptions" and core["nodes"]["namespaced"] is False
@@ -39,7 +39,7 @@ def test_what_is_served_has_verbs_and_what_is_not_has_none_but_a_way_out() -> No
 
 
 @pytest.mark.parametrize("resource", absent.ABSENT, ids=str)
-def test_every_resource_that_is_not_served_is_found_by_its_path(resource: absent.Absent) -> None:
+def test_every_resource_that_is_not_served_is_found_by_its_path(resource: absent.UnservedResource) -> None:
     base = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
     path = f"{base}/namespaces/default/{resource.plural}/x" if resource.namespaced else f"{base}/{resource.plural}/x"
     assert absent.find(path) is resource

@@ -5,23 +5,23 @@ import json
 import kubernetes
 import pytest
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
 from labkit.apiserver.discovery import openapi
 from labkit.podspec import schema
-from labkit.podspec.schema import make
+from labkit.podspec.schema import make_schema
 from labkit.util.protowire import fields
 
 
 @pytest.mark.skipif(
-    make.PATH.read_text().partition(",")[0] != f'{{"source":"kubernetes {kubernetes.__version__}"',
+    make_schema.PATH.read_text().partition(",")[0] != f'{{"source":"kubernetes {kubernetes.__version__}"',
     reason="schema.json was made from another version of the kubernetes package",
 )
 def test_the_stored_schema_is_the_one_that_the_package_gives():
-    assert make.text(make.make()) == make.PATH.read_text(encoding="utf-8")
+    assert make_schema.text(make_schema.make()) == make_schema.PATH.read_text(encoding="utf-8")
 
 
 def test_the_stored_schema_is_small_and_whole():
-    assert make.PATH.stat().st_size < 600_000
+    assert make_schema.PATH.stat().st_size < 600_000
     for kind in schema.definitions():
         for field in schema.fields(kind).values():
             while field.items:
@@ -30,7 +30,7 @@ def test_the_stored_schema_is_small_and_whole():
 
 
 def test_every_served_kind_is_there():
-    assert {resource.plural: resource.kind for resource in registry.RESOURCES} == schema.KINDS
+    assert {resource.plural: resource.kind for resource in api_resources.RESOURCES} == schema.KINDS
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def references(value):
 def test_version_2_has_every_path_and_no_dangling_reference():
     document = json.loads(json.dumps(openapi.v2_json()))
     assert set(references(document)) <= {f"#/definitions/{name}" for name in document["definitions"]}
-    for resource in registry.RESOURCES:
+    for resource in api_resources.RESOURCES:
         place = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
         path = f"{place}{'/namespaces/{namespace}' if resource.namespaced else ''}/{resource.plural}/{{name}}"
         patch = document["paths"][path]["patch"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.objects import apply, ownership, patch
-from labkit.apiserver.registry import BY_PLURAL
-from labkit.apiserver.status import ApiError
 
 PODS = BY_PLURAL["pods"]
 Object = dict[str, Any]

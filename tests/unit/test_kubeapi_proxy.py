@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from labkit.apiserver.http import proxy
-from labkit.apiserver.status import ApiError
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.http import kubelet_proxy
 
 
 def pod(*containers: str, init: tuple[str, ...] = (), phase: str = "Running", node: str = "sim-worker") -> dict[str, Any]:
@@ -26,16 +26,17 @@ def pod(*containers: str, init: tuple[str, ...] = (), phase: str = "Running", no
     ],
 )
 def test_logs(query: dict[str, list[str]], expected: str) -> None:
-    assert proxy.log_path(pod("app"), query) == expected
+    assert kubelet_proxy.log_path(pod("app"), query) == expected
 
 
 def test_streams() -> None:
     query = {"command": ["sh", "-c", "a b"], "stdin": ["true"], "stdout": ["1"], "stderr": ["false"], "container": ["side"]}
     expected = "/exec/ns/p/side?input=1&output=1&command=sh&command=-c&command=a+b"
-    assert proxy.stream_path(pod("app", "side"), "exec", query) == expected
-    assert proxy.stream_path(pod("app"), "attach", {"stdout": ["true"], "tty": ["true"]}) == "/attach/ns/p/app?output=1&tty=1"
-    assert proxy.stream_path(pod("app"), "portforward", {"ports": ["80,81"]}) == "/portForward/ns/p?port=80&port=81"
-    assert proxy.stream_path(pod("app"), "portforward", {}) == "/portForward/ns/p"
+    assert kubelet_proxy.stream_path(pod("app", "side"), "exec", query) == expected
+    with_terminal = {"stdout": ["true"], "tty": ["true"]}
+    assert kubelet_proxy.stream_path(pod("app"), "attach", with_terminal) == "/attach/ns/p/app?output=1&tty=1"
+    assert kubelet_proxy.stream_path(pod("app"), "portforward", {"ports": ["80,81"]}) == "/portForward/ns/p?port=80&port=81"
+    assert kubelet_proxy.stream_path(pod("app"), "portforward", {}) == "/portForward/ns/p"
 
 
 OUT = {"stdout": ["true"]}
@@ -59,24 +60,25 @@ OUT = {"stdout": ["true"]}
 def test_refused(what: str, of: dict[str, Any], query: dict[str, list[str]], words: str) -> None:
     with pytest.raises(ApiError) as refused:
         if what == "log":
-            proxy.log_path(of, query)
+            kubelet_proxy.log_path(of, query)
         else:
-            proxy.stream_path(of, what, query)
+            kubelet_proxy.stream_path(of, what, query)
     assert refused.value.code == 400 and words in refused.value.message
 
 
 def test_upgrades_that_the_runtime_understands() -> None:
-    proxy.check_protocols(HTTPHeaders({"Upgrade": "SPDY/3.1"}))
-    proxy.check_protocols(HTTPHeaders({"Upgrade": "websocket", "Sec-WebSocket-Protocol": "v5.channel.k8s.io, v4.channel.k8s.io"}))
+    kubelet_proxy.check_protocols(HTTPHeaders({"Upgrade": "SPDY/3.1"}))
+    websocket = {"Upgrade": "websocket", "Sec-WebSocket-Protocol": "v5.channel.k8s.io, v4.channel.k8s.io"}
+    kubelet_proxy.check_protocols(HTTPHeaders(websocket))
     for headers in ({}, {"Upgrade": "websocket", "Sec-WebSocket-Protocol": "v5.channel.k8s.io"}):
         with pytest.raises(ApiError, match="pgrade"):
-            proxy.check_protocols(HTTPHeaders(headers))
+            kubelet_proxy.check_protocols(HTTPHeaders(headers))
 
 
 def test_a_clients_credential_is_not_passed_on_to_the_kubelet() -> None:
     sent = [("Authorization", "Bearer client"), ("Host", "api"), ("X-Stream-Protocol-Version", "v4.channel.k8s.io")]
     sent.append(("Upgrade", "SPDY/3.1"))
-    lines = proxy.request_head("POST", "/exec/ns/p/app", sent, upgrade=True).decode().split("\r\n")
+    lines = kubelet_proxy.request_head("POST", "/exec/ns/p/app", sent, upgrade=True).decode().split("\r\n")
     assert lines == [
         "POST /exec/ns/p/app HTTP/1.1", "Host: localhost", "Connection: Upgrade",
         "X-Stream-Protocol-Version: v4.channel.k8s.io", "Upgrade: SPDY/3.1", "", "",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from labkit.apiserver.api_errors import ApiError, not_served
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.objects import patch
 from labkit.apiserver.objects.rest import Api, Deletion, Options, copied
-from labkit.apiserver.registry import BY_PLURAL
 from labkit.apiserver.requests import paths
-from labkit.apiserver.status import ApiError, not_served
 from labkit.apiserver.storage import listing
 from labkit.apiserver.storage.store import Store
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.requests import selectors
-from labkit.apiserver.status import ApiError
 
 LABELS = {"digits": "1_0", "app": "web", "tier": "front", "example.com/size": "7"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.apiserver.status import ApiError
-from labkit.apiserver.storage.store import HISTORY, Change, Store
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.storage.store import HISTORY, Store, WatchEvent
 
 
 def config_map(name: str, **data: str) -> dict[str, object]:
@@ -47,7 +47,7 @@ def test_lists_are_in_order(store: Store) -> None:
 
 
 def test_listeners_hear_what_was_and_what_is(store: Store) -> None:
-    heard: list[Change] = []
+    heard: list[WatchEvent] = []
     end = store.subscribe("configmaps", heard.append)
     store.put("configmaps", config_map("a"))
     store.put("configmaps", config_map("a", x="1"))
@@ -102,7 +102,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_database_that_cannot_be_written_is_said_and_changes_nothing(store: Store) -> None:
     store.put("configmaps", config_map("a"))
     store.db.execute("PRAGMA max_page_count=1")
-    heard: list[Change] = []
+    heard: list[WatchEvent] = []
     store.subscribe("configmaps", heard.append)
     with pytest.raises(ApiError, match="cannot be written") as full:
         store.put("configmaps", config_map("b", x="x" * 1_000_000))

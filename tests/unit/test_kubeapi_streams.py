@@ -15,12 +15,12 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.http.exchange import Context
 from labkit.apiserver.http.server import application
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.registry import BY_PLURAL
 from labkit.apiserver.storage.store import Store
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 POD = "/api/v1/namespaces/default/pods/p"
 EXEC = f"{POD}/exec?command=cat&stdin=1&stdout=1"

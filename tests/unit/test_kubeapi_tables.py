@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 
-from labkit.apiserver.objects import defaults
+from labkit.apiserver.objects import object_defaults
 from labkit.apiserver.printers.ages import age, human
 from labkit.apiserver.printers.tables import PRINTERS, table
 from labkit.apiserver.printers.tables_pod import pod_cells
@@ -170,7 +170,7 @@ def test_each_kind_has_a_table_with_a_cell_for_each_column(resource):
     @settings(max_examples=10, deadline=None, database=None)
     @given(obj=shaped(schema.KINDS[resource]))
     def check(obj):
-        defaults.fill(resource, obj)
+        object_defaults.fill(resource, obj)
         assert len(table(resource, [obj], NOW)["rows"][0]["cells"]) == len(columns)
 
     check()

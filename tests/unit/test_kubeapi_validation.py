@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from labkit.apiserver.objects import defaults
+from labkit.apiserver.objects import object_defaults
 from labkit.apiserver.objects.validation import decoding_error, unknown_fields, validate
 from labkit.podspec import schema
-from labkit.podspec.schema import make
+from labkit.podspec.schema import make_schema
 from labkit.podspec.validation import rules
 from tests.truth import truth
 from tests.unit.kubeapi_objects import WILD, container, pod, shaped
@@ -33,13 +33,13 @@ C = "spec.containers[0]"
 def said(resource, new, old=None):
     """The causes of an object with its defaults, as kubectl prints them below "is invalid"."""
     new = copy.deepcopy(new)
-    defaults.fill(resource, new)
+    object_defaults.fill(resource, new)
     return [f"{cause.field}: {cause.message}" for cause in validate(resource, new, old)]
 
 
 def stored(resource, obj):
     obj = copy.deepcopy(obj)
-    defaults.fill(resource, obj)
+    object_defaults.fill(resource, obj)
     assert validate(resource, obj, None) == []
     return obj
 
@@ -502,7 +502,7 @@ def test_whatever_has_the_kinds_shape_gets_an_answer(resource):
     @given(new=shaped(schema.KINDS[resource]), old=shaped(schema.KINDS[resource]))
     def check(new, old):
         for obj in (new, old):
-            defaults.fill(resource, obj)
+            object_defaults.fill(resource, obj)
         for cause in [*validate(resource, new, None), *validate(resource, new, old)]:
             json.dumps([cause.field, cause.reason, cause.message])
             assert cause.reason.startswith("FieldValue")
@@ -528,7 +528,7 @@ def test_every_rule_refuses_in_its_words_and_its_turn(number):
         new, old = copy.deepcopy(row["new"]), copy.deepcopy(row.get("old"))
         for obj in (new, old):
             if obj is not None:
-                defaults.fill(row["resource"], obj)
+                object_defaults.fill(row["resource"], obj)
         assert [in_short(cause) for cause in validate(row["resource"], new, old)] == row["refused"], row
 
 
@@ -558,7 +558,7 @@ def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
 
 def test_every_enumeration_of_the_schema_is_that_of_a_field():
     kinds = {name.rpartition(".")[2] for name in schema.definitions()}
-    assert {name.partition(".")[0] for name in make.ENUMS} <= kinds
-    for name, values in make.ENUMS.items():
+    assert {name.partition(".")[0] for name in make_schema.ENUMS} <= kinds
+    for name, values in make_schema.ENUMS.items():
         kind, _, field = name.partition(".")
         assert schema.field(kind, field).enum == tuple(values)

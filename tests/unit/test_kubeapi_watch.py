@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from labkit.apiserver.registry import BY_PLURAL
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.requests import paths
-from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage import listing, watch
-from labkit.apiserver.storage.store import Entry, Store
+from labkit.apiserver.storage.store import Store, StoredObject
 
 CONFIG_MAPS = BY_PLURAL["configmaps"]
 
@@ -101,7 +101,7 @@ def test_a_watch_ends_when_its_time_is_over_and_says_where_it_was(store: Store, 
     monkeypatch.setattr(watch, "BOOKMARK_EVERY_S", 0.01)
 
     def events(timeout_s: float) -> Any:
-        request = watch.Request(bookmarks=True, timeout_s=timeout_s)
+        request = watch.WatchRequest(bookmarks=True, timeout_s=timeout_s)
         return watch.events(store, CONFIG_MAPS, request, watch.Encoder(CONFIG_MAPS))
 
     async def run() -> bytes:
@@ -120,7 +120,7 @@ def test_who_reads_too_slowly_is_cut_off(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(watch, "QUEUE_MAX", 3)
 
     async def run() -> int:
-        stream = watch.events(store, CONFIG_MAPS, watch.Request(), watch.Encoder(CONFIG_MAPS))
+        stream = watch.events(store, CONFIG_MAPS, watch.WatchRequest(), watch.Encoder(CONFIG_MAPS))
         await anext(stream)
         for number in range(10):
             put(store, f"c{number}")
@@ -131,15 +131,17 @@ def test_who_reads_too_slowly_is_cut_off(store: Store, monkeypatch: pytest.Monke
 
 
 def test_one_text_serves_all_watchers() -> None:
-    rendered: list[Entry] = []
+    rendered: list[StoredObject] = []
 
-    def text(entry: Entry) -> bytes:
+    def text(entry: StoredObject) -> bytes:
         rendered.append(entry)
         return entry.raw
 
-    encoder, entry = watch.Encoder(CONFIG_MAPS, text), Entry(1, b"{}")
+    encoder, entry = watch.Encoder(CONFIG_MAPS, text), StoredObject(1, b"{}")
     assert encoder(entry) == encoder(entry) == b"{}" and rendered == [entry]
-    assert watch.Encoder(CONFIG_MAPS)(Entry(1, b'{"metadata":{}}')) == b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{}}'
+    assert (
+        watch.Encoder(CONFIG_MAPS)(StoredObject(1, b'{"metadata":{}}')) == b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{}}'
+    )
 
 
 @pytest.mark.parametrize(

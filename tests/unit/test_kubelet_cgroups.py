@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from labkit.kubelet.resources.pod_cgroups import Allowance, Cgroups
+from labkit.kubelet.resources.pod_cgroups import Allowance, PodCgroups
 from labkit.podspec import with_defaults
-from labkit.podspec.messages.resources import Machine
+from labkit.podspec.messages.linux_resources import MachineInfo
 
 GIB = 2**30
 
@@ -22,12 +22,12 @@ def pod(name: str, **resources: Any) -> dict[str, Any]:
     return with_defaults({"metadata": {"name": name, "uid": name}, "spec": {"containers": [container]}})
 
 
-def cgroups(tmp_path: Path) -> Cgroups:
+def cgroups(tmp_path: Path) -> PodCgroups:
     for controller in ("cpu", "memory"):
         (tmp_path / controller).mkdir()
         (tmp_path / controller / "cgroup.procs").touch()
     (tmp_path / "perf_event").mkdir()  # systemd's, with no hierarchy mounted on it
-    return Cgroups("/lab", Machine(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, Allowance(1800, 22 * GIB))
+    return PodCgroups("/lab", MachineInfo(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, Allowance(1800, 22 * GIB))
 
 
 def shares(tmp_path: Path, path: str) -> int:

@@ -14,7 +14,7 @@ from labkit.kubelet.volumes import inside
 from labkit.kubelet.volumes.bound_claims import NotBound, resolve
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import MountError, Volumes
-from labkit.podspec.messages import Machine
+from labkit.podspec.messages import MachineInfo
 from tests.unit.kubelet_pods import container, pod
 
 CLAIM = {"metadata": {"uid": "c1"}, "spec": {"volumeName": "disk"}, "status": {"phase": "Bound"}}
@@ -40,7 +40,7 @@ def claiming(**more):
 
 def volumes_of(tmp_path, api):
     (tmp_path / "allowed").mkdir()
-    return Volumes(tmp_path / "root", Objects(api), api, Machine(1 << 30, 2), (tmp_path / "allowed",))
+    return Volumes(tmp_path / "root", Objects(api), api, MachineInfo(1 << 30, 2), (tmp_path / "allowed",))
 
 
 def mounted(tmp_path, manifest, volumes, monkeypatch):
@@ -49,7 +49,7 @@ def mounted(tmp_path, manifest, volumes, monkeypatch):
     keep = lambda found, place, **more: mounts.update({str(place): (os.readlink(f"/proc/self/fd/{found}"), more)})  # noqa: E731
     monkeypatch.setattr(inside, "mount", keep)
     volumes.set_up(manifest, manifest["spec"]["volumes"][0])
-    here = Machine(1 << 30, 2)
+    here = MachineInfo(1 << 30, 2)
     configuration = Configuration(tmp_path / "root", tmp_path / "logs", "", "10.0.0.1", here, volumes.objects, volumes)
     configuration.make_directories(manifest)
     made = configuration.container(manifest, manifest["spec"]["containers"][0], 0, NodeImage("sha256:1", 0), ["10.88.0.5"])

@@ -17,10 +17,10 @@ from labkit.kubelet.volumes import empty_dirs, fs_group, subpaths
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import MountError, Volumes, mounts_below
-from labkit.podspec.messages import CreateContainerConfigError, Machine
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo
 from tests.unit.kubelet_pods import container, pod
 
-GIVES = Machine(memory_bytes=1 << 30, cpus=2)
+GIVES = MachineInfo(memory_bytes=1 << 30, cpus=2)
 
 
 class Api:
@@ -44,7 +44,7 @@ def volumes(tmp_path):
         login={"kind": "Secret", "data": {"password": base64.b64encode(b"secret").decode()}},
     )
     (tmp_path / "allowed").mkdir()
-    return Volumes(tmp_path, Objects(api), api, Machine(1 << 30, 2), (tmp_path / "allowed",))
+    return Volumes(tmp_path, Objects(api), api, MachineInfo(1 << 30, 2), (tmp_path / "allowed",))
 
 
 def set_up(volumes, volume, **metadata):

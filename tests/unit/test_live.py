@@ -14,7 +14,7 @@ from labkit.cri import CriClient, CriError
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.figures import process_tree
 from labkit.figures.markup import markup, theme_rules
-from labkit.figures.pods.model import EventLine
+from labkit.figures.pods.cluster_model import EventLine
 from labkit.kernel.events.stream import EventsError
 from labkit.live import feeds, follower, views
 from labkit.live.panel import CLOSED, Menu, Panel

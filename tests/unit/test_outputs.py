@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from labkit.cli import record
+from labkit.cli import record_command
 from labkit.figures.figure import Figure
 from labkit.node import NodeError
 from labkit.util import outputs
@@ -74,7 +74,7 @@ def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path, monkeypatch, kin
     monkeypatch.chdir(tmp_path)
     (tmp_path / "directory").mkdir()
     with pytest.raises(NodeError) as raised:
-        record.check({kind: name})
+        record_command.check({kind: name})
     assert words in str(raised.value)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 

@@ -14,22 +14,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.filters import world
 from labkit.apiserver.controllers.placement import Assigned, place
 from labkit.apiserver.objects.rest import Api, Options
-from labkit.apiserver.registry import BY_PLURAL
-from labkit.apiserver.status import ApiError
 from labkit.apiserver.storage.store import Store
 from labkit.kubelet.core.kubelet import read_pod
 from labkit.kubelet.node.admission import admit
 from labkit.podspec import ManifestError, defaulted, with_defaults
-from labkit.podspec.messages import Machine, container_config, sandbox_config
+from labkit.podspec.messages import MachineInfo, container_config, sandbox_config
 from tests.unit.kubeapi_objects import WILD, shaped
 from tests.unit.manifests import manifests
 
 PODS = BY_PLURAL["pods"]
 NODE = {"metadata": {"name": "sim-worker"}, "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "110"}}}
-HERE = Machine(memory_bytes=4 << 30, cpus=2, cgroup_version=2)
+HERE = MachineInfo(memory_bytes=4 << 30, cpus=2, cgroup_version=2)
 OF_THE_CLUSTER = {
     "pod_ip": "10.88.0.5", "host_ip": "10.88.0.1", "machine": HERE, "configmaps": {"c": {"k": "v"}}, "secrets": {"s": {"k": "v"}},
 }  # fmt: skip
@@ -259,7 +259,7 @@ def test_scheduler_and_kubelet_agree_on_requests(spec: dict[str, Any], fit: bool
 
 def test_a_limit_that_is_not_set_is_the_nodes_allocatable() -> None:
     """Not its capacity (defaultPodLimitsForDownwardAPI); a limit of the whole Pod comes first."""
-    machine = Machine(memory_bytes=4 << 30, cpus=2, allocatable={"cpu": "1800m", "memory": "3Gi", "ephemeral-storage": "9Gi"})
+    machine = MachineInfo(memory_bytes=4 << 30, cpus=2, allocatable={"cpu": "1800m", "memory": "3Gi", "ephemeral-storage": "9Gi"})
     resources = ("limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu")
     env = [{"name": name.replace(".", "_"), "valueFrom": {"resourceFieldRef": {"resource": name}}} for name in resources]
 

@@ -11,9 +11,9 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from labkit.cri import lenient
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec import DefaultedPod, ManifestError, with_defaults
-from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config, qos_class, sandbox_config
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config, qos_class, sandbox_config
 from labkit.podspec.messages.configs import container_hash
-from labkit.podspec.messages.environment import expand
+from labkit.podspec.messages.container_env import expand
 from labkit.podspec.messages.hosts import HostnameError, hosts_file
 from labkit.podspec.signals import of_cri
 
@@ -21,7 +21,7 @@ DATA = Path(__file__).with_name("data")
 SHOP = json.loads((DATA / "cri_shop.json").read_text())
 PODS = json.loads((DATA / "cri_pods.json").read_text())
 CONTAINERS = ("app", "side", "prepare")
-NODE = Machine(memory_bytes=24684084 * 1024, cpus=2, hugepage_sizes=("2MB", "1GB"), cgroup_version=1, swap_controller=True)
+NODE = MachineInfo(memory_bytes=24684084 * 1024, cpus=2, hugepage_sizes=("2MB", "1GB"), cgroup_version=1, swap_controller=True)
 KUBERNETES = {
     "metadata": {"name": "kubernetes", "namespace": "default"},
     "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]},
@@ -229,7 +229,7 @@ def test_the_cgroup_parent_under_another_root_and_as_systemd_slices():
 
 def test_cgroup_v2_limits_swap_and_kills_groups_by_unified_keys():
     pod = manifest(container={"resources": {"limits": {"memory": "1Mi", "hugepages-2Mi": "4Mi"}}})
-    machine = Machine(2**30, 1, ("2MB",), cgroup_version=2, swap_controller=True)
+    machine = MachineInfo(2**30, 1, ("2MB",), cgroup_version=2, swap_controller=True)
     resources = container_config(pod, "app", machine=machine).linux.resources
     assert dict(resources.unified) == {"memory.oom.group": "1", "memory.swap.max": "0"}
     assert resources.memory_swap_limit_in_bytes == 0 and resources.hugepage_limits[0].limit == 4 * 2**20

@@ -19,9 +19,9 @@ import pytest
 
 from labkit.cli.__main__ import main
 from labkit.course import checks, quiz
-from labkit.course.memory import cells, export, overview, schedule, store
+from labkit.course.memory import cells, export, overview, progress_store, schedule
 from labkit.course.memory.opening import Review, review
-from labkit.course.memory.store import Event, Store
+from labkit.course.memory.progress_store import LearnerEvent, ProgressStore
 from labkit.course.predict import Prediction
 from labkit.course.verdict import refused
 from tests.conftest import ROOT
@@ -35,41 +35,43 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file, in a directory of the test's own."""
     monkeypatch.delenv("LABKIT_HOME", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    store.of_this_learner.cache_clear()
-    yield tmp_path / "labkit" / store.NAME
-    store.of_this_learner.cache_clear()
+    progress_store.of_this_learner.cache_clear()
+    yield tmp_path / "labkit" / progress_store.NAME
+    progress_store.of_this_learner.cache_clear()
 
 
-def answered(identifier: str, right: bool = True, at: datetime = NOON, kind: str = "prediction") -> Event:
+def answered(identifier: str, right: bool = True, at: datetime = NOON, kind: str = "prediction") -> LearnerEvent:
     options = quiz.question(identifier, ROOT / "notebooks").options
     expected = next(option.answer for option in options if option.right)
     other = next(option.answer for option in options if not option.right)
-    return Event(at, kind, identifier[:2], identifier, {"choice": expected if right else other, "seen": expected, "right": right})
+    return LearnerEvent(
+        at, kind, identifier[:2], identifier, {"choice": expected if right else other, "seen": expected, "right": right}
+    )
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_added_is_there_for_the_next_process(place: Path) -> None:
-    Store(place).add(answered("02.pause"))
-    assert Store(place).events() == [answered("02.pause")]
+    ProgressStore(place).add(answered("02.pause"))
+    assert ProgressStore(place).events() == [answered("02.pause")]
     assert place.stat().st_mode & 0o077 == 0 and place.parent.stat().st_mode & 0o077 == 0
 
 
 def test_an_empty_store_makes_no_file(place: Path) -> None:
-    assert Store(place).events() == [] and not place.parent.exists()
+    assert ProgressStore(place).events() == [] and not place.parent.exists()
 
 
 def test_labkit_home_has_a_file_of_its_own(tmp_path: Path) -> None:
-    assert store.path({"LABKIT_HOME": str(tmp_path)}) == tmp_path / "state" / store.NAME
-    assert store.path({}).parent.name == "labkit"
+    assert progress_store.path({"LABKIT_HOME": str(tmp_path)}) == tmp_path / "state" / progress_store.NAME
+    assert progress_store.path({}).parent.name == "labkit"
 
 
 ADD = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from labkit.course.memory.store import Event, Store
+from labkit.course.memory.progress_store import Event, Store
 for n in range(15):
     Store(Path(sys.argv[1])).add(Event(datetime.now(UTC), "check", "02", f"{sys.argv[2]}.{n}", {"done": False}))
 """
@@ -78,13 +80,13 @@ for n in range(15):
 def test_two_tabs_lose_nothing(place: Path) -> None:
     tabs = [subprocess.Popen([sys.executable, "-c", ADD, str(place), tab], stderr=subprocess.PIPE) for tab in "ab"]
     assert [tab.communicate()[1] for tab in tabs] == [b"", b""]
-    assert {event.item for event in Store(place).events()} == {f"{tab}.{n}" for tab in "ab" for n in range(15)}
+    assert {event.item for event in ProgressStore(place).events()} == {f"{tab}.{n}" for tab in "ab" for n in range(15)}
 
 
 def test_a_cell_that_is_run_again_is_one(place: Path) -> None:
     for _ in range(2):
-        Store(place).add(Event(NOON, "cell", "02", "c1"))
-    assert len(Store(place).events()) == 1
+        ProgressStore(place).add(LearnerEvent(NOON, "cell", "02", "c1"))
+    assert len(ProgressStore(place).events()) == 1
 
 
 def malformed(place: Path) -> None:
@@ -115,11 +117,11 @@ DAMAGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_kept_aside_and_said(place: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Store(place).add(answered("02.pause"))
+    ProgressStore(place).add(answered("02.pause"))
     DAMAGES[damage](place)
     before = place.read_bytes()
-    Store(place).add(answered("00.who"))
-    assert "00.who" in [event.item for event in Store(place).events()]
+    ProgressStore(place).add(answered("00.who"))
+    assert "00.who" in [event.item for event in ProgressStore(place).events()]
     [aside] = place.parent.glob("*damaged*")
     assert aside.read_bytes() == before
     said = capsys.readouterr().err
@@ -127,31 +129,31 @@ def test_a_damaged_file_is_kept_aside_and_said(place: Path, damage: str, capsys:
 
 
 def test_what_a_damaged_file_still_shows_is_not_lost(place: Path) -> None:
-    Store(place).add(Event(NOON, "check", "02", "exercise 0", {"done": False}))
+    ProgressStore(place).add(LearnerEvent(NOON, "check", "02", "exercise 0", {"done": False}))
     with contextlib.closing(sqlite3.connect(place)) as database, database:
         rows = [(NOON.isoformat(), "check", "02", f"exercise {n}", "{}") for n in range(1, 400)]
         database.executemany("insert into events (at, kind, lesson, item, detail) values (?, ?, ?, ?, ?)", rows)
     with place.open("r+b") as file:
         file.seek(-8192, os.SEEK_END)
         file.write(b"\xff" * 8192)
-    kept = Store(place)
+    kept = ProgressStore(place)
     kept.add(answered("00.who"))
-    assert {"exercise 0", "exercise 1", "00.who"} <= {event.item for event in Store(place).events()}
+    assert {"exercise 0", "exercise 1", "00.who"} <= {event.item for event in ProgressStore(place).events()}
 
 
 def test_an_odd_row_does_not_hide_the_others(place: Path) -> None:
-    Store(place).add(answered("02.pause"))
+    ProgressStore(place).add(answered("02.pause"))
     with contextlib.closing(sqlite3.connect(place)) as database, database:
         database.execute("insert into events (at, kind, lesson, item, detail) values ('x', 'check', '02', 'y', '{')")
-    assert [event.item for event in Store(place).events()] == ["02.pause"]
+    assert [event.item for event in ProgressStore(place).events()] == ["02.pause"]
 
 
 def test_a_file_of_a_newer_labkit_is_left_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Store(place).add(answered("02.pause"))
+    ProgressStore(place).add(answered("02.pause"))
     with contextlib.closing(sqlite3.connect(place)) as database, database:
         database.execute("pragma user_version = 99")
     before = place.read_bytes()
-    kept = Store(place)
+    kept = ProgressStore(place)
     kept.add(answered("00.who"))
     assert place.read_bytes() == before and [e.item for e in kept.events()] == ["00.who"]
     assert "newer labkit" in capsys.readouterr().err
@@ -172,16 +174,16 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_full_disk_progress_is_kept_in_memory_and_written_when_there_is_room(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = Store(place)
+    kept = ProgressStore(place)
     with monkeypatch.context() as patch:
         full(patch)
         for n in range(200):
-            kept.add(Event(NOON, "check", "02", f"exercise {n}", {"done": False, "missing": "x" * 100}))
+            kept.add(LearnerEvent(NOON, "check", "02", f"exercise {n}", {"done": False, "missing": "x" * 100}))
         assert len(kept.events()) == 200
         said = capsys.readouterr().err
         assert said.count("labkit:") == 1 and "disk is full" in said
     kept.add(answered("02.pause"))
-    assert len(Store(place).events()) == 201
+    assert len(ProgressStore(place).events()) == 201
 
 
 def below_a_file(place: Path) -> None:
@@ -202,7 +204,7 @@ def test_where_nothing_can_be_written_progress_is_in_memory_and_said_once(
     place: Path, hinder: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hinder(place)
-    kept = Store(place)
+    kept = ProgressStore(place)
     kept.add(answered("02.pause"))
     kept.add(answered("00.who"))
     assert [event.item for event in kept.events()] == ["02.pause", "00.who"]
@@ -213,7 +215,7 @@ def test_where_nothing_can_be_written_progress_is_in_memory_and_said_once(
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from labkit.course.memory.store import Event, Store
+from labkit.course.memory.progress_store import Event, Store
 from datetime import UTC, datetime
 if os.geteuid() == 0:
     os.setgroups([]); os.setegid(65534); os.seteuid(65534)
@@ -226,8 +228,8 @@ print(*(event.item for event in kept.events()))
 def test_a_read_only_home_is_read_and_what_is_new_is_in_memory() -> None:
     # Not below pytest's directories: they are for this user only, and each run of pytest that begins makes them so again.
     with tempfile.TemporaryDirectory(prefix="lk-progress-", dir="/tmp") as base:
-        place = Path(base) / store.NAME
-        Store(place).add(answered("02.pause"))
+        place = Path(base) / progress_store.NAME
+        ProgressStore(place).add(answered("02.pause"))
         for path in (place.parent, place):
             path.chmod(0o555 if path.is_dir() else 0o444)
         done = subprocess.run([sys.executable, "-c", READ_ONLY, str(place)], capture_output=True, text=True, cwd=ROOT)
@@ -241,12 +243,12 @@ def test_a_read_only_home_is_read_and_what_is_new_is_in_memory() -> None:
 def test_a_committed_answer_is_noted_once_and_an_uncommitted_never(place: Path) -> None:
     guess = Prediction(quiz.question("02.pause", ROOT / "notebooks"))
     guess.seen("they die with it")
-    assert Store(place).events() == []
+    assert ProgressStore(place).events() == []
     guess.choose("they die with it")
     guess.seen("they run on, and reach each other")
     guess.choose("they run on, and reach each other")
     guess.seen("they run on, and reach each other")
-    [event] = Store(place).events()
+    [event] = ProgressStore(place).events()
     assert (event.kind, event.item, event.detail["right"], event.detail["choice"]) == (
         "prediction", "02.pause", False, "they die with it",
     )  # fmt: skip
@@ -258,7 +260,7 @@ def test_a_check_is_noted_with_its_hint(place: Path, monkeypatch: pytest.MonkeyP
     node: Any = type("Somebody", (), {})()
     for _ in range(2):
         checks.check("99.1", node)
-    events = Store(place).events()
+    events = ProgressStore(place).events()
     assert [(event.kind, event.lesson, event.item, event.detail["hint"]) for event in events] == [
         ("check", "99", "99.1", 1), ("check", "99", "99.1", 2),
     ]  # fmt: skip
@@ -287,7 +289,7 @@ def test_a_cell_that_jupyter_runs_is_reached_and_what_ran_before_too(place: Path
     kernel.run(sources[identifiers[2]], "vscode-notebook-cell:/x#W0")
     kernel.run("what = 'mine'", "another")
     kernel.run(sources[identifiers[3]], None)  # a program ran it: nbval, nbclient
-    assert [event.item for event in Store(place).events()] == identifiers[:3]
+    assert [event.item for event in ProgressStore(place).events()] == identifiers[:3]
 
 
 # --- what is due -----------------------------------------------------------------------------------------------------
@@ -335,7 +337,7 @@ def test_an_empty_store_has_three_questions_that_can_be_asked_apart_from_their_e
 
 
 def test_a_question_that_the_course_no_longer_has_is_not_asked() -> None:
-    gone = Event(NOON, "prediction", "00", "00.gone", {"choice": "a", "seen": "b", "right": False})
+    gone = LearnerEvent(NOON, "prediction", "00", "00.gone", {"choice": "a", "seen": "b", "right": False})
     assert "00.gone" not in schedule.chosen("02", [gone], NOON)
 
 
@@ -345,12 +347,12 @@ def test_a_question_that_the_course_no_longer_has_is_not_asked() -> None:
 def test_the_opening_in_plain_text_is_the_same_whatever_is_known(place: Path) -> None:
     before = repr(review("03"))
     assert before.count("( )") >= 6
-    Store(place).add(answered("02.pause", right=False))
+    ProgressStore(place).add(answered("02.pause", right=False))
     assert repr(review("03")) == before
 
 
 def test_the_opening_asks_what_was_wrong_and_remembers_the_answer(place: Path) -> None:
-    Store(place).add(answered("02.pause", right=False))
+    ProgressStore(place).add(answered("02.pause", right=False))
     opening = review("03")
     shown = opening._repr_mimebundle_()
     assert set(shown) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
@@ -358,27 +360,29 @@ def test_the_opening_asks_what_was_wrong_and_remembers_the_answer(place: Path) -
     assert first.question.id == "02.pause"
     first.answer("they run on, and reach each other")
     first.answer("they die with it")
-    event = Store(place).events()[-1]
-    assert (event.kind, event.item, event.detail["right"]) == ("review", "02.pause", True) and len(Store(place).events()) == 2
+    event = ProgressStore(place).events()[-1]
+    assert (event.kind, event.item, event.detail["right"]) == ("review", "02.pause", True) and len(
+        ProgressStore(place).events()
+    ) == 2
     assert "Why" in first.verdict_shown
 
 
 def test_what_her_own_node_showed_is_the_answer(place: Path) -> None:
     asked = quiz.question("02.sandbox")
-    Store(place).add(Event(NOON, "prediction", "02", asked.id, {"choice": "two", "seen": "none", "right": False}))
+    ProgressStore(place).add(LearnerEvent(NOON, "prediction", "02", asked.id, {"choice": "two", "seen": "none", "right": False}))
     first = review("03").asked[0]
     first.answer("none")
-    assert Store(place).events()[-1].detail["right"] is True
+    assert ProgressStore(place).events()[-1].detail["right"] is True
 
 
 def test_an_order_that_was_wrong_is_asked_as_an_order(place: Path) -> None:
     steps = quiz.question("03.steps").steps
     detail = {"choice": list(reversed(steps)), "seen": list(steps), "right": False}
-    Store(place).add(Event(NOON, "prediction", "03", "03.steps", detail))
+    ProgressStore(place).add(LearnerEvent(NOON, "prediction", "03", "03.steps", detail))
     opening = review("04")
     opening._repr_mimebundle_()
     opening.asked[0].answer(steps)
-    assert Store(place).events()[-1].detail["right"] is True
+    assert ProgressStore(place).events()[-1].detail["right"] is True
 
 
 def test_the_first_notebook_has_no_earlier_one() -> None:
@@ -401,12 +405,12 @@ def test_the_opening_works_where_nothing_can_be_kept(place: Path) -> None:
 
 
 def test_the_map_counts_what_was_read_predicted_solved_and_is_due(place: Path) -> None:
-    kept = Store(place)
+    kept = ProgressStore(place)
     kept.add(answered("00.who", right=False))
     kept.add(answered("00.version"))
-    kept.add(Event(NOON, "cell", "00", next(iter(cells.of_lesson("00")))))
-    kept.add(Event(NOON, "check", "00", "00.1", {"done": False, "missing": "a Pod.", "hint": 1}))
-    kept.add(Event(NOON, "check", "00", "00.1", {"done": True}))
+    kept.add(LearnerEvent(NOON, "cell", "00", next(iter(cells.of_lesson("00")))))
+    kept.add(LearnerEvent(NOON, "check", "00", "00.1", {"done": False, "missing": "a Pod.", "hint": 1}))
+    kept.add(LearnerEvent(NOON, "check", "00", "00.1", {"done": True}))
     rows = {row.lesson: row for row in overview.rows(kept.events(), NOON)}
     row = rows["00"]
     assert (row.cells_reached, row.predicted, row.right, row.solved, row.hints, row.due) == (1, 2, 1, 1, 1, 1)
@@ -417,7 +421,7 @@ def test_the_map_counts_what_was_read_predicted_solved_and_is_due(place: Path) -
 def test_the_map_in_a_notebook_is_the_same_text_whatever_is_known_and_prints_what_is(place: Path) -> None:
     shown = overview.progress()
     before = repr(shown)
-    Store(place).add(answered("00.who", right=False))
+    ProgressStore(place).add(answered("00.who", right=False))
     assert repr(overview.progress()) == before and str(overview.progress()) != str(shown)
     assert set(overview.progress()._repr_mimebundle_()) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
@@ -426,7 +430,7 @@ def test_the_map_in_a_notebook_is_the_same_text_whatever_is_known_and_prints_wha
 
 
 def test_the_command_shows_the_map(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Store(place).add(answered("00.who", right=False))
+    ProgressStore(place).add(answered("00.who", right=False))
     assert main(["progress"]) == 0
     said = capsys.readouterr().out
     assert "Is my lab real?" in said and str(place) in said
@@ -436,19 +440,19 @@ def test_the_command_shows_the_map(place: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_reset_forgets_one_lesson_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for identifier in ("00.who", "02.pause"):
-        Store(place).add(answered(identifier))
+        ProgressStore(place).add(answered(identifier))
     assert main(["progress", "--reset", "02"]) == 0
-    assert [event.item for event in Store(place).events()] == ["00.who"]
+    assert [event.item for event in ProgressStore(place).events()] == ["00.who"]
     assert "02" in capsys.readouterr().out
     assert main(["progress", "--reset", "all"]) == 0
-    assert Store(place).events() == []
+    assert ProgressStore(place).events() == []
 
 
 def test_a_reset_of_no_lesson_forgets_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Store(place).add(answered("00.who"))
+    ProgressStore(place).add(answered("00.who"))
     assert main(["progress", "--reset", "00", "--reset", "3"]) == 1
     assert "There is no lesson '3'" in capsys.readouterr().err
-    assert len(Store(place).events()) == 1
+    assert len(ProgressStore(place).events()) == 1
 
 
 def test_a_reset_that_cannot_be_written_fails(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -458,17 +462,17 @@ def test_a_reset_that_cannot_be_written_fails(place: Path, capsys: pytest.Captur
 
 
 def test_the_export_as_json_has_every_event(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    events = [answered("00.who", right=False), Event(NOON, "check", "00", "00.1", {"done": True})]
+    events = [answered("00.who", right=False), LearnerEvent(NOON, "check", "00", "00.1", {"done": True})]
     for event in events:
-        Store(place).add(event)
+        ProgressStore(place).add(event)
     assert main(["progress", "--export", "json"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert [(e["kind"], e["item"]) for e in read["events"]] == [("prediction", "00.who"), ("check", "00.1")]
 
 
 def test_the_export_as_xapi_has_a_statement_for_each_event() -> None:
-    checked = [Event(NOON, "check", "00", "00.1", {"done": done}) for done in (True, False)]
-    kinds = [answered("00.who", right=False), answered("00.who", kind="review"), Event(NOON, "cell", "00", "c1"), *checked]
+    checked = [LearnerEvent(NOON, "check", "00", "00.1", {"done": done}) for done in (True, False)]
+    kinds = [answered("00.who", right=False), answered("00.who", kind="review"), LearnerEvent(NOON, "cell", "00", "c1"), *checked]
     statements = export.xapi(kinds, "somebody")
     verbs = ["answered", "answered", "experienced", "passed", "attempted"]
     assert [s["verb"]["id"].rpartition("/")[2] for s in statements] == verbs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.cli.record import run_for
+from labkit.cli.record_command import run_for
 from labkit.node import NodeError
 from labkit.node.host.access import run_local
 

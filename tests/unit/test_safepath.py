@@ -15,13 +15,13 @@ from labkit.kubelet.api import ApiClientError, segment
 from labkit.kubelet.cleanup.housekeeping import Housekeeping
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.pleg import RuntimeList
-from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.volumes.pod_volumes import Volumes, mounts_below
 from labkit.node.lab import containerd
 from labkit.node.pods import pod_files
 from labkit.node.remote import leavings
 from labkit.podspec import ManifestError, with_defaults
-from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config
 from labkit.util import trees
 from labkit.util.errors import NodeError
 from labkit.util.safepath import UnsafeName, below, component
@@ -47,10 +47,10 @@ def lab(tmp_path: Path) -> Any:
         (path / "kept").write_text("")
     for path in (mount / "lab/kubepods/podmine", mount / "lab/kubepods", mount / "lab", mount):
         (path / "kept").unlink(missing_ok=True)
-    machine = Machine(1 << 30, 2, cgroup_version=2)
+    machine = MachineInfo(1 << 30, 2, cgroup_version=2)
     volumes = Volumes(root, None, None, machine, ())  # type: ignore[arg-type]
     configuration = Configuration(root, logs, "/lab", "", machine, None, volumes)  # type: ignore[arg-type]
-    return Housekeeping(Quiet(), configuration, volumes, Cgroups("/lab", machine, mount))  # type: ignore[arg-type]
+    return Housekeeping(Quiet(), configuration, volumes, PodCgroups("/lab", machine, mount))  # type: ignore[arg-type]
 
 
 def tree(base: Path) -> set[str]:
@@ -163,7 +163,7 @@ def test_the_files_of_a_pod_made_by_hand_are_the_kubelets_and_no_volumes(tmp_pat
     ]
     volumes = [{"name": "host", "hostPath": {"path": "/home/a/etc-hosts"}}, {"name": "data", "emptyDir": {}}]
     manifest = pod(container(volumeMounts=mounts), volumes=volumes)
-    config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=Machine(1 << 30, 2))
+    config = container_config(manifest, "app", pod_ip="10.0.0.2", kubelet_root="/lab", machine=MachineInfo(1 << 30, 2))
     written: list[str] = []
     write = written.append
     host: Any = SimpleNamespace(write_file=lambda path, _: write(path), make_directory=lambda path, _: write(path))
@@ -190,7 +190,7 @@ def test_a_sub_path_that_leads_out_of_its_volume_is_refused_once_its_variables_a
     env = [{"name": "WHERE", "value": value}]
     manifest = pod(container(volumeMounts=mounts, env=env), volumes=[{"name": "data", "emptyDir": {}}])
     with pytest.raises(CreateContainerConfigError, match="SubPath"):
-        container_config(manifest, "app", machine=Machine(1 << 30, 2))
+        container_config(manifest, "app", machine=MachineInfo(1 << 30, 2))
 
 
 @quick

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
-from labkit.node.observe import processes
+from labkit.node.observe import pod_processes
 
 INIT = PodProcess(11, 10, "runc", "runc:[2:INIT]", "web", {})
 PROGRAM = replace(INIT, role="application", comm="httpd")
@@ -30,7 +30,7 @@ def seen(*looks: PodSnapshot) -> tuple[PodSnapshot, int]:
         return (looks[min(len(read_at), len(looks)) - 1],)
 
     kernel: Any = SimpleNamespace(snapshot=lambda fds: None)
-    (found,) = processes.settled(kernel, SimpleNamespace(read=read))[1]  # type: ignore[arg-type]
+    (found,) = pod_processes.settled(kernel, SimpleNamespace(read=read))[1]  # type: ignore[arg-type]
     return found, len(read_at)
 
 
@@ -52,5 +52,5 @@ def test_a_container_that_was_not_started_is_not_waited_for() -> None:
 
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "SETTLED_WITHIN_S", 0.0)
+    monkeypatch.setattr(pod_processes, "SETTLED_WITHIN_S", 0.0)
     assert seen(pod(PAUSE, INIT))[0] == pod(PAUSE, INIT)

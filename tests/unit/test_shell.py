@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from labkit.cli import __main__ as cli
-from labkit.cli import node as commands
-from labkit.cli.record import proxied
+from labkit.cli import node_commands as commands
+from labkit.cli.record_command import proxied
 from labkit.cri.pods import PodSnapshot
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
@@ -287,7 +287,7 @@ def test_ps_counts_pods_and_not_their_dead_sandboxes(monkeypatch: pytest.MonkeyP
 
     found = [sandbox("web", "1", "Ready"), sandbox("web", "1", "NotReady"), sandbox("job", "2", "NotReady")]
     node = SimpleNamespace(name="n", runtime="r 1", pods=lambda: found, host=ThisMachine())
-    monkeypatch.setattr("labkit.cli.pods.running_node", lambda: node)
+    monkeypatch.setattr("labkit.cli.ps_command.running_node", lambda: node)
     assert "n (r 1), 2 Pods\n" in run("ps")
     found += [sandbox("web", "3", "Ready"), sandbox("web", "4", "Ready", "kube-system")]
     assert "n (r 1), 4 Pods\n" in run("ps"), "another Pod of the same name is one more"
@@ -323,7 +323,7 @@ def test_an_interrupt_and_a_file_of_the_system_are_json_too(
     def interrupted(*given: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labkit.cli.containerd.the_daemon", lambda: SimpleNamespace(restart=interrupted))
+    monkeypatch.setattr("labkit.cli.containerd_commands.the_daemon", lambda: SimpleNamespace(restart=interrupted))
     assert failed(capsys, "containerd", "restart", "--json")[:2] == (130, {"error": "stopped"})
     monkeypatch.setattr(commands, "examine", interrupted)
     assert failed(capsys, "doctor", "--json")[0] == 130

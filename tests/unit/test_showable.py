@@ -31,7 +31,7 @@ from labkit.figures import (
     shims,
 )
 from labkit.figures.figure import Figure, drawable, fit, text_width, wrap
-from labkit.figures.pods.model import CgroupLine, EventLine, Request, Resource, StatusChange
+from labkit.figures.pods.cluster_model import CgroupLine, EventLine, PodRequest, Resource, StatusChange
 from labkit.figures.pods.terminal import pod_tree
 from labkit.figures.runtime.load import Answer, Moment
 from labkit.node import NodeError
@@ -185,7 +185,9 @@ VIEWS = {
     "matrix": lambda text: namespace_matrix([pod_of(text)]),
     "tree": lambda text: process_tree(pod_of(text).processes, [pod_of(text)]),
     "events": lambda text: event_log([EventLine(1.0, "Warning", text, text, text, text, 1, text)]),
-    "capacity": lambda text: capacity([Resource("cpu", 2000, 1800, (Request(text, 250),), (Request(text, 9000),))], node=text),
+    "capacity": lambda text: capacity(
+        [Resource("cpu", 2000, 1800, (PodRequest(text, 250),), (PodRequest(text, 9000),))], node=text
+    ),
     "cgroups": lambda text: cgroup_tree([CgroupLine(0, text, "kubepods"), CgroupLine(1, text, "pod")]),
     "availability": lambda text: availability([Answer(0, 9, "new", text), Answer(5, 9, "new")], [Moment(0, text, 9, text)]),
     "lifecycle": lambda text: pod_lifecycle([StatusChange(0, text, text), StatusChange(95, text, text)], flight_of(text)),

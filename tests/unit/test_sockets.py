@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 from tests.conftest import ROOT
 
 
@@ -37,7 +37,7 @@ def test_an_old_socket_is_replaced_and_a_link_is_not_followed(tmp_path: Path) ->
 
 def test_every_unix_socket_with_a_path_is_a_private_one() -> None:
     """All of labkit listens by `private_socket`. The relay's program, which imports nothing, has its own."""
-    own = {"labkit/util/sockets.py", "labkit/node/host/relay_process.py"}
+    own = {"labkit/util/unix_sockets.py", "labkit/node/host/relay_process.py"}
     listening = {
         str(file.relative_to(ROOT))
         for file in (ROOT / "labkit").rglob("*.py")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from labkit.kubelet.resources import slices
-from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.node.observe.cgroups import below_kubepods
 from labkit.node.registry import node_registry
 from labkit.node.remote.kind import PULLING
-from labkit.podspec.messages.resources import Machine, cgroup_path
+from labkit.podspec.messages.linux_resources import MachineInfo, cgroup_path
 from tests.standin import runtime
 
 GIB = 2**30
@@ -42,7 +42,7 @@ def test_the_kubelet_has_systemd_make_the_recorded_slice(tmp_path: Path, monkeyp
     for controller in ("cpu", "memory", "systemd"):
         (tmp_path / controller).mkdir()
         (tmp_path / controller / "cgroup.procs").touch()
-    cgroups = Cgroups("/kubelet", Machine(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, driver="systemd")
+    cgroups = PodCgroups("/kubelet", MachineInfo(cgroup_version=1, memory_bytes=24 * GIB, cpus=2), tmp_path, driver="systemd")
     uid = "5f85ada7-92af-4f0e-b1ed-c68c87e43db9"
     resources = {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}}
     pod: Any = {"metadata": {"name": "shop", "uid": uid}, "spec": {"containers": [{"name": "web", "resources": resources}]}}

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers import claims, scheduler
 from labkit.apiserver.controllers import controller as controller_module
 from labkit.apiserver.controllers.controller import Controller
-from labkit.apiserver.status import ApiError
 from labkit.node import Home, NodeError
 from labkit.node.host import relay, relay_loop
 from labkit.node.host.services import Service

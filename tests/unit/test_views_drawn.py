@@ -13,12 +13,12 @@ from labkit.figures.flight.timeline import flight_timeline
 from labkit.figures.namespaces.matrix import namespace_matrix
 from labkit.figures.pods.capacity import capacity
 from labkit.figures.pods.cgroup_tree import cgroup_tree
+from labkit.figures.pods.cluster_model import StatusChange
 from labkit.figures.pods.event_log import event_log
-from labkit.figures.pods.model import StatusChange
 from labkit.figures.pods.process_tree import process_tree
-from labkit.figures.runtime.availability import availability
 from labkit.figures.runtime.load import Answer, Moment
-from labkit.figures.runtime.shims import shims
+from labkit.figures.runtime.requests_over_time import availability
+from labkit.figures.runtime.shim_holds import shims
 from labkit.figures.written import variants
 from labkit.recording.flight import Flight
 from tests.conftest import ROOT

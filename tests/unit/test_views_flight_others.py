@@ -13,7 +13,7 @@ from labkit.figures.contract.rpc_catalogue import rpc_catalogue
 from labkit.figures.flight.call_chain import call_chain
 from labkit.figures.flight.pod_lifecycle import pod_lifecycle
 from labkit.figures.flight.timeline import flight_timeline
-from labkit.figures.pods.model import StatusChange
+from labkit.figures.pods.cluster_model import StatusChange
 from labkit.figures.runtime.history import MILESTONES, history
 from labkit.figures.runtime.layers import Layer, layers
 from labkit.kernel import Mount

@@ -12,10 +12,10 @@ from labkit.figures.figure import Figure
 from labkit.figures.flight.pod_lifecycle import pod_lifecycle
 from labkit.figures.pods.capacity import capacity
 from labkit.figures.pods.cgroup_tree import cgroup_tree
+from labkit.figures.pods.cluster_model import CgroupLine, EventLine, PodRequest, Resource, StatusChange, amount, size, statuses
 from labkit.figures.pods.event_log import event_log
-from labkit.figures.pods.model import CgroupLine, EventLine, Request, Resource, StatusChange, amount, size, statuses
-from labkit.figures.runtime.availability import availability
 from labkit.figures.runtime.load import Answer, Moment
+from labkit.figures.runtime.requests_over_time import availability
 from labkit.recording.flight import Flight
 from labkit.recording.flight.data import Call
 from tests.unit.test_views_flight_timeline import Paper
@@ -24,7 +24,7 @@ MS, MIB = 1_000_000, 2**20
 
 
 def cpu(waiting: int, pods: int = 5) -> Resource:
-    return Resource("cpu", 2000, 1800, tuple(Request(f"web-{n}", 250) for n in range(pods)), (Request("greedy", waiting),))
+    return Resource("cpu", 2000, 1800, tuple(PodRequest(f"web-{n}", 250) for n in range(pods)), (PodRequest("greedy", waiting),))
 
 
 def shop_call(method: str, from_ms: int, to_ms: int, container: str | None = None, service: str = "RuntimeService") -> Call:

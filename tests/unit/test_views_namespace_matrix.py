@@ -6,7 +6,7 @@ import pytest
 from labkit.cri.pods import PinnedNamespace, PodProcess, PodSnapshot
 from labkit.figures import namespace_matrix
 from labkit.figures.namespaces import groups as ng
-from labkit.figures.namespaces import words as namespace_words
+from labkit.figures.namespaces import matrix_text as namespace_words
 from labkit.figures.namespaces.groups import Group
 from labkit.kernel import NAMESPACE_TYPES
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from labkit.figures import shims, style
-from labkit.figures.runtime.shims import compare
+from labkit.figures.runtime.shim_holds import compare
 from labkit.node.observe.shims import HeldContainer, ShimHold
 from tests.unit.test_views_process_tree import Paper
 

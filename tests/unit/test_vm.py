@@ -28,10 +28,10 @@ from labkit.node.machine import build, files, guest, image_bundle, machine, pack
 from labkit.node.machine.tools import Tools
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.state import status
-from labkit.node.vm import owner, pods, vm
+from labkit.node.vm import owner, vm, vm_pods
 from labkit.node.vm.clock import Offset, shifted
 from labkit.node.vm.enter import enter, quoted, server_users
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.util.errors import NodeError
 
 WORDS = [
@@ -148,7 +148,7 @@ def test_the_password_file_is_the_same_each_time_and_right() -> None:
     assert bcrypt.checkpw(b"container", hashed.encode()) and not bcrypt.checkpw(b"other", hashed.encode())
 
 
-def image_in(cache: Path, content: bytes = b"disk") -> build.Image:
+def image_in(cache: Path, content: bytes = b"disk") -> build.MachineImage:
     directory = build.images(cache) / "0123456789abcdef"
     directory.mkdir(parents=True)
     names = ("vmlinuz", "initramfs", "root.squashfs")
@@ -357,7 +357,7 @@ def test_the_clock_is_set_when_this_machine_has_slept(tmp_path: Path, monkeypatc
     api: Any = SimpleNamespace(due=lambda: False, output=tmp_path / "kubeapi.log")
     noted: Any = SimpleNamespace(sandboxes={})
     with pytest.raises(machine.MachineError, match="it ended"):
-        owner.watch(made, Places(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
+        owner.watch(made, MachinePaths(Home(tmp_path, tmp_path, tmp_path)), api, noted, operator, control)
     assert set_at == [1_003_600.0]
 
 
@@ -381,7 +381,7 @@ def test_too_little_memory_is_said_beforehand(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_door_file_is_its_owners(tmp_path: Path) -> None:
-    places = Places(Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache"))
+    places = MachinePaths(Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache"))
     places.make()
     places.write_door(1234, "word")
     assert places.door.stat().st_mode & 0o777 == 0o600 and places.home.run.stat().st_mode & 0o777 == 0o700
@@ -403,7 +403,7 @@ def test_the_kind_is_known() -> None:
 
 
 def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_path: Path) -> None:
-    noted = pods.Noted(tmp_path / "pods.json")
+    noted = vm_pods.Noted(tmp_path / "pods.json")
     log = [
         'time="2026-01-01T00:00:00.1Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:NAME,Uid:UID,Namespace:default,'
         'Attempt:0,}"',
@@ -415,10 +415,10 @@ def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_pa
     for name in "abc":
         noted.read([line.replace("NAME", name).replace("UID", f"uid-{name}").replace("ID", name) for line in log])
     noted.read(gone)
-    left = pods.left_in(tmp_path / "pods.json")
-    assert pods.without(left, set()) == ["a", "b"]
-    assert pods.without(left, {"uid-a"}) == ["b"]
-    assert pods.left_in(tmp_path / "none.json") == {}
+    left = vm_pods.left_in(tmp_path / "pods.json")
+    assert vm_pods.without(left, set()) == ["a", "b"]
+    assert vm_pods.without(left, {"uid-a"}) == ["b"]
+    assert vm_pods.left_in(tmp_path / "none.json") == {}
 
 
 LINKER = Path("/lib64/ld-linux-x86-64.so.2")

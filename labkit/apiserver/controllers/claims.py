@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.status import ApiError
 from labkit.podspec.matching import labels, selects
 from labkit.podspec.quantity import exact
 

@@ -8,10 +8,10 @@ import logging
 import math
 import time
 
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.event_recorder import StoreEventRecorder
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.status import ApiError
-from labkit.apiserver.storage.store import Change
+from labkit.apiserver.storage.store import WatchEvent
 
 log = logging.getLogger("kubeapi")
 RETRY_S = 1.0
@@ -29,7 +29,7 @@ class Controller:
         self.recorder = StoreEventRecorder(api.store, self.component)
         self.changed = asyncio.Event()
 
-    def matters(self, change: Change) -> bool:
+    def matters(self, change: WatchEvent) -> bool:
         """Whether a change can alter what `reconcile` does."""
         return True
 
@@ -63,6 +63,6 @@ class Controller:
             for end in ends:
                 end()
 
-    def _hear(self, change: Change) -> None:
+    def _hear(self, change: WatchEvent) -> None:
         if self.matters(change):
             self.changed.set()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
 from labkit.apiserver.controllers.controller import Controller
-from labkit.apiserver.storage.store import Change
+from labkit.apiserver.storage.store import WatchEvent
 
 
 class NamespaceController(Controller):
     """Every namespace gets its service account; one that is being deleted is emptied, then removed."""
 
-    resources = tuple(resource.plural for resource in registry.RESOURCES)
+    resources = tuple(resource.plural for resource in api_resources.RESOURCES)
 
-    def matters(self, change: Change) -> bool:
+    def matters(self, change: WatchEvent) -> bool:
         return change.type == "DELETED" or change.resource == "namespaces"
 
     def reconcile(self, now: float) -> float:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers import filters
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.controllers.event_recorder import with_condition
 from labkit.apiserver.controllers.placement import Assigned, Manifest, place
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.status import ApiError
-from labkit.apiserver.storage.store import Change
+from labkit.apiserver.storage.store import WatchEvent
 from labkit.podspec.requests import pod_requests
 
 log = logging.getLogger("kubeapi")
@@ -36,7 +36,7 @@ class Scheduler(Controller):
         self.reported: dict[str, tuple[str, float]] = {}
         """The last message about each Pod that waits, by its uid, and when its event was written."""
 
-    def matters(self, change: Change) -> bool:
+    def matters(self, change: WatchEvent) -> bool:
         return matters(change)
 
     def reconcile(self, now: float) -> float:
@@ -109,7 +109,7 @@ def waits(pod: Manifest) -> bool:
     )
 
 
-def matters(change: Change) -> bool:
+def matters(change: WatchEvent) -> bool:
     """Whether a change could alter a decision. What the kubelet writes into statuses all the time mostly cannot."""
     before = change.before.obj if change.before else None
     if before is None or change.type != "MODIFIED":

@@ -12,16 +12,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
+from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.controller import RETRY_S, Controller
 from labkit.apiserver.controllers.event_recorder import with_condition
 from labkit.apiserver.controllers.nodes import UNREACHABLE
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.status import ApiError
 from labkit.podspec.matching import tolerates
 
 log = logging.getLogger("kubeapi")
-PODS = registry.BY_PLURAL["pods"]
+PODS = api_resources.BY_PLURAL["pods"]
 
 
 class TaintEviction(Controller):

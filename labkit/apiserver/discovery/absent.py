@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.apiserver import status
-from labkit.apiserver.registry import Named
+from labkit.apiserver import api_errors
+from labkit.apiserver.api_resources import Named
 from labkit.apiserver.requests import paths
 
 NO_CONTROLLERS = (
@@ -29,7 +29,7 @@ NO_STORAGE = "The lab has PersistentVolumes that you make yourself (hostPath or 
 
 
 @dataclass(frozen=True)
-class Absent(Named):
+class UnservedResource(Named):
     """A resource of Kubernetes that is not served. `empty`: a list of it is answered, as empty, because clients ask for one on
     their way to something else."""
 
@@ -40,19 +40,19 @@ class Absent(Named):
     def __str__(self) -> str:
         return f"{self.plural}{self.group and '.'}{self.group} are not served by the lab's API. {self.advice}"
 
-    def refusal(self) -> status.ApiError:
+    def refusal(self) -> api_errors.ApiError:
         """404 with the advice, or 405 where clients have words of their own for a 404."""
         reason = "NotFound" if self.code == 404 else "MethodNotAllowed"
-        return status.ApiError(self.code, reason, str(self), {"group": self.group, "kind": self.plural})
+        return api_errors.ApiError(self.code, reason, str(self), {"group": self.group, "kind": self.plural})
 
     def empty_list(self) -> dict[str, object]:
         return {"kind": f"{self.kind}List", "apiVersion": self.api_version, "metadata": {"resourceVersion": "1"}, "items": []}
 
 
-def _rows(group: str, advice: str, *names: str, **more: Any) -> Iterator[Absent]:
+def _rows(group: str, advice: str, *names: str, **more: Any) -> Iterator[UnservedResource]:
     """Rows that differ in their names alone: "plural Kind short-name …"."""
     for plural, kind, *short in map(str.split, names):
-        yield Absent(plural, kind, group, short=tuple(short), advice=advice, **more)
+        yield UnservedResource(plural, kind, group, short=tuple(short), advice=advice, **more)
 
 
 ABSENT = (
@@ -151,7 +151,7 @@ SUBRESOURCES = {
 """What Kubernetes has below resources that are served."""
 
 
-def find(path: str) -> Absent | None:
+def find(path: str) -> UnservedResource | None:
     """The absent resource that a request's path names."""
     parts = paths.split(path)
     if parts is None:
@@ -162,8 +162,8 @@ def find(path: str) -> Absent | None:
     return next((each for each in ABSENT if each.is_at(group, version) and each.plural == steps[0]), None)
 
 
-def subresource(plural: str, sub: str) -> status.ApiError:
+def subresource(plural: str, sub: str) -> api_errors.ApiError:
     """The refusal of something below a resource that is served."""
     if (advice := SUBRESOURCES.get((plural, sub))) is None:
-        return status.not_served()
-    return status.ApiError(404, "NotFound", f"{plural}/{sub} is not served by the lab's API. {advice}", {})
+        return api_errors.not_served()
+    return api_errors.ApiError(404, "NotFound", f"{plural}/{sub} is not served by the lab's API. {advice}", {})

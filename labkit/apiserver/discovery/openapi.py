@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from labkit.apiserver import registry
-from labkit.apiserver.discovery import groups
+from labkit.apiserver import api_resources
+from labkit.apiserver.api_resources import ApiResource
+from labkit.apiserver.discovery import api_groups
 from labkit.apiserver.discovery.openapi_protobuf import document
-from labkit.apiserver.registry import Resource
 from labkit.podspec import schema
 
 Json = dict[str, Any]
@@ -69,7 +69,7 @@ TYPES = dict.fromkeys(
 def v2_json() -> Json:
     """The Swagger 2.0 document at /openapi/v2."""
     paths: Json = {}
-    for resource in registry.RESOURCES:
+    for resource in api_resources.RESOURCES:
         for path, operations in _paths(resource):
             paths[path] = {verb: _operation_v2(operation) for verb, operation in operations.items()}
             paths[path]["parameters"] = [_parameter_v2(name, "path") for name in _names(path)]
@@ -86,7 +86,7 @@ def v2_protobuf() -> bytes:
 def v3_index() -> Json:
     """What /openapi/v3 answers: where each group version's document is, with a hash so that clients may keep it."""
     where: Json = {}
-    for version in dict.fromkeys(_place(resource) for resource in registry.RESOURCES):
+    for version in dict.fromkeys(_place(resource) for resource in api_resources.RESOURCES):
         content = json.dumps(v3(version), sort_keys=True).encode()
         mark = hashlib.sha256(content).hexdigest().upper()
         where[version] = {"serverRelativeURL": f"/openapi/v3/{version}?hash={mark}"}
@@ -95,7 +95,7 @@ def v3_index() -> Json:
 
 def v3(group_version: str) -> Json:
     """The OpenAPI 3.0 document of "api/v1" or "apis/GROUP/VERSION". Raises KeyError for one that is not served."""
-    served = [resource for resource in registry.RESOURCES if _place(resource) == group_version.strip("/")]
+    served = [resource for resource in api_resources.RESOURCES if _place(resource) == group_version.strip("/")]
     if not served:
         raise KeyError(group_version)
     paths: Json = {}
@@ -108,14 +108,14 @@ def v3(group_version: str) -> Json:
 
 
 def _info() -> Json:
-    return {"title": "labkit's stand-in for kube-apiserver", "version": groups.NAME}
+    return {"title": "labkit's stand-in for kube-apiserver", "version": api_groups.NAME}
 
 
-def _place(resource: Resource) -> str:
+def _place(resource: ApiResource) -> str:
     return f"apis/{resource.api_version}" if resource.group else f"api/{resource.version}"
 
 
-def _belongs(name: str, served: list[Resource]) -> bool:
+def _belongs(name: str, served: list[ApiResource]) -> bool:
     """Whether a definition is of these resources' group: the core's, or those of meta, which are of all."""
     leases = name.startswith("io.k8s.api.coordination.")
     return leases == bool(served[0].group) or not name.startswith("io.k8s.api.")
@@ -125,7 +125,7 @@ def _names(path: str) -> list[str]:
     return [step.strip("{}") for step in path.split("/") if step.startswith("{")]
 
 
-def _paths(resource: Resource) -> Iterator[tuple[str, dict[str, Json]]]:
+def _paths(resource: ApiResource) -> Iterator[tuple[str, dict[str, Json]]]:
     """Each path of a resource with its operations: what they take, what they answer, and what they are called."""
     base, kind = f"/{_place(resource)}", schema.full_name(resource.kind)
     listed = schema.full_name(f"{resource.kind}List")

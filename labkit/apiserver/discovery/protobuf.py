@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labkit.apiserver import registry, status
+from labkit.apiserver import api_errors, api_resources
 from labkit.util import protowire
 
 MAGIC = b"k8s\x00"
@@ -46,7 +46,7 @@ FRAME = {
     "IntOrString": {1: Known("type", "int"), 2: Known("intVal", "int"), 3: Known("strVal", "text")},
     "FieldsV1": {1: Known("Raw", "raw")},
 }
-KINDS = (*(resource.kind for resource in registry.RESOURCES), "Binding", "DeleteOptions", "Eviction")
+KINDS = (*(resource.kind for resource in api_resources.RESOURCES), "Binding", "DeleteOptions", "Eviction")
 EMPTY: tuple[Any, ...] = ("", None, 0, {}, [])
 
 
@@ -65,10 +65,10 @@ def decode(body: bytes) -> dict[str, Any]:
         envelope = _read(body[len(MAGIC) :], "Unknown", [MAX_FIELDS])
         meta = envelope.get("typeMeta") or {}
         if meta.get("kind") not in KINDS:
-            raise status.unsupported_media_type("protobuf", ("application/json", "application/yaml"))
+            raise api_errors.unsupported_media_type("protobuf", ("application/json", "application/yaml"))
         return {**meta, **_read(envelope.get("raw", b""), meta["kind"], [MAX_FIELDS])}
     except (ValueError, IndexError, OverflowError, OSError, TypeError, RecursionError) as error:
-        raise status.bad_request(f"couldn't get version/kind; protobuf parse error: {error}") from error
+        raise api_errors.bad_request(f"couldn't get version/kind; protobuf parse error: {error}") from error
 
 
 def _read(data: bytes, message: str, left: list[int]) -> dict[str, Any]:

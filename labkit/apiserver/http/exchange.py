@@ -13,15 +13,15 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
 from tornado.web import RequestHandler
 
-from labkit.apiserver import status
+from labkit.apiserver import api_errors
 from labkit.apiserver.discovery import protobuf
-from labkit.apiserver.http import access
+from labkit.apiserver.http import credentials
 from labkit.apiserver.objects.rest import Api, Deletion, Options
 from labkit.apiserver.printers import tables
 from labkit.apiserver.requests import bodies, paths
 from labkit.apiserver.requests.paths import Query, Target, number, one
 from labkit.apiserver.storage import listing, watch
-from labkit.apiserver.storage.store import Entry, Object, Store
+from labkit.apiserver.storage.store import Object, Store, StoredObject
 
 OPEN = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask without a token."""
@@ -65,7 +65,7 @@ class Exchange(RequestHandler):
             key: [value.decode("utf-8", "replace") for value in values] for key, values in self.request.query_arguments.items()
         }
         header = self.request.headers.get("Authorization", "")
-        known = access.allowed(header, self.context.token)
+        known = credentials.allowed(header, self.context.token)
         if known and isinstance(self.request.connection, HTTP1Connection):
             self.context.prove(self.request.connection.stream)
         self.allowed = known or self.path in OPEN
@@ -82,7 +82,7 @@ class Exchange(RequestHandler):
 
     def cut_off(self) -> None:
         """Refuse before the body has come; tornado then closes the connection, which the client has to know."""
-        error = status.too_large(bodies.MAX_BYTES) if self.allowed else status.unauthorized()
+        error = api_errors.too_large(bodies.MAX_BYTES) if self.allowed else api_errors.unauthorized()
         if not self._finished:
             self.set_header("Connection", "close")
             self.answer(error.body(), error.code)
@@ -90,9 +90,9 @@ class Exchange(RequestHandler):
     def check(self) -> None:
         """Whether this request may be served at all. Raises ApiError (401, 413)."""
         if not self.allowed:
-            raise status.unauthorized()
+            raise api_errors.unauthorized()
         if self.size > bodies.MAX_BYTES:
-            raise status.too_large(bodies.MAX_BYTES)
+            raise api_errors.too_large(bodies.MAX_BYTES)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -104,13 +104,13 @@ class Exchange(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's own refusals, and what nobody expected."""
         if status_code == 405:
-            self.refuse(status.method_not_allowed())
+            self.refuse(api_errors.method_not_allowed())
         elif status_code < 500:
-            self.refuse(status.ApiError(status_code, "BadRequest", self._reason))
+            self.refuse(api_errors.ApiError(status_code, "BadRequest", self._reason))
         else:
-            self.refuse(status.ApiError(500, "InternalError", "An unexpected error; the API's log, kubeapi.log, says more."))
+            self.refuse(api_errors.ApiError(500, "InternalError", "An unexpected error; the API's log, kubeapi.log, says more."))
 
-    def refuse(self, error: status.ApiError) -> None:
+    def refuse(self, error: api_errors.ApiError) -> None:
         """Answer with a Status, unless the answer has begun."""
         if not self._finished and not self._headers_written:
             self.clear()
@@ -129,7 +129,7 @@ class Exchange(RequestHandler):
         self.set_header("Content-Type", kind)
         self.finish(text)
 
-    def answer_entry(self, target: Target, entry: Entry, options: Options | None = None, code: int = 200) -> None:
+    def answer_entry(self, target: Target, entry: StoredObject, options: Options | None = None, code: int = 200) -> None:
         """Send one object in the form that the client wants, with what there is to be said about the request."""
         form = self.form()
         self.warn(options.warnings if options else ())
@@ -163,7 +163,7 @@ class Exchange(RequestHandler):
         shape, key = form.shape, f"{target.resource.plural} {form.shape} {form.version} {include}"
         if key not in self.context.encoders:
 
-            def text(entry: Entry) -> bytes:
+            def text(entry: StoredObject) -> bytes:
                 obj = self.table(target, [entry.obj], include) if shape == "Table" else listing.partial(entry.obj, form)
                 return json.dumps(obj, ensure_ascii=False).encode()
 
@@ -205,7 +205,7 @@ class Exchange(RequestHandler):
         if kind == bodies.PROTOBUF:
             return protobuf.decode(body)
         if kind not in bodies.ACCEPTED:
-            raise status.unsupported_media_type(kind, bodies.ACCEPTED)
+            raise api_errors.unsupported_media_type(kind, bodies.ACCEPTED)
         return bodies.decode_object(body, kind)
 
     def options_of_write(self, force: bool = False) -> Options:
@@ -213,10 +213,10 @@ class Exchange(RequestHandler):
         agent = self.request.headers.get("User-Agent", "").partition("/")[0][:MANAGER_MAX]
         manager = one(self.query, "fieldManager") or agent or "unknown"
         if len(manager) > MANAGER_MAX or not manager.isprintable():
-            raise status.unprocessable(f"fieldManager: Invalid value: must be at most {MANAGER_MAX} printable characters")
+            raise api_errors.unprocessable(f"fieldManager: Invalid value: must be at most {MANAGER_MAX} printable characters")
         checked = one(self.query, "fieldValidation") or "Warn"
         if checked not in ("Strict", "Warn", "Ignore"):
-            raise status.unprocessable(
+            raise api_errors.unprocessable(
                 f'fieldValidation: Unsupported value: "{checked}": supported values: "Ignore", "Strict", "Warn"'
             )
         return Options(manager, paths.dry_run(self.query.get("dryRun", [])), checked, force)
@@ -229,8 +229,8 @@ class Exchange(RequestHandler):
         wanted, dry = options.get("preconditions") or {}, options.get("dryRun") or []
         typed = isinstance(grace, int | None) and not isinstance(grace, bool)
         if not typed or not isinstance(wanted, dict) or not isinstance(dry, list):
-            raise status.bad_request("DeleteOptions: gracePeriodSeconds, preconditions or dryRun is not of its type")
+            raise api_errors.bad_request("DeleteOptions: gracePeriodSeconds, preconditions or dryRun is not of its type")
         if grace is not None and grace not in INT32:
-            raise status.bad_request("DeleteOptions: gracePeriodSeconds is out of range")
+            raise api_errors.bad_request("DeleteOptions: gracePeriodSeconds is out of range")
         how = Deletion(grace, str(wanted.get("uid") or ""), str(wanted.get("resourceVersion") or ""))
         return how, Options(dry_run=paths.dry_run([*self.query.get("dryRun", []), *map(str, dry)]))

@@ -11,9 +11,9 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.routing import Rule
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from labkit.apiserver import registry, status
-from labkit.apiserver.discovery import absent, groups, openapi
-from labkit.apiserver.http import proxy, websockets
+from labkit.apiserver import api_errors, api_resources
+from labkit.apiserver.discovery import absent, api_groups, openapi
+from labkit.apiserver.http import kubelet_proxy, websockets
 from labkit.apiserver.http.exchange import Context, Exchange
 from labkit.apiserver.objects import patch
 from labkit.apiserver.requests import bodies, paths
@@ -49,10 +49,10 @@ class Handler(Exchange):
         try:
             self.check()
             await self.route()
-        except status.ApiError as error:
+        except api_errors.ApiError as error:
             self.refuse(error)
         except RecursionError:
-            self.refuse(status.bad_request("the object is nested too deeply"))
+            self.refuse(api_errors.bad_request("the object is nested too deeply"))
         except StreamClosedError:
             return
 
@@ -66,7 +66,7 @@ class Handler(Exchange):
         method = "GET" if self.request.method == "HEAD" else self.request.method or ""
         target = paths.target(self.path)
         if target is None:
-            if self.path.startswith(f"/apis/{registry.METRICS[0].api_version}/") and method == "GET":
+            if self.path.startswith(f"/apis/{api_resources.METRICS[0].api_version}/") and method == "GET":
                 return await self.metrics()
             if missing := absent.find(self.path):
                 return self.not_here(method, missing)
@@ -85,7 +85,7 @@ class Handler(Exchange):
         if method == "GET":
             return self.answer_list(target, listing.listed(store, target, self.query))
         if resource.namespaced and not target.namespace:
-            raise status.method_not_allowed()
+            raise api_errors.method_not_allowed()
         if method == "POST":
             options = self.options_of_write()
             return self.answer_entry(target, api.create(resource, target.namespace, self.object(), options), options, 201)
@@ -94,7 +94,7 @@ class Handler(Exchange):
             found = listing.selected(store, target, self.query)
             gone = [api.delete(resource, namespace, name, how, options) for (namespace, name), _ in found]
             return self.answer(listing.as_list(resource, store.rv, gone))
-        raise status.method_not_allowed()
+        raise api_errors.method_not_allowed()
 
     def named(self, method: str, target: Target) -> None:
         """Get, replace, patch, delete one object."""
@@ -113,23 +113,23 @@ class Handler(Exchange):
             if target.resource.plural in RETURNS_DELETED:
                 return self.answer_entry(target, entry)
             about = {"name": target.name} | ({"group": target.resource.group} if target.resource.group else {})
-            return self.answer(status.success({**about, "kind": target.resource.plural, "uid": entry.obj["metadata"]["uid"]}))
-        raise status.method_not_allowed()
+            return self.answer(api_errors.success({**about, "kind": target.resource.plural, "uid": entry.obj["metadata"]["uid"]}))
+        raise api_errors.method_not_allowed()
 
     def patched(self, target: Target) -> None:
         kind = self.content_type()
         if kind not in patch.KINDS:
-            raise status.unsupported_media_type(kind, patch.KINDS)
+            raise api_errors.unsupported_media_type(kind, patch.KINDS)
         options = self.options_of_write(force=flag(self.query, "force"))
         api, where = self.context.api, (target.resource, target.namespace, target.name)
         if kind == patch.APPLY:
             if not one(self.query, "fieldManager"):
-                raise status.unprocessable(PATCH_INVALID + NEEDS_MANAGER)
+                raise api_errors.unprocessable(PATCH_INVALID + NEEDS_MANAGER)
             wanted = bodies.decode_object(self.body(), bodies.YAML)
             code = 200 if self.context.store.get(target.resource.plural, target.namespace, target.name) else 201
             return self.answer_entry(target, api.apply(*where, wanted, options, target.sub), options, code)
         if options.force:
-            raise status.unprocessable(PATCH_INVALID + NO_FORCE)
+            raise api_errors.unprocessable(PATCH_INVALID + NO_FORCE)
         change = bodies.decode(self.body(), bodies.JSON)
         self.answer_entry(target, api.patch(*where, change, kind, options, target.sub), options)
 
@@ -142,19 +142,19 @@ class Handler(Exchange):
             return self.named(method, target)
         if target.sub == "binding" and method == "POST":
             api.bind(target.namespace, target.name, self.object(), self.options_of_write())
-            return self.answer(status.success(code=201), 201)
+            return self.answer(api_errors.success(code=201), 201)
         if target.sub == "log" and method == "GET":
             pod = api.get(*where).obj
-            path = proxy.log_path(pod, self.query)
+            path = kubelet_proxy.log_path(pod, self.query)
             return await self.to_kubelet(pod["spec"]["nodeName"], path, upgrade=False)
         if target.sub in ("exec", "attach", "portforward") and method in ("GET", "POST"):
             pod = api.get(*where).obj
-            path = proxy.stream_path(pod, target.sub, self.query)
-            proxy.check_protocols(self.request.headers)
+            path = kubelet_proxy.stream_path(pod, target.sub, self.query)
+            kubelet_proxy.check_protocols(self.request.headers)
             return await self.to_kubelet(pod["spec"]["nodeName"], path, upgrade=True)
-        raise status.method_not_allowed()
+        raise api_errors.method_not_allowed()
 
-    def not_here(self, method: str, missing: absent.Absent) -> None:
+    def not_here(self, method: str, missing: absent.UnservedResource) -> None:
         """Say that a resource of Kubernetes is not served. Raises ApiError (404)."""
         is_list = method == "GET" and self.path.rstrip("/").endswith(f"/{missing.plural}") and not flag(self.query, "watch")
         if not (missing.empty and is_list):
@@ -171,15 +171,15 @@ class Handler(Exchange):
         """The kubelet of the first node measures for all."""
         nodes = self.context.store.list("nodes")
         if not nodes:
-            raise status.unavailable("There is no node to measure.")
+            raise api_errors.unavailable("There is no node to measure.")
         await self.to_kubelet(nodes[0][0][1], self.request.uri or "", upgrade=False)
 
     async def to_kubelet(self, node: str, path: str, upgrade: bool) -> None:
         """Ask the kubelet, then take this connection out of HTTP's hands and pass on bytes until one side has done. A client that
         gets a log has nothing to say meanwhile."""
-        head = proxy.request_head(self.request.method or "GET", path, self.request.headers.get_all(), upgrade)
+        head = kubelet_proxy.request_head(self.request.method or "GET", path, self.request.headers.get_all(), upgrade)
         store, run = self.context.store, self.context.run
-        kubelet, first = await proxy.ask(store, run, node, head, lambda stream: stream.read_bytes(CHUNK, partial=True))
+        kubelet, first = await kubelet_proxy.ask(store, run, node, head, lambda stream: stream.read_bytes(CHUNK, partial=True))
         client: IOStream = self.detach()
         with contextlib.suppress(StreamClosedError):
             await client.write(first)
@@ -196,7 +196,7 @@ class Handler(Exchange):
                 self.write(lines)
                 await self.flush()
             self.finish()
-        except status.ApiError as error:
+        except api_errors.ApiError as error:
             if error.code != 410:
                 raise
             self.finish(watch.failure(error))
@@ -210,7 +210,7 @@ class Handler(Exchange):
         """Discovery, documentation, health."""
         path = self.path.rstrip("/") or "/"
         if method != "GET":
-            raise status.not_served()
+            raise api_errors.not_served()
         if path in ("/healthz", "/livez", "/readyz"):
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish("ok")
@@ -222,16 +222,16 @@ class Handler(Exchange):
             return
         found = self.documents(path)
         if found is None:
-            raise status.not_served()
+            raise api_errors.not_served()
         self.answer(found)
 
     def documents(self, path: str) -> Any:
         """The document at a path, None where there is none."""
         known: dict[str, Callable[[], Any]] = {
             "/": lambda: {"paths": TOP},
-            "/version": groups.version,
-            "/api": lambda: groups.core(self.request.host),
-            "/apis": groups.groups,
+            "/version": api_groups.version,
+            "/api": lambda: api_groups.core(self.request.host),
+            "/apis": api_groups.groups,
             "/openapi/v2": openapi.v2_json,
             "/openapi/v3": openapi.v3_index,
         }
@@ -243,11 +243,11 @@ class Handler(Exchange):
             return None
         match path.split("/")[1:]:
             case ["api", version]:
-                return groups.resources("", version)
+                return api_groups.resources("", version)
             case ["apis", group]:
-                return groups.group(group)
+                return api_groups.group(group)
             case ["apis", group, version]:
-                return groups.resources(group, version)
+                return api_groups.resources(group, version)
         return None
 
 

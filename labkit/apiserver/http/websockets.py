@@ -17,8 +17,8 @@ from tornado.routing import Matcher
 from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from labkit.apiserver import status
-from labkit.apiserver.http import proxy
+from labkit.apiserver import api_errors
+from labkit.apiserver.http import kubelet_proxy
 from labkit.apiserver.http.exchange import Exchange
 from labkit.apiserver.http.spdy import Session
 from labkit.apiserver.requests import paths
@@ -73,10 +73,10 @@ class WebSocket(Exchange, WebSocketHandler):
             self.check_handshake()
             if not await self.connect():
                 return
-        except status.ApiError as error:
+        except api_errors.ApiError as error:
             return self.refuse(error)
         except StreamClosedError:
-            return self.refuse(status.unavailable("The kubelet hung up; its log, kubelet.log, may say why."))
+            return self.refuse(api_errors.unavailable("The kubelet hung up; its log, kubelet.log, may say why."))
         await super().get(*args, **kwargs)
         if self.ws_connection is None:
             self.upstream.close()
@@ -85,18 +85,19 @@ class WebSocket(Exchange, WebSocketHandler):
         """Nothing is asked of the kubelet, and no command begins, for a client that cannot follow. Raises ApiError (400)."""
         headers = self.request.headers
         if not headers.get("Sec-WebSocket-Key") or headers.get("Sec-WebSocket-Version") != "13":
-            raise status.bad_request("a websocket needs the headers Sec-WebSocket-Key and Sec-WebSocket-Version: 13 (RFC 6455)")
+            needs = "the headers Sec-WebSocket-Key and Sec-WebSocket-Version: 13 (RFC 6455)"
+            raise api_errors.bad_request(f"a websocket needs {needs}")
 
     async def connect(self) -> bool:
         """Ask the kubelet for the streams. False when it refused, and the client has got its answer."""
         target = paths.target(self.path)
         if target is None or target.resource.plural != "pods" or target.sub not in ("exec", "attach", "portforward"):
-            raise status.not_served()
+            raise api_errors.not_served()
         pod = self.context.api.get(target.resource, target.namespace, target.name).obj
-        path = proxy.stream_path(pod, target.sub, self.query)
+        path = kubelet_proxy.stream_path(pod, target.sub, self.query)
         headers = [("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", UPSTREAM[self.spoken])]
-        asked, store, run = proxy.request_head("POST", path, headers, upgrade=True), self.context.store, self.context.run
-        self.upstream, head = await proxy.ask(
+        asked, store, run = kubelet_proxy.request_head("POST", path, headers, upgrade=True), self.context.store, self.context.run
+        self.upstream, head = await kubelet_proxy.ask(
             store, run, pod["spec"]["nodeName"], asked, lambda stream: stream.read_until(b"\r\n\r\n", max_bytes=LARGEST_HEAD)
         )
         first, _, rest = head.decode("latin-1").partition("\r\n")

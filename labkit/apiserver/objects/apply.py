@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labkit.apiserver import status
+from labkit.apiserver import api_errors
+from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.objects import ownership, patch
 from labkit.apiserver.objects.ownership import Fields, Path
 from labkit.apiserver.objects.strategy import timestamp
-from labkit.apiserver.registry import Resource
 from labkit.apiserver.storage.store import Object
 from labkit.podspec.schema import Field
 
@@ -42,7 +42,7 @@ class Manager:
         return words if self.operation == "Apply" else f"{words} using {self.api_version}"
 
 
-def track(resource: Resource, old: Object | None, new: Object, manager: str, sub: str = "") -> None:
+def track(resource: ApiResource, old: Object | None, new: Object, manager: str, sub: str = "") -> None:
     """Write into `new` who manages what after an update (or creation) of it by `manager`."""
     managers = _read_back(old, new, sub)
     without = ("status",) if resource.has_status and not sub else ("spec",) if sub else ()
@@ -62,7 +62,7 @@ def track(resource: Resource, old: Object | None, new: Object, manager: str, sub
     _write(new, managers)
 
 
-def applied(resource: Resource, live: Object | None, config: Object, manager: str, force: bool, sub: str = "") -> Object:
+def applied(resource: ApiResource, live: Object | None, config: Object, manager: str, force: bool, sub: str = "") -> Object:
     """The object after `manager` has applied `config`, managedFields and all. Raises ApiError (409) for others' fields.
 
     `live` may be changed; None when there is no object yet.
@@ -89,7 +89,7 @@ def applied(resource: Resource, live: Object | None, config: Object, manager: st
     return merged
 
 
-def check(resource: Resource, config: Object) -> None:
+def check(resource: ApiResource, config: Object) -> None:
     """Whether a configuration names each item of a list once. Raises ApiError (500, as the real API does)."""
     twice = list(ownership.duplicates(ownership.bare(config), ownership.root(resource.kind)))
     if twice:
@@ -98,7 +98,7 @@ def check(resource: Resource, config: Object) -> None:
         about = f"{meta.get('namespace', '')}/{meta['name']}; {group.removeprefix('/')}/{version}, Kind={resource.kind}"
         words = [f"{ownership.spelled(path)}: duplicate entries for key {ownership.spelled((step,))}" for path, step in twice]
         listed = words[0] if len(words) == 1 else "errors:\n" + "\n".join(f"  {each}" for each in words)
-        raise status.ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")
+        raise api_errors.ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")
 
 
 def _read_back(old: Object | None, new: Object, sub: str) -> list[Manager]:
@@ -182,16 +182,17 @@ def _prune(value: Any, place: Field | None, unwanted: Fields, held: set[Path], p
             del value[step[2:]]
 
 
-def _conflict(conflicts: list[tuple[Manager, Path]]) -> status.ApiError:
+def _conflict(conflicts: list[tuple[Manager, Path]]) -> api_errors.ApiError:
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": ownership.spelled(path)}
         for manager, path in conflicts
     ]
     if len(conflicts) == 1:
         ((manager, path),) = conflicts
-        return status.apply_conflict(f"Apply failed with 1 conflict: conflict with {manager}: {ownership.spelled(path)}", causes)
+        conflict = f"conflict with {manager}: {ownership.spelled(path)}"
+        return api_errors.apply_conflict(f"Apply failed with 1 conflict: {conflict}", causes)
     lines = []
     for name in sorted({str(manager) for manager, _ in conflicts}):
         lines.append(f"conflicts with {name}:")
         lines += [f"- {ownership.spelled(path)}" for manager, path in conflicts if str(manager) == name]
-    return status.apply_conflict(f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines), causes)
+    return api_errors.apply_conflict(f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines), causes)

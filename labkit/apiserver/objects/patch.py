@@ -10,8 +10,8 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from labkit.apiserver import status
-from labkit.apiserver.registry import Resource
+from labkit.apiserver import api_errors
+from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.requests import bodies
 from labkit.apiserver.storage.store import Object
 from labkit.podspec import schema
@@ -27,20 +27,20 @@ MAX_OPERATIONS = 10_000
 DELETE, ORDER, RETAIN, DIRECTIVE = "$deleteFromPrimitiveList/", "$setElementOrder/", "$retainKeys", "$patch"
 
 
-def patched(resource: Resource, obj: Object, change: Any, kind: str) -> Object:
+def patched(resource: ApiResource, obj: Object, change: Any, kind: str) -> Object:
     """The object with a patch of media type `kind` carried out (on the object given). Raises ApiError: 400, 415, 422."""
     if kind == JSON:
         return _json_patched(resource, obj, change)
     if not isinstance(change, dict):
-        raise status.bad_request("error decoding patch: a merge patch must be a JSON object")
+        raise api_errors.bad_request("error decoding patch: a merge patch must be a JSON object")
     if kind == MERGE:
         merged = merge(obj, change)
     elif kind == STRATEGIC:
         merged = _strategic(obj, change, Field("", "object", ref=schema.full_name(resource.kind)))
     else:
-        raise status.unsupported_media_type(kind, KINDS)
+        raise api_errors.unsupported_media_type(kind, KINDS)
     if not isinstance(merged, dict):
-        raise status.bad_request("the patch leaves no object")
+        raise api_errors.bad_request("the patch leaves no object")
     return merged
 
 
@@ -57,24 +57,24 @@ def merge(target: Any, change: Any) -> Any:
     return merged
 
 
-def _json_patched(resource: Resource, obj: Object, operations: Any) -> Object:
+def _json_patched(resource: ApiResource, obj: Object, operations: Any) -> Object:
     from jsonpatch import JsonPatchException
     from jsonpointer import JsonPointerException
 
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
-        raise status.bad_request("error decoding patch: a JSON patch must be a list of operations")
+        raise api_errors.bad_request("error decoding patch: a JSON patch must be a list of operations")
     if len(operations) > MAX_OPERATIONS:
-        raise status.ApiError(413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS},"
-                              f" got {len(operations)}", {})  # fmt: skip
+        message = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
+        raise api_errors.ApiError(413, "RequestEntityTooLarge", message, {})
     whole = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
     try:
         result = _carried_out(deepcopy(whole), operations)
     except (JsonPatchException, JsonPointerException) as error:
-        raise status.unprocessable(f"the server rejected our request due to an error in our request: {error}") from error
+        raise api_errors.unprocessable(f"the server rejected our request due to an error in our request: {error}") from error
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:  # the package's answer to odd operations
-        raise status.bad_request(f"error decoding patch: {error!r}") from error
+        raise api_errors.bad_request(f"error decoding patch: {error!r}") from error
     if not isinstance(result, dict):
-        raise status.unprocessable("the patch leaves no object")
+        raise api_errors.unprocessable("the patch leaves no object")
     return result
 
 
@@ -90,7 +90,7 @@ def _carried_out(value: Any, operations: list[Object]) -> Any:
             copied += len(json.dumps(JsonPointer(operation["from"]).resolve(value)))
             if copied > bodies.MAX_BYTES:
                 words = f"the accumulated size increase of copy is {copied}, exceeding the limit {bodies.MAX_BYTES}"
-                raise status.unprocessable(f"Unable to complete the copy, {words}")
+                raise api_errors.unprocessable(f"Unable to complete the copy, {words}")
         value = JsonPatch([operation]).apply(value, in_place=True)
     return value
 
@@ -104,18 +104,18 @@ def _strategic(target: Any, change: Object, place: Field | None) -> Any:
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
-        raise status.bad_request(f"Unknown patch type: {directive}")
+        raise api_errors.bad_request(f"Unknown patch type: {directive}")
     merged = dict(target) if isinstance(target, dict) else {}
     if (keep := change.pop(RETAIN, None)) is not None:
         if not isinstance(keep, list):
-            raise status.bad_request("$retainKeys must be a list")
+            raise api_errors.bad_request("$retainKeys must be a list")
         kept = set(map(_word, keep))
         merged = {key: value for key, value in merged.items() if _word(key) in kept}
     orders = {key.removeprefix(ORDER): change.pop(key) for key in list(change) if key.startswith(ORDER)}
     removals = {key.removeprefix(DELETE): change.pop(key) for key in list(change) if key.startswith(DELETE)}
     for key, gone in removals.items():
         if not isinstance(gone, list):
-            raise status.bad_request(f"{DELETE}{key} must be a list")
+            raise api_errors.bad_request(f"{DELETE}{key} must be a list")
         if isinstance(merged.get(key), list):
             words = set(map(_word, gone))
             merged[key] = [value for value in merged[key] if _word(value) not in words]
@@ -157,7 +157,7 @@ def _merged_list(target: Any, change: list[Any], place: Field) -> list[Any]:
     gone: set[int] = set()
     for item in change:
         if not isinstance(item, dict) or key not in item:
-            raise status.bad_request(f"map: {item!r} does not contain declared merge key: {key}"[:500])
+            raise api_errors.bad_request(f"map: {item!r} does not contain declared merge key: {key}"[:500])
         word = _word(item[key])
         if item.get(DIRECTIVE) == "delete":
             gone.update(places.pop(word, ()))

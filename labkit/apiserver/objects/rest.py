@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from labkit.apiserver import registry, status
-from labkit.apiserver.objects import apply, defaults, patch, strategy, validation, warnings
-from labkit.apiserver.registry import Resource
-from labkit.apiserver.storage.store import Entry, Object, Store, encode
+from labkit.apiserver import api_errors, api_resources
+from labkit.apiserver.api_resources import ApiResource
+from labkit.apiserver.objects import apply, object_defaults, patch, strategy, validation, warnings
+from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
 from labkit.podspec.schema import decoding
 
@@ -57,24 +57,24 @@ class Api:
         self.store = store
         for name in strategy.SYSTEM_NAMESPACES:
             if not store.get("namespaces", "", name):
-                self.create(registry.BY_PLURAL["namespaces"], "", {"metadata": {"name": name}})
+                self.create(api_resources.BY_PLURAL["namespaces"], "", {"metadata": {"name": name}})
         for _, entry in store.list("namespaces"):
             self.make_account(entry.obj)
 
-    def get(self, resource: Resource, namespace: str, name: str) -> Entry:
+    def get(self, resource: ApiResource, namespace: str, name: str) -> StoredObject:
         entry = self.store.get(resource.plural, namespace, name)
         if entry is None:
-            raise status.not_found(resource.plural, name, resource.group)
+            raise api_errors.not_found(resource.plural, name, resource.group)
         return entry
 
     def create(
-        self, resource: Resource, namespace: str, obj: Object, options: Options = DEFAULT, owners: list[Any] | None = None
-    ) -> Entry:
+        self, resource: ApiResource, namespace: str, obj: Object, options: Options = DEFAULT, owners: list[Any] | None = None
+    ) -> StoredObject:
         """Make an object; `owners` are its managedFields where they are known. Raises ApiError: 400, 403, 404 (no such
         namespace), 409, 422."""
         meta = self._metadata(resource, namespace, obj)
         if meta.get("resourceVersion"):
-            raise status.bad_request("resourceVersion should not be set on objects to be created")
+            raise api_errors.bad_request("resourceVersion should not be set on objects to be created")
         if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
             meta["name"] = generated(prefix)
         for name in (*KEPT, "resourceVersion"):
@@ -84,7 +84,7 @@ class Api:
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": strategy.timestamp()}
         if resource.counted:
             meta["generation"] = 1
-        defaults.fill(resource.plural, obj)
+        object_defaults.fill(resource.plural, obj)
         if owners is None:
             apply.track(resource, None, obj, options.manager)
         else:
@@ -96,53 +96,55 @@ class Api:
             options.warnings.extend(warnings.of_pod(obj, nodes))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
             leaving = "deletionTimestamp" in there.obj["metadata"]
-            raise status.already_exists(resource.plural, meta["name"], resource.group, leaving)
+            raise api_errors.already_exists(resource.plural, meta["name"], resource.group, leaving)
         return self._keep(resource, obj, options)
 
     def update(
-        self, resource: Resource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
-    ) -> Entry:
+        self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
+    ) -> StoredObject:
         """Replace an object, or with sub="status" its status; Events and Leases that are not there are made. Raises ApiError:
         400, 404, 409, 422."""
         if resource.made_by_update and not sub and not self.store.get(resource.plural, namespace, name):
             return self._created_by_update(resource, namespace, name, obj, options)
         entry = self.get(resource, namespace, name)
         if not resource.unconditional and not (obj.get("metadata") or {}).get("resourceVersion"):
-            raise status.invalid(resource.plural, name, [NO_VERSION], resource.group)
+            raise api_errors.invalid(resource.plural, name, [NO_VERSION], resource.group)
         return self._replace(resource, entry, namespace, name, self._check_form(resource, obj, options, sub), options, sub)
 
-    def _created_by_update(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options) -> Entry:
+    def _created_by_update(self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options) -> StoredObject:
         meta = self._metadata(resource, namespace, obj)
         self._check_name(meta, name)
         if uid := meta.get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
-            raise status.conflict(resource.plural, name, why, resource.group)
+            raise api_errors.conflict(resource.plural, name, why, resource.group)
         meta.pop("resourceVersion", None)
         return self.create(resource, namespace, obj, options)
 
     def patch(
-        self, resource: Resource, namespace: str, name: str, change: Any, kind: str, options: Options = DEFAULT, sub: str = ""
-    ) -> Entry:
+        self, resource: ApiResource, namespace: str, name: str, change: Any, kind: str, options: Options = DEFAULT, sub: str = ""
+    ) -> StoredObject:
         """Change an object by a patch of that media type. Raises ApiError: 400, 404, 409, 415, 422."""
         entry = self.get(resource, namespace, name)
         new = patch.patched(resource, copied(entry), change, kind)
         return self._replace(resource, entry, namespace, name, self._check_form(resource, new, options, sub), options, sub)
 
-    def apply(self, resource: Resource, namespace: str, name: str, obj: Object, options: Options, sub: str = "") -> Entry:
+    def apply(
+        self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options, sub: str = ""
+    ) -> StoredObject:
         """Server-side apply. Raises ApiError: 400, 409 (fields of other managers), 422."""
         meta = self._metadata(resource, namespace, obj)
         self._check_name(meta, name)
         if meta.get("managedFields"):
-            raise status.bad_request("metadata.managedFields must be nil")
+            raise api_errors.bad_request("metadata.managedFields must be nil")
         self._check_form(resource, obj, options)
         apply.check(resource, obj)
         entry = self.store.get(resource.plural, namespace, name)
         if entry is None:
             if sub:
-                raise status.not_found(resource.plural, name, resource.group)
+                raise api_errors.not_found(resource.plural, name, resource.group)
             if meta.get("uid"):
                 why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
-                raise status.conflict(resource.plural, name, why, resource.group)
+                raise api_errors.conflict(resource.plural, name, why, resource.group)
             new = apply.applied(resource, None, obj, options.manager, options.force)
             owners = new["metadata"].pop("managedFields", [])
             return self.create(resource, namespace, new, replace(options, validation="Ignore"), owners)
@@ -150,8 +152,8 @@ class Api:
         return self._replace(resource, entry, namespace, name, new, options, sub, tracked=True)
 
     def delete(
-        self, resource: Resource, namespace: str, name: str, how: Deletion = BY_ITS_OWN, options: Options = DEFAULT
-    ) -> Entry:
+        self, resource: ApiResource, namespace: str, name: str, how: Deletion = BY_ITS_OWN, options: Options = DEFAULT
+    ) -> StoredObject:
         """Delete an object, or begin to: a Pod waits for its kubelet, a namespace for its contents, all for their finalizers.
 
         The answer is its last version, with a deletionTimestamp while it is still there. Raises ApiError: 404, 409.
@@ -163,10 +165,10 @@ class Api:
         ):  # fmt: skip
             if wanted and wanted != there:
                 why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {there}"
-                raise status.conflict(resource.plural, name, why, resource.group)
+                raise api_errors.conflict(resource.plural, name, why, resource.group)
         if resource.plural == "namespaces":
             if name in strategy.SYSTEM_NAMESPACES:
-                raise status.forbidden("namespaces", name, "this namespace may not be deleted")
+                raise api_errors.forbidden("namespaces", name, "this namespace may not be deleted")
             return self._terminate_namespace(resource, entry, options)
         grace = strategy.grace_of_pod(self.store, entry.obj, how.grace) if resource.plural == "pods" else 0
         if grace == 0 and not meta.get("finalizers"):
@@ -180,9 +182,9 @@ class Api:
             new["metadata"]["generation"] = meta.get("generation", 0) + 1
         return self._keep(resource, new, options)
 
-    def bind(self, namespace: str, name: str, binding: Object, options: Options = DEFAULT) -> Entry:
+    def bind(self, namespace: str, name: str, binding: Object, options: Options = DEFAULT) -> StoredObject:
         """Bind a Pod to a node, as `POST …/pods/NAME/binding` does. Raises ApiError: 400, 404, 409."""
-        pods = registry.BY_PLURAL["pods"]
+        pods = api_resources.BY_PLURAL["pods"]
         new = copied(self.get(pods, namespace, name))
         strategy.bound(new, binding)
         return self._keep(pods, new, options)
@@ -191,7 +193,7 @@ class Api:
         """The service account "default" that each namespace has."""
         name, phase = namespace["metadata"]["name"], (namespace.get("status") or {}).get("phase")
         if phase != "Terminating" and not self.store.get("serviceaccounts", name, "default"):
-            self.create(registry.BY_PLURAL["serviceaccounts"], name, {"metadata": {"name": "default"}})
+            self.create(api_resources.BY_PLURAL["serviceaccounts"], name, {"metadata": {"name": "default"}})
 
     def finish_namespaces(self) -> None:
         """Empty the namespaces that are being deleted, and remove those that are empty."""
@@ -199,7 +201,7 @@ class Api:
             if (entry.obj.get("status") or {}).get("phase") != "Terminating":
                 continue
             left = 0
-            for resource in registry.RESOURCES:
+            for resource in api_resources.RESOURCES:
                 for (namespace, each), thing in self.store.list(resource.plural, name) if resource.namespaced else ():
                     if "deletionTimestamp" not in thing.obj["metadata"]:
                         self.delete(resource, namespace, each)
@@ -207,7 +209,7 @@ class Api:
             if not left and not entry.obj["metadata"].get("finalizers"):
                 self.store.remove("namespaces", "", name)
 
-    def _terminate_namespace(self, resource: Resource, entry: Entry, options: Options) -> Entry:
+    def _terminate_namespace(self, resource: ApiResource, entry: StoredObject, options: Options) -> StoredObject:
         if "deletionTimestamp" in entry.obj["metadata"]:
             return entry
         new = copied(entry)
@@ -216,16 +218,16 @@ class Api:
         return self._keep(resource, new, options)
 
     def _replace(
-        self, resource: Resource, entry: Entry, namespace: str, name: str, new: Object, options: Options, sub: str,
+        self, resource: ApiResource, entry: StoredObject, namespace: str, name: str, new: Object, options: Options, sub: str,
         tracked: bool = False,
-    ) -> Entry:  # fmt: skip
+    ) -> StoredObject:  # fmt: skip
         old, meta = entry.obj, self._metadata(resource, namespace, new)
         self._check_name(meta, name)
         if meta.get("uid") and meta["uid"] != old["metadata"]["uid"]:
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
-            raise status.conflict(resource.plural, name, why, resource.group)
+            raise api_errors.conflict(resource.plural, name, why, resource.group)
         if meta.get("resourceVersion") and meta["resourceVersion"] != old["metadata"]["resourceVersion"]:
-            raise status.conflict(resource.plural, name, group=resource.group)
+            raise api_errors.conflict(resource.plural, name, group=resource.group)
         for key in KEPT:
             meta.pop(key, None)
         meta |= {key: old["metadata"][key] for key in KEPT if key in old["metadata"]}
@@ -238,7 +240,7 @@ class Api:
                 if "status" in old:
                     new["status"] = old["status"]
             strategy.before_update(resource, new, old)
-            defaults.fill(resource.plural, new)
+            object_defaults.fill(resource.plural, new)
         self._check(resource, new, old)
         if resource.counted and new.get("spec") != old.get("spec"):
             meta["generation"] = old["metadata"].get("generation", 0) + 1
@@ -255,37 +257,40 @@ class Api:
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
         return self._keep(resource, new, options)
 
-    def _keep(self, resource: Resource, obj: Object, options: Options) -> Entry:
+    def _keep(self, resource: ApiResource, obj: Object, options: Options) -> StoredObject:
         if options.dry_run:
             bare = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
-            return Entry(self.store.rv, encode(bare), bare)
+            return StoredObject(self.store.rv, encode(bare), bare)
         return self.store.put(resource.plural, obj)
 
     @staticmethod
     def _check_name(meta: Object, name: str) -> None:
         if meta.setdefault("name", name) != name:
-            raise status.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+            raise api_errors.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
 
-    def _metadata(self, resource: Resource, namespace: str, obj: Object) -> Object:
+    def _metadata(self, resource: ApiResource, namespace: str, obj: Object) -> Object:
         """The object's metadata, with kind, apiVersion and namespace checked against where it was sent."""
         if obj.get("kind") not in (None, "", resource.kind):
             given = obj["kind"]
-            raise status.bad_request(f"the kind of the object ({given}) does not match the kind of the path ({resource.kind})")
+            message = f"the kind of the object ({given}) does not match the kind of the path ({resource.kind})"
+            raise api_errors.bad_request(message)
         if obj.get("apiVersion") not in (None, "", resource.api_version):
             given, wanted = obj["apiVersion"], resource.api_version
-            raise status.bad_request(f"the API version in the data ({given}) does not match the expected API version ({wanted})")
+            message = f"the API version in the data ({given}) does not match the expected API version ({wanted})"
+            raise api_errors.bad_request(message)
         meta = obj.setdefault("metadata", {})
         if not isinstance(meta, dict):
-            raise status.bad_request("metadata must be an object")
+            raise api_errors.bad_request("metadata must be an object")
         if resource.namespaced:
             if meta.get("namespace") not in (None, "", namespace):
-                raise status.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+                message = "the namespace of the provided object does not match the namespace sent on the request"
+                raise api_errors.bad_request(message)
             meta["namespace"] = namespace
         else:
             meta.pop("namespace", None)
         return meta
 
-    def _check_form(self, resource: Resource, obj: Object, options: Options, sub: str = "") -> Object:
+    def _check_form(self, resource: ApiResource, obj: Object, options: Options, sub: str = "") -> Object:
         """The object as Kubernetes' decoder reads it: wrong types are refused, unknown fields said and left out.
 
         Of what is sent to /status only metadata and status count.
@@ -296,20 +301,20 @@ class Api:
         try:
             read = decoding.decoded(resource.plural, obj, in_place=True)
         except decoding.Undecodable as refused:
-            raise status.bad_request(str(refused)) from refused
+            raise api_errors.bad_request(str(refused)) from refused
         if unknown and options.validation == "Strict":
-            raise status.bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-                                     f"strict decoding error: {', '.join(unknown)}")  # fmt: skip
+            message = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+            raise api_errors.bad_request(f"{message}strict decoding error: {', '.join(unknown)}")
         options.warnings.extend(unknown)
         return read
 
-    def _check(self, resource: Resource, new: Object, old: Object | None) -> None:
+    def _check(self, resource: ApiResource, new: Object, old: Object | None) -> None:
         if causes := validation.validate(resource.plural, new, old):
             name = new["metadata"].get("name")
-            raise status.invalid(resource.kind, name if isinstance(name, str) else "", causes, resource.group)
+            raise api_errors.invalid(resource.kind, name if isinstance(name, str) else "", causes, resource.group)
 
 
-def copied(entry: Entry) -> Object:
+def copied(entry: StoredObject) -> Object:
     """A version of the object that may be changed."""
     obj: Object = json.loads(entry.raw)
     return obj

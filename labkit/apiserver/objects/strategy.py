@@ -10,7 +10,7 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.apiserver import registry, status
+from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.storage.store import Object, Store
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-node-lease")
@@ -33,7 +33,7 @@ def timestamp(at: datetime | None = None) -> str:
     return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def before_create(store: Store, resource: registry.Resource, obj: Object) -> None:
+def before_create(store: Store, resource: api_resources.ApiResource, obj: Object) -> None:
     """Change the object as creation does, before defaults are filled in. Raises ApiError (403, 404)."""
     plural = resource.plural
     if resource.namespaced:
@@ -47,13 +47,13 @@ def before_create(store: Store, resource: registry.Resource, obj: Object) -> Non
         merge_string_data(obj)
 
 
-def admit(store: Store, resource: registry.Resource, obj: Object) -> None:
+def admit(store: Store, resource: api_resources.ApiResource, obj: Object) -> None:
     """What admission adds to an object that is being made, its defaults filled in. Raises ApiError (403)."""
     if resource.plural == "pods":
         _admit_pod(store, obj)
 
 
-def before_update(resource: registry.Resource, new: Object, old: Object) -> None:
+def before_update(resource: api_resources.ApiResource, new: Object, old: Object) -> None:
     """Change the new version as an update of the object itself (not of its status) does."""
     if resource.plural == "secrets":
         merge_string_data(new)
@@ -78,11 +78,11 @@ def bound(pod: Object, binding: Object) -> None:
     target = binding.get("target")
     node = target.get("name") if isinstance(target, dict) else None
     if not node or not isinstance(node, str):
-        raise status.bad_request("a binding needs target.name: the node that the Pod is bound to")
+        raise api_errors.bad_request("a binding needs target.name: the node that the Pod is bound to")
     if pod["metadata"].get("deletionTimestamp"):
-        raise status.conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
+        raise api_errors.conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
     if pod["spec"].get("nodeName"):
-        raise status.conflict("pods/binding", name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+        raise api_errors.conflict("pods/binding", name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
     pod["spec"]["nodeName"] = node
     if isinstance(extra := (binding.get("metadata") or {}).get("annotations"), dict):
         pod["metadata"]["annotations"] = (pod["metadata"].get("annotations") or {}) | extra
@@ -104,15 +104,15 @@ def merge_string_data(secret: Object) -> None:
             del secret["stringData"]
 
 
-def _namespace_open(store: Store, resource: registry.Resource, obj: Object) -> None:
+def _namespace_open(store: Store, resource: api_resources.ApiResource, obj: Object) -> None:
     """Refuse what belongs into a namespace that is not there or on its way out."""
     namespace = obj["metadata"]["namespace"]
     entry = store.get("namespaces", "", namespace)
     if entry is None:
-        raise status.not_found("namespaces", namespace)
+        raise api_errors.not_found("namespaces", namespace)
     if (entry.obj.get("status") or {}).get("phase") == "Terminating":
         why = f"unable to create new content in namespace {namespace} because it is being terminated"
-        raise status.forbidden(resource.plural, obj["metadata"].get("name", ""), why, resource.group)
+        raise api_errors.forbidden(resource.plural, obj["metadata"].get("name", ""), why, resource.group)
 
 
 def _admit_pod(store: Store, pod: Object) -> None:
@@ -126,15 +126,15 @@ def _admit_pod(store: Store, pod: Object) -> None:
         entry = store.get("serviceaccounts", namespace, account)
         if entry is None:
             why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
-            raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+            raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
         if not spec.get("imagePullSecrets") and entry.obj.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [dict(secret) for secret in entry.obj["imagePullSecrets"]]
     if name := spec.get("runtimeClassName"):
         why = f'pod rejected: RuntimeClass "{name}" not found'
-        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+        raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
     if spec.get("overhead"):
         why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
-        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+        raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
     _admit_priority(pod, spec)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.get("tolerations") or []
@@ -152,12 +152,12 @@ def _admit_priority(pod: Object, spec: dict[str, Any]) -> None:
     if not isinstance(name, str):
         return
     if name and name not in PRIORITY_CLASSES:
-        raise status.forbidden("pods", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
+        raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
     computed = PRIORITY_CLASSES.get(name, 0)
     if isinstance(given, int) and given != computed:
         why = (f"the integer value of priority ({given}) must not be provided in pod spec; priority admission controller "
                f"computed {computed} from the given PriorityClass name")  # fmt: skip
-        raise status.forbidden("pods", pod["metadata"].get("name", ""), why)
+        raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
     spec.setdefault("priority", computed)
 
 

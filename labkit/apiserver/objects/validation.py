@@ -11,11 +11,11 @@ from typing import Any
 from labkit.apiserver.objects import validation_kinds as kinds
 from labkit.podspec import schema
 from labkit.podspec.schema.decoding import Undecodable, decoded, decoding_error, unknown_fields
+from labkit.podspec.validation.field_errors import Cause, Causes
 from labkit.podspec.validation.meta import metadata_update
 from labkit.podspec.validation.pod import pod
 from labkit.podspec.validation.rules import At, Table, check
 from labkit.podspec.validation.update import pod_update
-from labkit.podspec.validation.words import Cause, Causes
 
 __all__ = ["Cause", "decoding_error", "unknown_fields", "validate"]
 

@@ -9,15 +9,9 @@ from typing import Any
 
 from labkit.podspec import schema
 from labkit.podspec.quantity import canonical, exact
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import enum, must, never, wrong
-from labkit.podspec.validation.meta import SELECTOR, finalizer_name, metadata, not_negative
-from labkit.podspec.validation.resources import quantity
-from labkit.podspec.validation.rules import At, Check, Table, always, every, filled, given, inside, needed
-from labkit.podspec.validation.scheduling import NODE_SELECTOR, TAINT
-from labkit.podspec.validation.update import difference
-from labkit.podspec.validation.volumes import one_source, sources_of
-from labkit.podspec.validation.words import (
+from labkit.podspec.validation.field_errors import (
     IMMUTABLE,
     Cause,
     Causes,
@@ -29,6 +23,12 @@ from labkit.podspec.validation.words import (
     too_long,
     unsupported,
 )
+from labkit.podspec.validation.meta import SELECTOR, finalizer_name, metadata, not_negative
+from labkit.podspec.validation.resources import quantity
+from labkit.podspec.validation.rules import At, Check, Table, always, every, filled, given, inside, needed
+from labkit.podspec.validation.scheduling import NODE_SELECTOR, TAINT
+from labkit.podspec.validation.update import difference
+from labkit.podspec.validation.volumes import one_source, sources_of
 
 Manifest = Mapping[str, Any]
 LARGEST = 1024 * 1024
@@ -58,19 +58,22 @@ def amounts(values: Manifest, here: At) -> Causes:
 def is_network(block: str) -> bool:
     address, slash, length = block.partition("/")
     widest = 128 if ":" in address else 32
-    return bool(slash) and not any(words.address(address)) and length.isascii() and length.isdigit() and int(length[:4]) <= widest
+    if not slash or any(field_errors.address(address)):
+        return False
+    return length.isascii() and length.isdigit() and int(length[:4]) <= widest
 
 
 NAMESPACE: Table = (
-    metadata(words.label, namespaced=False),
+    metadata(field_errors.label, namespaced=False),
     inside("spec", (
         filled("finalizers", lambda values, here: (
             cause for value in values for cause in (
-                *each(here.path, value, words.qualified_name(value)), *each(here.path, value, finalizer_name(value, here))))),
+                *each(here.path, value, field_errors.qualified_name(value)),
+                *each(here.path, value, finalizer_name(value, here))))),
     )),
 )  # fmt: skip
 NODE: Table = (
-    metadata(words.subdomain, namespaced=False),
+    metadata(field_errors.subdomain, namespaced=False),
     inside("spec.taints", TAINT, path=lambda here: "metadata.taints"),
     filled("status.capacity", amounts),
     filled("status.allocatable", amounts),
@@ -100,7 +103,7 @@ def node(new: At, old: Manifest | None) -> Causes:
 
 def keys(values: Manifest, here: At) -> Causes:
     for name in values:
-        yield from each(f"{here.path}[{name}]", name, words.config_key(name))
+        yield from each(f"{here.path}[{name}]", name, field_errors.config_key(name))
         if here.name == "data" and name in (here.holder["binaryData"] or ()):
             yield invalid(f"data[{name}]", name, "duplicate of key present in binaryData")
 
@@ -143,14 +146,17 @@ def docker_config(content: bytes) -> Iterator[str]:
 
 
 CONFIG_MAP: Table = (
-    metadata(words.subdomain, namespaced=True),
+    metadata(field_errors.subdomain, namespaced=True),
     filled("data", keys),
     filled("binaryData", keys),
     given("", fits("", "data", "binaryData")),
 )
 SECRET: Table = (
-    metadata(words.subdomain, namespaced=True), filled("data", keys), given("", fits("data", "data")), given("", keys_of_type),
-)  # fmt: skip
+    metadata(field_errors.subdomain, namespaced=True),
+    filled("data", keys),
+    given("", fits("data", "data")),
+    given("", keys_of_type),
+)
 
 
 def fixed(new: At, old: Manifest | None) -> Causes:
@@ -196,9 +202,9 @@ def is_root(path: str | None) -> bool:
     return bool(path) and str(path).strip("/.") == ""
 
 
-CLASS_AND_MODE: Table = (filled("storageClassName", words.subdomain), given("volumeMode", enum))
+CLASS_AND_MODE: Table = (filled("storageClassName", field_errors.subdomain), given("volumeMode", enum))
 VOLUME: Table = (
-    metadata(words.subdomain, namespaced=False),
+    metadata(field_errors.subdomain, namespaced=False),
     inside("spec", (
         needed("accessModes"),
         filled("accessModes", access_modes),
@@ -217,7 +223,7 @@ VOLUME: Table = (
     ), absent={}),
 )  # fmt: skip
 CLAIM: Table = (
-    metadata(words.subdomain, namespaced=True),
+    metadata(field_errors.subdomain, namespaced=True),
     inside("spec", (
         needed("accessModes", detail="at least 1 access mode is required"),
         inside("selector", SELECTOR),
@@ -285,20 +291,20 @@ def at_most(number: int) -> Any:
 
 
 EVENT: Table = (
-    filled("metadata.name", words.path_segment),
+    filled("metadata.name", field_errors.path_segment),
     needed("metadata.name", detail="name or generateName is required"),
     given("", namespace_of_event),
     inside("", (
         needed("reportingComponent"),
-        always("reportingComponent", words.qualified_name),
+        always("reportingComponent", field_errors.qualified_name),
         *(needed(name, at_most(128)) for name in ("reportingInstance", "action", "reason")),
         filled("message", at_most(1024)),
     ), when=lambda at: at["eventTime"]),
-    always("metadata.namespace", words.subdomain, path=lambda here: "namespace"),
+    always("metadata.namespace", field_errors.subdomain, path=lambda here: "namespace"),
 )  # fmt: skip
-SERVICE_ACCOUNT: Table = (metadata(words.subdomain, namespaced=True),)
+SERVICE_ACCOUNT: Table = (metadata(field_errors.subdomain, namespaced=True),)
 LEASE: Table = (
-    metadata(words.subdomain, namespaced=True),
+    metadata(field_errors.subdomain, namespaced=True),
     given("spec.leaseDurationSeconds", must(lambda value: value > 0, "must be greater than 0")),
     given("spec.leaseTransitions", not_negative),
     given("spec.holderIdentity", wrong("must not be empty"), when=lambda at: at["spec.holderIdentity"] == ""),

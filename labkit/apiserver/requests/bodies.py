@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from labkit.apiserver import status
+from labkit.apiserver import api_errors
 
 MAX_BYTES = 3 * 1024 * 1024
 """kube-apiserver's limit for a request's body."""
@@ -41,19 +41,19 @@ def decode(body: bytes, kind: str) -> Any:
         left = [MAX_VALUES]
         return _plain(value, MAX_DEPTH, left)
     except UnicodeDecodeError as error:
-        raise status.bad_request(f"the body is not UTF-8: {error}") from error
+        raise api_errors.bad_request(f"the body is not UTF-8: {error}") from error
     except RecursionError as error:
-        raise status.bad_request("the body is nested too deeply") from error
+        raise api_errors.bad_request("the body is nested too deeply") from error
     except ValueError as error:
         language = "yaml" if kind == YAML else "json"
-        raise status.bad_request(f"couldn't get version/kind; {language} parse error: {error}") from error
+        raise api_errors.bad_request(f"couldn't get version/kind; {language} parse error: {error}") from error
 
 
 def decode_object(body: bytes, kind: str) -> dict[str, Any]:
     """The object that a body holds. Raises ApiError (400)."""
     value = decode(body, kind)
     if not isinstance(value, dict):
-        raise status.bad_request("couldn't get version/kind; json parse error: the body must be one JSON object")
+        raise api_errors.bad_request("couldn't get version/kind; json parse error: the body must be one JSON object")
     return value
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from labkit.apiserver import registry, status
-from labkit.apiserver.registry import Resource
+from labkit.apiserver import api_errors, api_resources
+from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.requests import bodies
 
 Query = dict[str, list[str]]
@@ -19,7 +19,7 @@ Query = dict[str, list[str]]
 class Target:
     """A resource (name = ""), an object of it, or a subresource of that; namespace "" means all of them."""
 
-    resource: Resource
+    resource: ApiResource
     namespace: str = ""
     name: str = ""
     sub: str = ""
@@ -46,7 +46,7 @@ def target(path: str) -> Target | None:
         namespace, steps = steps[1], steps[2:]
         if not namespace:
             return None
-    resource = registry.find(group, version, steps[0])
+    resource = api_resources.find(group, version, steps[0])
     if resource is None or len(steps) > 3 or bool(namespace) > resource.namespaced:
         return None
     name, sub = (*steps[1:], "", "")[:2]
@@ -71,14 +71,14 @@ def number(query: Query, name: str) -> int | None:
     if not text:
         return None
     if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 19:
-        raise status.bad_request(f'{name}: Invalid value: "{text}": must be an integer')
+        raise api_errors.bad_request(f'{name}: Invalid value: "{text}": must be an integer')
     return int(text)
 
 
 def dry_run(values: list[str]) -> bool:
     """Raises ApiError (422) for what is not All."""
     if bad := [value for value in values if value != "All"]:
-        raise status.unprocessable(f'dryRun: Unsupported value: {json.dumps(bad)}: supported values: "All"')
+        raise api_errors.unprocessable(f'dryRun: Unsupported value: {json.dumps(bad)}: supported values: "All"')
     return bool(values)
 
 
@@ -86,7 +86,7 @@ def version(query: Query) -> int | None:
     """resourceVersion; None where it is not given. Raises ApiError (400)."""
     text = one(query, "resourceVersion")
     if text and (not text.isdecimal() or not text.isascii() or len(text) > 18):
-        raise status.bad_request(f'resourceVersion: Invalid value: "{text}": must be an unsigned integer')
+        raise api_errors.bad_request(f'resourceVersion: Invalid value: "{text}": must be an unsigned integer')
     return int(text) if text else None
 
 
@@ -106,7 +106,7 @@ def read_token(token: str) -> tuple[int, tuple[str, str]]:
         if not isinstance(rv, int) or not isinstance(namespace, str) or not isinstance(name, str):
             raise ValueError(token)
     except (ValueError, TypeError, RecursionError) as error:
-        raise status.bad_request("continue key is not valid: it is what an earlier list answered, unchanged") from error
+        raise api_errors.bad_request("continue key is not valid: it is what an earlier list answered, unchanged") from error
     return rv, (namespace, name)
 
 
@@ -140,4 +140,4 @@ def form(accept: str) -> Form:
             known = options.get("g") == "meta.k8s.io" and options.get("v") in ("v1", "v1beta1")
             if known and shape in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
                 return Form(kind, shape, options["v"])
-    raise status.not_acceptable(bodies.ACCEPTED)
+    raise api_errors.not_acceptable(bodies.ACCEPTED)

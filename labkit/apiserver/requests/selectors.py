@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.apiserver import registry, status
+from labkit.apiserver import api_errors, api_resources
 from labkit.podspec.matching import meets
 
 TOKEN = re.compile(r"\s*(?:(?P<op>==|!=|=|!|,|\(|\)|<|>)|(?P<word>[^\s=!,()<>]+))")
@@ -50,16 +50,16 @@ def labels(text: str) -> tuple[Requirement, ...]:
     return tuple(requirements)
 
 
-def fields(resource: registry.Resource, text: str) -> tuple[tuple[str, bool, str], ...]:
+def fields(resource: api_resources.ApiResource, text: str) -> tuple[tuple[str, bool, str], ...]:
     """Parse a field selector into (path, equal, value). Raises ApiError (400), also for a field that nobody may select by."""
     terms = []
     for term in (t for t in re.split(r"(?<!\\),", text) if t):
         found = re.match(r"([^=!]*)(==|!=|=)(.*)\Z", term, re.DOTALL)
         if not found:
-            raise status.bad_request(f"invalid selector: '{term}'; can't understand '{term}'")
+            raise api_errors.bad_request(f"invalid selector: '{term}'; can't understand '{term}'")
         path, operator, value = found.groups()
         if path not in ("metadata.name", "metadata.namespace", *resource.fields):
-            raise status.bad_request(
+            raise api_errors.bad_request(
                 f"field label not supported: {path}" if resource.fields
                 else f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
             )  # fmt: skip
@@ -67,7 +67,9 @@ def fields(resource: registry.Resource, text: str) -> tuple[tuple[str, bool, str
     return tuple(terms)
 
 
-def matcher(resource: registry.Resource, label_selector: str, field_selector: str) -> Callable[[dict[str, Any]], bool] | None:
+def matcher(
+    resource: api_resources.ApiResource, label_selector: str, field_selector: str
+) -> Callable[[dict[str, Any]], bool] | None:
     """The condition that both selectors make; None when there is none."""
     requirements, terms = labels(label_selector), fields(resource, field_selector)
     if not requirements and not terms:
@@ -76,7 +78,7 @@ def matcher(resource: registry.Resource, label_selector: str, field_selector: st
     def selected(obj: dict[str, Any]) -> bool:
         of = obj["metadata"].get("labels") or {}
         return all(requirement.met(of) for requirement in requirements) and all(
-            (registry.field(resource, obj, path) == value) == equal for path, equal, value in terms
+            (api_resources.field(resource, obj, path) == value) == equal for path, equal, value in terms
         )
 
     return selected
@@ -129,5 +131,5 @@ def _checked(pattern: re.Pattern[str], word: str, text: str, what: str) -> str:
     return word
 
 
-def _unparsable(text: str, why: str) -> status.ApiError:
-    return status.bad_request(f"unable to parse requirement: '{text}': {why}")
+def _unparsable(text: str, why: str) -> api_errors.ApiError:
+    return api_errors.bad_request(f"unable to parse requirement: '{text}': {why}")

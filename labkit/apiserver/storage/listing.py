@@ -10,14 +10,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.apiserver import status
-from labkit.apiserver.registry import Resource
+from labkit.apiserver import api_errors
+from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.requests import paths, selectors
 from labkit.apiserver.requests.paths import Form, Query, Target, flag, number, one
 from labkit.apiserver.storage import watch
-from labkit.apiserver.storage.store import Entry, Object, Store
+from labkit.apiserver.storage.store import Object, Store, StoredObject
 
-Found = list[tuple[tuple[str, str], Entry]]
+Found = list[tuple[tuple[str, str], StoredObject]]
 NEEDS_VERSION = "resourceVersionMatch is forbidden unless resourceVersion is provided"
 NEVER_OLDEST = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
 NOT_IN_LISTS = "sendInitialEvents is forbidden for list"
@@ -39,7 +39,7 @@ class Listed:
     """A list's own metadata and what it holds."""
 
     meta: dict[str, Any]
-    entries: list[Entry]
+    entries: list[StoredObject]
 
 
 def listed(store: Store, target: Target, query: Query) -> Listed:
@@ -50,10 +50,10 @@ def listed(store: Store, target: Target, query: Query) -> Listed:
         raise _forbidden("sendInitialEvents", NOT_IN_LISTS)
     if token:
         if paths.version(query):
-            raise status.bad_request("specifying resource version is not allowed when using continue")
+            raise api_errors.bad_request("specifying resource version is not allowed when using continue")
         rv, after = paths.read_token(token)
         if rv > store.rv:
-            raise status.bad_request("continue key is not valid: it is of another API")
+            raise api_errors.bad_request("continue key is not valid: it is of another API")
         rv = store.rv if rv == paths.LATEST else rv
     else:
         check_version(store, query)
@@ -98,7 +98,7 @@ class Pages:
         if (kept := self.store.snapshots.get(self._key(rv))) is not None:
             return kept[1]
         if rv != self.store.rv and after is not None:
-            raise status.expired(TOO_OLD, {"continue": paths.put_token(paths.LATEST, after)})
+            raise api_errors.expired(TOO_OLD, {"continue": paths.put_token(paths.LATEST, after)})
         return self.store.list(self.target.resource.plural, self.target.namespace)
 
     def _key(self, rv: int) -> tuple[str, str, int]:
@@ -110,18 +110,18 @@ def check_version(store: Store, query: Query) -> None:
     rv, match = paths.version(query), one(query, "resourceVersionMatch")
     if match not in ("", "Exact", "NotOlderThan"):
         words = f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
-        raise status.unprocessable(words)
+        raise api_errors.unprocessable(words)
     if match and rv is None:
         raise _forbidden("resourceVersionMatch", NEEDS_VERSION)
     if match == "Exact" and rv == 0:
         raise _forbidden("resourceVersionMatch", NEVER_OLDEST)
     if rv is not None and rv > store.rv:
-        raise status.from_the_future(rv, store.rv)
+        raise api_errors.from_the_future(rv, store.rv)
     if match == "Exact" and rv != store.rv:
-        raise status.expired(f"The resourceVersion for the provided list is too old: {rv} (the newest is {store.rv})")
+        raise api_errors.expired(f"The resourceVersion for the provided list is too old: {rv} (the newest is {store.rv})")
 
 
-def watch_request(store: Store, target: Target, query: Query) -> watch.Request:
+def watch_request(store: Store, target: Target, query: Query) -> watch.WatchRequest:
     """What a watch's query asks for. Raises ApiError (400, 422, 504)."""
     matches = selectors.matcher(target.resource, one(query, "labelSelector"), one(query, "fieldSelector"))
     rv, marked, match = paths.version(query), flag(query, "sendInitialEvents"), one(query, "resourceVersionMatch")
@@ -130,17 +130,17 @@ def watch_request(store: Store, target: Target, query: Query) -> watch.Request:
     if match and "sendInitialEvents" not in query:
         raise _forbidden("resourceVersionMatch", NOT_IN_WATCHES)
     if rv and rv > store.rv:
-        raise status.from_the_future(rv, store.rv)
+        raise api_errors.from_the_future(rv, store.rv)
     seconds = number(query, "timeoutSeconds")
     bookmarks = flag(query, "allowWatchBookmarks")
     initial = marked or (not rv and "sendInitialEvents" not in query)
-    return watch.Request(
+    return watch.WatchRequest(
         namespace=target.namespace, matches=matches, since=None if initial or not rv else rv, initial=initial,
         marked=marked and bookmarks, bookmarks=bookmarks, timeout_s=float(seconds) if seconds else None,
     )  # fmt: skip
 
 
-def as_list(resource: Resource, meta: dict[str, Any] | int, entries: list[Entry]) -> bytes:
+def as_list(resource: ApiResource, meta: dict[str, Any] | int, entries: list[StoredObject]) -> bytes:
     """A list as JSON, made of texts that are ready."""
     meta = {"resourceVersion": str(meta)} if isinstance(meta, int) else meta
     head = f'{{"kind":"{resource.kind}List","apiVersion":"{resource.api_version}","metadata":{json.dumps(meta)},"items":['
@@ -152,5 +152,5 @@ def partial(obj: Object, form: Form) -> Object:
     return {"kind": "PartialObjectMetadata", "apiVersion": form.api_version, "metadata": obj["metadata"]}
 
 
-def _forbidden(parameter: str, why: str) -> status.ApiError:
-    return status.unprocessable(f'ListOptions.meta.k8s.io "" is invalid: {parameter}: Forbidden: {why}')
+def _forbidden(parameter: str, why: str) -> api_errors.ApiError:
+    return api_errors.unprocessable(f'ListOptions.meta.k8s.io "" is invalid: {parameter}: Forbidden: {why}')

@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.apiserver import status
-from labkit.apiserver.registry import Resource
-from labkit.apiserver.storage.store import Change, Entry, Object, Store
+from labkit.apiserver import api_errors
+from labkit.apiserver.api_resources import ApiResource
+from labkit.apiserver.storage.store import Object, Store, StoredObject, WatchEvent
 
 BOOKMARK_EVERY_S = 60.0
 DEFAULT_TIMEOUT_S = (1800.0, 3600.0)
@@ -24,12 +24,12 @@ QUEUE_MAX = 10_000
 CROWD, PAUSE_S = 8, 0.0002
 """With more listeners than that, each one rests so long for every one of them: what happens meanwhile goes out together."""
 
-Render = Callable[[Entry], bytes]
+Render = Callable[[StoredObject], bytes]
 Matches = Callable[[Object], bool] | None
 
 
 @dataclass(frozen=True)
-class Request:
+class WatchRequest:
     """What a client wants to see. `initial` sends what there is first; `marked` ends that with a bookmark (watch list)."""
 
     namespace: str = ""
@@ -44,18 +44,18 @@ class Request:
 class Encoder:
     """Puts an object into text, and remembers the last one while it goes to many watchers. `text` is None for plain objects."""
 
-    def __init__(self, resource: Resource, text: Render | None = None) -> None:
+    def __init__(self, resource: ApiResource, text: Render | None = None) -> None:
         self.text = text
         self.head = type_meta(resource)
-        self.last: tuple[Entry | None, bytes] = (None, b"")
+        self.last: tuple[StoredObject | None, bytes] = (None, b"")
 
-    def __call__(self, entry: Entry) -> bytes:
+    def __call__(self, entry: StoredObject) -> bytes:
         if self.last[0] is not entry:
             self.last = (entry, self.text(entry) if self.text else self.head + entry.raw[1:])
         return self.last[1]
 
 
-async def events(store: Store, resource: Resource, request: Request, render: Render) -> AsyncGenerator[bytes, None]:
+async def events(store: Store, resource: ApiResource, request: WatchRequest, render: Render) -> AsyncGenerator[bytes, None]:
     """Lines for the client, several at a time when several are due, until the watch's time is over.
 
     Raises ApiError before the first line when the watch cannot begin (410 too old, 504 from the future).
@@ -64,7 +64,7 @@ async def events(store: Store, resource: Resource, request: Request, render: Ren
     woken = asyncio.Event()
     overrun = False
 
-    def hear(change: Change) -> None:
+    def hear(change: WatchEvent) -> None:
         nonlocal overrun
         seen = _as_seen(change, request)
         if seen:
@@ -110,12 +110,12 @@ def frame(kind: str, obj: bytes) -> bytes:
     return b'{"type":"' + kind.encode() + b'","object":' + obj + b"}\n"
 
 
-def failure(error: status.ApiError) -> bytes:
+def failure(error: api_errors.ApiError) -> bytes:
     """An error that ends a stream."""
     return frame("ERROR", json.dumps(error.body()).encode())
 
 
-def bookmark(resource: Resource, rv: int, final: bool = False) -> bytes:
+def bookmark(resource: ApiResource, rv: int, final: bool = False) -> bytes:
     meta: dict[str, Any] = {"resourceVersion": str(rv), "creationTimestamp": None}
     if final:
         meta["annotations"] = {"k8s.io/initial-events-end": "true"}
@@ -123,12 +123,12 @@ def bookmark(resource: Resource, rv: int, final: bool = False) -> bytes:
     return frame("BOOKMARK", json.dumps(obj).encode())
 
 
-def type_meta(resource: Resource) -> bytes:
+def type_meta(resource: ApiResource) -> bytes:
     """What goes before an object's other fields."""
     return f'{{"kind":"{resource.kind}","apiVersion":"{resource.api_version}",'.encode()
 
 
-def _as_seen(change: Change, request: Request) -> str:
+def _as_seen(change: WatchEvent, request: WatchRequest) -> str:
     """The change's type for this watcher: an object that begins to match is ADDED, one that ceases to is DELETED."""
     if request.namespace and change.key[0] != request.namespace:
         return ""

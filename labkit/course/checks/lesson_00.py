@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import START, absent, command, find, not_ready, own_processes, sleeps, too_few
+from labkit.course.checks.pod_checks import START, absent, command, find, not_ready, own_processes, sleeps, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 
 if TYPE_CHECKING:

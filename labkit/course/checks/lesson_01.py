@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.checks.pods import absent, command, find, not_ready, own_processes, running, sleeps, too_few
+from labkit.course.checks.pod_checks import absent, command, find, not_ready, own_processes, running, sleeps, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.course.wait import within
 from labkit.cri import verbose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import absent, find, first_processes, not_ready, too_few
+from labkit.course.checks.pod_checks import absent, find, first_processes, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.cri.pods import PodSnapshot
 from labkit.cri.v1.api_pb2 import POD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import (
+from labkit.course.checks.pod_checks import (
     absent,
     command,
     find,

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.course.checks.pods import absent, find, first_processes, not_ready, running, too_few
+from labkit.course.checks.pod_checks import absent, find, first_processes, not_ready, running, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.cri.pods import PodSnapshot
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 if TYPE_CHECKING:
     from labkit.node import Node

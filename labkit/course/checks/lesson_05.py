@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.broken import COMMANDS, SECRET
-from labkit.course.checks.pods import command, first_processes
+from labkit.course.checks.pod_checks import command, first_processes
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.util.errors import NodeError
 

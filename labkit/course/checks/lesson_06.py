@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.figures.pods.model import Resource
+from labkit.figures.pods.cluster_model import Resource
 from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:

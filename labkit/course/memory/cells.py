@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from labkit.course.memory.store import Event, of_this_learner
+from labkit.course.memory.progress_store import LearnerEvent, of_this_learner
 from labkit.util.errors import NodeError
 
 WATCHED = "_labkit_cells"
@@ -42,7 +42,7 @@ def watch(lesson: str, shell: Any = None) -> None:
     def note(item: str) -> None:
         if item not in reached:
             reached.add(item)
-            of_this_learner().add(Event(datetime.now(UTC), "cell", lesson, item))
+            of_this_learner().add(LearnerEvent(datetime.now(UTC), "cell", lesson, item))
 
     def ran(result: Any) -> None:
         if (identifier := getattr(result.info, "cell_id", None)) is None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from labkit.course.memory.store import VERSION, Event
+from labkit.course.memory.progress_store import VERSION, LearnerEvent
 from labkit.course.quiz import Question
 
 COURSE = "urn:inside-the-node:"
@@ -19,7 +19,7 @@ VERBS = {
 ACTIVITIES = "http://adlnet.gov/expapi/activities/"
 
 
-def plain(events: Iterable[Event]) -> dict[str, Any]:
+def plain(events: Iterable[LearnerEvent]) -> dict[str, Any]:
     return {
         "format": f"inside-the-node progress {VERSION}",
         "events": [
@@ -28,7 +28,7 @@ def plain(events: Iterable[Event]) -> dict[str, Any]:
     }
 
 
-def xapi(events: Iterable[Event], learner: str) -> list[dict[str, Any]]:
+def xapi(events: Iterable[LearnerEvent], learner: str) -> list[dict[str, Any]]:
     """A statement for each event. Its id follows from the event, so that a second import adds nothing."""
     from labkit.course.memory.schedule import questions
 
@@ -36,7 +36,7 @@ def xapi(events: Iterable[Event], learner: str) -> list[dict[str, Any]]:
     return [statement(event, learner, asked.get(event.item)) for event in events]
 
 
-def statement(event: Event, learner: str, asked: Question | None) -> dict[str, Any]:
+def statement(event: LearnerEvent, learner: str, asked: Question | None) -> dict[str, Any]:
     verb = {"cell": "experienced", "check": "passed" if event.detail.get("done") else "attempted"}.get(event.kind, "answered")
     place = f"{event.lesson}/{event.item}" if event.kind == "cell" else event.item
     made: dict[str, Any] = {
@@ -56,7 +56,7 @@ def statement(event: Event, learner: str, asked: Question | None) -> dict[str, A
     return made
 
 
-def definition(event: Event, asked: Question | None) -> dict[str, Any]:
+def definition(event: LearnerEvent, asked: Question | None) -> dict[str, Any]:
     if event.kind == "cell":
         return {"type": f"{ACTIVITIES}lesson", "name": {"en": f"a cell of notebook {event.lesson}"}}
     if event.kind == "check":

@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit.course.answer import Verdict, verdict
 from labkit.course.memory import noted, overview, schedule
-from labkit.course.memory.store import of_this_learner
+from labkit.course.memory.progress_store import of_this_learner
 from labkit.course.order import Order
 from labkit.course.predict import Prediction, box
 from labkit.course.quiz import Question
@@ -19,7 +19,7 @@ HEAD = "Before you begin, three questions from earlier notebooks:"
 NONE = "There is no earlier notebook to ask about."
 
 
-class Asked:
+class ReviewQuestion:
     """A question that is asked again. `right` is what the learner's own node showed the last time, else the course's answer."""
 
     def __init__(self, asked: Question, seen: Any) -> None:
@@ -67,7 +67,8 @@ class Review:
         events, now = of_this_learner().events(), datetime.now(UTC)
         cards = schedule.cards(events)
         self.asked = [
-            Asked(known[name], cards[name].seen if name in cards else None) for name in schedule.chosen(lesson, events, now)
+            ReviewQuestion(known[name], cards[name].seen if name in cards else None)
+            for name in schedule.chosen(lesson, events, now)
         ]
         self._same = [known[name] for name in schedule.chosen(lesson, [], now)]
         self._box: Any = None

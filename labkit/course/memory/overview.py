@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from labkit.course.memory import cells, schedule
-from labkit.course.memory.store import Event, of_this_learner
+from labkit.course.memory.progress_store import LearnerEvent, of_this_learner
 from labkit.course.verdict import CHECKS
 from labkit.util.errors import NodeError
 from labkit.util.showable import Absent
@@ -21,7 +21,7 @@ COLUMNS = ("lesson", "read", "predicted", "solved", "due again")
 
 
 @dataclass(frozen=True)
-class Row:
+class LessonProgress:
     """A lesson: cells reached of all code cells; questions answered, and rightly at the last time; exercises solved, and hints
     shown on the way; questions that are due again."""
 
@@ -72,14 +72,14 @@ def known(lesson: str) -> str:
     return titles()[lesson]
 
 
-def rows(events: Sequence[Event], now: datetime) -> list[Row]:
+def rows(events: Sequence[LearnerEvent], now: datetime) -> list[LessonProgress]:
     answers, asked = schedule.cards(events), schedule.questions()
     reached = {(event.lesson, event.item) for event in events if event.kind == "cell"}
     checks = [event for event in events if event.kind == "check"]
     solved = {event.item for event in checks if event.detail.get("done") is True}
     hints = {(event.item, event.detail["missing"], event.detail["hint"]) for event in checks if event.detail.get("hint")}
     return [
-        Row(
+        LessonProgress(
             lesson,
             title,
             cells=len(cells.of_lesson(lesson)),

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.memory.store import Event
+from labkit.course.memory.progress_store import LearnerEvent
 from labkit.course.quiz import Question, directory, quiz, shuffled
 from labkit.util.errors import NodeError
 
@@ -46,7 +46,7 @@ def scheduler() -> Scheduler:
     return Scheduler(learning_steps=(), relearning_steps=(), enable_fuzzing=False)
 
 
-def cards(events: Iterable[Event]) -> dict[str, Remembered]:
+def cards(events: Iterable[LearnerEvent]) -> dict[str, Remembered]:
     """What is remembered of each question that was answered, by its id."""
     answers = [event for event in events if event.kind in ANSWERS and isinstance(event.detail.get("right"), bool)]
     if not answers:
@@ -64,7 +64,7 @@ def cards(events: Iterable[Event]) -> dict[str, Remembered]:
     return {item: remembered for item, (_, remembered) in found.items()}
 
 
-def chosen(lesson: str, events: Iterable[Event], now: datetime) -> list[str]:
+def chosen(lesson: str, events: Iterable[LearnerEvent], now: datetime) -> list[str]:
     """Up to three questions of earlier lessons: those answered wrongly first, then those that are due, then others that can be
     asked apart from their experiment, the unanswered before the answered."""
     known = cards(events)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, title_height, wrap
+from labkit.figures.flight.flight_text import NUMBERS, ending, precision
 from labkit.figures.flight.rows import Family, is_asking
-from labkit.figures.flight.words import NUMBERS, ending, precision
 from labkit.figures.namespaces.groups import words
 from labkit.recording.flight import FlightProcess
 from labkit.recording.flight.data import by

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, fit, text_width
-from labkit.figures.flight.rows import Row, is_asking
-from labkit.figures.flight.words import ending
+from labkit.figures.flight.flight_text import ending
+from labkit.figures.flight.rows import TimelineRow, is_asking
 from labkit.recording.flight.stages import brief
 from labkit.util.showable import fitted
 
@@ -58,7 +58,7 @@ class Layout:
     idle: tuple[int, int] | None = None
     top: float = 0.0
     rows_top: float = 0.0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TimelineRow] = field(default_factory=list)
     bars: dict[str, list[Bar]] = field(default_factory=dict)
     asking: list[int] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Layout:
 
 def measure(
     flight: Flight,
-    rows: list[Row],
+    rows: list[TimelineRow],
     calls: Sequence[int],
     window: tuple[int, int] | None,
     fold: bool,
@@ -147,7 +147,7 @@ def _idle(moments: Sequence[int], begin: int, end: int, calls: Collection[tuple[
     return (first + aside, last - aside) if last - first > 4 * aside else None
 
 
-def _shown_calls(flight: Flight, rows: list[Row], calls: Sequence[int], fold: bool) -> list[int]:
+def _shown_calls(flight: Flight, rows: list[TimelineRow], calls: Sequence[int], fold: bool) -> list[int]:
     """The calls that get a bar: not those of folded Pods; calls that only ask become ticks when there are more than two."""
     folded = {i for row in rows if row.strip for i in row.calls} - {row.call for row in rows}
     pods = {row.label[4:] for row in rows if row.strip and row.label.startswith("Pod ")}
@@ -209,7 +209,7 @@ def calls_height(layout: Layout) -> float:
     return lanes + (CAPTION + 14 if layout.asking else 0)
 
 
-def strip_extent(flight: Flight, layout: Layout, row: Row) -> tuple[float, float, bool]:
+def strip_extent(flight: Flight, layout: Layout, row: TimelineRow) -> tuple[float, float, bool]:
     lasting = any(p.to_ns is None for p in row.processes)
     starts = [layout.x(p.from_ns) for p in row.processes] + [layout.x(flight.calls[i].from_ns) for i in row.calls]
     ends = [layout.x(p.to_ns) for p in row.processes if p.to_ns is not None]
@@ -224,7 +224,7 @@ def extent(layout: Layout, process: FlightProcess) -> tuple[float, bool]:
     return max(layout.x(process.to_ns), layout.x(process.from_ns) + 2), True
 
 
-def label_of(row: Row) -> str:
+def label_of(row: TimelineRow) -> str:
     if row.strip:
         failed = Counter(word for p in row.processes if (word := ending(p)))
         return " · ".join([row.label, *(f"{n} × {word}" if n > 1 else word for word, n in failed.most_common(2))])
@@ -238,7 +238,7 @@ def free_left(layout: Layout) -> float:
     return MARGIN + (BADGE + 12 if any(row.call is not None for row in layout.rows) else 0)
 
 
-def label_place(layout: Layout, flight: Flight, row: Row) -> tuple[float, str]:
+def label_place(layout: Layout, flight: Flight, row: TimelineRow) -> tuple[float, str]:
     """(x, align) of a row's label beside its bar: right of it where it ends, else left; align "nowhere" if neither has room."""
     wide = text_width(label_of(row), style.SMALL)
     if row.strip:

@@ -26,7 +26,7 @@ from labkit.figures.flight.layout import (
     label_place,
     strip_extent,
 )
-from labkit.figures.flight.rows import Row
+from labkit.figures.flight.rows import TimelineRow
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Flight
@@ -153,7 +153,7 @@ def _paint_fork(canvas: Canvas, layout: Layout, above: int, below: int, x: float
     canvas.line([(x, start), (x, layout.y(below) - step * BAR / 2)], "faint", 1.0)
 
 
-def _paint_process(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
+def _paint_process(canvas: Canvas, layout: Layout, row: TimelineRow, y: float) -> None:
     """The bar of one process, each part in the colour of what it was then; thin where it lived before and lives on."""
     process = row.processes[0]
     high = BAR / 3 if process.from_ns is None and process.to_ns is None else BAR
@@ -181,7 +181,7 @@ def _paint_break(canvas: Canvas, layout: Layout, left: float, right: float, y: f
         canvas.line([(middle - 2, y + half), (middle + 2, y - half)], "background", 4.0)
 
 
-def _paint_strip(canvas: Canvas, flight: Flight, layout: Layout, row: Row, y: float) -> None:
+def _paint_strip(canvas: Canvas, flight: Flight, layout: Layout, row: TimelineRow, y: float) -> None:
     """Many processes on one line: below a stroke for each call, on it a tick in the colour of its role for each that began."""
     left, right, lasting = strip_extent(flight, layout, row)
     canvas.line([(left, y), (right, y)], "faint", 1.2)

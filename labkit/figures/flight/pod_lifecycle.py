@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
-from labkit.figures.pods.model import StatusChange, statuses
+from labkit.figures.pods.cluster_model import StatusChange, statuses
 
 if TYPE_CHECKING:
     from labkit.recording.flight import Call, Flight

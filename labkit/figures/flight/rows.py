@@ -24,7 +24,7 @@ ASKING = ("Version", "Status", "RuntimeConfig", "GetContainerEvents", "ImageFsIn
 
 
 @dataclass(frozen=True)
-class Row:
+class TimelineRow:
     """One process in full, or a strip: many processes on one line, with the calls that they belong to.
 
     `call`: index of the call whose block the row is in; None for those that no recorded call caused. `parent`: the process
@@ -79,9 +79,9 @@ class Family:
         parent = self.parent(process)
         return None if parent is None else stage_at(self.stages(parent), process.from_ns)
 
-    def row(self, process: FlightProcess, call: int | None) -> Row:
+    def row(self, process: FlightProcess, call: int | None) -> TimelineRow:
         """One process in full."""
-        return Row((process,), call, self.parent(process), stages=self.stages(process))
+        return TimelineRow((process,), call, self.parent(process), stages=self.stages(process))
 
     def pod(self, process: FlightProcess) -> str | None:
         """The Pod's name: the process's own, else that of the call that caused it, else its parent's."""
@@ -152,7 +152,9 @@ def drawn(family: Family, processes: Sequence[FlightProcess]) -> list[FlightProc
     return [process for process in processes if not family.passes(process)]
 
 
-def rows_of(flight: Flight, family: Family, processes: Sequence[FlightProcess], fold: bool, full: bool = True) -> list[Row]:
+def rows_of(
+    flight: Flight, family: Family, processes: Sequence[FlightProcess], fold: bool, full: bool = True
+) -> list[TimelineRow]:
     """The rows from top to bottom: what lived before, then a block for each call in order, then what no call caused.
 
     With `full` False no Pod is drawn in full, where there are several.
@@ -164,7 +166,7 @@ def rows_of(flight: Flight, family: Family, processes: Sequence[FlightProcess], 
     acting = {call.pod for call in flight.calls if call.pod and not is_asking(call)}
     called = acting if any(name[4:] in acting for name, _ in units) else {name[4:] for name, _ in units}
     unlike: dict[tuple[object, ...], None] = {}
-    rows: list[Row] = []
+    rows: list[TimelineRow] = []
     strips: list[tuple[str, list[tuple[int | None, list[FlightProcess]]]]] = []
     for name, parts in units:
         shape = _shape(flight, parts)
@@ -231,7 +233,7 @@ def _shape(flight: Flight, parts: list[Part]) -> tuple[object, ...]:
     return tuple((flight.calls[c].method if c is not None else "", tuple(p.role for p in members)) for c, members in parts)
 
 
-def _siblings_folded(family: Family, call: int | None, members: list[FlightProcess]) -> list[Row]:
+def _siblings_folded(family: Family, call: int | None, members: list[FlightProcess]) -> list[TimelineRow]:
     """One row a process, but of more than SIBLINGS + 1 siblings with the same role and name and nothing below them, the
     rest as one."""
     known = {id(p) for p in members}
@@ -248,20 +250,20 @@ def _siblings_folded(family: Family, call: int | None, members: list[FlightProce
             rows.append(family.row(process, call))
         elif group[SIBLINGS] is process:
             label = f"{len(group) - SIBLINGS} more {brief(process.name)}"
-            rows.append(Row(tuple(group[SIBLINGS:]), call, family.parent(process), label))
+            rows.append(TimelineRow(tuple(group[SIBLINGS:]), call, family.parent(process), label))
     return rows
 
 
-def _node_rows(family: Family, call: int | None, members: list[FlightProcess]) -> list[Row]:
+def _node_rows(family: Family, call: int | None, members: list[FlightProcess]) -> list[TimelineRow]:
     """The rows of the node's own processes; of those that no call caused, as a background task's, one for all."""
     if call is None and len(members) > SIBLINGS + 1 and all(p.from_ns is not None for p in members):
-        return [Row(tuple(members), None, family.parent(members[0]), f"{len(members)} of no recorded call")]
+        return [TimelineRow(tuple(members), None, family.parent(members[0]), f"{len(members)} of no recorded call")]
     return _siblings_folded(family, call, members)
 
 
-def _strip(label: str, units: list[tuple[str, list[Part]]]) -> Row:
+def _strip(label: str, units: list[tuple[str, list[Part]]]) -> TimelineRow:
     parts = [part for _, unit in units for part in unit]
     calls = tuple(sorted({call for call, _ in parts if call is not None}))
     members = tuple(p for _, group in parts for p in group)
     same = parts[0][0] if not label.startswith("Pod ") and len(units) == 1 else None
-    return Row(members, same, None, label, calls)
+    return TimelineRow(members, same, None, label, calls)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, title_height, wrap
+from labkit.figures.flight.flight_text import alternative_text, headline, precision
 from labkit.figures.flight.layout import AXIS, Layout, calls_height, end_of, measure
 from labkit.figures.flight.paint import paint_panel
 from labkit.figures.flight.rows import Family, drawn, is_asking, rows_of
 from labkit.figures.flight.rows import told as told_processes
-from labkit.figures.flight.words import alternative_text, headline, precision
 from labkit.recording.flight import Flight
 
 if TYPE_CHECKING:

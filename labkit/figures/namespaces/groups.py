@@ -24,7 +24,7 @@ PINNED, MIXED, NONE = "bind mount alone", "shared by some", ""
 
 
 @dataclass(frozen=True)
-class Row:
+class MatrixRow:
     """Processes of one container (or the pause, or the shim) that are in the same namespaces."""
 
     name: str
@@ -46,7 +46,7 @@ class Group:
     pinned: bool
 
 
-def rows(pod: PodSnapshot) -> tuple[Row, ...]:
+def rows(pod: PodSnapshot) -> tuple[MatrixRow, ...]:
     """The Pod's rows, in the order of its processes; each has a name of its own."""
     found: dict[tuple[object, ...], list[int]] = {}
     names: dict[tuple[object, ...], tuple[str, str]] = {}
@@ -65,7 +65,7 @@ def rows(pod: PodSnapshot) -> tuple[Row, ...]:
             names[key] = (name, name.removeprefix(head))
             parts[name] = (process.role, process.namespaces)
         found.setdefault(key, []).append(process.pid)
-    return tuple(Row(names[key][0], *parts[names[key][0]], tuple(pids), names[key][1]) for key, pids in found.items())
+    return tuple(MatrixRow(names[key][0], *parts[names[key][0]], tuple(pids), names[key][1]) for key, pids in found.items())
 
 
 def host_of(pods: Iterable[PodSnapshot], host: Mapping[str, int] | None) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces import groups as ng
-from labkit.figures.namespaces import words as namespace_words
+from labkit.figures.namespaces import matrix_text as namespace_words
 from labkit.kernel import NAMESPACE_TYPES
 
 if TYPE_CHECKING:

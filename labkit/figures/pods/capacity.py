@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces.groups import words
-from labkit.figures.pods.model import Request, Resource, amount
+from labkit.figures.pods.cluster_model import PodRequest, Resource, amount
 
 WIDTH, BAR, ROW, GAP = 760.0, 30.0, 22.0, 26.0
 KINDS = ("cpu", "memory")
@@ -36,7 +36,7 @@ def capacity(resources: Sequence[Resource], *, node: str = "the node", title: st
     return Figure(_alternative_text(shown, node, told), paint, width, top + sum(heights))
 
 
-def fits(resource: Resource, request: Request) -> bool:
+def fits(resource: Resource, request: PodRequest) -> bool:
     return request.amount <= resource.free
 
 
@@ -85,7 +85,7 @@ def _paint_resource(canvas: Canvas, resource: Resource, y: float, width: float) 
 
 
 def _paint_waiting(
-    canvas: Canvas, resource: Resource, request: Request, y: float, left: float, right: float, edge: float, width: float
+    canvas: Canvas, resource: Resource, request: PodRequest, y: float, left: float, right: float, edge: float, width: float
 ) -> None:
     """The Pod that waits, as if it stood next in the bar: what reaches beyond Allocatable is hatched by strokes."""
     middle = y + ROW / 2
@@ -108,7 +108,7 @@ def _paint_waiting(
         canvas.text(MARGIN + width, middle + 13, told, style.SMALL, align="right")
 
 
-def used_beyond(resource: Resource, request: Request) -> bool:
+def used_beyond(resource: Resource, request: PodRequest) -> bool:
     """Whether the Pod would reach beyond the machine itself."""
     return resource.allocatable - resource.free + request.amount > resource.capacity
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
-from labkit.figures.pods.model import CgroupLine, size
+from labkit.figures.pods.cluster_model import CgroupLine, size
 
 WIDTH, STACKED, ROW, LINE, STEP = 760.0, 480.0, 24.0, 16.0, 20.0
 """px. Below STACKED the numbers of a cgroup are below its name, else beside it, in columns."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, text_width, title_height, wrap
-from labkit.figures.pods.model import EventLine
+from labkit.figures.pods.cluster_model import EventLine
 
 WIDTH, STACKED, GAP = 860.0, 560.0, 9.0
 """px. Below STACKED a message is drawn below its reason, else beside it."""

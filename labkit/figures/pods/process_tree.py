@@ -44,7 +44,7 @@ class ProcessLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Node:
+class TreeNode:
     """One process with its children; `more` > 0 stands for so many siblings like the one above it."""
 
     pid: int
@@ -53,7 +53,7 @@ class Node:
     container: str | None
     pod: str
     order: tuple[int, int]
-    children: tuple[Node, ...] = ()
+    children: tuple[TreeNode, ...] = ()
     more: int = 0
     ended: str = ""
 
@@ -111,7 +111,7 @@ def role_of(process: ProcessLike) -> str:
     return "other"
 
 
-def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
+def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[TreeNode, ...]:
     """The tree to draw, unfolded: its roots, each with its children in the order of their start."""
     found = getattr(processes, "processes", processes)
     given: Iterable[ProcessLike] = found.values() if isinstance(found, Mapping) else found
@@ -130,7 +130,7 @@ def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
         parent = known[pid].ppid
         children.setdefault(parent if parent in kept and parent != pid else 0, []).append(pid)
 
-    def node(pid: int, pod: str) -> Node:
+    def node(pid: int, pod: str) -> TreeNode:
         process = known[pid]
         own = members.get(pid)
         pod = own[0].name if own else pod
@@ -138,7 +138,7 @@ def build(processes: Any, pods: Sequence[PodSnapshot] = ()) -> tuple[Node, ...]:
         container = own[2].container if own else getattr(process, "container", None)
         order = (own[1] if own else 0, getattr(process, "start_ns", pid))
         below = sorted((node(child, pod) for child in children.get(pid, ())), key=lambda each: (natural(each.pod), each.order))
-        return Node(pid, role, _name(process, role), container, pod, order, tuple(below), ended=getattr(process, "ended", ""))
+        return TreeNode(pid, role, _name(process, role), container, pod, order, tuple(below), ended=getattr(process, "ended", ""))
 
     return tuple(node(pid, "") for pid in children.get(0, ()) if pid != 2)
 
@@ -158,11 +158,11 @@ def _name(process: ProcessLike, role: str) -> str:
     return showable(process.comm)
 
 
-def _fold(nodes: Sequence[Node]) -> tuple[Node, ...]:
+def _fold(nodes: Sequence[TreeNode]) -> tuple[TreeNode, ...]:
     """Beyond the limits, siblings that repeat become one row that counts them."""
     seen: Counter[tuple[object, ...]] = Counter()
     folded: dict[tuple[object, ...], int] = {}
-    result: list[Node] = []
+    result: list[TreeNode] = []
     for each in nodes:
         same, similar = ("same", *each.same()), ("similar", *each.similar())
         seen[same] += 1
@@ -178,18 +178,18 @@ def _fold(nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(result)
 
 
-def _rows(nodes: Sequence[Node], depth: int) -> Iterable[tuple[int, Node]]:
+def _rows(nodes: Sequence[TreeNode], depth: int) -> Iterable[tuple[int, TreeNode]]:
     for each in nodes:
         yield depth, each
         yield from _rows(each.children, depth + 1)
 
 
-def _with_headings(rows: Sequence[tuple[int, Node]]) -> Iterable[tuple[int, Node]]:
+def _with_headings(rows: Sequence[tuple[int, TreeNode]]) -> Iterable[tuple[int, TreeNode]]:
     """A row without a role above those of each Pod, for its name."""
     for pod, run in groupby(rows, key=lambda each: _band(each[1])):
         members = list(run)
         if pod:
-            yield members[0][0], Node(0, "", f"Pod {pod}", None, pod, (0, 0))
+            yield members[0][0], TreeNode(0, "", f"Pod {pod}", None, pod, (0, 0))
         yield from members
 
 
@@ -197,7 +197,7 @@ def _x(depth: int, indent: float) -> float:
     return MARGIN + PIDS + indent * depth
 
 
-def _paint_bands(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, room: float) -> None:
+def _paint_bands(canvas: Canvas, rows: Sequence[tuple[int, TreeNode]], top: float, room: float) -> None:
     for pod, run in groupby(enumerate(rows), key=lambda each: _band(each[1][1])):
         indexes = [index for index, _ in run]
         if not pod:
@@ -214,11 +214,11 @@ def _paint_bands(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, r
         canvas.text(x + 8, (start + end) / 2, fit(f"Pod {pod}", room - 8 - MARGIN, size, bold=True), size, bold=True)
 
 
-def _band(node: Node) -> str:
+def _band(node: TreeNode) -> str:
     return "" if node.more and node.role == "shim" else node.pod
 
 
-def _paint_elbows(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, indent: float) -> None:
+def _paint_elbows(canvas: Canvas, rows: Sequence[tuple[int, TreeNode]], top: float, indent: float) -> None:
     last: dict[int, float] = {}
     for index, (depth, node) in enumerate(rows):
         if not node.role:
@@ -230,7 +230,7 @@ def _paint_elbows(canvas: Canvas, rows: Sequence[tuple[int, Node]], top: float, 
         last[depth] = y
 
 
-def _paint_row(canvas: Canvas, node: Node, x: float, y: float, pods: float) -> None:
+def _paint_row(canvas: Canvas, node: TreeNode, x: float, y: float, pods: float) -> None:
     left = x + DOT + 2
     right = canvas.width - pods - 12
     room = right - left
@@ -254,9 +254,9 @@ def _paint_row(canvas: Canvas, node: Node, x: float, y: float, pods: float) -> N
         canvas.text(start, y, fit(told, right - start, style.SMALL), style.SMALL, "muted")
 
 
-def _shims(roots: Sequence[Node]) -> list[tuple[Node | None, Node]]:
+def _shims(roots: Sequence[TreeNode]) -> list[tuple[TreeNode | None, TreeNode]]:
     """(parent, shim) of each shim in the tree."""
-    pairs: list[tuple[Node | None, Node]] = [(None, each) for each in roots if each.role == "shim"]
+    pairs: list[tuple[TreeNode | None, TreeNode]] = [(None, each) for each in roots if each.role == "shim"]
     stack = list(roots)
     while stack:
         each = stack.pop()
@@ -265,13 +265,13 @@ def _shims(roots: Sequence[Node]) -> list[tuple[Node | None, Node]]:
     return pairs
 
 
-def _parents(shims: Sequence[tuple[Node | None, Node]]) -> str:
+def _parents(shims: Sequence[tuple[TreeNode | None, TreeNode]]) -> str:
     """Whose children the shims are, in words that are the same on every machine."""
     names = {"containerd" if p.role == "containerd" else "init" if p.pid == 1 else "a host process" for p, _ in shims if p}
     return words(sorted(names, reverse=True))
 
 
-def _title(roots: Sequence[Node]) -> str:
+def _title(roots: Sequence[TreeNode]) -> str:
     shims = _shims(roots)
     parents = _parents(shims)
     if not shims:
@@ -283,7 +283,7 @@ def _title(roots: Sequence[Node]) -> str:
     return f"{subject} of {parents}{'' if 'containerd' in parents else ', not of containerd'}; {pods}"
 
 
-def _alternative_text(roots: Sequence[Node]) -> str:
+def _alternative_text(roots: Sequence[TreeNode]) -> str:
     shims = _shims(roots)
     parents = _parents(shims)
     everything = [node for _, node in _rows(roots, 0)]
@@ -295,7 +295,7 @@ def _alternative_text(roots: Sequence[Node]) -> str:
         first = f"{'no shim' if not shims else first}; containerd is not among the processes"
     lines = [f"Process tree: {first}."]
     alike: dict[str, list[str]] = {}
-    pods: dict[str, list[Node]] = {}
+    pods: dict[str, list[TreeNode]] = {}
     for node in everything:
         if node.pod and node.role != "shim":
             pods.setdefault(node.pod, []).append(node)
@@ -311,7 +311,7 @@ def _alternative_text(roots: Sequence[Node]) -> str:
     return "\n".join(lines)
 
 
-def _names(nodes: Sequence[Node]) -> list[str]:
+def _names(nodes: Sequence[TreeNode]) -> list[str]:
     counts: dict[str, int] = {}
     for node in nodes:
         program = node.label.split(" ")[0].rstrip(":")

@@ -49,7 +49,7 @@ def watch(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
     cpus = sorted(os.sched_getaffinity(0)) if may_be_real_time() else [-1]
     # The first also reads for CPUs on which we may not run.
     others = ",".join(map(str, cpus[1:]))
-    readers: list[Reader] = []
+    readers: list[ReaderProcess] = []
     try:
         readers += [start(cpu, others if cpu == cpus[0] else "", room) for cpu in cpus]
         for reader in readers:
@@ -64,7 +64,7 @@ def watch(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
 
 
 @dataclass(frozen=True)
-class Reader:
+class ReaderProcess:
     process: subprocess.Popen[bytes]
     channel: socket.socket
 
@@ -84,7 +84,7 @@ def may_be_real_time() -> bool:
     return bool(allowed)
 
 
-def start(cpu: int, others: str, room: int) -> Reader:
+def start(cpu: int, others: str, room: int) -> ReaderProcess:
     channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, MESSAGE_BYTES)
@@ -105,10 +105,10 @@ def start(cpu: int, others: str, room: int) -> Reader:
         raise EventsError(f"The reader of process events cannot be started ({error}).", "See that Python can be run.") from None
     finally:
         theirs.close()
-    return Reader(process, channel)
+    return ReaderProcess(process, channel)
 
 
-def receive(reader: Reader, flags: int = 0) -> tuple[str, Any]:
+def receive(reader: ReaderProcess, flags: int = 0) -> tuple[str, Any]:
     """("", ()) where the reader has ended. Raises BlockingIOError with MSG_DONTWAIT where no message waits."""
     try:
         message = reader.channel.recv(MESSAGE_BYTES, flags)
@@ -117,14 +117,14 @@ def receive(reader: Reader, flags: int = 0) -> tuple[str, Any]:
     return marshal.loads(message) if message else ("", ())
 
 
-def end(readers: list[Reader]) -> None:
+def end(readers: list[ReaderProcess]) -> None:
     for reader in readers:
         reader.channel.close()
     for reader in readers:
         reader.process.wait()
 
 
-def killed(reader: Reader) -> str:
+def killed(reader: ReaderProcess) -> str:
     code = reader.process.wait()
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
     return f"The process that reads the kernel's events (pid {reader.process.pid}) {how}."
@@ -133,7 +133,7 @@ def killed(reader: Reader) -> str:
 class Connector:
     """Puts the readers' messages in order and makes events of them, from its making until stop()."""
 
-    def __init__(self, readers: list[Reader]) -> None:
+    def __init__(self, readers: list[ReaderProcess]) -> None:
         self.readers = readers
         self.wake, self.waker = socket.socketpair()
         self.from_ns, self.until_ns = time.monotonic_ns(), 1 << 63
@@ -204,7 +204,7 @@ class Connector:
         if dead:
             raise EventsError(killed(dead[0]), KEPT)
 
-    def collect(self, reader: Reader) -> tuple[bool, bool]:
+    def collect(self, reader: ReaderProcess) -> tuple[bool, bool]:
         """Take all messages that wait; whether there was a mark, and whether the reader has ended."""
         marked = False
         with contextlib.suppress(BlockingIOError):

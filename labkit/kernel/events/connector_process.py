@@ -50,7 +50,7 @@ NAMESPACES = [
 OWN_PIDS = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
 
 
-class Refused(Exception):
+class ConnectorRefused(Exception):
     """The kernel's events cannot be read: what happened, what to do."""
 
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_namespaces()
         execs, rest = listen(), listen()
-    except Refused as error:
+    except ConnectorRefused as error:
         channel.send(marshal.dumps(("refused", error.args)))
         return 1
     if cpu >= 0:
@@ -231,7 +231,7 @@ def check_namespaces() -> None:
     """Outside the initial pid and user namespaces the kernel leaves a listener without any answer."""
     for type, inode in (("pid", INITIAL_PID_NAMESPACE), ("user", INITIAL_USER_NAMESPACE)):
         if os.stat(f"/proc/self/ns/{type}").st_ino != inode:
-            raise Refused(
+            raise ConnectorRefused(
                 f"The kernel tells process events in its initial {type} namespace only, and this is another one (a container?).",
                 "Run labkit on the machine itself.",
             )
@@ -243,8 +243,12 @@ def listen() -> socket.socket:
         connector = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_CONNECTOR)
     except OSError as error:
         if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.ESOCKTNOSUPPORT):
-            raise Refused(f"No socket to the kernel's proc connector can be made ({error.strerror}).", "Try again.") from None
-        raise Refused("This kernel was built without the proc connector (CONFIG_CONNECTOR).", "Use another kernel.") from None
+            raise ConnectorRefused(
+                f"No socket to the kernel's proc connector can be made ({error.strerror}).", "Try again."
+            ) from None
+        raise ConnectorRefused(
+            "This kernel was built without the proc connector (CONFIG_CONNECTOR).", "Use another kernel."
+        ) from None
     try:
         make_room(connector, RECEIVE_BYTES)
         connector.bind((0, CN_IDX_PROC))
@@ -252,11 +256,11 @@ def listen() -> socket.socket:
         connector.send(request(PROC_CN_MCAST_LISTEN, number))
         await_acknowledgement(connector, number)
     except PermissionError:
-        raise Refused(
+        raise ConnectorRefused(
             "The kernel tells process events only to whom has the capability CAP_NET_ADMIN.", "Run labkit as root."
         ) from None
     except ConnectionRefusedError:
-        raise Refused(
+        raise ConnectorRefused(
             "The kernel tells process events in its initial network namespace only, and this is another one, "
             "or it was built without the proc connector.",
             "Run labkit on the machine itself.",
@@ -292,7 +296,7 @@ def await_acknowledgement(connector: socket.socket, number: int) -> None:
                     raise OSError(error, os.strerror(error))
                 connector.setblocking(False)
                 return
-    raise Refused(
+    raise ConnectorRefused(
         "The kernel did not acknowledge a listener to its proc connector: it was built without CONFIG_PROC_EVENTS.",
         "Use another kernel.",
     )

@@ -47,7 +47,7 @@ cmdline, `end`."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class StartedProgram:
     """A program that began to run: `argv` as it was when the loop looked, () where it had ended by then."""
 
     pid: int
@@ -55,7 +55,7 @@ class Seen:
     argv: tuple[str, ...]
 
 
-def parse(lines: Iterable[bytes]) -> Iterator[Seen]:
+def parse(lines: Iterable[bytes]) -> Iterator[StartedProgram]:
     """What WATCH prints, as it comes."""
     pid, comm, body = 0, "", b""
     for line in lines:
@@ -65,7 +65,7 @@ def parse(lines: Iterable[bytes]) -> Iterator[Seen]:
                 pid, comm = int(words[1]), " ".join(words[2:])
         elif line == b"end\n":
             argv = tuple(a.decode(errors="surrogateescape") for a in body.rstrip(b"\n").split(b"\0") if a)
-            yield Seen(pid, comm, argv)
+            yield StartedProgram(pid, comm, argv)
             pid, body = 0, b""
         else:
             body += line

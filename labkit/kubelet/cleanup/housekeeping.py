@@ -22,7 +22,7 @@ from labkit.cri.v1 import api_pb2 as pb
 from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.pleg import RuntimeList
 from labkit.kubelet.core.stopping import gone_is_fine
-from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec.messages.configs import CONTAINER_NAME
 from labkit.util.safepath import component
@@ -41,7 +41,7 @@ class Housekeeping:
     cri: CriClient
     configuration: Configuration
     volumes: Volumes
-    cgroups: Cgroups
+    cgroups: PodCgroups
 
     def orphans(self, listed: RuntimeList, known: Collection[str]) -> list[str]:
         """The uids of this kubelet's Pods that the runtime has and the API has not."""

@@ -22,10 +22,10 @@ from labkit.kubelet.volumes.bound_claims import CLAIMS
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec import volume_kind
-from labkit.podspec.messages import CreateContainerConfigError, Machine, container_config, sandbox_config
-from labkit.podspec.messages.environment import expand
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config, sandbox_config
+from labkit.podspec.messages.container_env import expand
+from labkit.podspec.messages.container_mounts import OWN_PODS, PROPAGATION
 from labkit.podspec.messages.hosts import hosts_file
-from labkit.podspec.messages.mounts import OWN_PODS, PROPAGATION
 from labkit.util import trees
 from labkit.util.safepath import below, is_component
 
@@ -42,7 +42,7 @@ class Configuration:
     logs: Path
     cgroup_root: str
     host_ip: str
-    machine: Machine
+    machine: MachineInfo
     objects: Objects
     volumes: Volumes
     dns: Mapping[str, Sequence[str]] | None = None

@@ -29,7 +29,7 @@ from labkit.kubelet.node.node_health import RuntimeState
 from labkit.kubelet.node.status_manager import StatusManager
 from labkit.kubelet.pod.pod_runtime import EXITED
 from labkit.kubelet.pod.statuses import Facts, pod_status
-from labkit.kubelet.resources.pod_cgroups import Cgroups
+from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.volumes.manager import REFRESH_S, VolumeManager, is_filled
 from labkit.kubelet.volumes.objects import Objects
 from labkit.podspec.container_kinds import is_sidecar
@@ -56,7 +56,7 @@ class PodSync:
     images: ImageManager
     objects: Objects
     volumes: VolumeManager
-    cgroups: Cgroups
+    cgroups: PodCgroups
     configuration: Configuration
     crashes: Backoff
     host_ip: str

@@ -14,7 +14,7 @@ from labkit.kubelet.pod.lost import LOST, UNSEEN_INIT, terminate
 from labkit.kubelet.pod.pod_runtime import EXITED, RUNNING, Container, PodRuntime, Probed
 from labkit.kubelet.pod.restarts import restart_policy, restarts_after, to_be_restarted
 from labkit.podspec.container_kinds import is_sidecar
-from labkit.podspec.messages.resources import qos_of
+from labkit.podspec.messages.linux_resources import qos_of
 from labkit.podspec.quantity import binary, exact, millicores
 
 Status = dict[str, Any]

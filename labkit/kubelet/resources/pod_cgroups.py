@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.kubelet.resources import slices
-from labkit.podspec.messages.resources import (
+from labkit.podspec.messages.linux_resources import (
     MIN_SHARES,
     SHARES_PER_CPU,
-    Machine,
+    MachineInfo,
     cgroup_parent,
     cgroup_path,
     pod_limits,
@@ -43,7 +43,7 @@ class Allowance:
 
 
 @dataclass(frozen=True)
-class Cgroups:
+class PodCgroups:
     """Pod cgroups below `root` (the kubelet's --cgroup-root, "/labkit"), on the hierarchies mounted below `mount`. With the
     driver "systemd" they are its slices.
 
@@ -51,7 +51,7 @@ class Cgroups:
     """
 
     root: str
-    machine: Machine
+    machine: MachineInfo
     mount: Path = Path("/sys/fs/cgroup")
     allowance: Allowance | None = None
     driver: str = "cgroupfs"

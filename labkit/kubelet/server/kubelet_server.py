@@ -28,7 +28,7 @@ from labkit.kubelet.server.handlers import (
 )
 from labkit.kubelet.server.stats import Stats
 from labkit.kubelet.server.streaming import Attach, ExecStream, PortForward
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 SOCKET = "kubelet.sock"
 THREADS = 256

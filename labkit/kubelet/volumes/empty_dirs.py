@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from labkit.podspec.container_kinds import containers
-from labkit.podspec.messages.resources import Machine, pod_limits
+from labkit.podspec.messages.linux_resources import MachineInfo, pod_limits
 from labkit.podspec.quantity import exact, whole
 
 HUGE = "hugepages-"
 
 
-def mount_memory(place: Path, pod: Mapping[str, Any], source: Mapping[str, Any], machine: Machine) -> None:
+def mount_memory(place: Path, pod: Mapping[str, Any], source: Mapping[str, Any], machine: MachineInfo) -> None:
     """Mount what the volume's medium stands for on `place`. Raises ValueError."""
     medium = source["medium"]
     if medium == "Memory":
@@ -29,7 +29,7 @@ def mount_memory(place: Path, pod: Mapping[str, Any], source: Mapping[str, Any],
         raise ValueError(f'unknown storage medium "{medium}"')
 
 
-def memory_size(pod: Mapping[str, Any], source: Mapping[str, Any], machine: Machine) -> int:
+def memory_size(pod: Mapping[str, Any], source: Mapping[str, Any], machine: MachineInfo) -> int:
     """Bytes: no more than the node gives to Pods, than the Pod may use, and than the volume's own limit."""
     limits = (
         whole(machine.for_pods("memory")),

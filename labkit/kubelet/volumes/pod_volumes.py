@@ -22,9 +22,9 @@ from labkit.kubelet.volumes.bound_claims import CLAIMS, NotBound, VolumeSource, 
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.objects import Objects
 from labkit.podspec import find_container, volume_kind
-from labkit.podspec.messages import CreateContainerConfigError, Machine
-from labkit.podspec.messages.environment import pod_field, resource_field
-from labkit.podspec.messages.mounts import PLUGINS
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo
+from labkit.podspec.messages.container_env import pod_field, resource_field
+from labkit.podspec.messages.container_mounts import PLUGINS
 from labkit.util import trees
 from labkit.util.safepath import below
 
@@ -62,7 +62,7 @@ class Volumes:
     root: Path
     objects: Objects
     api: ApiClient
-    machine: Machine
+    machine: MachineInfo
     host_paths: Sequence[Path]
     _claimed: dict[tuple[str, str], VolumeSource] = field(default_factory=dict)
 

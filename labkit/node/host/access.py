@@ -10,7 +10,7 @@ from typing import Protocol
 
 from labkit.kernel import LocalKernel
 from labkit.kernel.remote import RemoteKernel
-from labkit.util import sockets
+from labkit.util import unix_sockets
 from labkit.util.errors import NodeError
 
 NO_STREAMS = (
@@ -88,7 +88,7 @@ class ThisMachine:
         return socket.create_connection((address, port), timeout=DIAL_WITHIN_S)
 
     def dial_unix(self, path: str) -> socket.socket:
-        return sockets.connect(path)
+        return unix_sockets.connect(path)
 
     def pids_here(self) -> Mapping[int, int]:
         return {}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.apiserver.http import access
+from labkit.apiserver.http import credentials
 from labkit.cri import CriClient
 from labkit.node.host import config, confined, links
 from labkit.node.host.services import Service
@@ -20,7 +20,7 @@ from labkit.node.host.subnet import choose as choose_subnet
 from labkit.node.packages import releases
 from labkit.node.packages.programs import Programs, find_programs
 from labkit.node.registry import registry
-from labkit.node.registry.build import course_images
+from labkit.node.registry.course_images import course_images
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state.turns import one_choice_at_a_time
 from labkit.util.environment import search_path
@@ -35,7 +35,7 @@ log = logging.getLogger("labkit")
 NODE_NAME = "sim-worker"
 
 REGISTRY_TLS = registry.Tls("server.crt", "server.key")
-"""As `labkit.apiserver.http.access` names them."""
+"""As `labkit.apiserver.http.credentials` names them."""
 
 CHOICE = "containerd-version"
 """The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
@@ -188,7 +188,7 @@ def registry_service(home: Home, programs: Programs, name: str) -> Service:
 
     def prepare() -> tuple[str, ...]:
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        access.certificates(directory)
+        credentials.certificates(directory)
         for file in (REGISTRY_TLS.certificate, REGISTRY_TLS.key):
             registry.give(directory / file, 0o640, account)
         made = registry.configure(
@@ -202,7 +202,7 @@ def registry_service(home: Home, programs: Programs, name: str) -> Service:
             group=account,
         )
         registry.write_hosts(home.data / "certs.d", {REGISTRIES[name]: made.url}, authority(home))
-        access.write_private(directory / name / "url", made.url)
+        credentials.write_private(directory / name / "url", made.url)
         return made.argv
 
     return Service(

@@ -27,7 +27,7 @@ QUEUE = 4096
 makes it no longer than net.core.somaxconn."""
 
 
-class Refused(Exception):
+class RelayRefused(Exception):
     """The relay cannot start: what happened, what to do."""
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     os.umask(0o077)
     try:
         serve(Path(path), Path(log_file), argv)
-    except Refused as error:
+    except RelayRefused as error:
         print(*error.args, sep="\n", file=sys.stderr)
         return 1
     except OSError as error:
@@ -77,7 +77,7 @@ def own(path: Path) -> TextIO:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Refused(f"Another relay already serves {path}.", "Stop that one first.") from None
+        raise RelayRefused(f"Another relay already serves {path}.", "Stop that one first.") from None
     lock.truncate(0)
     return lock
 
@@ -86,16 +86,18 @@ def listen(path: Path) -> socket.socket:
     """A listening socket of mode 0600 at `path`. What a killed program left there is replaced; anything else is left alone."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise Refused(f"{path} is in the way: it is not a socket.", "Move it away and try again.")
+            raise RelayRefused(f"{path} is in the way: it is not a socket.", "Move it away and try again.")
         if answers(path):
-            raise Refused(f"Another program already listens on {path}.", "End it and try again.")
+            raise RelayRefused(f"Another program already listens on {path}.", "End it and try again.")
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
     except OSError as error:
-        raise Refused(f"{path} cannot be made: {error.strerror or error}.", "Set LABKIT_HOME to another directory.") from None
+        raise RelayRefused(
+            f"{path} cannot be made: {error.strerror or error}.", "Set LABKIT_HOME to another directory."
+        ) from None
     finally:
         os.umask(before)
     listener.listen(QUEUE)

@@ -7,9 +7,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from labkit.node.state import node_selector as choices
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import KindOfNode
+from labkit.node.state.kind_of_node import Availability, KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.util.errors import NodeError
 
@@ -54,7 +53,7 @@ def brought() -> dict[str, KindOfNode]:
     return found
 
 
-def examine(home: Home, wanted: Choice | None = None) -> list[Verdict]:
+def examine(home: Home, wanted: Choice | None = None) -> list[Availability]:
     """A verdict for every kind of node: for the node of that kind that is `wanted`, else for the one that was brought up last."""
     found = {wanted.kind: known(wanted, home) or wanted} if wanted else {}
     return [kind.probe(home, found.get(name) or known(Choice(name), home)) for name, kind in kinds().items()]

@@ -25,11 +25,10 @@ from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.state import node_selector as choices
 from labkit.node.state import status
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import KindOfNode
+from labkit.node.state.kind_of_node import Availability, KindOfNode
 from labkit.node.state.node_selector import Choice
-from labkit.podspec.messages.mounts import OWN_PODS
+from labkit.podspec.messages.container_mounts import OWN_PODS
 from labkit.recording.calls import feed
 from labkit.util import trees
 from labkit.util.errors import NodeError
@@ -143,20 +142,20 @@ def settings(home: Home) -> dict[str, Any]:
     }
 
 
-def probe(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Availability:
     """Whether a private containerd can run here. Never raises."""
     if sys.platform != "linux":
-        return Verdict(
+        return Availability(
             "containerd", False, f"It needs Linux, and this is {sys.platform}.", "run the course in a Linux virtual machine"
         )
     if os.geteuid() != 0:
-        return Verdict("containerd", False, "It needs root, and this is an ordinary user.", "sudo ./course start")
+        return Availability("containerd", False, "It needs root, and this is an ordinary user.", "sudo ./course start")
     if lacks := missing_capabilities():
         fix = "run outside of this container, or give it these capabilities"
-        return Verdict("containerd", False, f"root lacks {', '.join(lacks)} here.", fix)
+        return Availability("containerd", False, f"root lacks {', '.join(lacks)} here.", fix)
     if advice := missing_advice(home.cache):
-        return Verdict("containerd", False, *advice)
-    return Verdict("containerd", True, "root on Linux: a private containerd, apart from the system's", "")
+        return Availability("containerd", False, *advice)
+    return Availability("containerd", True, "root on Linux: a private containerd, apart from the system's", "")
 
 
 NEEDED = {

@@ -20,14 +20,14 @@ from labkit.node.host.relay_loop import OUT_OF_FILES, PAUSE_S
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 SENT_WITHIN_S = 2.0
 PING = "ping"
 SILENT = ("The node's owner runs and does not answer.", "Its log, labkit.log, may say why.")
 
 
-class Request:
+class ControlRequest:
     """A request that waits for its answer; `said`, `done` and `refused` write to an asker who may have gone."""
 
     def __init__(self, connection: socket.socket, words: dict[str, Any], over: Callable[[], None]) -> None:
@@ -58,12 +58,12 @@ class Control:
     def __init__(self, home: Home) -> None:
         self.busy = ""
         self.lock = threading.Lock()
-        self.requests: queue.Queue[Request] = queue.Queue()
+        self.requests: queue.Queue[ControlRequest] = queue.Queue()
         self.path = home.control
         self.listener = private_socket(self.path)
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def next(self, timeout: float) -> Request | None:
+    def next(self, timeout: float) -> ControlRequest | None:
         """The next request, within `timeout` seconds; None where there is none. It must be answered by `done` or `refused`."""
         try:
             return self.requests.get(timeout=timeout)
@@ -99,7 +99,7 @@ class Control:
             connection.close()
 
     def _take(self, connection: socket.socket, words: dict[str, Any]) -> None:
-        request = Request(connection, words, self._over)
+        request = ControlRequest(connection, words, self._over)
         if words["do"] == PING:
             request.over = lambda: None
             return request.done()

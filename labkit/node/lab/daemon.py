@@ -13,7 +13,7 @@ from labkit.node.lab import control
 from labkit.node.packages import releases, versions
 from labkit.node.state import status
 from labkit.node.state.home import Home
-from labkit.node.state.runtime_daemon import Change
+from labkit.node.state.runtime_daemon import RuntimeChange
 from labkit.util import progress
 from labkit.util.errors import NodeError
 
@@ -75,23 +75,23 @@ class Daemon:
                 return text
         raise NodeError("No containerd that is here came with a systemd unit.", "A distribution's package has one.")
 
-    def kill(self) -> Change:
+    def kill(self) -> RuntimeChange:
         """SIGKILL. Nobody starts containerd again until `start` (or `labkit up`, or the next `labkit.connect`)."""
         return self._do("kill")
 
-    def stop(self) -> Change:
+    def stop(self) -> RuntimeChange:
         """SIGTERM, and wait for its end. Like `kill`, it stays away until `start`."""
         return self._do("stop")
 
-    def start(self) -> Change:
+    def start(self) -> RuntimeChange:
         """Start it, if it does not run, and wait until it answers."""
         return self._do("start")
 
-    def restart(self) -> Change:
+    def restart(self) -> RuntimeChange:
         """Stop it, start it, and wait until it answers."""
         return self._do("restart")
 
-    def upgrade(self, version: str) -> Change:
+    def upgrade(self, version: str) -> RuntimeChange:
         """Replace containerd by a newer version on the same root and state directories; fetches it first where it is not here.
 
         Pods go on. A version that does not start is replaced by the old one again, and the error says so. The choice stays over
@@ -99,7 +99,7 @@ class Daemon:
         """
         return self._replace(version, "upgrade")
 
-    def downgrade(self, version: str, *, force: bool = False) -> Change:
+    def downgrade(self, version: str, *, force: bool = False) -> RuntimeChange:
         """The same to an older version ("default": the one that the node had first), as far as containerd can go back.
 
         containerd 1.x takes the shims that 2.x started for dead (it looks for their address in another file) and kills their
@@ -113,11 +113,11 @@ class Daemon:
             )
         return self._replace(version, "downgrade")
 
-    def reset(self) -> Change:
+    def reset(self) -> RuntimeChange:
         """Start it where it does not run, and bring back the version that the node had first: what a lesson does at its end."""
         self.start()
         if self._chosen().default:
-            return Change("reset", self.version, self.version, self.pid, 0.0)
+            return RuntimeChange("reset", self.version, self.version, self.pid, 0.0)
         return self.downgrade("default")
 
     def _chosen(self) -> releases.Release:
@@ -144,7 +144,7 @@ class Daemon:
             b.name for b in self.home.bundles() if b.is_relative_to(self.home.containerd_state) and not (b / "address").exists()
         ]
 
-    def _replace(self, version: str, action: str) -> Change:
+    def _replace(self, version: str, action: str) -> RuntimeChange:
         release = self._release(version)
         old, new = versions.order(self.version), versions.order(release.version)
         if (new < old) if action == "upgrade" else (new > old):
@@ -154,10 +154,10 @@ class Daemon:
                 f"Use {other} for that.",
             )
         if new == old and self.state == "running":
-            return Change(action, self.version, self.version, self.pid, 0.0)
+            return RuntimeChange(action, self.version, self.version, self.pid, 0.0)
         return self._do(action, do="replace", version=release.version)
 
-    def _do(self, action: str, **words: Any) -> Change:
+    def _do(self, action: str, **words: Any) -> RuntimeChange:
         before = self.version
         with progress.shown(after_s=self.soon_s) as show:
             try:
@@ -168,7 +168,7 @@ class Daemon:
                 raise KeyboardInterrupt(f"The {action} had begun and is done: the node's containerd is {now}.") from None
             finally:
                 self._tell_node()
-        return Change(action, before, done["version"], done["pid"], done.get("away_s"))
+        return RuntimeChange(action, before, done["version"], done["pid"], done.get("away_s"))
 
     def _tell_node(self) -> None:
         runtime = status.read(self.home).get("runtime")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from labkit.cri import CriError
 from labkit.node.host import containerd_setup
 from labkit.node.host.services import Service
-from labkit.node.lab.control import Request
+from labkit.node.lab.control import ControlRequest
 from labkit.node.packages import releases
 from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
@@ -28,7 +28,7 @@ class Operator(ABC):
     def __init__(self, home: Home) -> None:
         self.home = home
 
-    def answer(self, request: Request) -> None:
+    def answer(self, request: ControlRequest) -> None:
         """Do what a request asks and answer it; whatever goes wrong is an answer too."""
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "kill": self.kill,

@@ -39,7 +39,7 @@ class Stop(Exception):
     """The owner was asked to stop, and has come to a place where it can."""
 
 
-class Asked:
+class StopRequest:
     """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `heed` is called where it is safe to stop."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def main() -> int:
         os.close(told)
         os.read(known, 1)  # until the child has written who it is
         os._exit(0)
-    asked = Asked()
+    asked = StopRequest()
     services: list[Service] = []
     control = None
     code = 0
@@ -126,7 +126,7 @@ def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
     log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
-def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
+def bring_up(home: Home, services: list[Service], asked: StopRequest) -> None:
     """Start every service and wait until each answers."""
     asked.heed()
     containerd_setup.prepare(home)
@@ -140,7 +140,7 @@ def bring_up(home: Home, services: list[Service], asked: Asked) -> None:
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
 
-def watch(home: Home, services: list[Service], asked: Asked, control: Control, operator: PrivateOperator) -> None:
+def watch(home: Home, services: list[Service], asked: StopRequest, control: Control, operator: PrivateOperator) -> None:
     """Restart what dies, do what is asked for, and keep logs small, for ever."""
     logs_at = time.monotonic()
     while True:

@@ -28,7 +28,7 @@ from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.unpack import digest
 from labkit.node.packages.versions import UNIT_DIRECTORIES
 from labkit.node.registry import registry
-from labkit.node.registry.build import applets, course_images
+from labkit.node.registry.course_images import applets, course_images
 from labkit.node.registry.oci import canonical_json
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state import trust
@@ -54,7 +54,7 @@ umount /mnt
 
 
 @dataclass(frozen=True)
-class Image:
+class MachineImage:
     """Disks that are complete. `versions`: package → version; `sizes`: file → bytes; `seconds`: what the build took."""
 
     directory: Path
@@ -83,19 +83,19 @@ def images(cache: Path) -> Path:
     return cache / "vm"
 
 
-def find(cache: Path) -> Image | None:
+def find(cache: Path) -> MachineImage | None:
     """The image that was built last, if it is of today's recipe and whole; None where there is none. Quick."""
     try:
         directory = (images(cache) / "current").resolve(strict=True)
         said = json.loads((directory / RECORD).read_text())
         if said["recipe"] != recipe() or any((directory / n).stat().st_size != size for n, size in said["sizes"].items()):
             return None
-        return Image(directory, said["versions"], said["sizes"], said["seconds"])
+        return MachineImage(directory, said["versions"], said["sizes"], said["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def verify(image: Image) -> None:
+def verify(image: MachineImage) -> None:
     """Raises ProgramsError where a disk is not what was built; the next build makes it anew."""
     record = image.directory / RECORD
     for name, wanted in json.loads(record.read_text())["sha256"].items():
@@ -108,7 +108,7 @@ def verify(image: Image) -> None:
             )
 
 
-def build(cache: Path, tools: Tools, progress: Progress) -> Image:
+def build(cache: Path, tools: Tools, progress: Progress) -> MachineImage:
     """The disks, made where they are not there yet. Raises ProgramsError. Two builds at once are one after the other."""
     try:
         make(cache, tools, progress)
@@ -155,7 +155,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
 
 
 def save_state(
-    image: Image,
+    image: MachineImage,
     tools: Tools,
     accelerator: str,
     cache: Path,
@@ -340,5 +340,5 @@ def only_one(cache: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def as_record(image: Image) -> dict[str, Any]:
+def as_record(image: MachineImage) -> dict[str, Any]:
     return {"path": str(image.directory), "key": image.key, "versions": dict(image.versions), "bytes": dict(image.sizes)}

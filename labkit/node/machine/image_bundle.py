@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from labkit.node.machine.build import RECORD, Image, find, images, only_one, point
+from labkit.node.machine.build import RECORD, MachineImage, find, images, only_one, point
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.unpack import digest, require_checksum, verified
 from labkit.util.progress import Progress
@@ -19,7 +19,7 @@ SUMS = "SHA256SUMS"
 NAME = re.compile(r"vmlinuz|initramfs|root\.squashfs|machine\.json|state-\w+-\w+\.zst|SHA256SUMS")
 
 
-def pack(image: Image, target: Path) -> str:
+def pack(image: MachineImage, target: Path) -> str:
     """Write the machine into one file, whole or not at all, and its checksum into FILE.sha256, as sha256sum(1) does.
 
     The checksum. Raises OSError.
@@ -45,7 +45,7 @@ def refuse_unwritable(target: Path) -> None:
         raise ProgramsError(f"{target} cannot be written.", "Name a file in a directory that is there and that you may write to.")
 
 
-def unpack(source: Path, cache: Path, progress: Progress, sha256: str = "") -> Image:
+def unpack(source: Path, cache: Path, progress: Progress, sha256: str = "") -> MachineImage:
     """Put a machine from a file into the cache, as if it had been built here.
 
     Its SHA-256 is required: `sha256`, else from FILE.sha256 beside it. Raises ProgramsError where it, or that of a file in it,

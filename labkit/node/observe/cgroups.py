@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from labkit.cri.pods import PodSnapshot
-from labkit.figures.pods.model import CgroupLine
+from labkit.figures.pods.cluster_model import CgroupLine
 from labkit.kernel import Snapshot
 from labkit.kernel.cgroup import cgroup_directories
 from labkit.node.host.access import ObservedNode, Shell
@@ -25,16 +25,16 @@ FILES = (
 """Of cgroup v2 (kernel: admin-guide/cgroup-v2.rst), then of v1 (cgroup-v1/memory.rst, scheduler/sched-bwc.rst)."""
 
 
-class Node(ObservedNode, Protocol):
+class CgroupsNode(ObservedNode, Protocol):
     """A node, as far as it is needed here."""
 
     def pod(self, pod: str) -> PodSnapshot: ...
 
 
 class Cgroups:
-    """All methods raise NodeError. settled: see `labkit.node.observe.processes`."""
+    """All methods raise NodeError. settled: see `labkit.node.observe.pod_processes`."""
 
-    def __init__(self, node: Node, settled: Callable[[bool], tuple[Snapshot, Sequence[PodSnapshot]]]) -> None:
+    def __init__(self, node: CgroupsNode, settled: Callable[[bool], tuple[Snapshot, Sequence[PodSnapshot]]]) -> None:
         self.node, self.settled = node, settled
 
     def tree(self, *, others: bool = False) -> tuple[CgroupLine, ...]:

@@ -22,7 +22,7 @@ NO_SUCH_PLUGIN = "labkit-no-such-plugin"
 NOTICED_WITHIN_S = 15.0
 
 
-class Node(Protocol):
+class CniNode(Protocol):
     """A node, as far as it is needed here."""
 
     @property
@@ -41,7 +41,7 @@ class CniConfiguration:
     Pods that run do not notice: CNI plugins run when a sandbox is made or removed. Meanwhile no Pod on this node gets a network.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: CniNode) -> None:
         self.node = node
         self.directory = self._directory()
 

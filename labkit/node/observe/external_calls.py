@@ -43,7 +43,7 @@ true
 """$1: the runtime's pid. Says where its standard error goes; nothing where that cannot be known or read."""
 
 
-class Runs(Protocol):
+class CallSources(Protocol):
     """`sources.sources`, as far as it is needed here."""
 
     @property
@@ -60,7 +60,13 @@ class Runs(Protocol):
 
 @contextlib.contextmanager
 def listening(
-    sources: Runs, pid: int, log: CallLog, *, live: bool = False, ahead_ns: int = 0, caller: Callable[[], str] = lambda: "?"
+    sources: CallSources,
+    pid: int,
+    log: CallLog,
+    *,
+    live: bool = False,
+    ahead_ns: int = 0,
+    caller: Callable[[], str] = lambda: "?",
 ) -> Iterator[list[str]]:
     """Other programs' calls go into `log` while the block runs; yields sentences on what they lack, complete when it has ended.
 
@@ -154,7 +160,7 @@ class LogFollower:
             thread.join()
 
 
-def log_reader(sources: Runs, pid: int) -> Callable[[], str] | None:
+def log_reader(sources: CallSources, pid: int) -> Callable[[], str] | None:
     """What reads all that the runtime has written from now on; None where that cannot be had."""
     try:
         found = re.fullmatch(r"(file|journal|console) ?(.*)", sources.shell(["sh", "-c", FIND, "sh", str(pid)]).strip())

@@ -33,7 +33,7 @@ from labkit.cri.client import CHANNEL_OPTIONS, socket_path
 from labkit.node.host.relay_loop import OUT_OF_FILES, raise_open_files
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 log = logging.getLogger("labkit")
 

@@ -30,7 +30,7 @@ class Source:
     depth: int = 0
 
 
-class Node(ObservedNode, Protocol):
+class SourcesNode(ObservedNode, Protocol):
     """A node, as far as it is needed here."""
 
     runtime: str
@@ -41,7 +41,7 @@ class Node(ObservedNode, Protocol):
 class Sources:
     """Of a node on this machine's kernel. `programs`: the runtime's program, by its comm."""
 
-    def __init__(self, node: Node, programs: Sequence[str] = ("containerd", "crio")) -> None:
+    def __init__(self, node: SourcesNode, programs: Sequence[str] = ("containerd", "crio")) -> None:
         self.node, self.programs = node, programs
 
     @property
@@ -104,7 +104,7 @@ class ContainerSources(Sources):
         return on_this_machine(self.node) or super().open()
 
 
-def on_this_machine(node: Node) -> Source | None:
+def on_this_machine(node: SourcesNode) -> Source | None:
     """For root, and a node that is a container on this very kernel: the kernel's own events, exact. None where that is not so.
 
     The proc connector tells pids of the initial pid namespace; NSpid (man 5 proc) has the node's.

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labkit.util import sockets
+from labkit.util import unix_sockets
 from labkit.util.protowire import bytes_field, fields, text_field
 
 HEADER = struct.Struct(">IIBB")
@@ -31,7 +31,7 @@ class TaskState:
     exit_code: int | None
 
 
-def task_state(address: str, container: str, dial: Callable[[str], socket.socket] = sockets.connect) -> TaskState | None:
+def task_state(address: str, container: str, dial: Callable[[str], socket.socket] = unix_sockets.connect) -> TaskState | None:
     """The state of a container by its shim's own word; None where the shim knows none of that id. `dial` connects to the shim's
     socket. Raises OSError."""
     for service in SERVICES:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from labkit.figures.pods.model import EventLine, Request, Resource, StatusChange
+from labkit.figures.pods.cluster_model import EventLine, PodRequest, Resource, StatusChange
 from labkit.node.pods import kubectl
 from labkit.node.pods.kubectl import NAMESPACE
 from labkit.node.pods.pod_statuses import PodStatuses
@@ -202,14 +202,14 @@ class Cluster:
             everyone = others or not self.lesson
             return [p for p in of if everyone or (p["metadata"].get("labels") or {}).get(LESSON) == self.lesson]
 
-        def requests(of: list[dict[str, Any]], name: str) -> tuple[Request, ...]:
+        def requests(of: list[dict[str, Any]], name: str) -> tuple[PodRequest, ...]:
             ordered = sorted(of, key=lambda p: p["metadata"]["name"])  # by age they cannot be told apart within a second
-            return tuple(Request(p["metadata"]["name"], asked) for p in ordered if (asked := pod_requests(p).get(name, 0)))
+            return tuple(PodRequest(p["metadata"]["name"], asked) for p in ordered if (asked := pod_requests(p).get(name, 0)))
 
-        def with_the_rest(name: str) -> tuple[Request, ...]:
+        def with_the_rest(name: str) -> tuple[PodRequest, ...]:
             own = requests(named_ones(here), name)
             rest = sum(r.amount for r in requests(here, name)) - sum(r.amount for r in own)
-            return (*own, Request(OTHER_PODS, rest)) if rest else own
+            return (*own, PodRequest(OTHER_PODS, rest)) if rest else own
 
         return tuple(
             Resource(

@@ -14,7 +14,7 @@ from labkit.node.host.access import Host
 from labkit.node.pods import operations, pod_files
 from labkit.podspec import DefaultedPod, defaulted, find_container, messages
 from labkit.podspec.messages import CreateContainerConfigError
-from labkit.podspec.messages.environment import reads_limits
+from labkit.podspec.messages.container_env import reads_limits
 from labkit.podspec.messages.hosts import hosts_file
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
@@ -30,7 +30,7 @@ REMOVE_WITHIN_S = 3.0
 Manifest = Mapping[str, Any]
 
 
-class Node(Protocol):
+class CriPodsNode(Protocol):
     """A node, as far as it is needed here."""
 
     @property
@@ -49,8 +49,8 @@ class Node(Protocol):
     def pod(self, pod: Manifest) -> PodSnapshot: ...
 
 
-def start(node: Node, manifest: DefaultedPod, auth: Mapping[str, str] | None, runtime_handler: str) -> PodSnapshot:
-    """Start a complete manifest's Pod (see `Node.start_pod`). What could not be started is removed again."""
+def start(node: CriPodsNode, manifest: DefaultedPod, auth: Mapping[str, str] | None, runtime_handler: str) -> PodSnapshot:
+    """Start a complete manifest's Pod (see `CriPodsNode.start_pod`). What could not be started is removed again."""
     pod_files.refuse_volumes(manifest)
     config = sandbox_config(node, manifest)
     replace_twin(node, manifest)
@@ -66,8 +66,8 @@ def start(node: Node, manifest: DefaultedPod, auth: Mapping[str, str] | None, ru
         return node.pod(manifest)
 
 
-def sandbox_config(node: Node, pod: Manifest, **more: Any) -> api_pb2.PodSandboxConfig:
-    """See `Node.sandbox_config`."""
+def sandbox_config(node: CriPodsNode, pod: Manifest, **more: Any) -> api_pb2.PodSandboxConfig:
+    """See `CriPodsNode.sandbox_config`."""
     pod = defaulted(pod)
     if "dns" not in more:
         more["dns"] = node.dns.of_pod(pod)
@@ -76,8 +76,8 @@ def sandbox_config(node: Node, pod: Manifest, **more: Any) -> api_pb2.PodSandbox
     return messages.sandbox_config(pod, **{**node.settings.get("sandbox", {}), **more})
 
 
-def container_config(node: Node, pod: Manifest, name: str, **more: Any) -> api_pb2.ContainerConfig:
-    """See `Node.container_config`."""
+def container_config(node: CriPodsNode, pod: Manifest, name: str, **more: Any) -> api_pb2.ContainerConfig:
+    """See `CriPodsNode.container_config`."""
     pod = defaulted(pod)
     if "pod_ip" not in more:
         more["pod_ip"] = operations.pod_ip(node.cri, pod["metadata"]["uid"])
@@ -93,12 +93,18 @@ def container_config(node: Node, pod: Manifest, name: str, **more: Any) -> api_p
 
 
 def host_paths(settings: Mapping[str, Any]) -> str:
-    """Where on a node the Pods' hostPath volumes may lie: beside the kubelet's directory of `Node.settings`."""
+    """Where on a node the Pods' hostPath volumes may lie: beside the kubelet's directory of `CriPodsNode.settings`."""
     return posixpath.join(posixpath.dirname(settings.get("container", {}).get("kubelet_root") or "/tmp/kubelet"), "hostpath")
 
 
 def start_container(
-    node: Node, manifest: Manifest, spec: Manifest, sandbox_config: Any, sandbox: str, ip: str, auth: Mapping[str, str] | None
+    node: CriPodsNode,
+    manifest: Manifest,
+    spec: Manifest,
+    sandbox_config: Any,
+    sandbox: str,
+    ip: str,
+    auth: Mapping[str, str] | None,
 ) -> str:
     """PullImage if absent, CreateContainer, StartContainer; the container's id."""
     image = operations.pull_if_absent(node.cri, spec["image"], auth, spec.get("imagePullPolicy", "IfNotPresent"))
@@ -115,7 +121,7 @@ def start_container(
     return str(made)
 
 
-def run_init(node: Node, container: str, name: str) -> None:
+def run_init(node: CriPodsNode, container: str, name: str) -> None:
     try:
         code = operations.wait_exit(node.cri, container, INIT_WITHIN_S)
     except TimeoutError:
@@ -128,7 +134,7 @@ def run_init(node: Node, container: str, name: str) -> None:
         )
 
 
-def replace_twin(node: Node, manifest: Manifest) -> None:
+def replace_twin(node: CriPodsNode, manifest: Manifest) -> None:
     """Remove the Pod of that name that this lesson started before: a learner runs a cell twice. Refuse that of anybody else."""
     name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
     twins = [s for s in node.cri.list_pod_sandbox().items if (s.metadata.name, s.metadata.namespace) == (name, namespace)]
@@ -141,7 +147,7 @@ def replace_twin(node: Node, manifest: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def removed_on_failure(node: Node, manifest: Manifest) -> Iterator[None]:
+def removed_on_failure(node: CriPodsNode, manifest: Manifest) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -149,7 +155,7 @@ def removed_on_failure(node: Node, manifest: Manifest) -> Iterator[None]:
         raise
 
 
-def remove_patiently(node: Node, manifest: Manifest) -> None:
+def remove_patiently(node: CriPodsNode, manifest: Manifest) -> None:
     """Remove what there is of a Pod, also while the runtime is restarted in the middle, once or several times."""
     with contextlib.suppress(CriError):
         for _ in looks(3 * REMOVE_WITHIN_S, 0.0):

@@ -58,7 +58,7 @@ class Said(str):
         return str(self)
 
 
-class Runs(Protocol):
+class CommandRunner(Protocol):
     def run(self, argv: Sequence[str]) -> bytes: ...
 
 
@@ -70,7 +70,7 @@ class Detaches(Protocol):
     def run(self, *arguments: str) -> str: ...
 
 
-class Node(Protocol):
+class ClusterNode(Protocol):
     """A node of a cluster that is a container, as far as it is needed here."""
 
     name: str
@@ -79,7 +79,7 @@ class Node(Protocol):
     @property
     def kernel(self) -> Kernel: ...
     @property
-    def host(self) -> Runs: ...
+    def host(self) -> CommandRunner: ...
     @property
     def api(self) -> NoApi: ...
     @property
@@ -119,7 +119,7 @@ class KubeletHold(Hold):
     """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
     `mark`: of the home."""
 
-    def __init__(self, node: Node, *, asks: bool, mark: str = "") -> None:
+    def __init__(self, node: ClusterNode, *, asks: bool, mark: str = "") -> None:
         super().__init__()
         self.node, self.asks = node, asks
         self.key = node.choice, mark
@@ -219,22 +219,22 @@ class KubeletHold(Hold):
             number += 1
 
 
-def kubelet_held(node: Node, *, asks: bool, mark: str = "") -> KubeletHold:
+def kubelet_held(node: ClusterNode, *, asks: bool, mark: str = "") -> KubeletHold:
     """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
     return HELD.get((node.choice, mark)) or KubeletHold(node, asks=asks, mark=mark)
 
 
-def let_go(node: Node, prefix: str) -> None:
+def let_go(node: ClusterNode, prefix: str) -> None:
     """End the holds whose names begin with `prefix`: a home's mark, or one hold's name. Raises NodeError."""
     node.host.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
 
 
-def holders(node: Node) -> list[str]:
+def holders(node: ClusterNode) -> list[str]:
     """The names of the holds of a node's kubelet, each beginning with the mark of its home. Raises NodeError."""
     return node.host.run(["sh", "-c", f'{LIVE} live "$1"', "sh", HOLDS]).decode().split()
 
 
-def troubles(node: Node) -> frozenset[str]:
+def troubles(node: ClusterNode) -> frozenset[str]:
     """What keeps Pods from the node, by the API's word: "not ready", and taints for that. Raises whatever the client raises."""
     said: Any = node.api.kube.read_node(node.api.node_name(), _request_timeout=5)
     found = {taint.key for taint in said.spec.taints or [] if taint.key in TAINTS}
@@ -243,7 +243,7 @@ def troubles(node: Node) -> frozenset[str]:
     return frozenset(found)
 
 
-def wait_ready(node: Node, held_s: float, before: frozenset[str]) -> str:
+def wait_ready(node: ClusterNode, held_s: float, before: frozenset[str]) -> str:
     """Wait until the API knows of no trouble that was not there before the hold. "" or what is to be added to a sentence.
 
     A kubelet that was held for long tells of a trouble a moment after it woke: so that none is there must be true for a while.
@@ -286,7 +286,7 @@ def ask(name: str) -> None:
         raise NodeError(f"The kubelet of {name} is left alone.", f"Agree when you are asked, or set {CONSENT}=yes.")
 
 
-def refuse_limits(node: Node) -> None:
+def refuse_limits(node: ClusterNode) -> None:
     """Raises NodeError where somebody's Pod has a time limit that a kubelet held still cannot keep (activeDeadlineSeconds)."""
     try:
         pods: Any = node.api.kube.list_pod_for_all_namespaces(
@@ -299,7 +299,7 @@ def refuse_limits(node: Node) -> None:
                         "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")  # fmt: skip
 
 
-def lease_of(node: Node) -> Callable[[], object] | None:
+def lease_of(node: ClusterNode) -> Callable[[], object] | None:
     """A function that renews the node's Lease, as its kubelet does every 10 s; None where there is no API server to
     renew it with."""
     try:

@@ -18,7 +18,7 @@ RemoveFiles = Callable[[api_pb2.PodSandbox], None]
 """Removes what the runtime does not: a kubelet's files and cgroup of a Pod."""
 
 
-class Node(Protocol):
+class OwnPodsNode(Protocol):
     """A node, as far as it is needed here."""
 
     name: str
@@ -32,7 +32,7 @@ class Node(Protocol):
 class OwnPods:
     """The Pods that this lab made on a node by CRI calls. Each carries the labels MANAGED_BY and, in a lesson, LESSON."""
 
-    def __init__(self, node: Node, remove_files: RemoveFiles = lambda sandbox: None) -> None:
+    def __init__(self, node: OwnPodsNode, remove_files: RemoveFiles = lambda sandbox: None) -> None:
         self.node, self.remove_files = node, remove_files
 
     def manifest(self, pod: Manifest | Any) -> DefaultedPod:
@@ -72,7 +72,7 @@ class OwnPods:
         return [s for s in listed if all(v in (None, getattr(s.metadata, k)) for k, v in wanted.items())]
 
     def remove(self, pod: PodSnapshot | Manifest | str) -> None:
-        """See `Node.remove_pod`."""
+        """See `OwnPodsNode.remove_pod`."""
         for sandbox in self.sandboxes(pod):
             if not self.has(sandbox):
                 who = "this lab" if is_ours(sandbox.labels) else "labkit"
@@ -87,7 +87,7 @@ class OwnPods:
         self.remove_files(sandbox)
 
     def remove_container(self, pod: PodSnapshot | Manifest | str, name: str, attempt: int) -> None:
-        """See `Node.remove_container`."""
+        """See `OwnPodsNode.remove_container`."""
         for sandbox in filter(self.has, self.sandboxes(pod)):
             operations.remove_containers(self.node.cri, sandbox.id, name, attempt)
 

@@ -26,7 +26,7 @@ def make(
     for mount, volume in zip(config.mounts, mounted, strict=False):
         if volume["name"] not in host_paths:
             host.make_directory(mount.host_path, 0o777)
-    for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.podspec.messages.mounts)
+    for mount in config.mounts[len(mounted) :]:  # the kubelet's own (labkit.podspec.messages.container_mounts)
         host.write_file(mount.host_path, hosts if mount.container_path == "/etc/hosts" else "")
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit.figures.pods.model import StatusChange
+from labkit.figures.pods.cluster_model import StatusChange
 from labkit.node.pods.api_client import explained
 from labkit.node.pods.kubectl import NAMESPACE
 from labkit.util.errors import NodeError

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cri import CriClient, CriError
 from labkit.node.registry import certs, registry
-from labkit.node.registry.build import course_images
+from labkit.node.registry.course_images import course_images
 from labkit.node.registry.oci import Image, write_archive
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.registry.share import DIRECTORY

@@ -21,14 +21,14 @@ from labkit.node.observe.source import Sources
 from labkit.node.packages.programs import Programs, ensure_programs
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import registry
-from labkit.node.registry.build import course_images
+from labkit.node.registry.course_images import course_images
 from labkit.node.remote import leavings
 from labkit.node.remote.container_choice import need_engine
 from labkit.node.remote.kind import KindNode
 from labkit.node.state import node_selector as choices
 from labkit.node.state import status, trust
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Availability
 from labkit.node.state.ledger import Ledger
 from labkit.node.state.node_selector import Choice
 from labkit.node.state.turns import one_choice_at_a_time, only_one
@@ -99,8 +99,8 @@ def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.
     return any(f'"{host}"' in file.read_text(errors="replace") for file in files if file.is_file())
 
 
-def places(home: Home) -> leavings.Places:
-    return leavings.Places(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
+def places(home: Home) -> leavings.PodPaths:
+    return leavings.PodPaths(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
 
 
 START_WITHIN_S = 8.0
@@ -180,11 +180,11 @@ class Loopback:
         self.note.unlink(missing_ok=True)
 
 
-def probe(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Availability:
     """Whether the endpoint answers; without one, what to write. Never raises."""
     endpoint = choice.endpoint if choice else ""
     if not endpoint:
-        return Verdict(
+        return Availability(
             "cri",
             False,
             "It is for a CRI socket of your own, which you name.",
@@ -194,11 +194,11 @@ def probe(home: Home, choice: Choice | None = None) -> Verdict:
         with contextlib.closing(open_node(home, endpoint)) as node:
             host = Loopback(home).host
             told = getattr(node, "runtime_name", "") != "cri-o" or allows_plain_http(host)
-            return Verdict("cri", True, f"{node.runtime} at {endpoint}", "" if told else plain_http_advice("cri-o", host))
+            return Availability("cri", True, f"{node.runtime} at {endpoint}", "" if told else plain_http_advice("cri-o", host))
     except (NodeError, CriError) as error:
         said = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
         todo = error.todo if isinstance(error, NodeError) else error.hint
-        return Verdict("cri", False, said, todo)
+        return Availability("cri", False, said, todo)
 
 
 def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> KindNode | EndpointNode:

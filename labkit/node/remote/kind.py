@@ -30,8 +30,8 @@ from labkit.node.remote.engine import COMMANDS, KIND_CLUSTER, Engine, NodeContai
 from labkit.node.remote.kind_cluster import CLUSTER, made_here, make
 from labkit.node.remote.kind_daemon import KindDaemon
 from labkit.node.state import node_selector as choices
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
+from labkit.node.state.kind_of_node import Availability
 from labkit.node.state.ledger import Ledger, mark_of
 from labkit.node.state.node_selector import Choice
 from labkit.node.state.turns import only_one
@@ -133,29 +133,31 @@ def choice_of(engine: Engine, container: NodeContainer) -> Choice:
     return Choice("kind", container.cluster, container.name, engine=engine.address())
 
 
-def probe(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Availability:
     """Whether a node of a kind cluster can be had here; with a choice that names one, whether that one can. Never raises."""
     engine = Engine.find()
     if engine is None:
         fix = "install Docker (https://docs.docker.com/get-docker), then kind, then `labkit up --node kind`"
-        return Verdict("kind", False, "There is no docker, podman or nerdctl command here.", fix)
+        return Availability("kind", False, "There is no docker, podman or nerdctl command here.", fix)
     try:
         found = engine.node_containers()
     except NodeError as error:
-        return Verdict("kind", False, error.happened, error.todo)
+        return Availability("kind", False, error.happened, error.todo)
     running = [n for n in found if n.state == "running"]
     if choice and (choice.cluster or choice.node_name) and not may_make(choice, found):
         try:
             running = [pick(engine, choice)]
         except NodeError as error:
-            return Verdict("kind", False, error.happened, error.todo)
+            return Availability("kind", False, error.happened, error.todo)
     if running:
-        return Verdict("kind", True, f"a cluster in {engine.command}: {describe(running)}", "")
+        return Availability("kind", True, f"a cluster in {engine.command}: {describe(running)}", "")
     if found:
-        return Verdict("kind", False, f"No cluster runs; there is {describe(found)}.", f"{engine.command} start {found[0].name}")
+        return Availability(
+            "kind", False, f"No cluster runs; there is {describe(found)}.", f"{engine.command} start {found[0].name}"
+        )
     if shutil.which("kind"):
-        return Verdict("kind", False, "There is no cluster yet.", "labkit up --node kind makes one called labkit")
-    return Verdict(
+        return Availability("kind", False, "There is no cluster yet.", "labkit up --node kind makes one called labkit")
+    return Availability(
         "kind",
         False,
         f"{engine.command} runs, but there is no cluster and no kind command to make one.",

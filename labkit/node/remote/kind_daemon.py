@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from labkit.cri import CriClient, CriError
 from labkit.node.packages.versions import UNIT_DIRECTORIES, upstream
-from labkit.node.state.runtime_daemon import Change
+from labkit.node.state.runtime_daemon import RuntimeChange
 from labkit.util.errors import NodeError
 from labkit.util.progress import in_notebook, looks, shown
 
@@ -62,11 +62,11 @@ class KindDaemon:
             raise NodeError(f"The node {self.node.name} has no systemd unit of containerd.", "")
         return found
 
-    def kill(self) -> Change:
+    def kill(self) -> RuntimeChange:
         """SIGKILL. Under systemd it stays away until `start`; elsewhere the node's first process starts it again at once."""
         before = self.pid
         if before is None:  # killed before, by a cell that is run again
-            return Change("kill", self.version, self.version, None)
+            return RuntimeChange("kill", self.version, self.version, None)
         if not self.systemd():
             self.node.shell(["kill", "-9", str(before)])
             return self._again("kill", before)
@@ -76,20 +76,20 @@ class KindDaemon:
         # systemd would start it again after RestartSec; stopping the unit takes that back and ends no shim (KillMode=process).
         return self._systemctl("stop", "kill")
 
-    def stop(self) -> Change:
+    def stop(self) -> RuntimeChange:
         """SIGTERM, and wait for its end; it stays away until `start`."""
         self._need_systemd("stop")
         self._warn()
         self._note()
         return self._systemctl("stop", "stop")
 
-    def start(self) -> Change:
+    def start(self) -> RuntimeChange:
         """Start it, if it does not run, and wait until it answers."""
         if self.systemd():
             return self._systemctl("start", "start")
-        return Change("start", self.version, self.version, self._answering())
+        return RuntimeChange("start", self.version, self.version, self._answering())
 
-    def restart(self) -> Change:
+    def restart(self) -> RuntimeChange:
         """Stop it, start it, and wait until it answers."""
         if self.systemd():
             return self._systemctl("restart", "restart")
@@ -98,7 +98,7 @@ class KindDaemon:
             self.node.shell(["kill", str(before)])
         return self._again("restart", before)
 
-    def reset(self) -> Change:
+    def reset(self) -> RuntimeChange:
         """Start it where it does not run: its version stays."""
         return self.start()
 
@@ -122,19 +122,19 @@ class KindDaemon:
         """Whether the node's first process is systemd (sd_booted(3))."""
         return self.node.shell(["sh", "-c", "[ -d /run/systemd/system ] && command -v systemctl || true"]).strip() != ""
 
-    def _systemctl(self, verb: str, action: str) -> Change:
+    def _systemctl(self, verb: str, action: str) -> RuntimeChange:
         self.node.shell(["systemctl", verb, UNIT], timeout=WITHIN_S)
         if verb == "stop":
-            return Change(action, self.version, self.version, None)
+            return RuntimeChange(action, self.version, self.version, None)
         pid = self._answering()
         if self.node.ledger:
             self.node.ledger.drop("runtime")
-        return Change(action, self.version, self.version, pid)
+        return RuntimeChange(action, self.version, self.version, pid)
 
-    def _again(self, action: str, before: int | None) -> Change:
+    def _again(self, action: str, before: int | None) -> RuntimeChange:
         for _ in looks(WITHIN_S, 0.1):
             if self.pid not in (None, before):
-                return Change(action, self.version, self.version, self._answering())
+                return RuntimeChange(action, self.version, self.version, self._answering())
         raise NodeError(f"Nobody started containerd on {self.node.name} again.", "Start it there by hand.")
 
     def _answering(self) -> int | None:

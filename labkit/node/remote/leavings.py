@@ -72,7 +72,7 @@ true
 
 
 @dataclass(frozen=True)
-class Places:
+class PodPaths:
     """Where a node keeps what its Pods leave: directories of logs and of Pods; `root`, the name of the cgroup of all of them."""
 
     logs: str
@@ -80,11 +80,11 @@ class Places:
     root: str = "labkit"
 
 
-PLACES = Places(f"{share.DIRECTORY}/log/pods", f"{share.DIRECTORY}/kubelet/pods")
+PLACES = PodPaths(f"{share.DIRECTORY}/log/pods", f"{share.DIRECTORY}/kubelet/pods")
 """On a node elsewhere."""
 
 
-def find(shell: Shell, places: Places, uids: Collection[str]) -> list[str]:
+def find(shell: Shell, places: PodPaths, uids: Collection[str]) -> list[str]:
     """What there is of the Pods of these uids, and of the cgroups that all Pods share if no other Pod has one: "file PATH",
     "cgroup PATH" or "unit NAME", the innermost first. Raises NodeError."""
     known = {uid for uid in uids if is_component(uid)}
@@ -103,7 +103,7 @@ def end_shims(shell: Shell, sandboxes: Iterable[str]) -> None:
         shell(["sh", "-c", END_SHIMS, "sh", *ids])
 
 
-def remove_of_pod(shell: Shell, places: Places, sandbox: Any) -> None:
+def remove_of_pod(shell: Shell, places: PodPaths, sandbox: Any) -> None:
     """What one Pod has left whose sandbox is removed just now. Raises NodeError, as `remove` does."""
     end_shims(shell, [sandbox.id])
     if pod_files.has_files(sandbox.metadata):
@@ -118,7 +118,7 @@ def remove(shell: Shell, found: Iterable[str]) -> None:
         shell(["sh", "-c", REMOVE, "sh", *(word for line in order for word in line.split(" ", 1))])
 
 
-def owner(line: str, places: Places) -> str | None:
+def owner(line: str, places: PodPaths) -> str | None:
     """The uid of the Pod whose leaving it is, "" for a cgroup that Pods share, None for anything else."""
     what, _, path = line.partition(" ")
     name = os.path.basename(path)

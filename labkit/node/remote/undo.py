@@ -19,7 +19,7 @@ from labkit.node.observe.shims import is_shim
 from labkit.node.pods import kubelet_pause, kubelet_watcher, operations
 from labkit.node.pods.own_pods import is_ours
 from labkit.node.remote import leavings
-from labkit.node.remote.leavings import Places, Shell
+from labkit.node.remote.leavings import PodPaths, Shell
 from labkit.node.state.ledger import HOME, Ledger, known_pods, mark_of
 from labkit.util import progress
 from labkit.util.errors import NodeError
@@ -43,7 +43,7 @@ class Place:
     name: str
     ledger: Ledger
     shell: Shell
-    places: Places
+    places: PodPaths
     node: Node | None = None
     why: str = ""
     alone: list[str] = field(default_factory=list)

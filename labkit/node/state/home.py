@@ -27,7 +27,7 @@ REFUSED = "Remove it, or set LABKIT_HOME to a directory that only you can write 
 """What to do about a directory of the lab's that another user may have prepared."""
 
 VM = "vm"
-"""Below both of a home's directories: what a virtual machine has there, which is a home of its own (`labkit.node.vm.home`)."""
+"""Below both of a home's directories: what a virtual machine has there, which is a home of its own (`labkit.node.vm.vm_home`)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
 from labkit.node.state.node_selector import Choice
 from labkit.util.progress import Progress
@@ -19,6 +18,17 @@ Report = dict[str, Any]
 
 Cleaned = tuple[list[str], list[str], list[str]]
 """What was there, what is there still or could not be looked at, and what was left alone since another lab made it."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a kind of node can work here: a row of `labkit doctor`. `why` is why it can or cannot; `fix` is the command or the
+    step that would make it usable, "" where it is."""
+
+    kind: str
+    usable: bool
+    why: str
+    fix: str
 
 
 class Connect(Protocol):
@@ -35,7 +45,7 @@ class KindOfNode:
     machine below its home is removed by `labkit clean` itself.
     """
 
-    probe: Callable[[Home, Choice | None], Verdict]
+    probe: Callable[[Home, Choice | None], Availability]
     up: Callable[[Home, Choice, Progress], Report]
     connect: Connect
     report: Callable[[Home, Choice], Report]

@@ -30,10 +30,10 @@ from labkit.node.machine.packages import find_tools
 from labkit.node.machine.tools import Tools
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
-from labkit.node.vm import clock, cluster
-from labkit.node.vm import pods as vm_pods
-from labkit.node.vm.home import Places
-from labkit.node.vm.runtime_controller import VmOperator
+from labkit.node.vm import clock, vm_cluster
+from labkit.node.vm import vm_pods as vm_pods
+from labkit.node.vm.vm_home import MachinePaths
+from labkit.node.vm.vm_runtime_controller import VmOperator
 from labkit.util import loglines
 
 log = logging.getLogger("labkit")
@@ -47,7 +47,7 @@ def main() -> int:
     """Own the machine of the home that the environment names, until SIGTERM. Returns in the caller as soon as `node.json` says
     who owns it; the owner itself is a child that nobody waits for."""
     home = Home.find()
-    places = Places(home)
+    places = MachinePaths(home)
     call_oneself("labkit-vm")
     threading.excepthook = tell_of_thread
     os.umask(0o077)
@@ -87,13 +87,13 @@ def main() -> int:
         places.door.unlink(missing_ok=True)
         for each in running:
             each.quit()
-        cluster.part(places)
+        vm_cluster.part(places)
         for service in services:
             service.stop()
     return 0
 
 
-def own(home: Home, places: Places, running: list[Machine], services: list[Service], control: Control) -> None:
+def own(home: Home, places: MachinePaths, running: list[Machine], services: list[Service], control: Control) -> None:
     """Start the machine and its cluster's API, then watch both. Returns by an exception only."""
     tools, image = find_tools(home.cache), build.find(home.cache)
     if tools is None or image is None:
@@ -101,7 +101,7 @@ def own(home: Home, places: Places, running: list[Machine], services: list[Servi
     began, since = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lab_processes.end(p for p in lab_processes.own_processes(places.home) if p.role == "daemon")
     places.sockets.mkdir(exist_ok=True, mode=0o700)
-    services.append(cluster.api(places))
+    services.append(vm_cluster.api(places))
     services[0].start()
     accelerator = machine.accelerator(tools)
     made, how = started(image, tools, accelerator, places.sockets, running)
@@ -111,7 +111,7 @@ def own(home: Home, places: Places, running: list[Machine], services: list[Servi
     lost = lost_pods(places)
     noted = vm_pods.Noted(places.noted)
     noted.follow(places.door)
-    cluster.join(places, made, since, lambda: alive(made, noted, places))
+    vm_cluster.join(places, made, since, lambda: alive(made, noted, places))
     took = round(time.monotonic() - began, 1)
     log.info("the machine runs, %s, after %.1f s (%s)", how, took, accelerator)
     containerd_setup.choose(places.home, None)  # what was put into an earlier machine is gone with it
@@ -123,13 +123,13 @@ def own(home: Home, places: Places, running: list[Machine], services: list[Servi
     watch(made, places, services[0], noted, VmOperator(places), control)
 
 
-def lost_pods(places: Places) -> list[str]:
+def lost_pods(places: MachinePaths) -> list[str]:
     """The names of the Pods that an earlier machine had when it ended by accident, and that the API does not know."""
     noted = vm_pods.left_in(places.noted)
     return vm_pods.without(noted, known_to_api(places)) if noted else []
 
 
-def known_to_api(places: Places) -> set[str]:
+def known_to_api(places: MachinePaths) -> set[str]:
     pods = json.loads(kubernetes.ask(places.home.kubeconfig, "/api/v1/pods"))["items"]
     return {pod["metadata"]["uid"] for pod in pods}
 
@@ -138,14 +138,16 @@ def processes(made: Machine, api: Service) -> dict[str, int]:
     return {"qemu": made.process.pid, **({api.name: api.process.pid} if api.process else {})}
 
 
-def set_clock(places: Places) -> None:
+def set_clock(places: MachinePaths) -> None:
     try:
         log.info("the machine's clock is set, to %.1f ms", 1000 * clock.set_right(places.door))
     except (OSError, ValueError) as error:
         log.warning("the machine's clock could not be set: %s", error)
 
 
-def started(image: build.Image, tools: Tools, accelerator: str, sockets: Path, running: list[Machine]) -> tuple[Machine, str]:
+def started(
+    image: build.MachineImage, tools: Tools, accelerator: str, sockets: Path, running: list[Machine]
+) -> tuple[Machine, str]:
     """A machine that lets us in, and whether it was "resumed" or "booted": what was saved by another qemu, or is damaged, is
     not taken for an obstacle."""
     state = image.state(tools, accelerator)
@@ -164,7 +166,9 @@ def started(image: build.Image, tools: Tools, accelerator: str, sockets: Path, r
     return running[-1], "booted, since no saved state fits"
 
 
-def watch(made: Machine, places: Places, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control) -> None:
+def watch(
+    made: Machine, places: MachinePaths, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control
+) -> None:
     """Until qemu ends, which is an error with what it said; keep the machine's clock right and the API running, and do what is
     asked for."""
     ahead = time.time() - time.monotonic()
@@ -183,7 +187,7 @@ def watch(made: Machine, places: Places, api: Service, noted: vm_pods.Noted, ope
             status.write(places.home, processes=processes(made, api))
 
 
-def alive(made: Machine, noted: vm_pods.Noted, places: Places) -> None:
+def alive(made: Machine, noted: vm_pods.Noted, places: MachinePaths) -> None:
     """Raises MachineError when qemu has ended, with what is lost."""
     if not (words := made.ended()):
         return

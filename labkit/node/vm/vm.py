@@ -29,15 +29,14 @@ from labkit.node.registry import share
 from labkit.node.remote import leavings
 from labkit.node.state import node_selector as choices
 from labkit.node.state import status
-from labkit.node.state.availability import Verdict
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Cleaned, KindOfNode
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.node.state.turns import only_one
-from labkit.node.vm import clock, cluster, enter
+from labkit.node.vm import clock, enter, vm_cluster
 from labkit.node.vm import run as vm_run
-from labkit.node.vm.daemon import VmDaemon
-from labkit.node.vm.home import RELAY, Places
+from labkit.node.vm.vm_daemon import VmDaemon
+from labkit.node.vm.vm_home import RELAY, MachinePaths
 from labkit.node.vm.warm import warm
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
@@ -56,7 +55,7 @@ class VmNode(Node):
     host: InMachine
 
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
-        self.home, self.places = home, Places(home)
+        self.home, self.places = home, MachinePaths(home)
         path = self.places.relay()
         with CriClient(f"unix://{path}") as cri:
             version = answering(cri)
@@ -89,7 +88,7 @@ class VmNode(Node):
 class InMachine(ByCommands):
     """The host of this node. Commands go through the machine's door (`labkit.node.vm.enter`)."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: MachinePaths) -> None:
         self.places = places
 
     def run(self, argv: Sequence[str], stdin: bytes | None = None, timeout: float = 30.0) -> bytes:
@@ -158,18 +157,18 @@ def settings() -> dict[str, Any]:
     }
 
 
-def probe(home: Home, choice: Choice | None = None) -> Verdict:
+def probe(home: Home, choice: Choice | None = None) -> Availability:
     """Whether a virtual machine can run here. Never raises, and starts nothing."""
     if reason := packages.runs_here():
-        return Verdict("vm", False, reason, "use the kind containerd or kind")
+        return Availability("vm", False, reason, "use the kind containerd or kind")
     image = build.find(home.cache)
     if (reason := packages.builds_here()) and not (image and packages.find_tools(home.cache)):
         fix = "install qemu-system-x86_64 and zstd, and bring a machine that was built elsewhere: `labkit vm use FILE`"
-        return Verdict("vm", False, reason, fix)
+        return Availability("vm", False, reason, fix)
     if (free := available_mb()) < NEEDS_MB:
-        return Verdict("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
+        return Availability("vm", False, f"It needs {NEEDS_MB} MB of memory, and {free} MB are free.", "end other programs")
     what = f"a virtual machine with {image}" if image else "a virtual machine, which the first `labkit up` builds in some minutes"
-    return Verdict("vm", True, f"{what}; it needs no privilege", "")
+    return Availability("vm", True, f"{what}; it needs no privilege", "")
 
 
 def available_mb() -> int:
@@ -193,7 +192,7 @@ def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
 
 def ensure_up(home: Home, progress: Progress) -> None:
     """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
-    places = Places(home)
+    places = MachinePaths(home)
     places.make()
     with only_one(places.home, progress):
         if status.read(places.home)["state"] == "stopped":
@@ -229,7 +228,7 @@ def ensure_up(home: Home, progress: Progress) -> None:
 
 def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
-    places = Places(home)
+    places = MachinePaths(home)
     said = status.read(places.home)
     up = said["state"] in status.UP
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
@@ -255,7 +254,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
 
 def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The programs that do not answer now (see `labkit.node.lab.health`): those of this machine, and those in the virtual one."""
-    places = Places(home)
+    places = MachinePaths(home)
     probes = health.probes(places.home, relay.socket_of(places.home, RELAY))
     pids = {health.OWNER: report["pid"], **(report.get("processes") or {})}
     found = {}
@@ -274,7 +273,7 @@ def resident_mb(pid: int) -> int | None:
 
 def down(home: Home, choice: Choice, progress: Progress) -> int:
     """End the machine, and its Pods with it. How many there were. Idempotent."""
-    places = Places(home)
+    places = MachinePaths(home)
     if not places.home.run.exists():
         return 0
     with only_one(places.home, progress):
@@ -287,7 +286,7 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
         if said["state"] in ("starting", *status.UP):
             progress("ending the virtual machine")
             owner_process.end(places.home, said["pid"])
-        cluster.part(places)
+        vm_cluster.part(places)
         lab_processes.end(p for p in lab_processes.own_processes(places.home) if p.role == "daemon")
         status.remove(places.home)
     return pods
@@ -297,7 +296,7 @@ def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
     """End the machine and remove its files; what was built stays in the cache."""
     down(home, choice, progress)
     choices.forget(home, choice)
-    places = Places(home)
+    places = MachinePaths(home)
     found = [str(d) for d in (places.home.run, places.home.data) if d.exists()]
     for directory in found:
         subprocess.run(["rm", "-rf", directory], check=False)

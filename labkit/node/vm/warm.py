@@ -13,9 +13,9 @@ from labkit.node.host import relay
 from labkit.node.machine import guest
 from labkit.node.machine.machine import Machine, MachineError
 from labkit.node.pods import operations
-from labkit.node.registry.build import BUSYBOX
+from labkit.node.registry.course_images import BUSYBOX
 from labkit.node.state.home import Home
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.podspec import defaulted
 from labkit.podspec.messages import container_config, sandbox_config
 
@@ -34,7 +34,7 @@ def warm(machine: Machine, directory: Path) -> None:
 
     Raises MachineError, NodeError.
     """
-    places = Places(Home(directory / "run", directory / "data", directory))
+    places = MachinePaths(Home(directory / "run", directory / "data", directory))
     places.make()
     places.write_door(*machine.door)
     try:

@@ -1,7 +1,7 @@
 """CRI's messages made of a Pod, as the kubelet fills them: `sandbox_config(pod)`, `container_config(pod, name)`."""
 
 from labkit.podspec.messages.configs import container_config, sandbox_config
-from labkit.podspec.messages.environment import CreateContainerConfigError
-from labkit.podspec.messages.resources import Machine, qos_class
+from labkit.podspec.messages.container_env import CreateContainerConfigError
+from labkit.podspec.messages.linux_resources import MachineInfo, qos_class
 
-__all__ = ["CreateContainerConfigError", "Machine", "container_config", "qos_class", "sandbox_config"]
+__all__ = ["CreateContainerConfigError", "MachineInfo", "container_config", "qos_class", "sandbox_config"]

@@ -14,11 +14,17 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import defaulted, find_container
-from labkit.podspec.messages.environment import CreateContainerConfigError, Data, environment, expand
+from labkit.podspec.messages.container_env import CreateContainerConfigError, Data, environment, expand
+from labkit.podspec.messages.container_mounts import container_mounts
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
-from labkit.podspec.messages.mounts import container_mounts
-from labkit.podspec.messages.resources import Machine, cgroup_parent, container_resources, overhead_resources, sandbox_resources
-from labkit.podspec.messages.security import container_security_context, sandbox_security_context
+from labkit.podspec.messages.linux_resources import (
+    MachineInfo,
+    cgroup_parent,
+    container_resources,
+    overhead_resources,
+    sandbox_resources,
+)
+from labkit.podspec.messages.security_context import container_security_context, sandbox_security_context
 from labkit.podspec.signals import to_cri
 
 POD_NAME = "io.kubernetes.pod.name"
@@ -49,7 +55,7 @@ def sandbox_config(
     log_root: str = "/var/log/pods",
     seen: str | None = None,
     source: str = "api",
-    machine: Machine | None = None,
+    machine: MachineInfo | None = None,
     cluster_domain: str = CLUSTER_DOMAIN,
 ) -> pb.PodSandboxConfig:
     """The PodSandboxConfig of a Pod, for RunPodSandbox and CreateContainer.
@@ -60,7 +66,7 @@ def sandbox_config(
     (default: this one). cluster_domain: what the full names of Pods end in. Raises ManifestError, and HostnameError for a full
     name that is too long.
     """
-    pod, machine = defaulted(pod), machine or Machine.here()
+    pod, machine = defaulted(pod), machine or MachineInfo.here()
     metadata, spec = pod["metadata"], pod["spec"]
     return pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
@@ -98,7 +104,7 @@ def container_config(
     kubelet_root: str = "/var/lib/kubelet",
     memory_capacity: int | None = None,
     allocatable: Mapping[str, str] | None = None,
-    machine: Machine | None = None,
+    machine: MachineInfo | None = None,
     services: Iterable[Mapping[str, Any]] = (),
     env: Mapping[str, str] | None = None,
     configmaps: Data | None = None,
@@ -116,7 +122,7 @@ def container_config(
     container whose PID namespace an ephemeral container joins. A value of `secrets` that is not UTF-8 reaches the runtime as it
     is. Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
     """
-    pod, machine = defaulted(pod), machine or Machine.here()
+    pod, machine = defaulted(pod), machine or MachineInfo.here()
     if memory_capacity is not None:
         machine = replace(machine, memory_bytes=memory_capacity)
     if allocatable:

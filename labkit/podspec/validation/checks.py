@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from labkit.podspec.validation.field_errors import Cause, Causes, duplicate, forbidden, invalid, required, unsupported
 from labkit.podspec.validation.rules import At, Check, Table, check
-from labkit.podspec.validation.words import Cause, Causes, duplicate, forbidden, invalid, required, unsupported
 
 
 def must(holds: Callable[[Any], Any], detail: str) -> Check:

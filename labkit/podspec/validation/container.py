@@ -8,15 +8,15 @@ from typing import Any
 
 from labkit.podspec.container_kinds import containers, is_sidecar
 from labkit.podspec.signals import stop_signals
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import between, enum, first, must, never, one_kind, unique, wrong
+from labkit.podspec.validation.field_errors import Cause, Causes, duplicate, forbidden, invalid, not_found, unsupported
 from labkit.podspec.validation.meta import not_negative
 from labkit.podspec.validation.references import ENV, ENV_FROM
 from labkit.podspec.validation.resources import REQUIREMENTS
 from labkit.podspec.validation.rules import At, Check, Table, always, filled, given, inside, needed, of_holder, of_list
 from labkit.podspec.validation.security import CONTAINER_SECURITY
 from labkit.podspec.validation.volumes import DEVICE, MOUNT
-from labkit.podspec.validation.words import Cause, Causes, duplicate, forbidden, invalid, not_found, unsupported
 
 Manifest = Mapping[str, Any]
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -46,7 +46,7 @@ def host_port_once(value: int, here: At) -> Causes:
 
 
 PORT: Table = (
-    filled("name", words.port_name, unique),
+    filled("name", field_errors.port_name, unique),
     needed("containerPort", port_number),
     filled("hostPort", port_number),
     needed("protocol", enum),
@@ -62,7 +62,7 @@ NETWORK_OF_HOST = inside("ports", (
 
 
 def port_reference(value: int | str, here: At) -> Iterator[str | Cause]:
-    yield from words.port_name(value) if isinstance(value, str) else port_number(value, here)
+    yield from field_errors.port_name(value) if isinstance(value, str) else port_number(value, here)
 
 
 def within_grace(sleep: Manifest, here: At) -> Causes:
@@ -71,7 +71,7 @@ def within_grace(sleep: Manifest, here: At) -> Causes:
         yield invalid(here.path, seconds, f"must be non-negative and less than terminationGracePeriodSeconds ({grace})")
 
 
-HEADER: Table = (always("name", words.http_header, path=of_list),)
+HEADER: Table = (always("name", field_errors.http_header, path=of_list),)
 ACTIONS: dict[str, Table] = {
     "exec": (needed("command"),),
     "httpGet": (
@@ -156,7 +156,7 @@ RESIZE: Table = (
 )  # fmt: skip
 TRIMMED: Table = (filled("image", must(lambda value: value == value.strip(), "must not have leading or trailing whitespace")),)
 CONTAINER: Table = (
-    needed("name", words.label),
+    needed("name", field_errors.label),
     needed("image"),
     needed("terminationMessagePolicy", enum),
     inside("ports", PORT),

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import must, never
+from labkit.podspec.validation.field_errors import IMMUTABLE, NOT_NEGATIVE, Causes, each, forbidden, invalid, required, too_long
 from labkit.podspec.validation.rules import At, Check, Row, Table, always, every, filled, given, inside, needed
-from labkit.podspec.validation.words import IMMUTABLE, NOT_NEGATIVE, Causes, each, forbidden, invalid, required, too_long
 
 LARGEST_ANNOTATIONS = 256 * 1024
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
@@ -20,7 +20,7 @@ not_negative = must(lambda value: value >= 0, NOT_NEGATIVE)
 
 def metadata(names: Check, *, namespaced: bool) -> Row:
     """An object's metadata at its creation. `names` finds what is wrong with a name of that kind."""
-    namespace = needed("namespace", words.label) if namespaced else filled("namespace", never("not allowed on this type"))
+    namespace = needed("namespace", field_errors.label) if namespaced else filled("namespace", never("not allowed on this type"))
     return inside("metadata", (
         filled("generateName", lambda value, here: names(re.sub(r"-$", "a", value), here)),
         needed("name", names, detail="name or generateName is required"),
@@ -29,7 +29,7 @@ def metadata(names: Check, *, namespaced: bool) -> Row:
         filled("labels", labels),
         filled("annotations", annotation_keys),
         filled("ownerReferences", _owners),
-        every("finalizers", words.qualified_name, path=lambda here: f"{here.holder.path}.finalizers"),
+        every("finalizers", field_errors.qualified_name, path=lambda here: f"{here.holder.path}.finalizers"),
         every("finalizers", finalizer_name),
     ), absent={})  # fmt: skip
 
@@ -41,20 +41,20 @@ def metadata_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Causes:
             yield invalid(f"metadata.{field}", new[field], IMMUTABLE)
     added = set(new.get("finalizers") or []) - set(old.get("finalizers") or [])
     if old.get("deletionTimestamp") and added:
-        found = ", ".join(words.shown(finalizer) for finalizer in sorted(added))
+        found = ", ".join(field_errors.shown(finalizer) for finalizer in sorted(added))
         detail = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{found}}}"
         yield forbidden("metadata.finalizers", detail)
 
 
 def labels(values: Mapping[str, str], here: At) -> Causes:
     for key, value in values.items():
-        yield from each(here.path, key, words.qualified_name(key))
-        yield from each(here.path, value, words.label_value(value))
+        yield from each(here.path, key, field_errors.qualified_name(key))
+        yield from each(here.path, value, field_errors.label_value(value))
 
 
 def annotation_keys(values: Mapping[str, str], here: At) -> Causes:
     for key in values:
-        yield from each(here.path, key, words.qualified_name(key.lower()))
+        yield from each(here.path, key, field_errors.qualified_name(key.lower()))
     if sum(len(part.encode(errors="surrogatepass")) for item in values.items() for part in item) > LARGEST_ANNOTATIONS:
         yield too_long(here.path, LARGEST_ANNOTATIONS)
 
@@ -90,5 +90,8 @@ def operator(requirement: Mapping[str, Any], here: At, numeric: tuple[str, ...] 
 
 SELECTOR: Table = (
     filled("matchLabels", labels),
-    inside("matchExpressions", (given("", operator), always("key", words.qualified_name), every("values", words.label_value))),
+    inside(
+        "matchExpressions",
+        (given("", operator), always("key", field_errors.qualified_name), every("values", field_errors.label_value)),
+    ),
 )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import between, enum, first, must, never, one_of, unique, wrong
 from labkit.podspec.validation.container import EPHEMERAL, HOST_PORTS, INIT, NETWORK_OF_HOST, REGULAR, TRIMMED
+from labkit.podspec.validation.field_errors import MAX_INT32, Causes, duplicate, each, forbidden, invalid, required
 from labkit.podspec.validation.meta import labels, metadata
 from labkit.podspec.validation.resources import POD_REQUIREMENTS, overhead
 from labkit.podspec.validation.rules import At, Check, Table, always, check, every, filled, given, inside, needed, of_holder
 from labkit.podspec.validation.scheduling import AFFINITY, SPREAD, TOLERATION
 from labkit.podspec.validation.security import POD_SECURITY
 from labkit.podspec.validation.volumes import volumes
-from labkit.podspec.validation.words import MAX_INT32, Causes, duplicate, each, forbidden, invalid, required
 
 Manifest = Mapping[str, Any]
 MIRROR = "kubernetes.io/config.mirror"
@@ -42,7 +42,7 @@ def mirrored(annotations: Mapping[str, str], here: At) -> Causes:
 def claim_name(value: str, here: At) -> Iterator[Any]:
     """A name that is there already is not looked at further."""
     known = value and not first(here.holder.memory, "name", value)
-    yield from [duplicate(here.path, value)] if known else words.label(value)
+    yield from [duplicate(here.path, value)] if known else field_errors.label(value)
 
 
 def most(number: int, what: str) -> Check:
@@ -52,7 +52,7 @@ def most(number: int, what: str) -> Check:
 def search(value: str, here: At) -> Causes:
     """A final dot is no part of the name."""
     bare = value.removesuffix(".")
-    yield from each(here.path, bare, words.search_domain(bare)) if value != "." else ()
+    yield from each(here.path, bare, field_errors.search_domain(bare)) if value != "." else ()
 
 
 def without_account(spec: Manifest, here: At) -> Causes:
@@ -72,7 +72,7 @@ def no_servers(at: At) -> bool:
 
 DNS: Table = (
     filled("nameservers", most(3, "nameservers")),
-    every("nameservers", words.address),
+    every("nameservers", field_errors.address),
     filled("searches", most(32, "search paths")),
     filled("searches", must(lambda values: len(" ".join(values)) <= 2048,
                             "must not have more than 2048 characters (including spaces) in the search list")),
@@ -86,7 +86,7 @@ SPEC: Table = (
         needed("name", claim_name),
         given("", one_of(CLAIM_NAMES, wrong("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
                          wrong("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))),
-        *(given(name, words.subdomain) for name in CLAIM_NAMES),
+        *(given(name, field_errors.subdomain) for name in CLAIM_NAMES),
     )),
     needed("containers"),
     inside("containers", REGULAR),
@@ -105,28 +105,28 @@ SPEC: Table = (
     needed("dnsConfig.nameservers", detail="must provide at least one DNS nameserver when `dnsPolicy` is None",
            when=lambda at: no_servers(at) and at["dnsConfig"] is not None),
     inside("dnsConfig", DNS, when=lambda at: not no_servers(at)),
-    inside("readinessGates", (always("conditionType", words.qualified_name),)),
+    inside("readinessGates", (always("conditionType", field_errors.qualified_name),)),
     inside("schedulingGates", (
-        always("name", words.qualified_name, path=of_holder), always("name", unique, path=of_holder),
+        always("name", field_errors.qualified_name, path=of_holder), always("name", unique, path=of_holder),
     )),
     inside("topologySpreadConstraints", SPREAD),
     *(filled(name, lambda value, here: [forbidden(f"spec.{OF_HOST[here.name]}", "when `pod.Spec.HostUsers` is false")],
              when=lambda at: at["hostUsers"] is False) for name in OF_HOST),
-    filled("serviceAccountName", words.subdomain),
-    filled("nodeName", words.subdomain),
-    filled("hostname", words.label),
-    filled("subdomain", words.label),
-    filled("priorityClassName", words.subdomain),
-    filled("runtimeClassName", words.subdomain),
+    filled("serviceAccountName", field_errors.subdomain),
+    filled("nodeName", field_errors.subdomain),
+    filled("hostname", field_errors.label),
+    filled("subdomain", field_errors.label),
+    filled("priorityClassName", field_errors.subdomain),
+    filled("runtimeClassName", field_errors.subdomain),
     given("activeDeadlineSeconds", between(1, MAX_INT32)),
     inside("tolerations", TOLERATION),
-    inside("hostAliases", (always("ip", words.address), every("hostnames", words.subdomain))),
+    inside("hostAliases", (always("ip", field_errors.address), every("hostnames", field_errors.subdomain))),
     filled("preemptionPolicy", enum),
     filled("overhead", overhead),
     inside("os", (needed("name", enum),)),
 )  # fmt: skip
 POD: Table = (
-    metadata(words.subdomain, namespaced=True),
+    metadata(field_errors.subdomain, namespaced=True),
     filled("metadata.annotations", mirrored),
     inside("spec", SPEC, absent={}),
     always("spec", without_account, absent={}, when=lambda at: not at["spec.serviceAccountName"]),

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from labkit.podspec.quantity import canonical, exact
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import kinds_of, one_of, wrong
+from labkit.podspec.validation.field_errors import Cause, Causes, each, invalid, required, unsupported
 from labkit.podspec.validation.rules import At, Check, Table, always, filled, given, inside, needed, of_items
-from labkit.podspec.validation.words import Cause, Causes, each, invalid, required, unsupported
 
 Manifest = Mapping[str, Any]
 VARIABLE_FIELDS = (
@@ -47,7 +47,7 @@ def field_path(allowed: Sequence[str]) -> Check:
             yield f'error converting fieldPath: field label does not support subscript: "{field}"'
         elif subscripted:
             key = subscripted[2].lower() if field == "metadata.annotations" else subscripted[2]
-            yield from each(here.holder.path, key, words.qualified_name(key))
+            yield from each(here.holder.path, key, field_errors.qualified_name(key))
         elif field not in KNOWN_FIELDS:
             yield f"error converting fieldPath: field label not supported: {field}"
         elif field not in allowed:
@@ -87,13 +87,13 @@ RESOURCE_REF_OF_VOLUME: Table = (
     always("resource", resource_name, when=lambda at: at["containerName"]),
     filled("divisor", divisor),
 )
-KEY_REF: Table = (always("name", words.subdomain), needed("key", words.config_key))
+KEY_REF: Table = (always("name", field_errors.subdomain), needed("key", field_errors.config_key))
 VALUE_FROM: dict[str, Table] = {
     "fieldRef": field_ref(VARIABLE_FIELDS),
     "resourceFieldRef": RESOURCE_REF,
     "configMapKeyRef": KEY_REF,
     "secretKeyRef": KEY_REF,
-    "fileKeyRef": (needed("key"), needed("volumeName"), needed("path"), filled("path", words.relative_path)),
+    "fileKeyRef": (needed("key"), needed("volumeName"), needed("path"), filled("path", field_errors.relative_path)),
 }
 
 
@@ -106,13 +106,13 @@ def has_both(at: At) -> bool:
 
 
 ENV: Table = (
-    needed("name", words.variable_name),
+    needed("name", field_errors.variable_name),
     inside("valueFrom", tuple(inside(kind, table) for kind, table in VALUE_FROM.items())),
     given("valueFrom", wrong("may not be specified when `value` is not empty", ""), when=has_both),
     given("valueFrom", one_of(VALUE_FROM, wrong(NO_SOURCE, ""), wrong(TWO, "")), when=lambda at: not has_both(at)),
 )
 ENV_FROM: Table = (
-    filled("prefix", words.variable_name),
-    *(inside(kind, (needed("name", words.subdomain),)) for kind in REFS),
+    filled("prefix", field_errors.variable_name),
+    *(inside(kind, (needed("name", field_errors.subdomain),)) for kind in REFS),
     given("", one_of(REFS, wrong("must specify one of: `configMapRef` or `secretRef`", ""), wrong(TWO, "")), path=of_items),
 )

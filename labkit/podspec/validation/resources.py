@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from labkit.podspec.quantity import canonical, exact
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import never
-from labkit.podspec.validation.rules import At, Table, filled, given, inside
-from labkit.podspec.validation.words import (
+from labkit.podspec.validation.field_errors import (
     NOT_NEGATIVE,
     Cause,
     Causes,
@@ -21,6 +20,7 @@ from labkit.podspec.validation.words import (
     required,
     unsupported,
 )
+from labkit.podspec.validation.rules import At, Table, filled, given, inside
 
 Manifest = Mapping[str, Any]
 Names = Callable[[str, str], Causes]
@@ -43,7 +43,7 @@ def quantity(name: str, amount: Any) -> Iterator[str]:
 
 def resource(name: str, path: str) -> Causes:
     """What is wrong with the name of a resource."""
-    if problems := list(words.qualified_name(name)):
+    if problems := list(field_errors.qualified_name(name)):
         yield from each(path, name, problems)
     elif "/" not in name and name not in STANDARD and not is_huge(name):
         yield invalid(path, name, "must be a standard resource type or fully qualified")
@@ -161,7 +161,7 @@ def is_huge(name: str) -> bool:
 def is_extended(name: str) -> bool:
     """A resource of somebody else: "example.com/gpu"."""
     native = "/" not in name or "kubernetes.io/" in name
-    return not native and not name.startswith("requests.") and not any(words.qualified_name(f"requests.{name}"))
+    return not native and not name.startswith("requests.") and not any(field_errors.qualified_name(f"requests.{name}"))
 
 
 def _text(amount: Any) -> str:

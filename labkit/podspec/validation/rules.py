@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.podspec import schema
-from labkit.podspec.validation.words import Cause, Causes, invalid, required
+from labkit.podspec.validation.field_errors import Cause, Causes, invalid, required
 
 
 @dataclass(slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import enum, first, must, wrong
+from labkit.podspec.validation.field_errors import Causes, duplicate, invalid, required
 from labkit.podspec.validation.meta import SELECTOR, operator
 from labkit.podspec.validation.rules import At, Table, always, every, filled, given, inside, needed
-from labkit.podspec.validation.words import Causes, duplicate, invalid, required
 
 REQUIRED, PREFERRED = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
 ALL_TAINTS = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
@@ -24,12 +24,12 @@ def tolerated_value(toleration: Mapping[str, Any], here: At) -> Causes:
     value, path = toleration.get("value") or "", f"{here.path}.operator"
     if toleration.get("operator") == "Exists":
         yield from [invalid(path, value, "value must be empty when `operator` is 'Exists'")] if value else []
-    elif problems := list(words.label_value(value)):
+    elif problems := list(field_errors.label_value(value)):
         yield invalid(path, value, ";".join(problems))
 
 
 TOLERATION: Table = (
-    filled("key", words.qualified_name),
+    filled("key", field_errors.qualified_name),
     always("operator", must(lambda value: value == "Exists", ALL_TAINTS), when=lambda at: not at["key"]),
     always("effect", must(lambda value: value == "NoExecute", NO_EXECUTE), when=lambda at: at["tolerationSeconds"] is not None),
     filled("operator", enum),
@@ -44,8 +44,8 @@ def unique_taint(taint: Mapping[str, Any], here: At) -> Causes:
 
 
 TAINT: Table = (
-    always("key", words.qualified_name),
-    filled("value", lambda value, here: filter(None, [";".join(words.label_value(value))])),
+    always("key", field_errors.qualified_name),
+    filled("value", lambda value, here: filter(None, [";".join(field_errors.label_value(value))])),
     needed("effect", enum),
     given("", unique_taint),
 )
@@ -61,17 +61,17 @@ def node_field(requirement: Mapping[str, Any], here: At) -> Causes:
 
 NODE_EXPRESSION: Table = (
     given("", lambda value, here: operator(value, here, ("Gt", "Lt"))),
-    always("key", words.qualified_name),
+    always("key", field_errors.qualified_name),
 )
 NODE_FIELDS = inside("matchFields", (
     given("", node_field),
     always("key", must(lambda value: value == "metadata.name", "not a valid field selector key")),
-    every("values", words.subdomain, when=lambda at: at["key"] == "metadata.name"),
+    every("values", field_errors.subdomain, when=lambda at: at["key"] == "metadata.name"),
 ))  # fmt: skip
 NODE_SELECTOR: Table = (
     needed("nodeSelectorTerms", detail="must have at least one node selector term"),
     inside("nodeSelectorTerms", (
-        inside("matchExpressions", (*NODE_EXPRESSION, every("values", words.label_value))), NODE_FIELDS,
+        inside("matchExpressions", (*NODE_EXPRESSION, every("values", field_errors.label_value))), NODE_FIELDS,
     )),
 )  # fmt: skip
 WEIGHT = always("weight", must(lambda value: 1 <= value <= 100, "must be in the range 1-100"), absent=0)
@@ -80,9 +80,9 @@ WEIGHT = always("weight", must(lambda value: 1 <= value <= 100, "must be in the 
 POD_TERM: Table = (
     inside("labelSelector", SELECTOR),
     inside("namespaceSelector", SELECTOR),
-    every("namespaces", words.label, path=lambda here: f"{here.holder.path}.namespace"),
+    every("namespaces", field_errors.label, path=lambda here: f"{here.holder.path}.namespace"),
     needed("topologyKey", detail="can not be empty"),
-    always("topologyKey", words.qualified_name),
+    always("topologyKey", field_errors.qualified_name),
 )
 PODS: Table = (
     inside(REQUIRED, POD_TERM),
@@ -106,7 +106,7 @@ def unique_spread(constraint: Mapping[str, Any], here: At) -> Causes:
 
 SPREAD: Table = (
     always("maxSkew", positive, absent=0),
-    needed("topologyKey", words.qualified_name, detail="can not be empty"),
+    needed("topologyKey", field_errors.qualified_name, detail="can not be empty"),
     always("whenUnsatisfiable", enum),
     given("", unique_spread),
     given("minDomains", positive),

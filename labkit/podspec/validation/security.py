@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import between, enum, must, unique, wrong
+from labkit.podspec.validation.field_errors import MAX_INT32, Cause, Causes, invalid, required, too_long
 from labkit.podspec.validation.rules import At, Table, always, every, filled, given, inside, needed
-from labkit.podspec.validation.words import MAX_INT32, Cause, Causes, invalid, required, too_long
 
 SYSCTL_PART = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 SYSCTL = rf"({SYSCTL_PART}[\./])*{SYSCTL_PART}"
@@ -40,7 +40,7 @@ def local_profile(value: str | None, here: At) -> Iterator[str | Cause]:
     if value is None:
         yield required(here.path, "must be set when seccomp type is Localhost")
     else:
-        yield from words.relative_path(value)
+        yield from field_errors.relative_path(value)
 
 
 def of_host(value: str, here: At) -> Causes:

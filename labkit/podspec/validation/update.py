@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.podspec.container_kinds import containers
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
+from labkit.podspec.validation.field_errors import IMMUTABLE, Causes, each, forbidden, invalid, shown
 from labkit.podspec.validation.meta import metadata, metadata_update
 from labkit.podspec.validation.pod import metadata_and_spec
 from labkit.podspec.validation.rules import At, check
-from labkit.podspec.validation.words import IMMUTABLE, Causes, each, forbidden, invalid, shown
 
 Manifest = Mapping[str, Any]
 UPDATABLE = (
@@ -28,7 +28,7 @@ def pod_update(new: Manifest, old: Manifest) -> Causes:
     yield from metadata_update(new.get("metadata") or {}, old.get("metadata") or {})
     yield from _status(new, old)
     if new.get("spec") == old.get("spec"):
-        yield from check((metadata(words.subdomain, namespaced=True),), At(new, kind="Pod"))
+        yield from check((metadata(field_errors.subdomain, namespaced=True),), At(new, kind="Pod"))
         return
     yield from metadata_and_spec(new)
     spec, before = new.get("spec") or {}, old.get("spec") or {}
@@ -96,7 +96,7 @@ def _status(new: Manifest, old: Manifest) -> Causes:
             retried = policy == "OnFailure"
             yield from _transitions(status.get(kind) or [], before.get(kind) or [], own, retried, f"status.{kind}")
     for number, address in enumerate(status.get("podIPs") or []):
-        yield from each(f"status.podIPs[{number}]", address.get("ip") or "", words.address(address.get("ip") or ""))
+        yield from each(f"status.podIPs[{number}]", address.get("ip") or "", field_errors.address(address.get("ip") or ""))
     hosts = status.get("hostIPs") or []
     if hosts and status.get("hostIP") != hosts[0].get("ip"):
         yield invalid("status.hostIPs[0].ip", hosts[0].get("ip") or "", "must be equal to `hostIP`")

@@ -8,18 +8,18 @@ from typing import Any
 
 from labkit.podspec import schema
 from labkit.podspec.quantity import exact
-from labkit.podspec.validation import words
+from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import enum, kinds_of, missing, must, never, once, one_kind, one_of, wrong
+from labkit.podspec.validation.field_errors import Cause, Causes, duplicate, each, forbidden, invalid, not_found
 from labkit.podspec.validation.meta import SELECTOR
 from labkit.podspec.validation.references import FILE_FIELDS, RESOURCE_REF_OF_VOLUME, field_ref
 from labkit.podspec.validation.rules import At, Check, Table, always, below_list, check, filled, given, inside, needed
-from labkit.podspec.validation.words import Cause, Causes, duplicate, each, forbidden, invalid, not_found
 
 Manifest = Mapping[str, Any]
 REFS = ("fieldRef", "resourceFieldRef")
 mode = must(lambda value: 0 <= value <= 0o777, "must be a number between 0 and 0777 (octal), both inclusive")
 DEFAULT_MODE = given("defaultMode", mode)
-FILE: Table = (needed("path"), filled("path", words.file_path))
+FILE: Table = (needed("path"), filled("path", field_errors.file_path))
 ITEMS = inside("items", (needed("key"), *FILE, given("mode", mode)))
 DOWNWARD_FILE: Table = (
     *FILE,
@@ -58,7 +58,7 @@ PROJECTIONS: dict[str, Table] = {
         always("expirationSeconds", must(lambda s: s >= 600, "may not specify a duration less than 10 minutes"), absent=0),
         filled("expirationSeconds", must(lambda s: s <= 2**32, "may not specify a duration larger than 2^32 seconds")),
         needed("path", path=of_projected),
-        filled("path", words.file_path, path=of_projected),
+        filled("path", field_errors.file_path, path=of_projected),
     ),
 }  # fmt: skip
 
@@ -82,7 +82,7 @@ def projections(sources: list[Manifest], here: At) -> Causes:
 
 
 SOURCES: dict[str, Table] = {
-    "hostPath": (needed("path"), filled("path", words.no_backsteps), filled("type", enum, when=lambda at: at["path"])),
+    "hostPath": (needed("path"), filled("path", field_errors.no_backsteps), filled("type", enum, when=lambda at: at["path"])),
     "emptyDir": (filled("sizeLimit", never("SizeLimit field must be a valid resource quantity"),
                         when=lambda at: exact(at["sizeLimit"] or 0) < 0),),
     "configMap": (needed("name"), DEFAULT_MODE, ITEMS),
@@ -90,7 +90,7 @@ SOURCES: dict[str, Table] = {
     "downwardAPI": (DEFAULT_MODE, DOWNWARD),
     "projected": (DEFAULT_MODE, filled("sources", projections)),
     "image": (needed("reference"), needed("pullPolicy", enum)),
-    "local": (needed("path"), filled("path", words.no_backsteps)),
+    "local": (needed("path"), filled("path", field_errors.no_backsteps)),
 } | {  # what must be named in the others, most of which are only stored
     kind: tuple(needed(name) for name in names.split())
     for kind, names in {
@@ -132,13 +132,14 @@ def name_of_claim(volume: Manifest, here: At) -> Causes:
     pod, name = here.spec.holder["metadata.name"], volume.get("name")
     if kinds_of(volume, sources_of("Volume"))[:1] == ["ephemeral"] and pod and name:
         claim = f"{pod}-{name}"
-        yield from each(f"{here.path}.name", name, (f"PVC name {words.shown(claim)}: {w}" for w in words.subdomain(claim)))
+        wrong_names = (f"PVC name {field_errors.shown(claim)}: {message}" for message in field_errors.subdomain(claim))
+        yield from each(f"{here.path}.name", name, wrong_names)
 
 
 VOLUME: Table = (
     given("", one_source("Volume", more_first=True)),
     given("", name_of_claim),
-    needed("name", words.label),
+    needed("name", field_errors.label),
 )
 
 
@@ -190,9 +191,9 @@ MOUNT: Table = (
     always("mountPath", once),
     always("name", not_among("volumeDevices", "name")),
     always("mountPath", not_among("volumeDevices", "devicePath")),
-    filled("subPath", words.relative_path, path=below_list),
+    filled("subPath", field_errors.relative_path, path=below_list),
     filled("subPathExpr", wrong("subPathExpr and subPath are mutually exclusive"), when=lambda at: at["subPath"]),
-    filled("subPathExpr", words.relative_path, path=below_list),
+    filled("subPathExpr", field_errors.relative_path, path=below_list),
     given("mountPropagation", enum, path=below_list),
     given("mountPropagation", never("Bidirectional mount propagation is available only to privileged containers"),
           path=below_list,

@@ -34,7 +34,7 @@ from labkit.cri import lenient
 from labkit.cri.client import CriClient
 from labkit.cri.descriptors import services
 from labkit.recording.calls.log import CallLog, CallRecord, keeps_response, recorded
-from labkit.util.sockets import private_socket
+from labkit.util.unix_sockets import private_socket
 
 LENGTH = struct.Struct("!I")
 WAITING = 10_000

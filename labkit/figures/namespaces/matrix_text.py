@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
+class PodChange:
     """What became of one Pod: types whose namespaces are all the same and all new, and of its processes by name.
 
     `renewed` maps a process that was there before to the types in which it now has another namespace.
@@ -38,7 +38,7 @@ def pod_key(pod: PodSnapshot) -> tuple[str, str]:
     return pod.namespace, pod.name
 
 
-def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> Change:
+def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> PodChange:
     """Compare one Pod at two moments; the shim is left out."""
     then, now = ({row.name: row for row in ng.rows(pod) if row.role not in ng.NODE_SIDE} for pod in (before, after))
     inodes = [
@@ -48,7 +48,7 @@ def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> 
     renewed = {
         name: tuple(t for t in NAMESPACE_TYPES if then[name].namespaces.get(t) != now[name].namespaces.get(t)) for name in both
     }
-    return Change(
+    return PodChange(
         pod=after.name,
         same=tuple(t for t in NAMESPACE_TYPES if inodes[0][t] and inodes[0][t] == inodes[1][t]),
         new=tuple(t for t in NAMESPACE_TYPES if inodes[0][t] and inodes[1][t] and not inodes[0][t] & inodes[1][t]),
@@ -63,7 +63,7 @@ def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> 
 
 def changes(
     before: Sequence[PodSnapshot], after: Sequence[PodSnapshot], host: Mapping[str, int]
-) -> tuple[list[Change], list[str], list[str]]:
+) -> tuple[list[PodChange], list[str], list[str]]:
     """(changes of the Pods that are in both, names of Pods gone, names of Pods added)."""
     earlier, later = ({pod_key(pod): pod for pod in pods} for pods in (before, after))
     stayed = [change(earlier[key], later[key], host) for key in earlier if key in later]
@@ -120,7 +120,7 @@ def _title_of_many(pods: Sequence[PodSnapshot], host: Mapping[str, int]) -> str:
     return link.join(filter(None, [rule, "; ".join(exceptions)]))
 
 
-def _told(each: Change, brief: bool = False) -> str:
+def _told(each: PodChange, brief: bool = False) -> str:
     clauses = []
     if each.same:
         clauses.append(f"the {words(each.same)} {_noun(each.same)} the same")

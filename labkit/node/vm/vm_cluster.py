@@ -18,19 +18,19 @@ from labkit.node.lab import kubernetes
 from labkit.node.machine import guest
 from labkit.node.machine.machine import API_SOCKET, Machine
 from labkit.node.vm import enter
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 
 RELAY = "kubelet"
-"""The socket of that name in the machine's home is where the API looks for the kubelet (`labkit.apiserver.http.proxy`)."""
+"""The API looks for the kubelet at the socket of that name in the machine's home (`labkit.apiserver.http.kubelet_proxy`)."""
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
-def api(places: Places) -> Service:
+def api(places: MachinePaths) -> Service:
     """The API, not started yet."""
     return kubernetes.api_service(places.home, "--socket", str(places.sockets / API_SOCKET))
 
 
-def join(places: Places, machine: Machine, since: str, heed: Callable[[], None]) -> None:
+def join(places: MachinePaths, machine: Machine, since: str, heed: Callable[[], None]) -> None:
     """Let the machine's kubelet in, and wait until its node is Ready. The API answers already. Raises MachineError, NodeError.
 
     since: the time before (RFC 3339), for a node of an earlier start is in the API, too. heed: raises what ends the waiting.
@@ -43,7 +43,7 @@ def join(places: Places, machine: Machine, since: str, heed: Callable[[], None])
     kubernetes.wait_node_ready(places.home, since, heed)
 
 
-def part(places: Places) -> None:
+def part(places: MachinePaths) -> None:
     """Undo `join`, as far as it is on this side."""
     relay.stop_relay(places.home, RELAY)
 

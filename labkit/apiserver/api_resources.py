@@ -35,7 +35,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Resource(Named):
+class ApiResource(Named):
     """One kind of object. `fields` are the field selectors beyond metadata.name and metadata.namespace; `counted` says that
     metadata.generation follows the spec, `made_by_update` that a PUT makes what is not there, `unconditional` that an update
     needs no resourceVersion."""
@@ -80,18 +80,18 @@ POD_FIELDS = (
 )  # fmt: skip
 
 RESOURCES = (
-    Resource("configmaps", "ConfigMap", short=("cm",)),
-    Resource("events", "Event", short=("ev",), fields=EVENT_FIELDS, made_by_update=True),
-    Resource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",),
+    ApiResource("configmaps", "ConfigMap", short=("cm",)),
+    ApiResource("events", "Event", short=("ev",), fields=EVENT_FIELDS, made_by_update=True),
+    ApiResource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",),
              fields=("status.phase", "name")),
-    Resource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",), fields=("spec.unschedulable",)),
-    Resource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",), fields=("name",)),
-    Resource("persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), subresources=("status",)),
-    Resource("pods", "Pod", short=("po",), categories=("all",), fields=POD_FIELDS, counted=True,
+    ApiResource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",), fields=("spec.unschedulable",)),
+    ApiResource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",), fields=("name",)),
+    ApiResource("persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), subresources=("status",)),
+    ApiResource("pods", "Pod", short=("po",), categories=("all",), fields=POD_FIELDS, counted=True,
              subresources=("status", "binding", "log", "exec", "attach", "portforward")),
-    Resource("secrets", "Secret", fields=("type",)),
-    Resource("serviceaccounts", "ServiceAccount", short=("sa",)),
-    Resource("leases", "Lease", group="coordination.k8s.io", made_by_update=True, unconditional=False),
+    ApiResource("secrets", "Secret", fields=("type",)),
+    ApiResource("serviceaccounts", "ServiceAccount", short=("sa",)),
+    ApiResource("leases", "Lease", group="coordination.k8s.io", made_by_update=True, unconditional=False),
 )  # fmt: skip
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 
@@ -102,13 +102,13 @@ METRICS = (
 """What the kubelet answers: `kubectl top` reads it."""
 
 
-def find(group: str, version: str, plural: str) -> Resource | None:
+def find(group: str, version: str, plural: str) -> ApiResource | None:
     """The resource served under that group, version and plural name."""
     resource = BY_PLURAL.get(plural)
     return resource if resource and resource.is_at(group, version) else None
 
 
-def field(resource: Resource, obj: dict[str, Any], path: str) -> str:
+def field(resource: ApiResource, obj: dict[str, Any], path: str) -> str:
     """The value that a field selector compares: text, empty where the object has none."""
     if resource.plural == "events" and path == "source":
         return str((obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "")

@@ -33,7 +33,7 @@ COMPUTE = ("cpu", "memory")
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineInfo:
     """What the kubelet knows of its machine and puts into container configs.
 
     `memory_bytes` and `cpus` are capacities; `hugepage_sizes` are the kernel's ("2MB", "1GB"); `cgroup_version` is 1 or
@@ -53,7 +53,7 @@ class Machine:
         return (self.allocatable or {"cpu": str(self.cpus), "memory": str(self.memory_bytes)}).get(name, 0)
 
     @classmethod
-    def here(cls, root: str = "/") -> Machine:
+    def here(cls, root: str = "/") -> MachineInfo:
         """The machine that this Python runs on (source: sysconf, /sys/kernel/mm/hugepages, /sys/fs/cgroup below `root`)."""
         sys = Path(root, "sys")
         version = 2 if (sys / "fs/cgroup/cgroup.controllers").exists() else 1
@@ -106,13 +106,13 @@ def cgroup_path(names: Sequence[str], driver: str = "cgroupfs") -> str:
     return "".join(f"/{'-'.join(escaped[: depth + 1])}.slice" for depth in range(len(escaped)))
 
 
-def sandbox_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+def sandbox_resources(pod: Mapping[str, Any], machine: MachineInfo) -> pb.LinuxContainerResources:
     """The Pod's resources as a whole, without its overhead."""
     requests, limits = (pod_total(pod, kind) for kind in ("requests", "limits"))
     return linux_resources(requests.get("cpu"), limits.get("cpu", 0), limits.get("memory", 0), machine)
 
 
-def pod_limits(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+def pod_limits(pod: Mapping[str, Any], machine: MachineInfo) -> pb.LinuxContainerResources:
     """What the Pod's own cgroup is set to: a limit only where each container has one, for else one without would be held back by
     those of the others (ResourceConfigForPod)."""
     requests, limits = (pod_total(pod, kind) for kind in ("requests", "limits"))
@@ -122,7 +122,7 @@ def pod_limits(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerRes
     return linux_resources(requests.get("cpu"), held["cpu"], held["memory"], machine)
 
 
-def overhead_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+def overhead_resources(pod: Mapping[str, Any], machine: MachineInfo) -> pb.LinuxContainerResources:
     """The runtime class's overhead, empty without one."""
     overhead = pod["spec"].get("overhead")
     if not overhead:
@@ -131,7 +131,7 @@ def overhead_resources(pod: Mapping[str, Any], machine: Machine) -> pb.LinuxCont
     return linux_resources(cpu, cpu, whole(overhead.get("memory", 0)), machine)
 
 
-def container_resources(pod: Mapping[str, Any], container: Mapping[str, Any], machine: Machine) -> pb.LinuxContainerResources:
+def container_resources(pod: Mapping[str, Any], container: Mapping[str, Any], machine: MachineInfo) -> pb.LinuxContainerResources:
     """CPU shares and quota, memory, swap and hugepage limits, and oom_score_adj of one container."""
     own, of_pod = container["resources"], pod["spec"].get("resources", {})
     limit = {name: _amount(own, "limits", name) or _amount(of_pod, "limits", name) for name in COMPUTE}
@@ -150,7 +150,9 @@ def container_resources(pod: Mapping[str, Any], container: Mapping[str, Any], ma
     return resources
 
 
-def linux_resources(request_mcpu: int | None, limit_mcpu: int, memory_bytes: int, machine: Machine) -> pb.LinuxContainerResources:
+def linux_resources(
+    request_mcpu: int | None, limit_mcpu: int, memory_bytes: int, machine: MachineInfo
+) -> pb.LinuxContainerResources:
     """CFS shares, quota and period, and the memory limit; 0 means unlimited, None for the request means the limit."""
     shares_of = limit_mcpu if request_mcpu is None else request_mcpu
     return pb.LinuxContainerResources(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labkit.podspec.manifest import find_container
-from labkit.podspec.messages.resources import Machine
+from labkit.podspec.messages.linux_resources import MachineInfo
 from labkit.podspec.quantity import exact
 
 Data = Mapping[str, Mapping[str, str | bytes]]
@@ -29,7 +29,7 @@ def environment(
     *,
     pod_ips: Sequence[str],
     host_ips: Sequence[str],
-    machine: Machine,
+    machine: MachineInfo,
     services: Iterable[Mapping[str, Any]],
     configmaps: Data,
     secrets: Data,
@@ -105,7 +105,7 @@ def _from_reference(
     variable: Mapping[str, Any],
     pod_ips: Sequence[str],
     host_ips: Sequence[str],
-    machine: Machine,
+    machine: MachineInfo,
     configmaps: Data,
     secrets: Data,
 ) -> str | None:
@@ -179,7 +179,9 @@ def reads_limits(container: Mapping[str, Any]) -> bool:
     return any(source.get("resource", "").startswith("limits.") for source in sources)
 
 
-def resource_field(reference: Mapping[str, Any], pod: Mapping[str, Any], container: Mapping[str, Any], machine: Machine) -> str:
+def resource_field(
+    reference: Mapping[str, Any], pod: Mapping[str, Any], container: Mapping[str, Any], machine: MachineInfo
+) -> str:
     """A resource of the container in units of the divisor, rounded up. A limit that is not set is the Pod's own, else what the
     node gives to Pods, its Allocatable (defaultPodLimitsForDownwardAPI)."""
     kind, _, name = reference["resource"].partition(".")

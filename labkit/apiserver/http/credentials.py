@@ -36,7 +36,8 @@ def certificates(data: Path) -> None:
     """FILES in `data`: made when there are none or they soon end."""
     if not _lasts(data):
         # A process of its own makes it: what signs certificates takes 20 MB that serving them does not need.
-        subprocess.run([sys.executable, "-m", "labkit.apiserver.http.access", str(data)], check=True, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "labkit.apiserver.http.credentials", str(data)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def token(data: Path) -> str:

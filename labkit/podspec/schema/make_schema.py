@@ -1,4 +1,4 @@
-"""Makes schema.json: the kinds that kubeapi serves, as OpenAPI v2 definitions: `python -m labkit.podspec.schema.make`.
+"""Makes schema.json: the kinds that kubeapi serves, as OpenAPI v2 definitions: `python -m labkit.podspec.schema.make_schema`.
 
 Names, types, required fields and descriptions come from the models of the `kubernetes` package, which are themselves made
 from Kubernetes' OpenAPI. What those models lose on the way (the width of integers, quantities, and how lists are merged by

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 
-from labkit.apiserver import status
+from labkit.apiserver import api_errors
 from labkit.apiserver.requests.paths import Query, flag, number, one
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec import container_names
@@ -49,18 +49,18 @@ def stream_path(pod: Object, what: str, query: Query) -> str:
     if what == "portforward":
         ports = [("port", port) for given in query.get("ports", []) for port in given.split(",")]
         if bad := [port for _, port in ports if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536)]:
-            raise status.bad_request(f"ports: Invalid value: {bad[0][:20]!r}: must be between 1 and 65535")
+            raise api_errors.bad_request(f"ports: Invalid value: {bad[0][:20]!r}: must be between 1 and 65535")
         return f"/portForward/{_of(pod)}" + (f"?{urlencode(ports)}" if ports else "")
     phase = (pod.get("status") or {}).get("phase")
     if phase in ("Succeeded", "Failed"):
-        raise status.bad_request(f"cannot {what} into a container in a completed pod; current phase is {phase}")
+        raise api_errors.bad_request(f"cannot {what} into a container in a completed pod; current phase is {phase}")
     container = _container(pod, query)
     options = [(theirs, "1") for ours, theirs in STREAMS.items() if flag(query, ours)]
     if not any(name in ("input", "output", "error") for name, _ in options):
-        raise status.bad_request("you must specify at least 1 of stdin, stdout, stderr")
+        raise api_errors.bad_request("you must specify at least 1 of stdin, stdout, stderr")
     if what == "exec":
         if not query.get("command"):
-            raise status.bad_request("you must specify at least one command for the container")
+            raise api_errors.bad_request("you must specify at least one command for the container")
         options += [("command", word) for word in query["command"]]
     return f"/{what}/{_of(pod)}/{quote(container)}?{urlencode(options)}"
 
@@ -69,29 +69,29 @@ def check_protocols(headers: HTTPHeaders) -> None:
     """Refuse an upgrade that the runtime would not understand. Raises ApiError (400)."""
     upgrade = headers.get("Upgrade", "").lower()
     if not upgrade:
-        raise status.bad_request("Upgrade request required")
+        raise api_errors.bad_request("Upgrade request required")
     if upgrade == "websocket":
         offered = [word.strip() for word in headers.get("Sec-WebSocket-Protocol", "").split(",")]
         if not any(word in RUNTIME_SPEAKS for word in offered):
-            raise status.bad_request(f"unable to upgrade: the runtime does not speak {', '.join(offered)}; use SPDY/3.1")
+            raise api_errors.bad_request(f"unable to upgrade: the runtime does not speak {', '.join(offered)}; use SPDY/3.1")
 
 
 async def ask(store: Store, run: Path, node: str, request: bytes, read: Callable[[IOStream], Awaitable[bytes]]) -> Answered:
     """Send a request to a node's kubelet: the connection, and what `read` takes of the answer. Raises ApiError (404, 503)."""
     if store.get("nodes", "", node) is None:
-        raise status.not_found("nodes", node)
+        raise api_errors.not_found("nodes", node)
     stream = IOStream(socket.socket(socket.AF_UNIX))
     try:
         await stream.connect(str(run / "kubelet.sock"))
     except (OSError, StreamClosedError) as error:
         words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
-        raise status.unavailable(words) from error
+        raise api_errors.unavailable(words) from error
     try:
         await stream.write(request)
         return stream, await read(stream)
     except StreamClosedError as error:
         stream.close()
-        raise status.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
+        raise api_errors.unavailable(f'The kubelet of node "{node}" hung up; its log, kubelet.log, may say why.') from error
 
 
 def request_head(method: str, path: str, headers: Iterable[tuple[str, str]], upgrade: bool) -> bytes:
@@ -104,7 +104,7 @@ def request_head(method: str, path: str, headers: Iterable[tuple[str, str]], upg
 
 def _check_bound(pod: Object) -> None:
     if not pod["spec"].get("nodeName"):
-        raise status.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
+        raise api_errors.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
 
 
 def _of(pod: Object) -> str:
@@ -117,10 +117,10 @@ def _container(pod: Object, query: Query) -> str:
     asked = one(query, "container")
     if asked:
         if asked not in everyone:
-            raise status.bad_request(f"container {asked} is not valid for pod {name}")
+            raise api_errors.bad_request(f"container {asked} is not valid for pod {name}")
         return asked
     if len(spec["containers"]) == 1 and len(everyone) == 1:
         return str(everyone[0])
     chosen, starting = (container_names(pod, (kind,)) for kind in ("containers", "initContainers"))
     words = f"a container name must be specified for pod {name}, choose one of: [{' '.join(chosen)}]"
-    raise status.bad_request(words + (f" or one of the init containers: [{' '.join(starting)}]" if starting else ""))
+    raise api_errors.bad_request(words + (f" or one of the init containers: [{' '.join(starting)}]" if starting else ""))

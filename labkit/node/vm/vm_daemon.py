@@ -10,9 +10,9 @@ from labkit.node.machine import guest
 from labkit.node.packages import versions
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
-from labkit.node.vm import releases as vm_releases
 from labkit.node.vm import run
-from labkit.node.vm.home import Places
+from labkit.node.vm import vm_releases as vm_releases
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.util.errors import NodeError
 from labkit.util.progress import shown
 
@@ -33,7 +33,7 @@ class VmDaemon(Daemon):
 
     soon_s = 60.0  # without KVM a containerd takes some ten times as long to start
 
-    def __init__(self, places: Places, node: Node | None = None) -> None:
+    def __init__(self, places: MachinePaths, node: Node | None = None) -> None:
         super().__init__(places.home, node)
         self.places = places
 

@@ -23,7 +23,7 @@ WAITED_FOR = "its exit code is waited for"
 
 
 @dataclass(frozen=True)
-class Row:
+class ShimRow:
     """One process on both sides. `role`: its colour. `before`, `after`: its pid there, 0 where it has ended, None where that
     side does not know it. `same`: one process on both sides. `version`: of a shim's program. `details`: more about it, for the
     picture alone."""
@@ -42,7 +42,7 @@ class Block:
     """One Pod's shim and what it holds; the first row is the shim's. `told`: the block in words, without pids."""
 
     pod: str
-    rows: tuple[Row, ...]
+    rows: tuple[ShimRow, ...]
     told: str
 
 
@@ -63,7 +63,7 @@ def shims(
     sides = [MARGIN + names + 14 + PID / 2, MARGIN + names + 14 + 1.9 * PID]
     details = MARGIN + 42 if stacked else sides[after is not None] + PID / 2 + 18
     top = title_height(heads) + LINE + 4
-    sheet = _Sheet(sides[: 1 + (after is not None)], names, details, width - MARGIN - 8, stacked)
+    sheet = _ShimSheet(sides[: 1 + (after is not None)], names, details, width - MARGIN - 8, stacked)
     height = top + sum(sheet.block_height(block) + GAP for block in blocks)
 
     def paint(canvas: Canvas) -> None:
@@ -95,7 +95,7 @@ def _block(before: ShimHold | None, after: ShimHold | None, two: bool) -> Block:
     shown = after or before
     assert shown is not None
     same = before is not None and after is not None and (before.pid, before.start_ns) == (after.pid, after.start_ns)
-    shim = Row("shim", "shim", _pid(before), _pid(after), same, _shim_details(shown), shown.version)
+    shim = ShimRow("shim", "shim", _pid(before), _pid(after), same, _shim_details(shown), shown.version)
     pod = shown.pod if shown.namespace in ("", "default") else f"{shown.namespace}/{shown.pod}"
     first, then = ({c.id: c for c in hold.containers} if hold else {} for hold in (before, after))
     pairs = [(first.get(each), then.get(each)) for each in dict.fromkeys([*first, *then])]
@@ -103,13 +103,13 @@ def _block(before: ShimHold | None, after: ShimHold | None, two: bool) -> Block:
     return Block(pod, (shim, *rows), _told(pod, shim, shown, pairs, two))
 
 
-def _container_row(before: HeldContainer | None, after: HeldContainer | None, two: bool = True) -> Row:
+def _container_row(before: HeldContainer | None, after: HeldContainer | None, two: bool = True) -> ShimRow:
     shown = after or before
     assert shown is not None
     same = before is not None and after is not None and before.pid == after.pid != 0
     role = "application" if shown.name else "pause"
     details = () if before and two and after is None else (_keeps(shown),)
-    return Row(shown.name or "pause", role, _pid(before), _pid(after), same, details)
+    return ShimRow(shown.name or "pause", role, _pid(before), _pid(after), same, details)
 
 
 def _pid(holder: ShimHold | HeldContainer | None) -> int | None:
@@ -141,7 +141,7 @@ def _streams(container: HeldContainer) -> list[str]:
 
 
 def _told(
-    pod: str, shim: Row, shown: ShimHold, pairs: Sequence[tuple[HeldContainer | None, HeldContainer | None]], two: bool
+    pod: str, shim: ShimRow, shown: ShimHold, pairs: Sequence[tuple[HeldContainer | None, HeldContainer | None]], two: bool
 ) -> str:
     parent = "process 1" if shown.ppid == 1 else "another process that adopts orphans"
     what = f"a shim, child of {parent}"
@@ -188,7 +188,7 @@ def _message(blocks: Sequence[Block], two: bool) -> str:
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _ShimSheet:
     """Where everything is, px: the middle of each side's pids, the width of the names, what is told from `details` to `right`."""
 
     sides: Sequence[float]
@@ -200,11 +200,11 @@ class _Sheet:
     def block_height(self, block: Block) -> float:
         return ROW + sum(self.row_height(row) for row in block.rows)
 
-    def row_height(self, row: Row) -> float:
+    def row_height(self, row: ShimRow) -> float:
         beside = LINE * len(self._lines(row)) + 6 + (8 if row.version else 0)
         return ROW - 4 + beside if self.stacked else max(ROW, beside)
 
-    def _lines(self, row: Row) -> list[tuple[str, int]]:
+    def _lines(self, row: ShimRow) -> list[tuple[str, int]]:
         """What is told, line by line, with the number of the detail that each belongs to."""
         told = [row.version and f"version {row.version}", *row.details]
         return [
@@ -214,7 +214,7 @@ class _Sheet:
             if line
         ]
 
-    def paint(self, canvas: Canvas, row: Row, y: float) -> None:
+    def paint(self, canvas: Canvas, row: ShimRow, y: float) -> None:
         middle, inset = y + ROW / 2, 8 if row.role == "shim" else 24
         canvas.dot(MARGIN + inset + 6, middle, 10, row.role, shape="s" if row.role == "shim" else "o")
         canvas.text(MARGIN + inset + 18, middle, fit(row.name, self.names - inset - 18))
@@ -232,7 +232,7 @@ class _Sheet:
                 canvas.text(self.details, at, line, style.SMALL, "text" if number == 1 else "muted")
                 at += LINE
 
-    def _paint_change(self, canvas: Canvas, row: Row, middle: float) -> None:
+    def _paint_change(self, canvas: Canvas, row: ShimRow, middle: float) -> None:
         left, new = self.sides[0] + PID / 2, self.sides[1] - PID / 2
         if row.same:
             canvas.line([(left, middle), (new, middle)], row.role, 2.4)

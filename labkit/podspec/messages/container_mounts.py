@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import volume_kind
-from labkit.podspec.messages.environment import CreateContainerConfigError, expand
+from labkit.podspec.messages.container_env import CreateContainerConfigError, expand
 
 PLUGINS = {
     "emptyDir": "empty-dir",

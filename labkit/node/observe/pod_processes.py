@@ -14,17 +14,17 @@ from labkit.util.progress import looks
 SETTLED_WITHIN_S = 2.0
 
 
-class Sources(Protocol):
+class RuntimeMatcher(Protocol):
     """`node.sources`, as far as it is needed here."""
 
     def is_runtime(self, process: Process) -> bool: ...
 
 
-class Node(ObservedNode, Protocol):
+class ProcessesNode(ObservedNode, Protocol):
     """A node, as far as it is needed here."""
 
     @property
-    def sources(self) -> Sources: ...
+    def sources(self) -> RuntimeMatcher: ...
 
 
 def settled(kernel: Kernel, reader: PodReader) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
@@ -47,7 +47,7 @@ def starts(pod: PodSnapshot) -> bool:
     return any(p.comm.startswith(RUNC_INIT) for p in pod.processes if p.role == "pause" or p.pid in running)
 
 
-def tree(node: Node, snapshot: Snapshot, pods: Sequence[PodSnapshot]) -> tuple[PodProcess, ...]:
+def tree(node: ProcessesNode, snapshot: Snapshot, pods: Sequence[PodSnapshot]) -> tuple[PodProcess, ...]:
     """The node's part of the process tree: init, the runtime, each shim and all below it, as in `settled`."""
     runtime = node.kernel.unix_listener(node.socket_path)  # of several containerds of a machine this node's
     in_pods = {p.pid: p for pod in pods for p in pod.processes}

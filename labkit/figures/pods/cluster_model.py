@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Request:
+class PodRequest:
     """What one Pod requests of a resource, in the resource's unit."""
 
     pod: str
@@ -25,8 +25,8 @@ class Resource:
     name: str
     capacity: int
     allocatable: int
-    requests: tuple[Request, ...] = ()
-    waiting: tuple[Request, ...] = ()
+    requests: tuple[PodRequest, ...] = ()
+    waiting: tuple[PodRequest, ...] = ()
 
     @property
     def free(self) -> int:

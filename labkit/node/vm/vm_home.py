@@ -16,7 +16,7 @@ from labkit.util.outputs import PRIVATE, write_whole
 RELAY = "vm"
 
 
-class Places:
+class MachinePaths:
     """The machine's part of a home. `home`: one whose status, log and locks are the machine's."""
 
     def __init__(self, home: Home) -> None:
@@ -38,7 +38,7 @@ class Places:
 
     @property
     def noted(self) -> Path:
-        """Which Pods the machine has (`labkit.node.vm.pods`)."""
+        """Which Pods the machine has (`labkit.node.vm.vm_pods`)."""
         return self.home.data / "pods.json"
 
     def enter_argv(self) -> list[str]:

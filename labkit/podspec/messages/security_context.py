@@ -11,7 +11,7 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.container_kinds import KINDS, containers
-from labkit.podspec.messages.environment import CreateContainerConfigError
+from labkit.podspec.messages.container_env import CreateContainerConfigError
 
 MASKED_PATHS = (
     "/proc/asound",

@@ -41,7 +41,7 @@ TRUST = "Remove it, or set XDG_STATE_HOME or LABKIT_HOME to a directory that onl
 
 
 @dataclass(frozen=True)
-class Event:
+class LearnerEvent:
     """Something that the learner did. `kind`: "cell" (she reached the cell `item`), "prediction" and "review" (she answered the
     question `item`; `detail` has choice, seen and right), "check" (of the exercise `item`; done, and the number of the hint)."""
 
@@ -75,20 +75,20 @@ def path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 @cache
-def of_this_learner() -> Store:
+def of_this_learner() -> ProgressStore:
     """The store of this process. Cached, so that what cannot be written is said once."""
-    return Store(path())
+    return ProgressStore(path())
 
 
-class Store:
+class ProgressStore:
     """The events in the file `place`, and those that could not be written yet."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._waiting: list[Event] = []
+        self._waiting: list[LearnerEvent] = []
         self._said = False
 
-    def add(self, event: Event) -> None:
+    def add(self, event: LearnerEvent) -> None:
         """Keep an event. Never fails: what cannot be written now is written with a later event."""
         self._waiting.append(event)
         try:
@@ -98,7 +98,7 @@ class Store:
         except CANNOT as error:
             self._say(error)
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[LearnerEvent]:
         """All events, the oldest first. Makes no file."""
         try:
             return [*self._read(), *self._waiting]
@@ -118,7 +118,7 @@ class Store:
             what = f"{self.place} cannot be changed: {reason(error)}."
             raise NodeError(what, "Nothing was removed. Mend that first.") from None
 
-    def _read(self) -> list[Event]:
+    def _read(self) -> list[LearnerEvent]:
         if not os.path.lexists(self.place):
             return []
         try:
@@ -215,19 +215,19 @@ def rows(database: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
         yield from database.execute(READ)
 
 
-def parsed(row: tuple[Any, ...]) -> Event | None:
+def parsed(row: tuple[Any, ...]) -> LearnerEvent | None:
     """The event of a row; None where it holds something else."""
     at, kind, lesson, item, detail = row
     with contextlib.suppress(ValueError, TypeError):
         time, content = datetime.fromisoformat(at), json.loads(detail)
         if time.tzinfo and isinstance(content, dict) and all(isinstance(text, str) for text in (kind, lesson, item)):
-            return Event(time, kind, lesson, item, content)
+            return LearnerEvent(time, kind, lesson, item, content)
     return None
 
 
-def salvaged(place: Path) -> list[Event]:
+def salvaged(place: Path) -> list[LearnerEvent]:
     """What can be read of a damaged file, up to where the damage begins."""
-    found: list[Event] = []
+    found: list[LearnerEvent] = []
     with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), contextlib.closing(_connect(place, "ro")) as database:
         found.extend(event for row in database.execute(READ) if (event := parsed(row)))
     return found

@@ -9,9 +9,9 @@ from labkit.cli.common import AddVerb, add_node_options, answer, need_up
 from labkit.node import Choice, Home, connect
 from labkit.node.kinds import discovery
 from labkit.node.lab.daemon import Daemon
-from labkit.node.state.runtime_daemon import Change
-from labkit.node.vm.daemon import VmDaemon
-from labkit.node.vm.home import Places
+from labkit.node.state.runtime_daemon import RuntimeChange
+from labkit.node.vm.vm_daemon import VmDaemon
+from labkit.node.vm.vm_home import MachinePaths
 
 ACTIONS = {
     "status": "say which version runs, and its pid",
@@ -71,15 +71,15 @@ def the_daemon() -> Any:
     need_up(home)
     meant = discovery.meant(Choice.parse(), home)
     if meant.kind == "vm":
-        return VmDaemon(Places(home))
+        return VmDaemon(MachinePaths(home))
     return Daemon(home) if meant.kind == "containerd" else connect().daemon
 
 
-def changed(done: Change | None) -> dict[str, Any]:
+def changed(done: RuntimeChange | None) -> dict[str, Any]:
     return {} if done is None else {"action": done.action, "before": done.before, "away_s": done.away_s}
 
 
-def sentence(report: dict[str, Any], done: Change | None) -> str:
+def sentence(report: dict[str, Any], done: RuntimeChange | None) -> str:
     now = f"containerd {report['version']} is {report['state']}"
     pid = f", pid {report['pid']}" if report["pid"] else ""
     if done is None or done.away_s is None:

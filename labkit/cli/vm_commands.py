@@ -15,7 +15,7 @@ from pathlib import Path
 from labkit.cli.common import AddVerb, answer, say
 from labkit.node import Home, NodeError
 from labkit.node.machine import build, image_bundle, machine, packages
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.node.vm.warm import warm
 
 DETACH = b"\x1d"
@@ -67,7 +67,7 @@ def make_image(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def told(image: build.Image, report: dict[str, object]) -> str:
+def told(image: build.MachineImage, report: dict[str, object]) -> str:
     sizes = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in image.sizes.items())
     state = f"saved state {int(str(report['state_bytes'])) / 1e6:.0f} MB ({build.described(str(report['accelerator']))})"
     lines = [f"The virtual machine is built: {image}.", f"{sizes}, {state}; in {image.directory}, after {report['seconds']} s."]
@@ -85,7 +85,7 @@ def use_image(arguments: argparse.Namespace) -> int:
 
 def console(arguments: argparse.Namespace) -> int:
     """This terminal joined to the machine's first serial line, where a shell of root's waits."""
-    path = Places(Home.find()).sockets / "console.sock"
+    path = MachinePaths(Home.find()).sockets / "console.sock"
     with socket.socket(socket.AF_UNIX) as line:
         try:
             line.connect(str(path))

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit.cli.common import AddVerb, answer, say
 from labkit.course.jupyter import copy, lab
 from labkit.course.memory import export, overview
-from labkit.course.memory.store import of_this_learner
+from labkit.course.memory.progress_store import of_this_learner
 from labkit.node import NodeError
 from labkit.util.showable import Absent
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from labkit.apiserver import registry
+from labkit.apiserver import api_resources
+from labkit.apiserver.api_resources import ALL_VERBS, METRICS, RESOURCES, ApiResource, Named
 from labkit.apiserver.discovery.absent import ABSENT
-from labkit.apiserver.registry import ALL_VERBS, METRICS, RESOURCES, Named, Resource
 
 SPEAKS = (1, 36)
 """The Kubernetes version whose API this is modelled on."""
@@ -74,11 +74,11 @@ def _entries(resource: Named) -> list[dict[str, Any]]:
     entry = _entry(resource, resource.plural, singular, resource.kind, _verbs(resource))
     if resource.short:
         entry["shortNames"] = list(resource.short)
-    if not isinstance(resource, Resource):
+    if not isinstance(resource, ApiResource):
         return [entry]
     if resource.categories:
         entry["categories"] = list(resource.categories)
-    below = [(name, registry.SUBRESOURCES[name]) for name in resource.subresources]
+    below = [(name, api_resources.SUBRESOURCES[name]) for name in resource.subresources]
     return [entry] + [
         _entry(resource, f"{resource.plural}/{name}", "", sub.kind or resource.kind, sub.verbs) for name, sub in below
     ]
@@ -89,7 +89,7 @@ def _entry(resource: Named, name: str, singular: str, kind: str, verbs: tuple[st
 
 
 def _verbs(resource: Named) -> tuple[str, ...]:
-    return ALL_VERBS if isinstance(resource, Resource) else ("get", "list") if resource in METRICS else ()
+    return ALL_VERBS if isinstance(resource, ApiResource) else ("get", "list") if resource in METRICS else ()
 
 
 def _architecture() -> str:

@@ -14,8 +14,8 @@ from labkit.node.lab.runtime_controller import Operator
 from labkit.node.machine import guest
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
-from labkit.node.vm import releases, run
-from labkit.node.vm.home import Places
+from labkit.node.vm import run, vm_releases
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
 
@@ -65,7 +65,7 @@ FORGET = f'cd {guest.RELEASES} && for each in [0-9]*; do [ $each = "$1" ] || rm 
 class VmOperator(Operator):
     """For a virtual machine that runs."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: MachinePaths) -> None:
         super().__init__(places.home)
         self.places, self.away = places, False
         self.orphans: set[str] = set()
@@ -95,7 +95,7 @@ class VmOperator(Operator):
             log.warning("could not look for what belongs to nobody: %s", error)
 
     def here(self) -> Sequence[Release]:
-        return releases.here(self.places)
+        return vm_releases.here(self.places)
 
     def held(self) -> bool:
         return self.away
@@ -127,7 +127,7 @@ class VmOperator(Operator):
     def bring(self, release: Release, say: Callable[[str], None]) -> None:
         if release.default:
             return
-        need = sum(os.path.getsize(path) for _, path in releases.contents(release)) >> 20
+        need = sum(os.path.getsize(path) for _, path in vm_releases.contents(release)) >> 20
         room = int(self.sh(ROOM)) >> 10
         if room < need + SPARE_MB:
             raise NodeError(
@@ -135,7 +135,7 @@ class VmOperator(Operator):
                 "Remove Pods that you need no more, or bring the machine up anew: `labkit down`, `labkit up`.",
             )
         say(f"putting containerd {release.version} into the machine ({need} MB)")
-        self.sh(PUT, str(releases.directory(release)), stdin=releases.packed(release), timeout=PUT_WITHIN_S)
+        self.sh(PUT, str(vm_releases.directory(release)), stdin=vm_releases.packed(release), timeout=PUT_WITHIN_S)
 
     def become(self, release: Release) -> None:
         self.sh(CHOOSE, *([] if release.default else [release.version]))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from labkit.cli.common import AddVerb, running_node, say
-from labkit.cli.record import exit_code, proxied, wanted_command
+from labkit.cli.record_command import exit_code, proxied, wanted_command
 from labkit.recording.recorder import FlightRecorder, follow
 
 

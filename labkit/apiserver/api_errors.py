@@ -6,18 +6,9 @@ Wording and fields are those of apimachinery's api/errors package.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-
-class Cause(Protocol):
-    """One reason why an object is refused, as `validation.Cause` has it."""
-
-    @property
-    def field(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def message(self) -> str: ...
+from labkit.podspec.validation.field_errors import Cause
 
 
 class ApiError(Exception):

@@ -14,13 +14,13 @@ from labkit.node.packages import releases, versions
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
-from labkit.node.vm.home import Places
+from labkit.node.vm.vm_home import MachinePaths
 from labkit.util.progress import Progress
 
 PROGRAMS = ("containerd", "containerd-shim-runc-v2")
 
 
-def own(places: Places) -> Release:
+def own(places: MachinePaths) -> Release:
     """That of the image which runs, or would run. Its paths are the machine's. Raises ProgramsError."""
     package = status.read(places.home).get("containerd")
     if package is None:
@@ -32,14 +32,14 @@ def own(places: Places) -> Release:
     return Release(versions.upstream(package), package, containerd, shim, ctr, "", default=True)
 
 
-def here(places: Places) -> tuple[Release, ...]:
+def here(places: MachinePaths) -> tuple[Release, ...]:
     """Every version that the machine can run now, the oldest first."""
     first = own(places)
     others = [r for r in releases.here(places.lab.cache) if not r.default and r.version != first.version]
     return tuple(sorted([first, *others], key=lambda r: versions.order(r.version)))
 
 
-def ensure(places: Places, wanted: str, progress: Progress) -> Release:
+def ensure(places: MachinePaths, wanted: str, progress: Progress) -> Release:
     """As `releases.ensure`, for this machine. Raises ProgramsError."""
     return releases.pick(here(places), wanted) or releases.ensure(places.lab.cache, wanted, progress)
 
