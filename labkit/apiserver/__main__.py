@@ -33,7 +33,7 @@ from labkit.apiserver.http.exchange import Context
 from labkit.apiserver.http.server import application
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.storage.store import Store
-from labkit.util import loglines
+from labkit.util.showable import start_log
 from labkit.util.unix_sockets import private_socket
 
 log = logging.getLogger("kubeapi")
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: the last one, or any")
     parser.add_argument("--socket", type=Path, help="Unix socket on which connections are handed over")
     arguments = parser.parse_args()
-    loglines.start()
+    start_log()
     logging.getLogger("tornado.access").disabled = True
     for directory in (arguments.data, arguments.run):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -40,8 +40,8 @@ from labkit.kubelet.volumes.manager import VolumeManager
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec.messages import MachineInfo, dns
-from labkit.util import loglines
 from labkit.util.outputs import owners_alone
+from labkit.util.showable import start_log
 
 log = logging.getLogger("kubelet")
 
@@ -160,7 +160,7 @@ def runtime_lock(endpoint: str) -> TextIO:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    loglines.start(format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    start_log(format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     if not 0 < options.time_scale <= 10:
         print(f"--time-scale {options.time_scale} is out of range.\nGive a number up to 10, e.g. 0.1.", file=sys.stderr)
         return 2

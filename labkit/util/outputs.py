@@ -14,11 +14,12 @@ PRIVATE = 0o600
 Note = TypeVar("Note", list[Any], dict[str, Any])
 
 
-def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
+def write_whole(path: str | Path, data: bytes, mode: int | None = None, *, durable: bool = False) -> Path:
     """Write a file by a temporary one in its directory, so that a failure leaves what was there before; the path.
 
     mode: as the file shall have it; else it keeps the one that it has, and a new one follows the umask. What is no regular file
-    (/dev/stdout, a pipe) is written to as it is. Raises OSError with the path's name.
+    (/dev/stdout, a pipe) is written to as it is. durable: on the disk before it takes the place of the file before it (fsync).
+    Raises OSError with the path's name.
     """
     path = Path(path)
     place = Path(os.path.realpath(path))  # a link stays one
@@ -33,6 +34,9 @@ def write_whole(path: str | Path, data: bytes, mode: int | None = None) -> Path:
         with open(handle, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), mode)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(draft, place)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None

@@ -6,11 +6,15 @@ the direction of writing, NUL, half a letter. Data (JSON, a Flight, a message) k
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
+from typing import TextIO
 
 LONGEST = 400
 """So many letters of one text are shown."""
+LONGEST_IN_LOG = 4000
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 MARKS = 3
 """So many combining marks on one letter; Vietnamese and Hebrew need as many."""
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]")
@@ -112,3 +116,26 @@ def fitted(text: str, width: int) -> str:
     while columns(text) > width:
         text = text.removesuffix("…")[:-1].rstrip() + "…"
     return text
+
+
+class OneLine(logging.Formatter):
+    """A record's message as one line; a traceback follows, of which no line begins as a record does: with a digit.
+
+    Else a container's output could write lines of its own into labkit's logs, which `labkit status` and people would take for
+    the program's.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = showable(record.message, LONGEST_IN_LOG)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: object) -> str:
+        lines = (showable(line, LONGEST_IN_LOG) for line in super().formatException(ei).split("\n"))  # type: ignore[arg-type]
+        return "\n".join(f" {line}" if line[:1].isdigit() else line for line in lines)
+
+
+def start_log(stream: TextIO | None = None, format: str = LOG_FORMAT) -> None:
+    """Log to `stream`, standard error where it is None."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(OneLine(format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

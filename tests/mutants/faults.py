@@ -61,8 +61,8 @@ FAULTS = (
     ),
     Fault(
         "lock: two relays serve one socket",
-        "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    except BlockingIOError:\n        raise Refused(",
-        "        pass\n    except BlockingIOError:\n        raise Refused(",
+        "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    except BlockingIOError:\n        raise RelayRefused(",
+        "        pass\n    except BlockingIOError:\n        raise RelayRefused(",
         ("tests/unit/test_relay.py::test_several_that_start_it_at_once_get_one_relay",),
     ),
     Fault(
@@ -73,8 +73,8 @@ FAULTS = (
     ),
     Fault(
         "signal: a program that should end is killed at once",
-        "        self.process.terminate()\n        try:\n            self.process.wait(grace_s)\n",
-        "        self.process.kill()\n        try:\n            self.process.wait(grace_s)\n",
+        "    process.terminate()\n    try:\n        process.wait(grace_s)\n",
+        "    process.kill()\n    try:\n        process.wait(grace_s)\n",
         ("tests/unit/test_services.py",),
     ),
     Fault(

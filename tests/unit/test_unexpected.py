@@ -33,7 +33,7 @@ from labkit.node.pods.pod_statuses import PodStatuses
 from labkit.node.state import status
 from labkit.recording.calls.log import CallLog
 from labkit.recording.recorder.recording import FAULT, FlightRecorder
-from labkit.util import loglines
+from labkit.util.showable import LOG_FORMAT, OneLine
 from tests.unit import test_controllers as controllers
 from tests.unit.test_controllers import api, events, make_node, make_pod, pod, scheduled
 
@@ -194,7 +194,7 @@ def test_what_a_container_prints_forges_no_line_of_a_log(tmp_path: Path) -> None
     """A failed probe's output is in the kubelet's log, and so are the words of an error."""
     with (tmp_path / "kubelet.log").open("w") as log:
         handler = logging.StreamHandler(log)
-        handler.setFormatter(loglines.OneLine(loglines.FORMAT))
+        handler.setFormatter(OneLine(LOG_FORMAT))
         logger = logging.Logger("kubelet")
         logger.addHandler(handler)
         logger.info("event Unhealthy default/p: %s", FORGED)

@@ -1,6 +1,6 @@
 """OpenAPI, which kubectl reads to explain kinds, to check manifests and to merge patches: version 2 and version 3.
 
-Both are made of the same definitions (schema.py) and of what registry.py serves. Knowledge: Kubernetes' api/openapi-spec.
+Both are made of the same definitions (schema.py) and of what api_resources.py serves. Knowledge: Kubernetes' api/openapi-spec.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import secrets
 import ssl
 import subprocess
@@ -15,6 +14,8 @@ import sys
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from labkit.util.outputs import PRIVATE, write_whole
 
 VALID = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
@@ -72,13 +73,7 @@ def write_kubeconfig(path: Path, port: int, data: Path, bearer: str) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file of mode 0600 that is never seen half written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_whole(path, text.encode(), PRIVATE, durable=True)
 
 
 def _lasts(data: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from labkit.node.host import relay_loop
 from labkit.node.state.home import VM, Home
 from labkit.node.state.status import start_time
 from labkit.util.progress import looks
+from labkit.util.termination import signal_all
 
 log = logging.getLogger("labkit")
 
@@ -99,11 +99,8 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
     to wait for them."""
     asked = list(processes)
     for process in asked:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
-    for process in wait_gone(asked, grace_s):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+        signal_all([process.pid], signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
+    signal_all((process.pid for process in wait_gone(asked, grace_s)), signal.SIGKILL)
     wait_gone(asked, grace_s)
     wait_reaped(asked)
     return asked

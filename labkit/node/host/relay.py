@@ -17,13 +17,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from labkit.node.state.home import SOCKET_PATH_MAX, Home
 from labkit.util import environment
 from labkit.util.errors import NodeError
 from labkit.util.outputs import read_note
+from labkit.util.termination import terminate
 
 PYTHON = [sys.executable, "-I", "-S"]
 START_WITHIN_S = 10.0
@@ -172,14 +171,14 @@ def running(path: Path) -> bool:
 
 
 def end(path: Path) -> None:
-    deadline = time.monotonic() + STOP_WITHIN_S
-    number = signal.SIGTERM
-    while running(path):
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            os.kill(int(Path(f"{path}.lock").read_text()), number)
-        time.sleep(0.01)
-        if time.monotonic() > deadline:
-            number = signal.SIGKILL
+    def pid() -> int | None:
+        try:
+            return int(Path(f"{path}.lock").read_text())
+        except (OSError, ValueError):
+            return None
+
+    if not terminate(pid, lambda: not running(path), STOP_WITHIN_S):
+        raise NodeError(f"The relay of {path} does not end, not even by SIGKILL.", "Try again later.")
     for left in (path, relay_loop.state_file(path), Path(f"{path}.lock")):
         if left == path and path.exists() and not path.is_socket():
             continue

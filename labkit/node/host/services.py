@@ -18,6 +18,7 @@ from labkit.node.state import trust
 from labkit.util import environment
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
+from labkit.util.termination import end_child
 
 log = logging.getLogger("labkit")
 
@@ -128,13 +129,8 @@ class Service:
         """End the program: SIGTERM, then SIGKILL when `grace_s` has passed."""
         if self.process is None:
             return
-        self.process.terminate()
-        try:
-            self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            log.warning("%s did not end within %.0f s of SIGTERM: SIGKILL", self.name, grace_s)
-            self.process.kill()
-            self.process.wait()
+        if not end_child(self.process, grace_s):
+            log.warning("%s did not end within %.0f s of SIGTERM and was ended by SIGKILL", self.name, grace_s)
         self.process = None
 
 

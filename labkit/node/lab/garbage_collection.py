@@ -24,6 +24,7 @@ from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node.lab import residue
 from labkit.node.packages.programs import find_programs
 from labkit.node.state.home import Home
+from labkit.util.termination import signal_all
 
 log = logging.getLogger("labkit")
 
@@ -151,9 +152,7 @@ def option(process: Process, name: str) -> str:
 
 
 def end_shim(home: Home, snapshot: Snapshot, shim: Process) -> str:
-    for process in (shim, *snapshot.descendants(shim.pid)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+    signal_all((process.pid for process in (shim, *snapshot.descendants(shim.pid))), signal.SIGKILL)
     sandbox = option(shim, "-id")
     residue.unlink_shim_socket(home, sandbox)
     return f"shim {shim.pid} of the sandbox {sandbox[:13]}"

@@ -25,6 +25,7 @@ from labkit.node.host.services import Service
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
+from labkit.util.termination import signal_all
 
 NODE_NAME = "sim-worker"
 TIME_SCALE = "LABKIT_TIME_SCALE"
@@ -100,19 +101,13 @@ def kubelet_stopped(home: Home) -> Iterator[None]:
     When the block fails the kubelet goes on.
     """
     pids = [p.pid for p in own_processes(home) if p.module == KUBELET]
-    tell(pids, signal.SIGSTOP)
+    signal_all(pids, signal.SIGSTOP)
     try:
         yield
     except BaseException:
-        tell(pids, signal.SIGCONT)
+        signal_all(pids, signal.SIGCONT)
         raise
-    tell(pids, signal.SIGKILL)
-
-
-def tell(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+    signal_all(pids, signal.SIGKILL)
 
 
 def ask(kubeconfig: Path, path: str, within_s: float = ASK_WITHIN_S) -> bytes:

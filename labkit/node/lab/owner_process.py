@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
 from typing import Any
@@ -14,9 +11,9 @@ from labkit.node.state.home import Home
 from labkit.util import environment
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
+from labkit.util.termination import terminate
 
 END_WITHIN_S = 15.0
-KILLED_WITHIN_S = 10.0
 
 
 def start(home: Home, module: str, environ: dict[str, str]) -> None:
@@ -51,9 +48,4 @@ def wait_ready(home: Home, within_s: float, what: str = "node") -> dict[str, Any
 
 def end(home: Home, pid: int) -> None:
     """SIGTERM until the owner is gone, then SIGKILL."""
-    for number, within_s in ((signal.SIGTERM, END_WITHIN_S), (signal.SIGKILL, KILLED_WITHIN_S)):
-        for _ in looks(within_s, 0.05):
-            if status.read(home)["state"] not in ("starting", *status.UP):
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    terminate(lambda: pid, lambda: status.read(home)["state"] not in ("starting", *status.UP), END_WITHIN_S)

@@ -21,6 +21,7 @@ from labkit.node.state.turns import only_one
 from labkit.util import environment, trees
 from labkit.util.errors import NodeError
 from labkit.util.progress import looks
+from labkit.util.termination import end_child
 
 READY_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
@@ -52,7 +53,7 @@ def running(home: Home, release: Release) -> Iterator[Home]:
     finally:
         if process:
             remove_pods(second, quiet)
-            stop(process)
+            end_child(process, STOP_WITHIN_S)
         forget(second)
 
 
@@ -103,15 +104,6 @@ def wait_ready(second: Home, release: Release, process: subprocess.Popen[bytes])
                 raise NodeError(f"The containerd {release.version} beside the node's did not start: {words}") from error
     runtime = containerd_setup.runtime_version(second.socket)
     status.write(second, state="ready", runtime=runtime, processes={"containerd": process.pid})
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def forget(second: Home) -> None:

@@ -25,8 +25,8 @@ from labkit.node.lab.garbage_collection import GarbageCollector
 from labkit.node.lab.runtime_controller import PrivateOperator
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
-from labkit.util import loglines
 from labkit.util.errors import NodeError
+from labkit.util.showable import start_log
 
 log = logging.getLogger("labkit")
 
@@ -66,7 +66,7 @@ def main() -> int:
     threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(home.log_file)
-    loglines.start(log_file)
+    start_log(log_file)
     lock = trust.append(home.run / "supervisor.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

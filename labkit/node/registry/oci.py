@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import tarfile
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from labkit.util.outputs import write_whole
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -138,15 +138,7 @@ def write_archive(path: Path, images: Sequence[Image]) -> None:
     } for image in images]}  # fmt: skip
     files = {"oci-layout": canonical_json({"imageLayoutVersion": "1.0.0"}), "index.json": canonical_json(index)}
     files |= {"blobs/" + digest.replace(":", "/"): data for digest, data in blobs.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(layer(Entry(name, data, mode=0o644) for name, data in files.items()).data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, layer(Entry(name, data, mode=0o644) for name, data in files.items()).data, 0o644)
 
 
 def canonical_json(value: object) -> bytes:

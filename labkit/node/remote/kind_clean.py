@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from labkit.cri import CriError
@@ -30,32 +30,28 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
     """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
     it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
     """
+
+    def stop_registry(place: Place) -> None:
+        if not share.others(runner(place), mark_of(home)):
+            place.shell(node_registry.sh(node_registry.STOP))
+
     with only_one(home, progress):
-        found: list[str] = []
-        left: list[str] = []
-        try:
-            with asked(choice.engine), relay_ended(home, choice):
-                left, _, gone = delete_cluster(home, choice, progress)
-                with contextlib.nullcontext() if gone else reached(home, choice) as place:
-                    if place:
-                        found, still = undo.undo(place, (undo.NETWORK, undo.PODS, undo.HOLD))
-                        left += still
-                        if not share.others(runner(place), mark_of(home)):
-                            place.shell(node_registry.sh(node_registry.STOP))
-        except (NodeError, CriError) as error:
-            left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
-        if left:
-            raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
-        return sum(what.startswith("Pod ") for what in found)
+        found, left, _ = undo_parts(home, choice, progress, (undo.NETWORK, undo.PODS, undo.HOLD), stop_registry)
+    if left:
+        raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
+    return sum(what.startswith("Pod ") for what in found)
 
 
 def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
     """Undo all that this home has changed on a node."""
     with only_one(home, progress):
-        return undo_all(home, choice, progress)
+        return undo_parts(home, choice, progress, PARTS)
 
 
-def undo_all(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+def undo_parts(
+    home: Home, choice: Choice, progress: Progress, parts: tuple[Part, ...], then: Callable[[Place], None] = lambda place: None
+) -> Cleaned:
+    """Delete the cluster if this home made it, else undo `parts` of what it changed on the node, and do something more there."""
     found: list[str] = []
     left: list[str] = []
     alone: list[str] = []
@@ -64,10 +60,11 @@ def undo_all(home: Home, choice: Choice, progress: Progress) -> Cleaned:
             left, alone, gone = delete_cluster(home, choice, progress)
             with contextlib.nullcontext() if gone else reached(home, choice) as place:
                 if place:
-                    progress(f"removing labkit's Pods, images and files from {place.name}")
-                    found, still = undo.undo(place, PARTS)
+                    progress(f"undoing labkit's changes on {place.name}")
+                    found, still = undo.undo(place, parts)
                     left += still
                     alone += place.alone
+                    then(place)
     except (NodeError, CriError) as error:
         left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
     return found, left, alone

@@ -34,7 +34,7 @@ from labkit.node.vm import clock, vm_cluster
 from labkit.node.vm import vm_pods as vm_pods
 from labkit.node.vm.vm_home import MachinePaths
 from labkit.node.vm.vm_runtime_controller import VmOperator
-from labkit.util import loglines
+from labkit.util.showable import start_log
 
 log = logging.getLogger("labkit")
 
@@ -52,7 +52,7 @@ def main() -> int:
     threading.excepthook = tell_of_thread
     os.umask(0o077)
     log_file = trust.append(places.home.log_file)
-    loglines.start(log_file)
+    start_log(log_file)
     lock = trust.append(places.home.run / "owner.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
