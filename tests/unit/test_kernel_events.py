@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit.kernel.events import connector_process
+from labkit.kernel.events import connector_socket
 from labkit.kernel.events.connector import Connector, telling_line
+from labkit.kernel.events.connector_process import Record
+from labkit.kernel.events.connector_socket import EXEC, FORK
 from labkit.kernel.events.poll import differences
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.kernel.events.tracefs import Trace, arguments
@@ -136,9 +138,9 @@ def test_no_socket(monkeypatch, error, sentence):
     def refuse(*arguments: object) -> socket.socket:
         raise error
 
-    monkeypatch.setattr(connector_process.socket, "socket", refuse)
-    with pytest.raises(connector_process.ConnectorRefused) as raised:
-        connector_process.listen()
+    monkeypatch.setattr(connector_socket.socket, "socket", refuse)
+    with pytest.raises(connector_socket.ConnectorRefused) as raised:
+        connector_socket.listen()
     assert sentence in raised.value.args[0] and raised.value.args[1]
 
 
@@ -184,8 +186,8 @@ def test_numbers_of_messages_tell_what_is_lost_and_what_is_late():
 
 def test_a_fork_that_became_a_program_before_it_was_looked_at():
     links = ["pid:[4026531836]", "net:[77]"]
-    fork = [connector_process.FORK, 100, 0, 1, 10, 10, 20, 20]
-    exec = [connector_process.EXEC, 200, 1, 1, 20, 20, 0, 0, b"ls\0", "/bin/ls", b"ls\n", b"0::/a\n", links, 300, b"", b""]
+    fork = Record(FORK, 100, 0, 1, 10, 10, 20, 20)
+    exec = Record(EXEC, 200, 1, 1, 20, 20, 0, 0, b"ls\0", "/bin/ls", b"ls\n", b"0::/a\n", links, 300)
     connector = Connector([])
     connector.from_ns, connector.pending = 0, [exec, fork]
     forked, became = connector.batch(1 << 62).events

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.kernel.events import connector_process
-from labkit.kernel.events.connector_process import COMM, EXEC, EXIT, FORK, UID
+from labkit.kernel.events import connector_process, connector_socket
+from labkit.kernel.events.connector_process import Record
+from labkit.kernel.events.connector_socket import COMM, EXEC, EXIT, FORK, UID
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.kernel.files import read_text
 from labkit.kernel.parse import parse_cmdline, parse_namespace_link
@@ -32,15 +33,13 @@ SETTLED_NS = 40_000_000
 EXEC_NS = 500_000
 """Between an exec's new memory, in which its argv is, and the exec's message lies less than this."""
 EXITS_WITHIN_S = 2.0
-CMDLINE, COMM_READ, CGROUP, LINKS, READ_AT, PIDS = 8, 10, 11, 12, 13, 15
-"""Places in the record of a fork or exec, see connector_process.add_details."""
 MESSAGE_BYTES = 8 * 1024 * 1024
 """As much as an exec's arguments can be (6 MB, man 2 execve), and the room for messages that wait between two readings."""
 SO_SNDBUFFORCE = 32
 KEPT = "The events before that are kept; start a new recording for those to come."
 
 
-def watch(room: int = connector_process.RECEIVE_BYTES) -> EventStream:
+def watch(room: int = connector_socket.RECEIVE_BYTES) -> EventStream:
     """Every process event of this machine's kernel from now on, from the proc connector.
 
     room: bytes that the kernel keeps for messages not yet read, for each CPU. Raises EventsError where it cannot be read: without
@@ -137,10 +136,10 @@ class Connector:
         self.readers = readers
         self.wake, self.waker = socket.socketpair()
         self.from_ns, self.until_ns = time.monotonic_ns(), 1 << 63
-        self.pending: list[list] = []
+        self.pending: list[Record] = []
         self.lost = self.threads = 0
         self.next: dict[int, int] = {}  # CPU -> number of its next message
-        self.last: dict[int, list] = {}  # pid -> the record of its fork or of its last exec
+        self.last: dict[int, Record] = {}  # pid -> the record of its fork or of its last exec
         # A process has ended when its last thread has. Its main thread may end before that, or an exec in another thread end it.
         self.tasks = list_tasks()
         self.statuses: dict[int, int] = {}
@@ -195,8 +194,8 @@ class Connector:
                 break
             for reader in self.readers:
                 self.collect(reader)
-            self.pending = [record for record in self.pending if record[0] == EXIT and (record[5], record[4]) in missing]
-            self.until_ns = max([self.until_ns, *(record[1] for record in self.pending)])
+            self.pending = [each for each in self.pending if each.what == EXIT and (each.pid, each.task) in missing]
+            self.until_ns = max([self.until_ns, *(record.at_ns for record in self.pending)])
             yield self.batch(1 << 63)
             time.sleep(0.001)
         self.lost += len(missing)
@@ -209,11 +208,12 @@ class Connector:
         marked = False
         with contextlib.suppress(BlockingIOError):
             while True:
-                word, records = receive(reader, socket.MSG_DONTWAIT)
+                word, received = receive(reader, socket.MSG_DONTWAIT)
                 if not word:
                     return marked, True
+                records = [Record(*fields) for fields in received]
                 for record in records:
-                    self.count(record[2], record[3])
+                    self.count(record.cpu, record.seq)
                 self.pending += records
                 marked = marked or word == "marked"
         return marked, False
@@ -230,90 +230,93 @@ class Connector:
         self.next[cpu] = (seq + 1) & 0xFFFFFFFF
 
     def batch(self, until_ns: int) -> Batch:
-        self.pending.sort(key=lambda record: record[1])
-        due = bisect.bisect_right(self.pending, until_ns, key=lambda record: record[1])
+        self.pending.sort(key=lambda record: record.at_ns)
+        due = bisect.bisect_right(self.pending, until_ns, key=lambda record: record.at_ns)
         self.complete_forks(self.pending[:due])
-        events = [record for record in self.pending[:due] if self.take(record) and record[1] <= self.until_ns]
+        events = [record for record in self.pending[:due] if self.take(record) and record.at_ns <= self.until_ns]
         del self.pending[:due]
         return Batch(map(event, events), self.lost, self.threads)
 
-    def complete_forks(self, due: list[list]) -> None:
+    def complete_forks(self, due: list[Record]) -> None:
         """What had become another program before its fork was looked at has the cgroup and namespaces that it had then."""
-        became = {record[5]: record for record in reversed(self.pending) if record[0] == EXEC}
+        became = {record.pid: record for record in reversed(self.pending) if record.what == EXEC}
         for record in due:
-            if record[0] == FORK and record[6] in became and not (record[LINKS:] and record[LINKS]):
-                exec = became[record[6]]
-                record[CMDLINE:] = [b"", "", b"", *exec[CGROUP : READ_AT + 1], b"", exec[PIDS]]
+            if record.what == FORK and not record.links and (exec := became.get(record.child_task)):
+                record.comm, record.cgroup, record.links = b"", exec.cgroup, exec.links
+                record.read_at, record.pids = exec.read_at, exec.pids
 
-    def take(self, record: list) -> bool:
+    def take(self, record: Record) -> bool:
         """Keep the books; whether it is an event of a process."""
-        what, at_ns, _, _, first, second, third, fourth = record[:8]
+        what, at_ns = record.what, record.at_ns
         # Some readers were ready before others: what is known from then is what list_tasks found.
         if at_ns < self.from_ns:
             return False
         if what == EXEC:
-            self.tasks[second] = {second}
-            self.statuses.pop(second, None)
-            self.replace(second, record)
-        elif what == FORK and third != fourth:
-            if not self.early.pop(third, 0) > at_ns:
-                self.tasks.setdefault(fourth, set()).add(third)
+            self.tasks[record.pid] = {record.pid}
+            self.statuses.pop(record.pid, None)
+            self.replace(record)
+        elif what == FORK and record.child_task != record.child_pid:
+            if not self.early.pop(record.child_task, 0) > at_ns:
+                self.tasks.setdefault(record.child_pid, set()).add(record.child_task)
             self.threads += at_ns <= self.until_ns
             return False
         elif what == FORK:
-            if not self.early.pop(third, 0) > at_ns:
-                self.tasks[third] = {third}
-                self.last[third] = record
+            child = record.child_pid
+            if not self.early.pop(child, 0) > at_ns:
+                self.tasks[child] = {child}
+                self.last[child] = record
         elif what == EXIT:
-            return self.ended(record, first, second, third)
-        return what in (FORK, EXEC) or (what in (UID, COMM) and first == second)
+            return self.ended(record)
+        return what in (FORK, EXEC) or (what in (UID, COMM) and record.task == record.pid)
 
-    def replace(self, pid: int, record: list) -> None:
+    def replace(self, record: Record) -> None:
         """What was read late of the program before was this one's already: its arguments, exe and comm."""
-        before, self.last[pid] = self.last.get(pid), record
-        if not before or len(before) <= READ_AT or before[READ_AT] <= record[1] - EXEC_NS:
+        before, self.last[record.pid] = self.last.get(record.pid), record
+        if not before or not before.read_at or before.read_at <= record.at_ns - EXEC_NS:
             return
-        if before[COMM_READ] != record[COMM_READ]:
+        if before.comm != record.comm:
             return
-        if before[0] == FORK or before[CMDLINE] == record[CMDLINE]:
-            before[CMDLINE:CGROUP] = [b"", "", b""]
+        if before.what == FORK or before.cmdline == record.cmdline:
+            before.cmdline, before.exe, before.comm = b"", "", b""
 
-    def ended(self, record: list, task: int, pid: int, status: int) -> bool:
+    def ended(self, record: Record) -> bool:
+        task, pid, status = record.task, record.pid, record.status
         tasks = self.tasks.get(pid, {pid})
         if task not in tasks or pid not in self.tasks:
-            self.early[task] = record[1]
+            self.early[task] = record.at_ns
         tasks.discard(task)
         if task == pid:
             self.statuses[pid] = status
         if not tasks:
             self.tasks.pop(pid, None)
             self.last.pop(pid, None)
-            record[6] = self.statuses.pop(pid, status)
+            record.status = self.statuses.pop(pid, status)
         return not tasks
 
 
-def event(record: list) -> Event:
-    """From a record of connector_process.Reader. Texts are UTF-8 with "surrogateescape"."""
-    what, at_ns, _, _, first, second, third, fourth, *rest = record
-    cmdline, exe, comm, cgroup, links, _, cni, pids = rest + [b"", "", b"", b"", [], 0, b"", b""][len(rest) :]
+def event(record: Record) -> Event:
+    """Texts are UTF-8 with "surrogateescape"."""
+    what, at_ns = record.what, record.at_ns
     details: dict[str, Any] = {
-        "comm": comm.decode(errors="surrogateescape").removesuffix("\n"),
-        "cgroup": telling_line(cgroup.decode(errors="surrogateescape")),
-        "namespaces": dict(map(parse_namespace_link, links)),
-        "ns_pids": tuple(map(int, pids.split())),
+        "comm": record.comm.decode(errors="surrogateescape").removesuffix("\n"),
+        "cgroup": telling_line(record.cgroup.decode(errors="surrogateescape")),
+        "namespaces": dict(map(parse_namespace_link, record.links)),
+        "ns_pids": tuple(map(int, record.pids.split())),
     }
     if what == FORK:
-        return Event("fork", at_ns, third, second, **details)
+        return Event("fork", at_ns, record.child_pid, record.pid, **details)
     if what == EXEC:
-        argv = parse_cmdline(cmdline.decode(errors="surrogateescape"))
-        command, _, container = cni.decode(errors="surrogateescape").partition(" ")
-        return Event("exec", at_ns, second, None, argv, not argv, exe, cni_command=command, container_id=container, **details)
+        argv = parse_cmdline(record.cmdline.decode(errors="surrogateescape"))
+        command, _, container = record.cni.decode(errors="surrogateescape").partition(" ")
+        details.update(cni_command=command, container_id=container)
+        return Event("exec", at_ns, record.pid, None, argv, not argv, record.exe, **details)
     if what == EXIT:
-        code = os.WEXITSTATUS(third) if os.WIFEXITED(third) else None
-        return Event("exit", at_ns, second, None, exit_code=code, signal=None if code is not None else os.WTERMSIG(third))
+        status = record.status
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        return Event("exit", at_ns, record.pid, None, exit_code=code, signal=None if code is not None else os.WTERMSIG(status))
     if what == UID:
-        return Event("uid", at_ns, first, None, uid=fourth)
-    return Event("comm", at_ns, first, None, comm=details["comm"])
+        return Event("uid", at_ns, record.task, None, uid=record.fourth)
+    return Event("comm", at_ns, record.task, None, comm=details["comm"])
 
 
 def telling_line(cgroup: str) -> str:
