@@ -71,9 +71,9 @@ ADD = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from labkit.course.memory.progress_store import Event, Store
+from labkit.course.memory.progress_store import LearnerEvent, ProgressStore
 for n in range(15):
-    Store(Path(sys.argv[1])).add(Event(datetime.now(UTC), "check", "02", f"{sys.argv[2]}.{n}", {"done": False}))
+    ProgressStore(Path(sys.argv[1])).add(LearnerEvent(datetime.now(UTC), "check", "02", f"{sys.argv[2]}.{n}", {"done": False}))
 """
 
 
@@ -215,12 +215,12 @@ def test_where_nothing_can_be_written_progress_is_in_memory_and_said_once(
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from labkit.course.memory.progress_store import Event, Store
+from labkit.course.memory.progress_store import LearnerEvent, ProgressStore
 from datetime import UTC, datetime
 if os.geteuid() == 0:
     os.setgroups([]); os.setegid(65534); os.seteuid(65534)
-kept = Store(Path(sys.argv[1]))
-kept.add(Event(datetime.now(UTC), "check", "02", "02.1", {"done": True}))
+kept = ProgressStore(Path(sys.argv[1]))
+kept.add(LearnerEvent(datetime.now(UTC), "check", "02", "02.1", {"done": True}))
 print(*(event.item for event in kept.events()))
 """
 
