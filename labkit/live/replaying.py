@@ -20,7 +20,7 @@ from labkit.recording.flight import Flight
 from labkit.recording.flight.stages import brief, stage_at
 
 
-class Moment(NamedTuple):
+class ReplayMoment(NamedTuple):
     """Something that happened. at_ns: CLOCK_MONOTONIC."""
 
     at_ns: int
@@ -39,7 +39,7 @@ class Replay:
         self._widget: Any = None
 
     @cached_property
-    def moments(self) -> list[Moment]:
+    def moments(self) -> list[ReplayMoment]:
         """Every begin and end of a call that changes something, every fork, exec and exit, in the order of time."""
         return moments(self.flight)
 
@@ -72,26 +72,26 @@ class Replay:
         return self._widget
 
 
-def moments(flight: Flight) -> list[Moment]:
+def moments(flight: Flight) -> list[ReplayMoment]:
     """See Replay.moments."""
-    found: list[Moment] = []
+    found: list[ReplayMoment] = []
     for index, call in enumerate(flight.calls):
         if flight.is_step(index):
-            found.append(Moment(call.from_ns, f"{call} begins, called by {call.by}"))
+            found.append(ReplayMoment(call.from_ns, f"{call} begins, called by {call.by}"))
             if call.code:  # else it was under way when the recording ended
-                found.append(Moment(call.to_ns, f"{call} ends{'' if call.code == 'OK' else f': {call.code}'}"))
+                found.append(ReplayMoment(call.to_ns, f"{call} ends{'' if call.code == 'OK' else f': {call.code}'}"))
     parents, stages = flight.parents(), flight.stages()
     for process, above, was in zip(flight.processes, parents, stages, strict=True):
         where = f" ({process.container})" if process.container else ""
         if process.from_ns is not None:
             parent = brief(stage_at(stages[above], process.from_ns).name) if above is not None else "a process outside"
-            found.append(Moment(process.from_ns, f"{parent} forks{where}"))
+            found.append(ReplayMoment(process.from_ns, f"{parent} forks{where}"))
         for before, after in pairwise(was):
             if after.from_ns is not None:
-                found.append(Moment(after.from_ns, f"{brief(before.name)} becomes {brief(after.name)}{where}"))
+                found.append(ReplayMoment(after.from_ns, f"{brief(before.name)} becomes {brief(after.name)}{where}"))
         if process.to_ns is not None:
             how = f", {ending(process)}" if ending(process) else ""
-            found.append(Moment(process.to_ns, f"{brief(process.name)}{where} ends{how}"))
+            found.append(ReplayMoment(process.to_ns, f"{brief(process.name)}{where} ends{how}"))
     return sorted(found, key=lambda each: each.at_ns)
 
 

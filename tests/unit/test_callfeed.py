@@ -54,12 +54,12 @@ def cri(tmp_path: Path) -> Iterator[CriClient]:
 
 
 @pytest.fixture
-def feed(cri: CriClient, tmp_path: Path) -> Iterator[callfeed.Feed]:
+def feed(cri: CriClient, tmp_path: Path) -> Iterator[callfeed.CallFeed]:
     with callfeed.serve(callfeed.path_in(tmp_path, "kubelet"), cri, caller="kubelet") as served:
         yield served
 
 
-def test_calls_arrive_with_their_messages(cri: CriClient, feed: callfeed.Feed, tmp_path: Path) -> None:
+def test_calls_arrive_with_their_messages(cri: CriClient, feed: callfeed.CallFeed, tmp_path: Path) -> None:
     assert os.stat(feed.path).st_mode & 0o777 == 0o600 and callfeed.paths_in(tmp_path) == [feed.path]
     cri.run_pod_sandbox(config={"metadata": {"name": "before"}})
     changes: list[tuple[str, bool]] = []
@@ -82,14 +82,14 @@ def test_calls_arrive_with_their_messages(cri: CriClient, feed: callfeed.Feed, t
     assert not subscription.ended
 
 
-def test_credentials_are_not_told(feed: callfeed.Feed, cri: CriClient) -> None:
+def test_credentials_are_not_told(feed: callfeed.CallFeed, cri: CriClient) -> None:
     log = CallLog()
     with callfeed.subscribe(feed.path, log), pytest.raises(CriError):
         cri.pull_image(image={"image": "x"}, auth={"username": "learner", "password": "container"})
     assert log.records()[0].request.auth.password == "(not recorded)"
 
 
-def test_nobody_listens_and_nothing_is_done(feed: callfeed.Feed, cri: CriClient) -> None:
+def test_nobody_listens_and_nothing_is_done(feed: callfeed.CallFeed, cri: CriClient) -> None:
     bare = cri._channel
     with callfeed.subscribe(feed.path, CallLog()), callfeed.subscribe(feed.path, CallLog()):
         assert feed.listened_to and cri._channel is not bare
@@ -97,7 +97,7 @@ def test_nobody_listens_and_nothing_is_done(feed: callfeed.Feed, cri: CriClient)
     wait_for(lambda: cri._channel is bare)
 
 
-def test_several_listen_and_labkit_records_besides(feed: callfeed.Feed, cri: CriClient) -> None:
+def test_several_listen_and_labkit_records_besides(feed: callfeed.CallFeed, cri: CriClient) -> None:
     logs = [CallLog() for _ in range(3)]
     with (
         callfeed.subscribe(feed.path, logs[0]),
@@ -112,7 +112,7 @@ def test_several_listen_and_labkit_records_besides(feed: callfeed.Feed, cri: Cri
     assert {r.caller for r in logs[0].records()} == {"kubelet"} and {r.caller for r in logs[2].records()} == {"labkit"}
 
 
-def test_a_call_under_way_at_the_end(feed: callfeed.Feed, cri: CriClient) -> None:
+def test_a_call_under_way_at_the_end(feed: callfeed.CallFeed, cri: CriClient) -> None:
     log = CallLog()
     MAY_END.clear()
     with callfeed.subscribe(feed.path, log):

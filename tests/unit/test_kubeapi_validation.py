@@ -537,15 +537,15 @@ UNREACHED = {"apiVersion", "path", "terminationGracePeriodSeconds"}
 
 
 def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
-    rows = {id(row): row for row in gc.get_objects() if isinstance(row, rules.Row)}
-    causes, finds = rules.Row.causes, set()
+    rows = {id(row): row for row in gc.get_objects() if isinstance(row, rules.Rule)}
+    causes, finds = rules.Rule.causes, set()
 
     def noted(self, at):
         for cause in causes(self, at):
             finds.add(id(self))
             yield cause
 
-    monkeypatch.setattr(rules.Row, "causes", noted)
+    monkeypatch.setattr(rules.Rule, "causes", noted)
     for number in range(0, len(REFUSALS["refusals"]), 20):
         test_every_rule_refuses_in_its_words_and_its_turn(number)
     assert said("configmaps", {"metadata": META, "data": {"a": "x" * 1048577}})

@@ -24,7 +24,7 @@ import labkit
 from labkit.kernel.events.stream import Batch, Event, EventStream
 from labkit.node import Choice, Home
 from labkit.node.kinds import discovery
-from labkit.node.machine import build, files, guest, image_bundle, machine, packages, python
+from labkit.node.machine import build, guest, image_bundle, machine, packages, python, root_files
 from labkit.node.machine.tools import Tools
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.state import status
@@ -113,8 +113,8 @@ def test_the_machines_scripts_are_shell(name: str) -> None:
 
 
 def test_a_cpio_archive_is_what_cpio_writes(tmp_path: Path) -> None:
-    archive = files.cpio({"init": (b"#!/bin/sh\n", 0o755), "modules/a.ko": (b"abc", 0o644)}, ("modules",))
-    assert archive == files.cpio({"modules/a.ko": (b"abc", 0o644), "init": (b"#!/bin/sh\n", 0o755)}, ("modules",))
+    archive = root_files.cpio({"init": (b"#!/bin/sh\n", 0o755), "modules/a.ko": (b"abc", 0o644)}, ("modules",))
+    assert archive == root_files.cpio({"modules/a.ko": (b"abc", 0o644), "init": (b"#!/bin/sh\n", 0o755)}, ("modules",))
     assert len(archive) % 4 == 0
     found, at = {}, 0
     while True:
@@ -136,7 +136,7 @@ def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
         content = b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0name=x\0"
         (tmp_path / f"{name}.{suffix}").write_bytes(lzma.compress(content) if suffix == "ko.xz" else content)
     wanted = ["bridge", "virtio_net", "llc", "not_there"]
-    order = [path.name for path in files.modules(tmp_path, wanted, lambda compressed: compressed.read_bytes())]
+    order = [path.name for path in root_files.modules(tmp_path, wanted, lambda compressed: compressed.read_bytes())]
     assert order == ["llc.ko", "stp.ko.xz", "bridge.ko", "net_failover.ko.zst", "virtio-net.ko"]
 
 
@@ -426,12 +426,12 @@ LINKER = Path("/lib64/ld-linux-x86-64.so.2")
 
 @pytest.mark.skipif(not LINKER.exists(), reason="machines are built on x86-64 with glibc")
 def test_libraries_are_found_below_a_home_with_spaces_and_letters_of_any_kind(tmp_path: Path) -> None:
-    places = files.libraries([Path(shutil.which("env") or "")], LINKER, "")
+    places = root_files.libraries([Path(shutil.which("env") or "")], LINKER, "")
     libc = places["lib/libc.so.6"]
     home = tmp_path / "Ann Müller (x)"
     home.mkdir()
     shutil.copy(libc, home / "libc.so.6")
-    assert files.libraries([Path(shutil.which("env") or "")], LINKER, str(home))["lib/libc.so.6"] == home / "libc.so.6"
+    assert root_files.libraries([Path(shutil.which("env") or "")], LINKER, str(home))["lib/libc.so.6"] == home / "libc.so.6"
 
 
 def test_the_kubelet_needs_no_more_of_labkit_than_the_machine_gets(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.node.machine import files, guest, python
+from labkit.node.machine import guest, python, root_files
 from labkit.node.machine.machine import BOOT_WITHIN_S, Disks, Machine, fits
 from labkit.node.machine.packages import GUEST, GUEST_PROGRAMS, Parts, ensure_parts, titled
 from labkit.node.machine.tools import Tools
@@ -205,7 +205,7 @@ def lay_out(root: Path, parts: Parts, interpreter: python.Python) -> None:
         (root / directory).mkdir(parents=True)
     loaded = python.lay_out(root, interpreter, parts)
     binaries["usr/bin/python3"] = interpreter.program
-    needed = files.libraries([*binaries.values(), *loaded], parts.linker, parts.library_path)
+    needed = root_files.libraries([*binaries.values(), *loaded], parts.linker, parts.library_path)
     for target, source in {**binaries, **needed}.items():
         put(root / target, source.read_bytes(), 0o755)
     for applet in applets(programs.busybox):
@@ -246,15 +246,18 @@ def htpasswd(user: str, password: str) -> str:
 
 
 def ramdisk(parts: Parts, tools: Tools) -> bytes:
-    order = files.modules(parts.modules, guest.MODULES, tools.unzstd)
+    order = root_files.modules(parts.modules, guest.MODULES, tools.unzstd)
     names = [path.name.partition(".ko")[0] + ".ko" for path in order]
     content = {
         "init": (guest.INITRAMFS_INIT.encode(), 0o755),
         "bin/busybox": (parts.programs.busybox.read_bytes(), 0o755),
         "modules/order": ("".join(f"{name}\n" for name in names).encode(), 0o644),
-        **{f"modules/{name}": (files.module_bytes(path, tools.unzstd), 0o644) for name, path in zip(names, order, strict=True)},
+        **{
+            f"modules/{name}": (root_files.module_bytes(path, tools.unzstd), 0o644)
+            for name, path in zip(names, order, strict=True)
+        },
     }
-    return files.cpio(content, ("bin", "modules", "proc", "dev", "disk", "memory", "root"))
+    return root_files.cpio(content, ("bin", "modules", "proc", "dev", "disk", "memory", "root"))
 
 
 def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import labkit
-from labkit.node.machine.files import libraries
+from labkit.node.machine.root_files import libraries
 from labkit.node.machine.tools import place
 from labkit.node.packages.apt import Apt, ProgramsError
 from labkit.node.packages.unpack import fetch, load

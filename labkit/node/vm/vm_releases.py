@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit.node.machine import build, files, guest
+from labkit.node.machine import build, guest, root_files
 from labkit.node.machine.packages import LINKERS
 from labkit.node.packages import releases, versions
 from labkit.node.packages.apt import ProgramsError
@@ -69,7 +69,7 @@ def contents(release: Release) -> Iterator[tuple[str, Path]]:
     brought = [Path(directory).resolve() for directory in release.library_path.split(os.pathsep) if directory]
     if brought:
         linker = next(Path("/", where) for where in LINKERS if Path("/", where).exists())
-        needed = files.libraries([release.containerd, release.shim], linker, release.library_path)
+        needed = root_files.libraries([release.containerd, release.shim], linker, release.library_path)
         for target, source in needed.items():
             if source.resolve().parent in brought:
                 yield f"lib/{Path(target).name}", source.resolve()

@@ -9,7 +9,7 @@ from typing import Any
 from labkit.podspec.validation import field_errors
 from labkit.podspec.validation.checks import must, never
 from labkit.podspec.validation.field_errors import IMMUTABLE, NOT_NEGATIVE, Causes, each, forbidden, invalid, required, too_long
-from labkit.podspec.validation.rules import At, Check, Row, Table, always, every, filled, given, inside, needed
+from labkit.podspec.validation.rules import At, Check, Rule, Table, always, every, filled, given, inside, needed
 
 LARGEST_ANNOTATIONS = 256 * 1024
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
@@ -18,7 +18,7 @@ OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 not_negative = must(lambda value: value >= 0, NOT_NEGATIVE)
 
 
-def metadata(names: Check, *, namespaced: bool) -> Row:
+def metadata(names: Check, *, namespaced: bool) -> Rule:
     """An object's metadata at its creation. `names` finds what is wrong with a name of that kind."""
     namespace = needed("namespace", field_errors.label) if namespaced else filled("namespace", never("not allowed on this type"))
     return inside("metadata", (

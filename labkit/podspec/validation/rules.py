@@ -72,11 +72,11 @@ class At:
 Check = Callable[[Any, At], Iterable["str | Cause"]]
 When = Callable[[At], Any]
 Path = Callable[[At], str]
-Table = tuple["Row", ...]
+Table = tuple["Rule", ...]
 
 
 @dataclass(frozen=True)
-class Row:
+class Rule:
     """when: of the object; path: another one than the field's own, for the messages; absent: what counts in place of None; skips:
     whether a value is not looked at; needed: an empty one is refused, with this detail."""
 
@@ -120,40 +120,40 @@ def run(checks: Iterable[Check], here: At) -> Causes:
             return
 
 
-def given(where: str, *checks: Check, when: When | None = None, path: Path | None = None) -> Row:
+def given(where: str, *checks: Check, when: When | None = None, path: Path | None = None) -> Rule:
     """Looked at wherever it is given, be it empty."""
-    return Row(where, checks, when, path)
+    return Rule(where, checks, when, path)
 
 
-def filled(where: str, *checks: Check, when: When | None = None, path: Path | None = None) -> Row:
+def filled(where: str, *checks: Check, when: When | None = None, path: Path | None = None) -> Rule:
     """Looked at unless it is empty, as Go's zero value is."""
-    return Row(where, checks, when, path, skips=lambda value: not value)
+    return Rule(where, checks, when, path, skips=lambda value: not value)
 
 
-def always(where: str, *checks: Check, absent: Any = "", when: When | None = None, path: Path | None = None) -> Row:
+def always(where: str, *checks: Check, absent: Any = "", when: When | None = None, path: Path | None = None) -> Rule:
     """Looked at even if it is absent."""
-    return Row(where, checks, when, path, absent, lambda value: False)
+    return Rule(where, checks, when, path, absent, lambda value: False)
 
 
-def needed(where: str, *checks: Check, detail: str = "", when: When | None = None, path: Path | None = None) -> Row:
+def needed(where: str, *checks: Check, detail: str = "", when: When | None = None, path: Path | None = None) -> Rule:
     """Must not be empty."""
-    return Row(where, checks, when, path, needed=detail)
+    return Rule(where, checks, when, path, needed=detail)
 
 
-def inside(where: str, table: Table, *, when: When | None = None, path: Path | None = None, absent: Any = None) -> Row:
+def inside(where: str, table: Table, *, when: When | None = None, path: Path | None = None, absent: Any = None) -> Rule:
     """The object there, or each object of the list there, by a table of its own."""
 
     def each(value: Any, here: At) -> Causes:
         for item in here.items() if isinstance(value, list) else (here,):
             yield from check(table, item)
 
-    return Row(where, (each,), when, path, absent)
+    return Rule(where, (each,), when, path, absent)
 
 
-def every(where: str, *checks: Check, absent: Any = "", when: When | None = None, path: Path | None = None) -> Row:
+def every(where: str, *checks: Check, absent: Any = "", when: When | None = None, path: Path | None = None) -> Rule:
     """Each value of the list there; `absent` in place of null."""
-    row = Row("", checks, path=path, absent=absent)
-    return Row(where, (lambda value, here: (cause for item in here.items() for cause in row.causes(item)),), when)
+    row = Rule("", checks, path=path, absent=absent)
+    return Rule(where, (lambda value, here: (cause for item in here.items() for cause in row.causes(item)),), when)
 
 
 def of_items(here: At) -> str:

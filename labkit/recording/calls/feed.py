@@ -54,12 +54,12 @@ def paths_in(run: Path) -> list[Path]:
     return sorted(run.glob("calls-*.sock"))
 
 
-def serve(path: Path, *clients: CriClient, caller: str) -> Feed:
+def serve(path: Path, *clients: CriClient, caller: str) -> CallFeed:
     """Tell every call of `clients` to whoever subscribes at `path` (a socket of mode 0600), as made by `caller`.
 
     A socket that an earlier process left is replaced. Raises OSError where none can be made.
     """
-    return Feed(path, clients, caller)
+    return CallFeed(path, clients, caller)
 
 
 @contextlib.contextmanager
@@ -75,7 +75,7 @@ def subscribe(path: Path, log: CallLog) -> Iterator[Subscription]:
         subscription.close()
 
 
-class Feed:
+class CallFeed:
     """See `serve`."""
 
     def __init__(self, path: Path, clients: Iterable[CriClient], caller: str) -> None:
@@ -103,7 +103,7 @@ class Feed:
         for listener in list(self._listeners):
             listener.end()
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> CallFeed:
         return self
 
     def __exit__(self, *exception: object) -> None:

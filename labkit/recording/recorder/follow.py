@@ -40,10 +40,10 @@ def follow(
     show: called with a line and its role ("call" for calls), from this thread. pod: only what belongs to the Pod of that name.
     begun: called once, when everything that happens from now on is shown. Raises what `show` raises.
     """
-    return Follower(recorder, show, pod).run(until or threading.Event(), begun)
+    return EventPrinter(recorder, show, pod).run(until or threading.Event(), begun)
 
 
-class Follower:
+class EventPrinter:
     """Writes one line for each call's start and end, and for each exec and exit of the runtime's processes.
 
     A sandbox's id is known only when RunPodSandbox has been answered: with `pod`, a line is held back until its Pod is known.
