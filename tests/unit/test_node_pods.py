@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from labkit.cli.ps_command import pod_json
+from labkit.cli.pod_commands import pod_json
 from labkit.cri import CriError
 from labkit.cri.pods import PodContainer, PodKernel, PodProcess, PodSnapshot, pod_processes
 from labkit.cri.v1 import api_pb2 as pb

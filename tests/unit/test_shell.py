@@ -287,7 +287,7 @@ def test_ps_counts_pods_and_not_their_dead_sandboxes(monkeypatch: pytest.MonkeyP
 
     found = [sandbox("web", "1", "Ready"), sandbox("web", "1", "NotReady"), sandbox("job", "2", "NotReady")]
     node = SimpleNamespace(name="n", runtime="r 1", pods=lambda: found, host=ThisMachine())
-    monkeypatch.setattr("labkit.cli.ps_command.running_node", lambda: node)
+    monkeypatch.setattr("labkit.cli.pod_commands.running_node", lambda: node)
     assert "n (r 1), 2 Pods\n" in run("ps")
     found += [sandbox("web", "3", "Ready"), sandbox("web", "4", "Ready", "kube-system")]
     assert "n (r 1), 4 Pods\n" in run("ps"), "another Pod of the same name is one more"

@@ -1,27 +1,36 @@
-"""`labkit logs`: what a container wrote, from the file that the runtime keeps, for Pods made by hand too."""
+"""Pods from a shell: `labkit ps`, `labkit logs` and `labkit kubectl`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from labkit.cli.common import AddVerb, running_node
+from labkit.cri.pods import PodSnapshot
 from labkit.kernel import LocalKernel
 from labkit.kubelet.server.container_logs import Formatter, LogOptions, LogReader
 from labkit.node import NodeError
+from labkit.node.pods import kubectl
+from labkit.node.pods.kubectl import FROM_FILES, MAKING, verb_of
 from labkit.podspec.messages.configs import CONTAINER_NAME
 
+WIDTH_OF_A_FILE = 200
+"""Columns of a table that no terminal shows: wide enough that no path is broken."""
 FOLLOW_EVERY_S = 0.2
 ENDED = 2
 """CRI's container states from CONTAINER_EXITED on (0 created, 1 running)."""
+MAKERS = {*MAKING, *FROM_FILES, "replace", "debug"}
+"""kubectl's verbs that make objects: what `labkit kubectl` makes is the learner's own, and `labkit clean` says that it stays."""
 
 
 def add(verb: AddVerb) -> None:
+    verb("ps", ps, "show Pods with their processes and namespaces", "labkit ps")
     parser = verb("logs", logs, "print what a Pod's container wrote", "labkit logs -f web", reports=False)
     parser.add_argument("pod", metavar="POD")
     parser.add_argument("-c", "--container", metavar="NAME", help="which container, where the Pod has several")
@@ -30,9 +39,59 @@ def add(verb: AddVerb) -> None:
     parser.add_argument("-p", "--previous", action="store_true", help="of the attempt before the last one")
     parser.add_argument("--tail", type=int, metavar="LINES", help="the last so many lines only")
     parser.add_argument("--timestamps", action="store_true", help="begin each line with its time")
+    parser = verb(
+        "kubectl", run_kubectl, "run kubectl on the node's cluster", "labkit kubectl get pods --watch", reports=False, node=False
+    )
+    parser.prefix_chars = "\0"  # whatever follows is kubectl's, options and --help too
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="kubectl's own arguments")
+
+
+def ps(arguments: argparse.Namespace) -> int:
+    node = running_node()
+    pods = node.pods()
+    if arguments.json:
+        hosts = node.host.pids_here()
+        print(json.dumps({"pods": [pod_json(p, hosts) for p in pods]}, indent=1))
+        return 0
+    from rich.console import Console
+
+    from labkit.figures.pods.terminal import pod_tree
+
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_A_FILE
+    console.print(pod_tree(node.name, node.runtime, pods))
+    return 0
+
+
+def pod_json(pod: PodSnapshot, host_pids: Mapping[int, int]) -> dict[str, Any]:
+    """A Pod for programs. `host_pid` is there where this machine numbers the node's processes otherwise than the node does."""
+    return {
+        "name": pod.name,
+        "namespace": pod.namespace,
+        "uid": pod.uid,
+        "id": pod.id,
+        "state": pod.state,
+        "ip": pod.ip,
+        "processes": [
+            {
+                "pid": p.pid,
+                "ppid": p.ppid,
+                "role": p.role,
+                "comm": p.comm,
+                "container": p.container,
+                "namespaces": dict(p.namespaces),
+                **({"ended": p.ended} if p.ended else {}),
+                **({"host_pid": host_pids[p.pid]} if p.pid in host_pids else {}),
+            }
+            for p in pod.processes
+        ],
+        "pinned": [vars(n) for n in pod.pinned],
+    }
 
 
 def logs(arguments: argparse.Namespace) -> int:
+    """What a container wrote, from the file that the runtime keeps, for Pods made by hand too."""
     node = running_node()
     container = chosen(node, arguments)
     path = node.cri.container_status(container_id=container.id).status.log_path
@@ -95,3 +154,13 @@ class RemoteReader:
         if self.tail is not None:
             lines, self.tail = lines[len(lines) - self.tail :] if self.tail < len(lines) else lines, None
         yield b"".join(map(self.formatter.text, lines))
+
+
+def run_kubectl(arguments: argparse.Namespace) -> int:
+    """This process becomes kubectl, with its terminal and its signals; the exit code is kubectl's own."""
+    program = kubectl.program()
+    node = running_node()
+    if node.ledger and verb_of(arguments.arguments) in MAKERS:
+        node.ledger.note("kubectl")
+    argv = [program, *node.api.kubectl_options(), *arguments.arguments]
+    os.execve(program, argv, {**os.environ, **node.api.environment()})
