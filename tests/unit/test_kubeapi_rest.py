@@ -299,10 +299,10 @@ def test_what_is_legal_and_hardly_meant_is_said(api: Api) -> None:
     options = Options()
     api.create(PODS, "default", odd, options)
     assert options.warnings == [
-        "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
         'spec.imagePullSecrets[0].name: invalid empty name ""',
         'spec.containers[0].env[2]: hides previous definition of "A", which may be dropped when using apply',
         "spec.containers[0].ports[2]: duplicate port definition with spec.containers[0].ports[0]",
+        "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
         "spec.volumes[0].projected.sources[0].serviceAccountToken: The lab's API issues no tokens, so the Pod waits in "
         "ContainerCreating.",
     ]
