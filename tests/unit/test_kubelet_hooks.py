@@ -20,7 +20,8 @@ from labkit.kubelet.containers.hooks import (
     run_hook,
     url_path,
 )
-from labkit.kubelet.go_format import go_quote
+from labkit.podspec.go_text import go_quote
+from labkit.podspec.messages.container_env import pod_field
 
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"name": "app"}]}}
 
@@ -141,6 +142,11 @@ def test_redirects_that_never_end():
 def test_a_length_is_written_as_protobuf_does():
     assert health_request("") == b""
     assert [health_request("s" * number)[1:-number].hex() for number in (127, 128, 300)] == ["7f", "8001", "ac02"]
+
+
+def test_annotations_are_written_into_a_volume_as_go_quotes_them():
+    pod = {"metadata": {"annotations": {"b": "\x01\x7f\U000e0001\a", "a": "x"}}}
+    assert pod_field(pod, "metadata.annotations") == 'a="x"\nb="\\x01\\x7f\\U000e0001\\a"'
 
 
 def test_go_quotes_what_is_not_printable():

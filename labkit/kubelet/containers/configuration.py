@@ -22,7 +22,7 @@ from labkit.kubelet.volumes.bound_claims import CLAIMS
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec import volume_kind
-from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config, sandbox_config
+from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config, dns, sandbox_config
 from labkit.podspec.messages.container_env import expand
 from labkit.podspec.messages.container_mounts import OWN_PODS, PROPAGATION
 from labkit.podspec.messages.hosts import hosts_file
@@ -66,6 +66,11 @@ class Configuration:
         )
         below(self.logs, Path(config.log_directory).name).mkdir(parents=True, exist_ok=True)
         return config
+
+    def dns_words(self, pod: Mapping[str, Any]) -> list[str]:
+        """What to say of servers and searches that the Pod's resolv.conf has no room for."""
+        whole = dns.with_own(pod["spec"], self.dns)
+        return dns.within_limits(whole)[1] if whole else []
 
     def container(
         self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: NodeImage, ips: Sequence[str]

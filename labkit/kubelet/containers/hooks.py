@@ -20,7 +20,8 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from labkit.cri import CriClient, CriError
-from labkit.kubelet.go_format import go_code, go_duration, go_quote, kernel_words, pod_words, rpc_error
+from labkit.kubelet.go_format import go_code, go_duration, kernel_words, pod_words, rpc_error
+from labkit.podspec.go_text import go_quote
 
 log = logging.getLogger("kubelet")
 

@@ -17,7 +17,8 @@ from labkit.cri import CriClient, CriError
 from labkit.kubelet.backoff import Backoff
 from labkit.kubelet.containers.image_names import with_tag
 from labkit.kubelet.containers.pull_secrets import Login, Pulled, matching
-from labkit.kubelet.go_format import go_duration, go_quote, pull_error, rpc_error
+from labkit.kubelet.go_format import go_duration, pull_error, rpc_error
+from labkit.podspec.go_text import go_quote
 
 Tell = Callable[[str, str, str], None]
 """Takes an event's type, reason and message."""

@@ -225,6 +225,8 @@ class PodSync:
         """The Pod's sandbox, made where `actions` says so (createPodSandbox). Raises RequeueAfter."""
         try:
             config = self.configuration.sandbox(state.pod, actions.attempt, state.first_seen)
+            for words in self.configuration.dns_words(state.pod):
+                self.recorder.pod_event(state.pod, "Warning", "DNSConfigForming", words)
             if not actions.sandbox:
                 known = state.runtime.sandboxes[0]
                 return PodSandbox(known.id, config, known.ips or self.node_ips(state))

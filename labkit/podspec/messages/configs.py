@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import defaulted, find_container
+from labkit.podspec.messages import dns as of_dns
 from labkit.podspec.messages.container_env import CreateContainerConfigError, Data, environment, expand
 from labkit.podspec.messages.container_mounts import container_mounts
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
@@ -31,8 +32,6 @@ POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
 POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
-DNS_LIMITS = {"servers": 3, "searches": 32}
-"""What the kubelet leaves of a longer resolv.conf (validation.MaxDNSNameservers, MaxDNSSearchPaths)."""
 NOT_TEXT = (
     "the command, an argument or a path is not UTF-8 once its variables are filled in: "
     "use the variable itself, whose value may hold any bytes"
@@ -227,23 +226,11 @@ def _go_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _dns(spec: Mapping[str, Any], of_node: pb.DNSConfig | Mapping[str, Sequence[str]] | None) -> pb.DNSConfig | None:
-    """The node's servers, searches and options (none for dnsPolicy None), with the manifest's dnsConfig after them."""
-    own = spec.get("dnsConfig", {})
-    if of_node is None and not own:
-        return None
-    config = pb.DNSConfig()
-    if of_node is not None and spec["dnsPolicy"] != "None":
-        config.CopyFrom(of_node if isinstance(of_node, pb.DNSConfig) else pb.DNSConfig(**of_node))
-    for field, more in (("servers", own.get("nameservers", ())), ("searches", own.get("searches", ()))):
-        known = getattr(config, field)
-        known.extend(item for item in more if item not in known)
-        del known[DNS_LIMITS[field] :]
-    named = {option["name"]: option.get("value") for option in own.get("options", ())}
-    kept = [option for option in config.options if option.partition(":")[0] not in named]
-    del config.options[:]
-    config.options.extend(kept + [f"{name}:{value}" if value else name for name, value in named.items()])
-    return config
+def _dns(spec: Mapping[str, Any], base: pb.DNSConfig | Mapping[str, Sequence[str]] | None) -> pb.DNSConfig | None:
+    if isinstance(base, pb.DNSConfig):
+        base = {"servers": base.servers, "searches": base.searches, "options": base.options}
+    whole = of_dns.with_own(spec, base)
+    return None if whole is None else pb.DNSConfig(**of_dns.within_limits(whole)[0])
 
 
 def _port_mapping(port: Mapping[str, Any]) -> pb.PortMapping:

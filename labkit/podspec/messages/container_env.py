@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from labkit.podspec.go_text import go_quote
 from labkit.podspec.manifest import find_container
 from labkit.podspec.messages.linux_resources import MachineInfo
 from labkit.podspec.quantity import exact
@@ -163,14 +164,8 @@ def pod_field(pod: Mapping[str, Any], path: str) -> str:
     """A field of the Pod as a downwardAPI volume writes it: labels and annotations as lines key="value", sorted by key."""
     if path in ("metadata.labels", "metadata.annotations"):
         items = sorted(pod["metadata"].get(path.removeprefix("metadata."), {}).items())
-        return "\n".join(f"{key}={_go_quote(value)}" for key, value in items)
+        return "\n".join(f"{key}={go_quote(value)}" for key, value in items)
     return _field(pod, path, path, (), ())
-
-
-def _go_quote(text: str) -> str:
-    """Go's %q, as far as labels and annotations need it."""
-    special = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(special.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text) + '"'
 
 
 def reads_limits(container: Mapping[str, Any]) -> bool:
