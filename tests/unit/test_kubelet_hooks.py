@@ -6,9 +6,11 @@ import contextlib
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from labkit.cri import CriError
 from labkit.kubelet.containers.hooks import (
     HookError,
     HookFailed,
@@ -17,6 +19,7 @@ from labkit.kubelet.containers.hooks import (
     health_request,
     http_get,
     port_of,
+    run_command,
     run_hook,
     url_path,
 )
@@ -219,20 +222,57 @@ def test_a_hook_that_meets_no_answer_says_where(answering):
     assert str(caught.value).startswith(words)
 
 
+def failed_hook(answer):
+    """What the status tells of a postStart hook by exec that the runtime answers so."""
+    cri = SimpleNamespace(exec_sync=answer)
+    with pytest.raises(HookFailed) as caught:
+        run_hook(cri, POD, {"name": "app"}, "id", {"exec": {"command": ["sh", "-c", "exit 3"]}}, "127.0.0.1")
+    head, _, rest = str(caught.value).partition(" failed - error: ")
+    assert head == 'Exec lifecycle hook ([sh -c exit 3]) for Container "app" in Pod "p_default(u)"'
+    return rest
+
+
+def test_a_command_of_a_hook_that_fails_is_told_with_its_exit_code_and_all_that_it_wrote():
+    wrote = SimpleNamespace(exit_code=3, stdout=b"out\n\x01\xff", stderr=b'err "1"\n')
+    rest = 'command \'sh -c exit 3\' exited with 3: err "1"\n, message: "out\\n\\x01\\xfferr \\"1\\"\\n"'
+    assert failed_hook(lambda **_: wrote) == rest
+
+
+def test_a_command_that_takes_too_long_is_quoted_as_go_quotes_it():
+    def late(**_):
+        raise CriError("ExecSync", "DEADLINE_EXCEEDED", "", "")
+
+    with pytest.raises(HookFailed) as caught:
+        run_command(SimpleNamespace(exec_sync=late), "id", ["sh", "-c", 'echo "a"\nsleep 9'], 1)
+    assert str(caught.value) == r'command timed out: "sh -c echo \"a\"\nsleep 9" timed out after 1s'
+
+
+def test_a_command_of_a_hook_that_cannot_be_run_is_told_in_the_runtimes_words():
+    def refused(**_):
+        raise CriError("ExecSync", "UNKNOWN", "no such program", "")
+
+    assert failed_hook(refused) == 'rpc error: code = Unknown desc = no such program, message: ""'
+
+
 def test_a_hook_by_tls_that_meets_plain_http_is_asked_again():
+    asked = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
             for _ in range(2):
                 connection, _ = server.accept()
                 with connection:
-                    connection.recv(4096)
+                    asked.append(connection.recv(4096))
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
         port = server.getsockname()[1]
-        said = run_hook(None, POD, {"name": "app"}, "id", {"httpGet": {"port": port, "scheme": "HTTPS"}}, "127.0.0.1")
+        headers = [{"name": "authorization", "value": "Basic c2VjcmV0"}, {"name": "X-Mine", "value": "1"}]
+        action = {"port": port, "scheme": "HTTPS", "httpHeaders": headers}
+        said = run_hook(None, POD, {"name": "app"}, "id", {"httpGet": action}, "127.0.0.1")
     assert said == f"request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, retry with HTTP succeeded"
+    assert b"X-Mine: 1" in asked[-1]
+    assert b"uthorization" not in asked[-1]
 
 
 def test_a_path_is_shown_as_it_was_sent(answering):

@@ -193,3 +193,10 @@ def test_attach_has_the_terminal_that_the_manifest_gives() -> None:
     with pytest.raises(NoContainer) as refused:
         containers.attached(Runtime(), manifest, "app")
     assert refused.value.message == "container app not found in pod web_default"
+
+
+def test_a_name_that_no_container_has_is_quoted_as_go_quotes_it():
+    nobody = SimpleNamespace(list_containers=lambda **_: SimpleNamespace(containers=[]))
+    with pytest.raises(NoContainer) as caught:
+        containers.running(nobody, "default", "web", 'a"\n')
+    assert caught.value.message == r'container not found ("a\"\n")'

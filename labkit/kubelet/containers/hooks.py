@@ -45,6 +45,15 @@ class HookFailed(Exception):
     """A hook or probe ran and failed; the words are the kubelet's."""
 
 
+class CommandFailed(HookFailed):
+    """A command ended with another exit code than 0. why: what the kubelet's client of the runtime says of it; output: all that
+    it wrote, stdout before stderr."""
+
+    def __init__(self, why: str, output: bytes) -> None:
+        self.why, self.output = why, output
+        super().__init__(output[:OUTPUT_BYTES].decode(errors="replace"))
+
+
 class HookError(Exception):
     """A hook or probe could not be run at all."""
 
@@ -64,16 +73,17 @@ def port_of(port: Any, container: Mapping[str, Any]) -> int:
 
 
 def run_command(cri: CriClient, container_id: str, command: list[str], timeout_s: int) -> None:
-    """ExecSync. Raises HookFailed with what the command printed, HookError where it could not run."""
+    """ExecSync. Raises CommandFailed, HookFailed where it took too long, HookError where it could not run."""
     try:
         answer = cri.exec_sync(container_id=container_id, cmd=command, timeout=timeout_s)
     except CriError as error:
         if error.code == "DEADLINE_EXCEEDED":
             words = " ".join(command)
-            raise HookFailed(f'command timed out: "{words}" timed out after {go_duration(timeout_s)}') from None
+            raise HookFailed(f"command timed out: {go_quote(words)} timed out after {go_duration(timeout_s)}") from None
         raise HookError(rpc_error(error)) from None
     if answer.exit_code:
-        raise HookFailed((answer.stdout + answer.stderr)[:OUTPUT_BYTES].decode(errors="replace"))
+        why = f"command '{' '.join(command)}' exited with {answer.exit_code}: {answer.stderr.decode(errors='replace')}"
+        raise CommandFailed(why, answer.stdout + answer.stderr)
 
 
 def http_get(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, timeout_s: float, agent: str) -> str:
@@ -290,9 +300,9 @@ def run_hook(
         if not isinstance(error, (HookFailed, HookError)):
             log.exception("a hook of %s could not be run", container["name"])
         if "exec" in hook:
-            command = " ".join(hook["exec"]["command"])
-            what = f"Exec lifecycle hook ([{command}]) {words}command '{command}'"
-            raise HookFailed(f'{what} failed, message: "{error}"') from None
+            why, output = (error.why, error.output) if isinstance(error, CommandFailed) else (str(error), b"")
+            what = f"Exec lifecycle hook ([{' '.join(hook['exec']['command'])}]) {words}{why}"
+            raise HookFailed(f"{what}, message: {go_quote(output.decode(errors='surrogateescape'))}") from None
         if "httpGet" in hook:
             raise HookFailed(f"HTTP lifecycle hook ({hook['httpGet'].get('path', '')}) {words}{error}") from None
         raise HookFailed(f"Cannot run handler: {error}") from None
@@ -308,6 +318,8 @@ def http_hook(action: Mapping[str, Any], container: Mapping[str, Any], pod_ip: s
     except HookFailed as error:
         if not str(error).endswith(NO_TLS):
             raise
-    http_answer({**action, "scheme": "HTTP"}, container, pod_ip, timeout_s, agent)
+    # What is secret is not sent in the clear.
+    headers = [header for header in action.get("httpHeaders") or () if header["name"].lower() != "authorization"]
+    http_answer({**action, "scheme": "HTTP", "httpHeaders": headers}, container, pod_ip, timeout_s, agent)
     address = f"{action.get('host') or pod_ip}:{port_of(action['port'], container)}"
     return f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"

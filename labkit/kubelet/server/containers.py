@@ -11,6 +11,7 @@ from typing import Any
 from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec import container_kind
+from labkit.podspec.go_text import go_quote
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_NAME, POD_NAMESPACE
 
 KINDS = ("containers", "initContainers", "ephemeralContainers")
@@ -39,7 +40,7 @@ def running(cri: CriClient, namespace: str, pod: str, container: str) -> str:
     """The id of a container that runs. Raises NoContainer and CriError."""
     found = newest(cri, namespace, pod, container)
     if found is None or found.state != pb.CONTAINER_RUNNING:
-        raise NoContainer(404, "NotFound", f'container not found ("{container}")')
+        raise NoContainer(404, "NotFound", f"container not found ({go_quote(container)})")
     return str(found.id)
 
 
@@ -69,7 +70,7 @@ def of_log(cri: CriClient, pod: Mapping[str, Any], container: str, previous: boo
     """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     if not container_kind(pod, container):
-        raise NoContainer(404, "NotFound", f'container "{container}" not found in pod "{name}"')
+        raise NoContainer(404, "NotFound", f"container {go_quote(container)} not found in pod {go_quote(name)}")
     now = newest(cri, namespace, name, container)
     if not previous and now is not None and now.state == pb.CONTAINER_RUNNING:
         wanted = str(now.id)  # the status in the API may be a moment behind

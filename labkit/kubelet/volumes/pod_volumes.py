@@ -22,6 +22,7 @@ from labkit.kubelet.volumes.bound_claims import CLAIMS, NotBound, VolumeSource, 
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.objects import Objects
 from labkit.podspec import find_container, volume_kind
+from labkit.podspec.go_text import go_quote
 from labkit.podspec.messages import CreateContainerConfigError, MachineInfo
 from labkit.podspec.messages.container_env import pod_field, resource_field
 from labkit.podspec.messages.container_mounts import PLUGINS
@@ -175,7 +176,8 @@ class Volumes:
         """A directory of the node, mounted in the Pod's own."""
         path, place = Path(volume["local"]["path"]), self.place(pod, volume)
         if not path.exists():
-            raise MountError(volume["name"], f'path "{path}" does not exist', step="NewMounter initialization failed")
+            words = f"path {go_quote(str(path))} does not exist"
+            raise MountError(volume["name"], words, step="NewMounter initialization failed")
         assert place is not None
         with self.fence.opened(path, kind="local volume") as (found, read_only):
             if str(place) in mounts_below(place):
