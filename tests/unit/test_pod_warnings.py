@@ -31,6 +31,14 @@ def ports(*lists: list[dict[str, Any]]) -> dict[str, Any]:
     return {"containers": [{**APP, "name": f"c{number}", "ports": each} for number, each in enumerate(lists)]}
 
 
+def volume(**source: Any) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", **source}]}
+
+
+def file(path: str) -> dict[str, str]:
+    return {"key": path, "path": path}
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -91,10 +99,24 @@ def ports(*lists: list[dict[str, Any]]) -> dict[str, Any]:
              "spec.volumes[1].storageOS: deprecated in v1.22, non-functional in v1.25+"],
         ),
         (
-            {"volumes": [{"name": "v", "projected": {"sources": [
-                {"serviceAccountToken": {"path": "t"}}, {"secret": {"name": "s", "items": [{"key": "k", "path": "t"}]}}]}}]},
-            ['spec.volumes[0].projected.sources.secrets[0]: has duplicated path with ServiceAccountToken "t"'],
+            volume(configMap={"name": "c", "items": [file("a"), file("b/"), file("a/x"), file("ab")]}),
+            ['volume "v" (ConfigMap "c"): overlapping paths: "a/x" with "a"'],
         ),
+        (
+            volume(secret={"secretName": "s", "items": [file("a"), file("a")]}),
+            ['volume "v" (Secret "s"): overlapping paths: "a" with "a"'],
+        ),
+        (
+            volume(downwardAPI={"items": [file("a/b"), file("a")]}),
+            ['volume "v" (DownwardAPI): overlapping paths: "a" with "a/b"'],
+        ),
+        (
+            volume(projected={"sources": [
+                {"secret": {"name": "s", "items": [file("t")]}}, {"serviceAccountToken": {"path": "t/u"}}]}),
+            ['volume "v" (Projected ServiceAccountToken): overlapping paths: "t/u" with "t"'],
+        ),
+        (volume(projected={"sources": [{}]}), ['volume "v" (Projected) has no sources provided']),
+        (volume(projected={"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s", "items": [file("t")]}}]}), []),
     ],
 )  # fmt: skip
 def test_what_is_hardly_meant_is_said(spec: dict[str, Any], expected: list[str]) -> None:

@@ -45,6 +45,13 @@ VOLUMES = {
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
 SHOWN = {"storageos": "storageOS"}
+PROJECTED = {
+    "configMap": "ConfigMap",
+    "secret": "Secret",
+    "downwardAPI": "DownwardAPI",
+    "serviceAccountToken": "ServiceAccountToken",
+    "clusterTrustBundle": "ClusterTrustBundle",
+}
 IN_BYTES = ("memory", "ephemeral-storage")
 NULL_SELECTOR = "a null labelSelector results in matching no pod"
 NEGATIVE_GRACE = "must be >= 0; negative values are invalid and will be treated as 1"
@@ -64,7 +71,7 @@ def of_pod(pod: Manifest, nodes: Collection[str]) -> Iterator[str]:
     yield from (f"metadata.annotations[{key}]: {words}" for key, words in ANNOTATIONS.items() if key in annotations)
     for number, volume in enumerate(spec.get("volumes") or []):
         yield from (f"spec.volumes[{number}].{SHOWN.get(kind, kind)}: {w}" for kind, w in VOLUMES.items() if kind in volume)
-    yield from _token_paths(spec)
+    yield from dict.fromkeys(_overlaps(spec))
     yield from _twice(spec.get("hostAliases"), "ip", "spec.hostAliases", "duplicate ip")
     yield from _twice(spec.get("imagePullSecrets"), "name", "spec.imagePullSecrets", "duplicate name")
     for number, secret in enumerate(spec.get("imagePullSecrets") or []):
@@ -107,17 +114,39 @@ def _node_labels(spec: Manifest) -> Iterator[str]:
                 yield f"{path}.matchExpressions[{number}].key: {key} is {NODE_LABELS[key]}"
 
 
-def _token_paths(spec: Manifest) -> Iterator[str]:
-    """Other sources of a projected volume that write where a token is."""
-    projected = [(n, v["projected"].get("sources") or []) for n, v in enumerate(spec.get("volumes") or []) if "projected" in v]
-    tokens = {s["serviceAccountToken"].get("path") for _, sources in projected for s in sources if "serviceAccountToken" in s}
-    for number, sources in projected:
-        for source in sources:
-            for kind, shown in (("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI")):
-                for index, item in enumerate((source.get(kind) or {}).get("items") or []):
-                    if item.get("path") in tokens:
-                        path = f"spec.volumes[{number}].projected.sources.{shown}[{index}]"
-                        yield f'{path}: has duplicated path with ServiceAccountToken "{item["path"]}"'
+def _overlaps(spec: Manifest) -> Iterator[str]:
+    """Files of one volume of which one would be written over another, or into it (warningsForOverlappingVirtualPaths)."""
+    for volume in spec.get("volumes") or []:
+        name = f'volume "{volume["name"]}"'
+        for kind, field in (("configMap", "name"), ("secret", "secretName"), ("downwardAPI", "")):
+            source = volume.get(kind) or {}
+            paths = [item.get("path", "") for item in source.get("items") or []]
+            yield from _overlapping(paths, f"{name} ({_source(PROJECTED[kind], source, field)})")
+        earlier: list[str] = []
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            if not source:
+                yield f"{name} (Projected) has no sources provided"
+            for kind, what in PROJECTED.items():
+                part = source.get(kind) or {}
+                paths = [part["path"]] if part.get("path") else [item.get("path", "") for item in part.get("items") or []]
+                words = f"{name} (Projected {_source(what, part, 'name' if part.get('name') else 'signerName')})"
+                yield from _overlapping(paths, words)
+                yield from _overlapping(sorted({*paths, *earlier}) if paths else [], words)
+                earlier += paths
+
+
+def _source(kind: str, source: Manifest, field: str) -> str:
+    return f'{kind} "{source[field]}"' if source.get(field) else kind
+
+
+def _overlapping(paths: Iterable[str], words: str) -> Iterator[str]:
+    seen: list[str] = []
+    for path in (path.rstrip("/") for path in paths):
+        for other in seen:
+            if path and other and (path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/")):
+                yield f'{words}: overlapping paths: "{path}" with "{other}"'
+                break
+        seen.append(path)
 
 
 def _twice(items: Iterable[Manifest] | None, field: str, path: str, words: str) -> Iterator[str]:
