@@ -83,13 +83,13 @@ def failed(arguments: argparse.Namespace, why: str, code: int = 1) -> int:
 
 def happened(error: OSError) -> str:
     """What the system said and of which file; what to do about it where that is one of the lab's own."""
-    said = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+    text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
     file = Path(str(error.filename))
     with contextlib.suppress(NodeError):  # of a home that cannot be used there is nothing to say here
         places = Home.find().places
         if any(file.is_relative_to(place) or place.is_relative_to(file) for place in places):
-            said += " The lab keeps its files there: see that you may write to it, or set LABKIT_HOME to a directory of your own."
-    return said
+            text += " The lab keeps its files there: see that you may write to it, or set LABKIT_HOME to a directory of your own."
+    return text
 
 
 def parser() -> argparse.ArgumentParser:

@@ -175,8 +175,8 @@ def counted(kind: str, names: Sequence[str]) -> str:
     if not kind.startswith("node "):
         return f"{len(names)} {kind if len(names) != 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
     sorts = Counter(name.partition(" ")[0] for name in names)
-    told = [f"{count} {sort}{'s' * (count != 1)}" for sort, count in sorts.items()]
-    return f"{' and '.join(told)} from the {kind}"
+    parts = [f"{count} {sort}{'s' * (count != 1)}" for sort, count in sorts.items()]
+    return f"{' and '.join(parts)} from the {kind}"
 
 
 def env(arguments: argparse.Namespace) -> int:

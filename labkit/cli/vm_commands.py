@@ -63,11 +63,11 @@ def make_image(arguments: argparse.Namespace) -> int:
     if arguments.output:
         progress(f"writing {arguments.output}")
         report |= {"output": str(arguments.output), "sha256": image_bundle.pack(image, arguments.output)}
-    answer(arguments, report, lambda: told(image, report))
+    answer(arguments, report, lambda: described(image, report))
     return 0
 
 
-def told(image: build.MachineImage, report: dict[str, object]) -> str:
+def described(image: build.MachineImage, report: dict[str, object]) -> str:
     sizes = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in image.sizes.items())
     state = f"saved state {int(str(report['state_bytes'])) / 1e6:.0f} MB ({build.described(str(report['accelerator']))})"
     lines = [f"The virtual machine is built: {image}.", f"{sizes}, {state}; in {image.directory}, after {report['seconds']} s."]

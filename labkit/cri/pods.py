@@ -175,9 +175,9 @@ class PodReader:
                 continue
             with _gone_is_left_out():
                 answer = self._cri.pod_sandbox_status(pod_sandbox_id=each.id, verbose=True)
-                told, paths = read_sandbox(answer), frozenset(verbose.namespace_paths(verbose.info(answer)).values())
-                pause = verbose.pid(verbose.info(answer)) if told.state == "Ready" else 0
-                found[each.id] = _Sandbox((each.state, kernel.mounted(paths)), kernel.start_ns(pause), pause, paths, told)
+                pod, paths = read_sandbox(answer), frozenset(verbose.namespace_paths(verbose.info(answer)).values())
+                pause = verbose.pid(verbose.info(answer)) if pod.state == "Ready" else 0
+                found[each.id] = _Sandbox((each.state, kernel.mounted(paths)), kernel.start_ns(pause), pause, paths, pod)
         return found
 
 

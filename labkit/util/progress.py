@@ -65,14 +65,14 @@ def shown(after_s: float = 0.0) -> Iterator[Progress]:
 
 def wait(what: str, happened: Callable[[], object], seconds: float, poll_s: float = 0.1) -> bool:
     """Call `happened` until it is true; whether it was within `seconds`. A notebook that waits for long shows what for."""
-    told = not in_notebook()
+    shown_once = not in_notebook()
     with shown() as show:
         for left in looks(seconds, poll_s):
             if happened():
                 return True
-            if seconds - left > QUIET_S and not told:
+            if seconds - left > QUIET_S and not shown_once:
                 show(f"waiting, {seconds:.0f} s at most: {what}")
-                told = True
+                shown_once = True
     return False
 
 

@@ -364,7 +364,7 @@ def test_a_request_its_progress_and_its_answer(home: Home, owner: Control) -> No
     thread, answers = asking(home, said, do="replace", version="2.0.5")
     request = owner.next(60)
     assert request is not None and request.words == {"do": "replace", "version": "2.0.5"}
-    request.said("stopping")
+    request.progress("stopping")
     request.done(version="2.0.5")
     thread.join(60)
     assert (said, answers) == (["stopping"], [{"version": "2.0.5"}])
@@ -393,7 +393,7 @@ def test_an_asker_who_dies_does_not_hold_up_the_owner(home: Home, owner: Control
         gone.sendall(b'{"do": "restart"}\n')
     request = owner.next(60)
     assert request is not None
-    request.said("x")
+    request.progress("x")
     request.done()
     for nonsense in (b"", b"no json\n", b"[]\n", b"{}\n", b'{"do": 3'):
         with socket.socket(socket.AF_UNIX) as strange:

@@ -45,7 +45,7 @@ def watch_tracefs(popen: Popen) -> EventStream:
     if trace.ready is None:
         leave(process)
         raise EventsError(
-            f"The node's kernel cannot be traced ({trace.said or 'the command ended'}).",
+            f"The node's kernel cannot be traced ({trace.message or 'the command ended'}).",
             "Be root there, on a kernel with tracefs.",
         )
     precision = PRECISION + ("" if trace.ready == "probes" else WITHOUT_PROBES)
@@ -92,7 +92,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.ready: str | None = None
-        self.said = ""
+        self.message = ""
         self.lost = self.threads = 0
         self.ended = False
         self.group: dict[int, int] = {}  # task -> its process
@@ -112,7 +112,7 @@ class Trace:
         elif word == "ready":
             self.ready = rest[0]
         else:
-            self.said = " ".join(rest)
+            self.message = " ".join(rest)
         return word in ("task", "parent")
 
     def event(self, line: str) -> Event | None:

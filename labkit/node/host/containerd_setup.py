@@ -175,8 +175,8 @@ def answer(socket: Path, timeout: float = 2.0) -> None:
 def runtime_version(socket: Path, timeout: float = 5.0) -> dict[str, str]:
     """{"name": "containerd", "version": "1.6.20"}, as the runtime itself says."""
     with CriClient(f"unix://{socket}", timeout=timeout) as cri:
-        said = cri.version()
-    return {"name": said.runtime_name, "version": said.runtime_version}
+        version = cri.version()
+    return {"name": version.runtime_name, "version": version.runtime_version}
 
 
 def registry_service(home: Home, programs: Programs, name: str) -> Service:

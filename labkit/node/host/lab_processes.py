@@ -97,13 +97,13 @@ def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
 def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProcess]:
     """SIGTERM, wait, SIGKILL; returns those that were ended. Containers and shims get SIGKILL at once: nobody is left
     to wait for them."""
-    asked = list(processes)
-    for process in asked:
+    listed = list(processes)
+    for process in listed:
         signal_all([process.pid], signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
-    signal_all((process.pid for process in wait_gone(asked, grace_s)), signal.SIGKILL)
-    wait_gone(asked, grace_s)
-    wait_reaped(asked)
-    return asked
+    signal_all((process.pid for process in wait_gone(listed, grace_s)), signal.SIGKILL)
+    wait_gone(listed, grace_s)
+    wait_reaped(listed)
+    return listed
 
 
 def end_strays(home: Home) -> None:

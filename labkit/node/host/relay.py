@@ -92,12 +92,12 @@ def relay_error(home: Home, name: str) -> str | None:
     It is known before the client of that connection sees its end.
     """
     path = socket_of(home, name)
-    if not (said := state(path)):
+    if not (last := state(path)):
         return None
     with one_at_a_time(home):
         alive = running(path)
-    by_itself = (said["error"] or "").startswith(relay_loop.FAILED)
-    return said["error"] if alive or by_itself else f"The relay of {name} was killed."
+    by_itself = (last["error"] or "").startswith(relay_loop.FAILED)
+    return last["error"] if alive or by_itself else f"The relay of {name} was killed."
 
 
 def inside(exec_argv: Sequence[str], path: str) -> list[str]:
@@ -128,8 +128,8 @@ def dial(exec_argv: Sequence[str], address: str, port: int) -> socket.socket:
             process.kill()
         here.close()
         words.seek(0)
-        said = words.read().decode(errors="replace").strip().rpartition("\n")[2]
-    raise ConnectionRefusedError(f"{address}:{port}: {said or 'no connection'}")
+        message = words.read().decode(errors="replace").strip().rpartition("\n")[2]
+    raise ConnectionRefusedError(f"{address}:{port}: {message or 'no connection'}")
 
 
 def direct(path: str, find_pid: Sequence[str] = ()) -> list[str]:
@@ -154,8 +154,8 @@ def socket_of(home: Home, name: str) -> Path:
 
 def state(path: Path) -> dict[str, Any]:
     """{"argv", "error"} as the relay wrote it, {} where there is none."""
-    said = read_note(relay_loop.state_file(path), dict)
-    return said if {"argv", "error"} <= said.keys() else {}
+    note = read_note(relay_loop.state_file(path), dict)
+    return note if {"argv", "error"} <= note.keys() else {}
 
 
 def running(path: Path) -> bool:

@@ -98,7 +98,7 @@ class Connection:
     client: socket.socket
     child: subprocess.Popen[bytes]
     stderr: int
-    said: bytes = b""
+    last_output: bytes = b""
     left: float | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -252,7 +252,7 @@ class Relay:
         """Read what the command writes to stderr, so that it never waits, and keep the end of it."""
         with contextlib.suppress(BlockingIOError):
             while words := os.read(connection.stderr, CHUNK_BYTES):
-                connection.said = (connection.said + words)[-LAST_WORDS_BYTES:]
+                connection.last_output = (connection.last_output + words)[-LAST_WORDS_BYTES:]
             self.unwatch(connection.stderr)
 
     def leave(self, connection: Connection) -> None:
@@ -267,7 +267,7 @@ class Relay:
         connection, even where a child of the command still holds it."""
         self.hear(connection)
         if connection.child.returncode and connection.left is None:
-            self.fail(reason(self.argv[0], connection.child.returncode, connection.said))
+            self.fail(reason(self.argv[0], connection.child.returncode, connection.last_output))
         self.leave(connection)
         self.unwatch(connection.stderr)
         connection.client.close()
@@ -317,12 +317,12 @@ def die_with(parent: int) -> None:
             os._exit(1)
 
 
-def reason(program: str, code: int, said: bytes) -> str:
+def reason(program: str, code: int, output: bytes) -> str:
     """Why a command failed, in one sentence: the last line it wrote, advice on usage apart, and without socat's time and pid."""
-    lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
-    told = [line for line in lines if line and not line.startswith(("See '", "Run '"))]
-    if told:
-        return re.sub(r"^[\d/]+ [\d:.]+ socat\[\d+\] [A-Z] ", "socat: ", told[-1])[:400]
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    messages = [line for line in lines if line and not line.startswith(("See '", "Run '"))]
+    if messages:
+        return re.sub(r"^[\d/]+ [\d:.]+ socat\[\d+\] [A-Z] ", "socat: ", messages[-1])[:400]
     if code < 0:
         return f"{program} was ended by {signal.Signals(-code).name}."
     return f"{program} ended with exit code {code} and said nothing."

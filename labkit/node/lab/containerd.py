@@ -191,28 +191,28 @@ def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
 
 
 def ensure_up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
-    said = lifecycle.up(home, progress)
+    found = lifecycle.up(home, progress)
     choices.remember(home, Choice("containerd"))
-    return said
+    return found
 
 
 def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The node's state as its owner wrote it last."""
-    said = status.read(home)
-    there = said["state"] != "down"
+    found = status.read(home)
+    there = found["state"] != "down"
     return {
         "node": "containerd",
-        "state": said["state"],
+        "state": found["state"],
         "endpoint": f"unix://{home.socket}" if there else None,
-        "runtime": said.get("runtime") if there else None,
-        "pid": said.get("pid") if there else None,
-        "since": said.get("since") if there else None,
-        "processes": said.get("processes") if there else None,
-        "time_scale": said.get("time_scale", 1.0) if there else None,
+        "runtime": found.get("runtime") if there else None,
+        "pid": found.get("pid") if there else None,
+        "since": found.get("since") if there else None,
+        "processes": found.get("processes") if there else None,
+        "time_scale": found.get("time_scale", 1.0) if there else None,
         "versions": [release.version for release in releases.here(home.cache)],
-        **({"unexpected": odd} if there and (odd := status.unexpected(home.data, said["since"])) else {}),
-        **({"error": said["error"]} if "error" in said else {}),
-        **({"stale": True} if said.get("stale") else {}),
+        **({"unexpected": odd} if there and (odd := status.unexpected(home.data, found["since"])) else {}),
+        **({"error": found["error"]} if "error" in found else {}),
+        **({"stale": True} if found.get("stale") else {}),
     }
 
 

@@ -28,12 +28,12 @@ SILENT = ("The node's owner runs and does not answer.", "Its log, labkit.log, ma
 
 
 class ControlRequest:
-    """A request that waits for its answer; `said`, `done` and `refused` write to an asker who may have gone."""
+    """A request that waits for its answer; `progress`, `done` and `refused` write to an asker who may have gone."""
 
     def __init__(self, connection: socket.socket, words: dict[str, Any], over: Callable[[], None]) -> None:
         self.connection, self.words, self.over = connection, words, over
 
-    def said(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         self._write({"said": text})
 
     def done(self, **what: Any) -> None:

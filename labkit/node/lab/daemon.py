@@ -48,14 +48,14 @@ class Daemon:
     @property
     def state(self) -> str:
         """ "running", "stopped" (until `start`), "restarting", or "down" with the whole node."""
-        said = str(status.read(self.home)["state"])
-        return {"ready": "running", "starting": "restarting", "failed": "down"}.get(said, said)
+        state = str(status.read(self.home)["state"])
+        return {"ready": "running", "starting": "restarting", "failed": "down"}.get(state, state)
 
     @property
     def pid(self) -> int | None:
         """containerd's pid; None while it does not run."""
-        said = status.read(self.home)
-        return said.get("processes", {}).get("containerd") if said["state"] == "ready" else None
+        found = status.read(self.home)
+        return found.get("processes", {}).get("containerd") if found["state"] == "ready" else None
 
     def versions(self) -> tuple[str, ...]:
         """The versions that are here, the oldest first; `fetch` brings others."""

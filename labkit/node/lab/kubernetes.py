@@ -78,16 +78,16 @@ def wait_node_ready(home: Home, since: str = "", heed: Callable[[], None] = lamb
     since: only what the kubelet said from then on counts (RFC 3339). heed: is called again and again, and may raise what ends the
     waiting.
     """
-    said = "the API does not answer"
+    reason = "the API does not answer"
     for _ in looks(READY_WITHIN_S):
         heed()
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
             if ready.get("status") == "True" and ready.get("lastHeartbeatTime", "") >= since:
                 return
-            said = ready.get("message") or said
+            reason = ready.get("message") or reason
     log = home.data / "kubelet.log"
-    raise NodeError(f"The node did not become Ready within {READY_WITHIN_S:.0f} s: {said}", f"Its kubelet's log is {log}.")
+    raise NodeError(f"The node did not become Ready within {READY_WITHIN_S:.0f} s: {reason}", f"Its kubelet's log is {log}.")
 
 
 def ready_condition(node: Any) -> dict[str, str]:

@@ -72,10 +72,10 @@ def down(home: Home, progress: Progress = quiet) -> int:
         with kubernetes.kubelet_stopped(home):
             removed = remove_pods(home, progress)
             progress("stopping containerd, the registries, kubelet and API")
-            said = status.read(home)
-            if said["state"] in ("starting", "ready", "restarting", "stopped"):
+            found = status.read(home)
+            if found["state"] in ("starting", "ready", "restarting", "stopped"):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(said["pid"], signal.SIGTERM)
+                    os.kill(found["pid"], signal.SIGTERM)
         for _ in looks(OWNER_ENDS_WITHIN_S):
             if status.read(home)["state"] in ("down", "failed"):
                 break

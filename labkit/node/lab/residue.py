@@ -92,8 +92,8 @@ def rules(home: Home) -> list[str]:
                 found.append(f"{command[0]} could not look: {error.strerror}")
                 continue
             if done.returncode and not any(words in done.stderr.lower() for words in NOT_IN_KERNEL):
-                said = (done.stderr.strip().splitlines() or [f"it exited with code {done.returncode}"])[-1]
-                found.append(f"{command[0]} could not look: {said}")
+                reason = (done.stderr.strip().splitlines() or [f"it exited with code {done.returncode}"])[-1]
+                found.append(f"{command[0]} could not look: {reason}")
             found += [f"{command[0]}: {line.strip()}" for line in done.stdout.splitlines() if home.bridge in line]
     return found
 

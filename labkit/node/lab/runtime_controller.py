@@ -46,7 +46,7 @@ class Operator(ABC):
             return
         log.info("asked to %s", " ".join([name, *map(str, words.values())]))
         try:
-            request.done(**actions[name](request.said, **words))
+            request.done(**actions[name](request.progress, **words))
         except NodeError as error:
             log.error("%s", error)
             request.refused(error.happened, error.todo)

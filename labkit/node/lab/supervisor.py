@@ -73,27 +73,27 @@ def main() -> int:
     except BlockingIOError:
         log.error("another supervisor owns %s", home.run)
         return 1
-    known, told = os.pipe()
+    read_end, write_end = os.pipe()
     if os.fork():
-        os.close(told)
-        os.read(known, 1)  # until the child has written who it is
+        os.close(write_end)
+        os.read(read_end, 1)  # until the child has written who it is
         os._exit(0)
-    asked = StopRequest()
+    stop_request = StopRequest()
     services: list[Service] = []
     control = None
     code = 0
     try:
         scale = kubernetes.time_scale()
         status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
-        os.close(told)
+        os.close(write_end)
         lab_processes.end_strays(home)
         control = Control(home)
         services = [*containerd_setup.services(home), *kubernetes.services(home)]
         collector = GarbageCollector(home)
-        operator = PrivateOperator(home, services, lambda service: service.wait_ready(asked.heed), collector)
-        bring_up(home, services, asked)
+        operator = PrivateOperator(home, services, lambda service: service.wait_ready(stop_request.heed), collector)
+        bring_up(home, services, stop_request)
         log.info("node is ready")
-        watch(home, services, asked, control, operator)
+        watch(home, services, stop_request, control, operator)
     except Stop:
         log.info("asked to stop")
     except (NodeError, OSError, ValueError) as error:
@@ -126,25 +126,25 @@ def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
     log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
-def bring_up(home: Home, services: list[Service], asked: StopRequest) -> None:
+def bring_up(home: Home, services: list[Service], stop_request: StopRequest) -> None:
     """Start every service and wait until each answers."""
-    asked.heed()
+    stop_request.heed()
     containerd_setup.prepare(home)
     for service in services:
-        asked.heed()
+        stop_request.heed()
         service.start()
     for service in services:
-        service.wait_ready(asked.heed)
+        service.wait_ready(stop_request.heed)
     kubernetes.wait_node_ready(home)
     version = containerd_setup.runtime_version(home.socket)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
 
-def watch(home: Home, services: list[Service], asked: StopRequest, control: Control, operator: PrivateOperator) -> None:
+def watch(home: Home, services: list[Service], stop_request: StopRequest, control: Control, operator: PrivateOperator) -> None:
     """Restart what dies, do what is asked for, and keep logs small, for ever."""
     logs_at = time.monotonic()
     while True:
-        asked.heed()
+        stop_request.heed()
         if time.monotonic() > logs_at:
             logs_at = time.monotonic() + LOGS_EVERY_S
             for file in (home.log_file, *(service.output for service in services)):
@@ -159,7 +159,7 @@ def watch(home: Home, services: list[Service], asked: StopRequest, control: Cont
                     continue
                 status.write(home, state="restarting", restarting=service.name)
                 try:
-                    service.wait_ready(asked.heed)
+                    service.wait_ready(stop_request.heed)
                 except NodeError as error:
                     log.error("%s", error)
                     continue

@@ -87,10 +87,10 @@ def find(cache: Path) -> MachineImage | None:
     """The image that was built last, if it is of today's recipe and whole; None where there is none. Quick."""
     try:
         directory = (images(cache) / "current").resolve(strict=True)
-        said = json.loads((directory / RECORD).read_text())
-        if said["recipe"] != recipe() or any((directory / n).stat().st_size != size for n, size in said["sizes"].items()):
+        record = json.loads((directory / RECORD).read_text())
+        if record["recipe"] != recipe() or any((directory / n).stat().st_size != size for n, size in record["sizes"].items()):
             return None
-        return MachineImage(directory, said["versions"], said["sizes"], said["seconds"])
+        return MachineImage(directory, record["versions"], record["sizes"], record["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

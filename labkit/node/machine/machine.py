@@ -102,12 +102,12 @@ class Machine:
         """Wait until the machine reads its control line; tell it the time and the door's word."""
         mark = secrets.token_hex(8)
         with self._speaking("control.sock") as line:
-            said, left = b"", looks(within_s, 0.0)
-            while mark.encode() not in said:
+            output, left = b"", looks(within_s, 0.0)
+            while mark.encode() not in output:
                 self._check(next(left))
                 with contextlib.suppress(TimeoutError):  # a machine that does not read yet: what waits for it is enough
                     line.sendall(f"\necho {mark[:8]}''{mark[8:]}\n".encode())
-                said += received(line, 0.5)
+                output += received(line, 0.5)
             self._tell(line, f"(umask 077; echo {self.door[1]} >/run/door/token); {set_clock()}")
 
     def tell(self, words: str, within_s: float = 20.0) -> None:
@@ -190,10 +190,10 @@ class Machine:
         mark = secrets.token_hex(8)
         # The mark is written so that an echo of the line is no answer.
         line.sendall(f"{words}; echo {mark[:8]}''{mark[8:]}\n".encode())
-        said, left = b"", looks(within_s, 0.0)
-        while mark.encode() not in said:
+        output, left = b"", looks(within_s, 0.0)
+        while mark.encode() not in output:
             self._check(next(left))
-            said += received(line, 0.5)
+            output += received(line, 0.5)
 
     def _connect(self, name: str) -> socket.socket:
         for left in looks(CONNECT_WITHIN_S, POLL_S):

@@ -26,15 +26,15 @@ def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict
     for program in programs:
         if ".so" not in program.suffixes and is_static(program):
             continue
-        said = subprocess.run(
+        listed = subprocess.run(
             [linker, "--library-path", library_path, "--list", program],
             capture_output=True, encoding="utf-8", errors="surrogateescape", env={**os.environ, "LC_ALL": "C"}, check=False,
         )  # fmt: skip
-        missing = re.findall(r"^\s+(\S+) => not found", said.stdout, re.MULTILINE)
-        if said.returncode or missing:
-            why = f"needs {missing[0]}, which is not here" if missing else f"cannot be loaded: {said.stderr.strip()}"
+        missing = re.findall(r"^\s+(\S+) => not found", listed.stdout, re.MULTILINE)
+        if listed.returncode or missing:
+            why = f"needs {missing[0]}, which is not here" if missing else f"cannot be loaded: {listed.stderr.strip()}"
             raise ProgramsError(f"{program.name} {why}.", "Install its libraries, and try again.")
-        named = dict(re.findall(r"^\s+(\S+) => (/.+) \(0x", said.stdout, re.MULTILINE))
+        named = dict(re.findall(r"^\s+(\S+) => (/.+) \(0x", listed.stdout, re.MULTILINE))
         found |= {f"lib/{name}": Path(path) for name, path in named.items() if "/" not in name}
     return {**found, "lib64/ld-linux-x86-64.so.2": linker}
 

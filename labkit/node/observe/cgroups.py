@@ -104,8 +104,8 @@ def read(host: Shell, directories: Iterable[str]) -> dict[str, dict[str, str]]:
     """Directory -> file -> its first line, of FILES as far as they are there; by one command on the node."""
     script = "for d; do for f in " + " ".join(FILES) + '; do test -r "$d/$f" && echo "$d $f $(cat "$d/$f")"; done; done; true'
     found: dict[str, dict[str, str]] = {}
-    for said in host.shell(["sh", "-c", script, "sh", *sorted(directories)]).splitlines():
-        directory, file, text = said.split(" ", 2)
+    for output in host.shell(["sh", "-c", script, "sh", *sorted(directories)]).splitlines():
+        directory, file, text = output.split(" ", 2)
         found.setdefault(directory, {})[file] = text
     return found
 
@@ -118,24 +118,24 @@ def line(
     directories: Mapping[str, str],
     texts: Mapping[str, Mapping[str, str]],
 ) -> CgroupLine:
-    said = {**texts.get(directories.get("cpu", ""), {}), **texts.get(directories.get("memory", ""), {})}
-    weight = said.get("cpu.weight") or said.get("cpu.shares")
-    used = said.get("memory.current") or said.get("memory.usage_in_bytes")
-    limit = said.get("memory.max") or said.get("memory.limit_in_bytes") or "max"
+    values = {**texts.get(directories.get("cpu", ""), {}), **texts.get(directories.get("memory", ""), {})}
+    weight = values.get("cpu.weight") or values.get("cpu.shares")
+    used = values.get("memory.current") or values.get("memory.usage_in_bytes")
+    limit = values.get("memory.max") or values.get("memory.limit_in_bytes") or "max"
     return CgroupLine(
         depth,
         name,
         role,
         cpu_weight=int(weight) if weight else None,
-        cpu_limit=cpu_limit(said),
+        cpu_limit=cpu_limit(values),
         memory_limit=None if limit == "max" or int(limit) >= NO_LIMIT else int(limit),
         memory_used=int(used) if used else None,
         path="/".join(parts),
     )
 
 
-def cpu_limit(said: Mapping[str, str]) -> int | None:
+def cpu_limit(values: Mapping[str, str]) -> int | None:
     """Millicores, from cpu.max ("50000 100000") or cfs quota and period."""
-    quota, _, period = said.get("cpu.max", "").partition(" ")
-    quota, period = quota or said.get("cpu.cfs_quota_us", "-1"), period or said.get("cpu.cfs_period_us", "100000")
+    quota, _, period = values.get("cpu.max", "").partition(" ")
+    quota, period = quota or values.get("cpu.cfs_quota_us", "-1"), period or values.get("cpu.cfs_period_us", "100000")
     return None if quota in ("max", "-1") else round(1000 * int(quota) / int(period))

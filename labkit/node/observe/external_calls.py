@@ -77,15 +77,15 @@ def listening(
     notes: list[str] = []
     read = log_reader(sources, pid) if sources.runtime.startswith("containerd") else None
     follower = LogFollower(read, log, ahead_ns, caller()) if read else None
-    told = []
+    feeds = []
     with contextlib.ExitStack() as stack:
         if follower and live:
             stack.enter_context(follower.in_background())
         for path in sources.call_feeds():
             with contextlib.suppress(OSError):  # its process was killed, and left the socket
-                told.append(stack.enter_context(feed.subscribe(path, log)))
+                feeds.append(stack.enter_context(feed.subscribe(path, log)))
         yield notes
-    if any(each.ended for each in told):
+    if any(each.ended for each in feeds):
         notes.append("The lab kubelet ended during the recording: its later calls are told by the runtime's log alone.")
     if follower:
         if follower.caller != UNKNOWN and not live and caller() != follower.caller:

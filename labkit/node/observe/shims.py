@@ -83,9 +83,9 @@ def shims(node: ObservedNode) -> tuple[ShimHold, ...]:
     found = {p.pid: p for p in snapshot.processes.values() if is_shim(p, node.socket_path)}
     if not found:
         return ()
-    said = node.host.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
-    files = dict(open_files(said))
-    bundles = list(read_bundles(said))
+    lines = node.host.shell(["sh", "-c", SCRIPT, "sh", *map(str, found)]).splitlines()
+    files = dict(open_files(lines))
+    bundles = list(read_bundles(lines))
     held = [hold(found[pid], snapshot, facts, bundles, node.host.dial_unix) for pid, facts in files.items()]
     return tuple(sorted(held, key=lambda s: (s.namespace, s.pod, s.start_ns)))
 
@@ -156,30 +156,30 @@ class ShimFacts:
     links: list[str]
 
 
-def open_files(said: list[str]) -> Iterator[tuple[int, ShimFacts]]:
+def open_files(lines: list[str]) -> Iterator[tuple[int, ShimFacts]]:
     """The facts of each shim, by its pid."""
-    for number, line in enumerate(said):
+    for number, line in enumerate(lines):
         word, _, rest = line.partition(" ")
         if word == "shim":
             pid, oom, version, *_ = rest.split(" ")
             links = []
-            for following in said[number + 1 :]:
+            for following in lines[number + 1 :]:
                 if not following.startswith("fd "):
                     break
                 links.append(following[3:])
             yield int(pid), ShimFacts(int(oom), version.strip("-"), links)
 
 
-def read_bundles(said: list[str]) -> Iterator[Bundle]:
-    for number, line in enumerate(said):
+def read_bundles(lines: list[str]) -> Iterator[Bundle]:
+    for number, line in enumerate(lines):
         if not line.startswith("bundle "):
             continue
         path, _, pid = line[len("bundle ") :].partition(" ")
         try:
-            config: dict[str, Any] = json.loads(said[number + 2])
+            config: dict[str, Any] = json.loads(lines[number + 2])
         except (ValueError, IndexError):
             continue  # it was being written or removed
-        yield Bundle(os.path.basename(path), int(pid or 0), address(said[number + 1]), config.get("annotations") or {})
+        yield Bundle(os.path.basename(path), int(pid or 0), address(lines[number + 1]), config.get("annotations") or {})
 
 
 def address(line: str) -> str:

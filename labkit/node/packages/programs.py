@@ -206,6 +206,6 @@ def _executable(path: Path) -> bool:
 def _version(program: Path) -> str:
     if not shutil.which(program):
         return ""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said)
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", output)
     return match[1] if match else ""

@@ -240,11 +240,11 @@ def _member(members: Sequence[tarfile.TarInfo], name: str, file: str) -> tarfile
 
 def _says(program: Path, file: str) -> str:
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
     except OSError as error:
         raise ProgramsError(f"The containerd in {file} does not run here ({error.strerror}).", instead("")) from None
-    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said.stdout)
+    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", done.stdout)
     if not match:
-        words = (said.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        words = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ProgramsError(f"The containerd in {file} does not run here: {words}.", instead(""))
     return versions.upstream(match[1])

@@ -145,12 +145,12 @@ class Cluster:
     def wait_node(self, *, ready: bool, timeout: float = 120.0) -> None:
         """Wait until the node's condition Ready is True, or is not. Raises NodeError after `timeout` seconds."""
 
-        def said() -> bool:
+        def is_ready() -> bool:
             conditions = self.kube.read_node(self.node).status.conditions or []
             return any(c.type == "Ready" and c.status == "True" for c in conditions)
 
         wanted = "Ready" if ready else "NotReady"
-        if not progress.wait(f"the node {self.node} is {wanted}", lambda: said() == ready, timeout):
+        if not progress.wait(f"the node {self.node} is {wanted}", lambda: is_ready() == ready, timeout):
             raise NodeError(f"The node {self.node} is not {wanted} after {timeout:.0f} s.", "See `kubectl describe node`.")
 
     def host_path(self, name: str) -> str:
@@ -228,8 +228,8 @@ class Cluster:
             return []
         kinds = "pods,persistentvolumeclaims,persistentvolumes,configmaps,secrets"
         selector = f"{LESSON}={self.lesson}" + (f",{HOME}={self.ledger.mark}" if self.ledger else "")
-        said = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found", GONE_WITHIN)
-        return [line.split('"')[1] for line in said.splitlines() if '"' in line]
+        output = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found", GONE_WITHIN)
+        return [line.split('"')[1] for line in output.splitlines() if '"' in line]
 
     # How
 
@@ -239,12 +239,12 @@ class Cluster:
         groups: dict[str, list[Manifest]] = {}
         for manifest in manifests:
             groups.setdefault((manifest.get("metadata") or {}).get("namespace") or NAMESPACE, []).append(manifest)
-        said = ""
+        output = ""
         for namespace, items in groups.items():
             others = self._of_others(items, namespace) if verb == "apply" else set()
             labelled = [self._labelled(item, lesson=lesson, is_ours=named(item) not in others) for item in items]
-            said += self._run_kubectl([verb, "-f", "-", "--namespace", namespace, *options], list_of(labelled))
-        return said
+            output += self._run_kubectl([verb, "-f", "-", "--namespace", namespace, *options], list_of(labelled))
+        return output
 
     def _of_others(self, manifests: Sequence[Manifest], namespace: str) -> set[tuple[str, str]]:
         """Kind and name of those whose object is there already, and is not this home's: to change it does not make it so."""

@@ -236,9 +236,9 @@ def holders(node: ClusterNode) -> list[str]:
 
 def troubles(node: ClusterNode) -> frozenset[str]:
     """What keeps Pods from the node, by the API's word: "not ready", and taints for that. Raises whatever the client raises."""
-    said: Any = node.api.kube.read_node(node.api.node_name(), _request_timeout=5)
-    found = {taint.key for taint in said.spec.taints or [] if taint.key in TAINTS}
-    if not any(c.type == "Ready" and c.status == "True" for c in said.status.conditions or []):
+    node_object: Any = node.api.kube.read_node(node.api.node_name(), _request_timeout=5)
+    found = {taint.key for taint in node_object.spec.taints or [] if taint.key in TAINTS}
+    if not any(c.type == "Ready" and c.status == "True" for c in node_object.status.conditions or []):
         found.add("not ready")
     return frozenset(found)
 

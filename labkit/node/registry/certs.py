@@ -41,12 +41,12 @@ def directories(cri: CriClient, run: Callable[..., bytes], socket: str) -> list[
 
     Raises CriError.
     """
-    told = dumped(run, socket)
+    paths = dumped(run, socket)
     if (of_status := verbose.registry_path(cri)) is not None:
-        told.append(of_status)
-    if not told:
+        paths.append(of_status)
+    if not paths:
         return [DEFAULT]
-    return list(dict.fromkeys(directory for path in told for directory in expanded(path)))
+    return list(dict.fromkeys(directory for path in paths for directory in expanded(path)))
 
 
 def places(cri: CriClient, run: Callable[..., bytes], socket: str) -> list[str]:

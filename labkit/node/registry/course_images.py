@@ -53,5 +53,5 @@ def busybox_image(busybox: Path, reference: str = BUSYBOX) -> Image:
 
 def applets(busybox: Path) -> tuple[str, ...]:
     """Where each applet belongs, without the leading slash ("bin/sh", "usr/bin/wget"), as busybox says, sorted."""
-    said = subprocess.run([busybox, "--list-full"], capture_output=True, encoding="utf-8", errors="replace", check=True).stdout
-    return tuple(sorted(line for line in said.split("\n") if line))
+    listed = subprocess.run([busybox, "--list-full"], capture_output=True, encoding="utf-8", errors="replace", check=True).stdout
+    return tuple(sorted(line for line in listed.split("\n") if line))

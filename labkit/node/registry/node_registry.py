@@ -263,8 +263,8 @@ def left(cri: CriClient, run: Run, socket: str) -> list[str]:
     """What labs share on the node: files and images. For the proof of `clean`."""
     found = [f"image {name}" for image in cri.list_images().images for name in names_of(image) if is_own(name)]
     paths = [DIRECTORY, *hosts(all_places(cri, run, socket))]
-    said = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
-    return found + [f"file {line}" for line in said.decode().splitlines()]
+    listed = run(sh("for path in " + " ".join(map(shlex.quote, paths)) + '; do [ ! -e "$path" ] || echo "$path"; done'))
+    return found + [f"file {line}" for line in listed.decode().splitlines()]
 
 
 def is_own(name: str) -> bool:

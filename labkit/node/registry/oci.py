@@ -114,7 +114,7 @@ def image(
     configuration = Blob(CONFIG, canonical_json({
         "created": EPOCH, "architecture": architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-        "history": [{"created": EPOCH, "created_by": told} for told in history or ["labkit"] * len(layers)],
+        "history": [{"created": EPOCH, "created_by": command} for command in history or ["labkit"] * len(layers)],
     }))  # fmt: skip
     manifest = Blob(MANIFEST, canonical_json({
         "schemaVersion": 2, "mediaType": MANIFEST, "config": configuration.descriptor,

@@ -96,8 +96,8 @@ def explained(home: Home, engine: Engine, container: NodeContainer) -> Iterator[
     try:
         yield
     except CriError as error:
-        if heard := relay.relay_error(home, relay_name(engine, container.name)):
+        if message := relay.relay_error(home, relay_name(engine, container.name)):
             raise NodeError(
-                f"The node {container.name} cannot be reached: {heard}", "See `labkit doctor`, then run `labkit up` again."
+                f"The node {container.name} cannot be reached: {message}", "See `labkit doctor`, then run `labkit up` again."
             ) from None
         raise error from None

@@ -68,13 +68,13 @@ def pick(engine: Engine, choice: Choice) -> NodeContainer:
 def find_socket(engine: Engine, container: NodeContainer) -> str:
     """Where the runtime listens inside of the node. Raises NodeError."""
     script = "for s in " + " ".join(SOCKETS) + '; do [ -S "$s" ] && echo "$s"; done; true'
-    said = engine.run("exec", container.name, "sh", "-c", script, timeout=20).split()
-    if not said:
+    paths = engine.run("exec", container.name, "sh", "-c", script, timeout=20).split()
+    if not paths:
         raise NodeError(
             f"No container runtime listens in the node {container.name}.",
             f"Looked for {', '.join(SOCKETS)}. Is the node still starting?",
         )
-    return said[0]
+    return paths[0]
 
 
 def need_engine() -> Engine:

@@ -142,8 +142,8 @@ class Loopback:
 
     def ensure(self, progress: Progress) -> str:
         """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
-        if said := self.running():
-            return str(said["host"])
+        if note := self.running():
+            return str(note["host"])
         programs = ensure_programs(self.home.cache, progress)
         progress("starting the course's registry on loopback")
         with one_choice_at_a_time("registry-port"):
@@ -162,21 +162,21 @@ class Loopback:
             )  # fmt: skip
         registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
         host = made.url.replace("http://127.0.0.1", "localhost")
-        told = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}
-        write_whole(self.note, json.dumps(told).encode(), PRIVATE)
+        note = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}
+        write_whole(self.note, json.dumps(note).encode(), PRIVATE)
         return host
 
     def running(self) -> dict[str, Any] | None:
-        said = read_note(self.note, dict)
-        if not isinstance(said.get("pid"), int) or not isinstance(said.get("host"), str):
+        note = read_note(self.note, dict)
+        if not isinstance(note.get("pid"), int) or not isinstance(note.get("host"), str):
             return None
-        started = status.start_time(said["pid"])
-        return said if started and started == said.get("started") else None
+        started = status.start_time(note["pid"])
+        return note if started and started == note.get("started") else None
 
     def stop(self) -> None:
-        if said := self.running():
+        if note := self.running():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(said["pid"], 15)
+                os.kill(note["pid"], 15)
         self.note.unlink(missing_ok=True)
 
 
@@ -193,12 +193,12 @@ def probe(home: Home, choice: Choice | None = None) -> Availability:
     try:
         with contextlib.closing(open_node(home, endpoint)) as node:
             host = Loopback(home).host
-            told = getattr(node, "runtime_name", "") != "cri-o" or allows_plain_http(host)
-            return Availability("cri", True, f"{node.runtime} at {endpoint}", "" if told else plain_http_advice("cri-o", host))
+            usable = getattr(node, "runtime_name", "") != "cri-o" or allows_plain_http(host)
+            return Availability("cri", True, f"{node.runtime} at {endpoint}", "" if usable else plain_http_advice("cri-o", host))
     except (NodeError, CriError) as error:
-        said = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
+        message = error.happened if isinstance(error, NodeError) else str(error).partition("\n")[0]
         todo = error.todo if isinstance(error, NodeError) else error.hint
-        return Availability("cri", False, said, todo)
+        return Availability("cri", False, message, todo)
 
 
 def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = None) -> KindNode | EndpointNode:
@@ -241,8 +241,8 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The node's state, asked at this moment. When it was started is not labkit's to know."""
     try:
         with contextlib.closing(open_node(home, choice.endpoint)) as node:
-            said = node.cri.version()
-            runtime = {"name": said.runtime_name, "version": said.runtime_version}
+            version = node.cri.version()
+            runtime = {"name": version.runtime_name, "version": version.runtime_version}
             return {"node": "cri", "state": "ready", "endpoint": node.endpoint, "runtime": runtime, "pid": None, "since": None}
     except (NodeError, CriError) as error:
         none = {"endpoint": None, "runtime": None, "pid": None, "since": None}

@@ -208,7 +208,7 @@ def explain(command: str, words: str, code: int) -> EngineError:
 
 
 def sentences(command: str, words: str, code: int) -> tuple[str, str]:
-    said = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
+    message = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
     low = words.lower()
     if "permission denied" in low and "sock" in low:
         return (
@@ -222,11 +222,11 @@ def sentences(command: str, words: str, code: int) -> tuple[str, str]:
         )
     if "no such container" in low or "no such object" in low:
         return (
-            f"{command} has no such container: {said.rpartition(':')[2].strip()}.",
+            f"{command} has no such container: {message.rpartition(':')[2].strip()}.",
             "See `labkit doctor` for the clusters there are.",
         )
     if "is not running" in low:
-        return (f"The node's container is not running ({said}).", f"Start it with `{command} start NAME`.")
+        return (f"The node's container is not running ({message}).", f"Start it with `{command} start NAME`.")
     if "is paused" in low:
-        return (f"The node's container is paused ({said}).", f"Let it go on with `{command} unpause NAME`.")
-    return (f"{command} said: {said}", f"Run it by hand to see more: `{command} ps --all`.")
+        return (f"The node's container is paused ({message}).", f"Let it go on with `{command} unpause NAME`.")
+    return (f"{command} said: {message}", f"Run it by hand to see more: `{command} ps --all`.")

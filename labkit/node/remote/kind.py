@@ -231,11 +231,11 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         if not path.exists():
             return {**down, "cluster": container.cluster, "name": container.name}
         with explained(home, engine, container), CriClient(f"unix://{path}", timeout=10) as cri:
-            said = cri.version()
+            version = cri.version()
     except (NodeError, CriError) as error:
         return {**down, "error": str(error)}
     started = engine.inspect(container.name)[0]["State"].get("StartedAt")
-    runtime = {"name": said.runtime_name, "version": said.runtime_version}
+    runtime = {"name": version.runtime_name, "version": version.runtime_version}
     return {
         "node": "kind",
         "state": "ready",

@@ -88,8 +88,8 @@ def find(shell: Shell, places: PodPaths, uids: Collection[str]) -> list[str]:
     """What there is of the Pods of these uids, and of the cgroups that all Pods share if no other Pod has one: "file PATH",
     "cgroup PATH" or "unit NAME", the innermost first. Raises NodeError."""
     known = {uid for uid in uids if is_component(uid)}
-    said = shell(["sh", "-c", FIND, "sh", places.logs, places.pods, places.root, places.root.replace("-", "_")])
-    lines = [line for line in said.split("\n") if line.startswith(("file ", "cgroup ", "unit "))]
+    output = shell(["sh", "-c", FIND, "sh", places.logs, places.pods, places.root, places.root.replace("-", "_")])
+    lines = [line for line in output.split("\n") if line.startswith(("file ", "cgroup ", "unit "))]
     own = [line for line in lines if owner(line, places) in known]
     shared = [line for line in lines if owner(line, places) == ""]
     others = [line for line in lines if line not in own and line not in shared and not line.startswith("file")]

@@ -121,8 +121,8 @@ def own_sandboxes(place: Place) -> list[Any]:
     listed = sandboxes(place.running().cri)
     own = [s for s in listed if s.id in made or (is_ours(s.labels) and s.metadata.uid in known)]
     others = [s.metadata.name for s in listed if is_ours(s.labels) and s not in own]
-    told = [f"the Pod {name} on {place.name}: another lab made it" for name in others]
-    place.alone[:] = sorted({*place.alone, *told})
+    messages = [f"the Pod {name} on {place.name}: another lab made it" for name in others]
+    place.alone[:] = sorted({*place.alone, *messages})
     return own
 
 
@@ -188,8 +188,8 @@ def marked_objects(place: Place) -> list[dict[str, Any]]:
 
 def find_objects(place: Place) -> list[str]:
     if place.ledger.noted("kubectl"):
-        told = f"what `labkit kubectl` made in the cluster of {place.name}: it is yours, as if kubectl itself had made it"
-        place.alone[:] = sorted({*place.alone, told})
+        message = f"what `labkit kubectl` made in the cluster of {place.name}: it is yours, as if kubectl itself had made it"
+        place.alone[:] = sorted({*place.alone, message})
     if not place.ledger.noted("cluster"):
         return []
     found = [f"{item['kind']} {item['metadata']['name']}" for item in marked_objects(place)]

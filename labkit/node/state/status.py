@@ -29,24 +29,24 @@ def read(home: Home) -> dict[str, Any]:
     state is "starting", "ready", "restarting", "stopped" (containerd alone, on request), "failed" or "down". A status whose
     owner is gone (same pid, same start time) is "down" with `stale` set: the owner was killed, and its programs may still run.
     """
-    said = read_note(home.status_file, dict)
-    if not isinstance(said.get("state"), str):
+    note = read_note(home.status_file, dict)
+    if not isinstance(note.get("state"), str):
         return {"state": "down"}
-    if said["state"] == "failed":
-        return said
-    if not isinstance(said.get("pid"), int) or start_time(said["pid"]) != said.get("started"):
-        return {**said, "state": "down", "stale": True}
-    return said
+    if note["state"] == "failed":
+        return note
+    if not isinstance(note.get("pid"), int) or start_time(note["pid"]) != note.get("started"):
+        return {**note, "state": "down", "stale": True}
+    return note
 
 
 def write(home: Home, **news: Any) -> None:
     """Merge `news` into the status, atomically. A value of None removes its key."""
-    said = read_note(home.status_file, dict)
+    note = read_note(home.status_file, dict)
     if news.get("state") == "starting":
-        said = {}
+        note = {}
         news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    said = {k: v for k, v in {**said, **news}.items() if v is not None}
-    write_whole(home.status_file, json.dumps(said, indent=1).encode(), PRIVATE)
+    note = {k: v for k, v in {**note, **news}.items() if v is not None}
+    write_whole(home.status_file, json.dumps(note, indent=1).encode(), PRIVATE)
 
 
 def remove(home: Home) -> None:

@@ -34,13 +34,13 @@ def offset(door: Path) -> Offset:
         connection.settimeout(20.0)
         found: list[Offset] = []
         for _ in range(ROUNDS):
-            asked = time.monotonic_ns()
+            sent = time.monotonic_ns()
             connection.sendall(b"\n")
             words = lines.readline()
-            heard = time.monotonic_ns()
+            received = time.monotonic_ns()
             if not words.strip().isdigit():
                 raise ConnectionAbortedError("it did not tell its time")
-            found.append(Offset((asked + heard) // 2 - int(words), (heard - asked) // 2))
+            found.append(Offset((sent + received) // 2 - int(words), (received - sent) // 2))
     return min(found, key=lambda each: each.error_ns)
 
 
@@ -50,21 +50,21 @@ def set_right(door: Path) -> float:
     How long date(1) takes to start there is not known beforehand: what the clock is off after one try is allowed for in the next.
     """
     latency = 0.0
-    with wall(door) as told:
-        wrong = ahead(told)
+    with wall(door) as exchange:
+        wrong = ahead(exchange)
         for _ in range(TRIES):
             if abs(wrong) <= RIGHT_S:
                 break
-            told(f"{time.time() + latency:.6f}")
-            wrong = ahead(told)
+            exchange(f"{time.time() + latency:.6f}")
+            wrong = ahead(exchange)
             latency -= wrong
     return wrong
 
 
 def ahead_ns(door: Path) -> int:
     """By how much the machine's wall clock is ahead of this one's. Raises OSError."""
-    with wall(door) as told:
-        return round(ahead(told) * 1e9)
+    with wall(door) as exchange:
+        return round(ahead(exchange) * 1e9)
 
 
 @contextlib.contextmanager
@@ -73,23 +73,23 @@ def wall(door: Path) -> Iterator[Callable[[str], float]]:
     with enter(door, "stream", ["/bin/ash", "-c", WALL]) as connection, connection.makefile("rb") as lines:
         connection.settimeout(20.0)
 
-        def told(words: str) -> float:
+        def exchange(words: str) -> float:
             connection.sendall(f"{words}\n".encode())
-            if not (said := lines.readline().strip()):
+            if not (answer := lines.readline().strip()):
                 raise ConnectionAbortedError("it did not tell its time")
-            return float(said)
+            return float(answer)
 
-        yield told
+        yield exchange
 
 
-def ahead(told: Callable[[str], float]) -> float:
+def ahead(exchange: Callable[[str], float]) -> float:
     """In s; the quickest answer of several says most."""
     looks = []
     for _ in range(ROUNDS):
-        asked = time.time()
-        there = told("")
-        heard = time.time()
-        looks.append((heard - asked, there - (asked + heard) / 2))
+        sent = time.time()
+        there = exchange("")
+        received = time.time()
+        looks.append((received - sent, there - (sent + received) / 2))
     return min(looks)[1]
 
 

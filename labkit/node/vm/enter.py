@@ -37,16 +37,16 @@ def main(door: str, *argv: str) -> None:
 def enter(door: Path, verb: str, argv: Sequence[str]) -> socket.socket:
     """A connection on which the machine runs a command. Raises OSError where the machine is not there."""
     try:
-        said = json.loads(door.read_text())
+        address = json.loads(door.read_text())
     except FileNotFoundError:
         raise ConnectionRefusedError("it does not run") from None
-    connection = socket.create_connection(("127.0.0.1", said["port"]), timeout=CONNECT_WITHIN_S)
+    connection = socket.create_connection(("127.0.0.1", address["port"]), timeout=CONNECT_WITHIN_S)
     users = server_users(connection) or server_users(connection)  # a list that is read while it changes may lack one
     if users is not None and users != {os.geteuid()}:
         connection.close()
         raise ConnectionRefusedError(f"the user {min(users)} has its port" if users else "its port is nobody's any more")
     connection.settimeout(None)
-    connection.sendall(b"%s %s %s\n" % (said["word"].encode(), verb.encode(), b" ".join(map(quoted, argv))))
+    connection.sendall(b"%s %s %s\n" % (address["word"].encode(), verb.encode(), b" ".join(map(quoted, argv))))
     return connection
 
 

@@ -59,15 +59,15 @@ def main() -> int:
     except BlockingIOError:
         log.error("another owner has %s", places.home.run)
         return 1
-    known, told = os.pipe()
+    read_end, write_end = os.pipe()
     if os.fork():
-        os.close(told)
-        os.read(known, 1)
+        os.close(write_end)
+        os.read(read_end, 1)
         os._exit(0)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
     status.write(places.home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
-    os.close(told)
+    os.close(write_end)
     running: list[Machine] = []
     services: list[Service] = []
     control = Control(places.home)

@@ -32,16 +32,16 @@ def run(door: Path, argv: Sequence[str], stdin: bytes | None = None, timeout: fl
         raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.") from None
     except OSError as error:
         raise NodeError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
-    output, found, said = answer.rpartition(f"\n{mark} ".encode())
-    if not found or not said[-3:].isdigit():
+    output, found, last_line = answer.rpartition(f"\n{mark} ".encode())
+    if not found or not last_line[-3:].isdigit():
         raise NodeError(f"The virtual machine ended while {argv[0]} ran.", "`labkit status` says more.")
-    code, words_said = int(said[-3:]), said[:-4].decode(errors="replace").strip()
+    code, message = int(last_line[-3:]), last_line[:-4].decode(errors="replace").strip()
     if code == 124:
         raise NodeError(f"{argv[0]} did not end within {timeout:.0f} s.", "Give a longer timeout=.")
-    if code == 127 and ("not found" in words_said or "No such file" in words_said):
+    if code == 127 and ("not found" in message or "No such file" in message):
         raise NodeError(f"The node has no program {argv[0]}.", "")
     if code:
-        raise NodeError(f"{argv[0]} exited with code {code}: {words_said}", "")
+        raise NodeError(f"{argv[0]} exited with code {code}: {message}", "")
     return output
 
 

@@ -44,7 +44,7 @@ from labkit.util.progress import Progress
 WHAT = "virtual machine"
 START_WITHIN_S = 420.0
 ANSWER_WITHIN_S = 60.0
-TOLD = ("accelerator", "how", "seconds", "processes", "time_scale", "lost")
+REPORTED = ("accelerator", "how", "seconds", "processes", "time_scale", "lost")
 NEEDS_MB = 900
 """Of memory: what qemu takes at most with a machine of `machine.MEMORY_MB`."""
 
@@ -197,12 +197,12 @@ def ensure_up(home: Home, progress: Progress) -> None:
     with only_one(places.home, progress):
         if status.read(places.home)["state"] == "stopped":
             control.ask(places.home, progress, do="start")
-        said = status.read(places.home)
-        if said["state"] in ("ready", "restarting"):
+        found = status.read(places.home)
+        if found["state"] in ("ready", "restarting"):
             owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
             return
-        if said["state"] == "failed":
-            progress(f"{said.get('error', 'The machine had ended.')} Starting it anew")
+        if found["state"] == "failed":
+            progress(f"{found.get('error', 'The machine had ended.')} Starting it anew")
         try:
             if image := build.find(home.cache):
                 build.verify(image)
@@ -218,8 +218,8 @@ def ensure_up(home: Home, progress: Progress) -> None:
         try:
             owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
         except BaseException:
-            if (said := status.read(places.home))["state"] == "starting":
-                owner_process.end(places.home, said["pid"])
+            if (found := status.read(places.home))["state"] == "starting":
+                owner_process.end(places.home, found["pid"])
             raise
         if lost := status.read(places.home).get("lost"):
             progress(f"lost with the machine that had ended, since nobody but it knew them: {', '.join(lost)}")
@@ -229,26 +229,26 @@ def ensure_up(home: Home, progress: Progress) -> None:
 def report(home: Home, choice: Choice) -> dict[str, Any]:
     """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
     places = MachinePaths(home)
-    said = status.read(places.home)
-    up = said["state"] in status.UP
+    found = status.read(places.home)
+    up = found["state"] in status.UP
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
     runtime = None
-    if said["state"] == "ready":
+    if found["state"] == "ready":
         with contextlib.suppress(CriError), CriClient(endpoint, timeout=health.WITHIN_S) as cri:
             version = cri.version()
             runtime = {"name": version.runtime_name, "version": version.runtime_version}
-    more: dict[str, Any] = {key: said[key] for key in TOLD if up and key in said}
+    more: dict[str, Any] = {key: found[key] for key in REPORTED if up and key in found}
     return {
         "node": "vm",
-        "state": said["state"],
+        "state": found["state"],
         "endpoint": endpoint if up else None,
         "runtime": runtime,
-        "pid": said.get("pid") if up else None,
-        "since": said.get("since") if up else None,
+        "pid": found.get("pid") if up else None,
+        "since": found.get("since") if up else None,
         **more,
-        **({"memory_mb": resident_mb(said["processes"]["qemu"])} if up else {}),
-        **({"error": said["error"]} if "error" in said and said["state"] == "failed" else {}),
-        **({"stale": True} if said.get("stale") else {}),
+        **({"memory_mb": resident_mb(found["processes"]["qemu"])} if up else {}),
+        **({"error": found["error"]} if "error" in found and found["state"] == "failed" else {}),
+        **({"stale": True} if found.get("stale") else {}),
     }
 
 
@@ -277,15 +277,15 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
     if not places.home.run.exists():
         return 0
     with only_one(places.home, progress):
-        said = status.read(places.home)
+        found = status.read(places.home)
         pods = 0
-        if said["state"] in status.UP:
+        if found["state"] in status.UP:
             with contextlib.suppress(NodeError, CriError), CriClient(f"unix://{relay.socket_of(places.home, RELAY)}") as cri:
                 pods = len(cri.list_pod_sandbox(timeout=10).items)
         relay.stop_relay(places.home, RELAY)
-        if said["state"] in ("starting", *status.UP):
+        if found["state"] in ("starting", *status.UP):
             progress("ending the virtual machine")
-            owner_process.end(places.home, said["pid"])
+            owner_process.end(places.home, found["pid"])
         vm_cluster.part(places)
         lab_processes.end(p for p in lab_processes.own_processes(places.home) if p.role == "daemon")
         status.remove(places.home)

@@ -38,8 +38,8 @@ def join(places: MachinePaths, machine: Machine, since: str, heed: Callable[[], 
     relay.start_relay(places.home, RELAY, relay.inside(places.enter_argv(), guest.KUBELET_SOCKET))
     # Of many machines that go on from one saved state, each has an id of its own (man 5 machine-id).
     machine_id = hashlib.sha256(str(places.home.run).encode()).hexdigest()[:32]
-    told = (kubeconfig(places.home.kubeconfig), resolv_conf(), machine_id, f"{kubernetes.time_scale():g}")
-    machine.tell(b" ".join(map(enter.quoted, ["sh", "-c", guest.JOIN_CLUSTER, "sh", *told])).decode())
+    arguments = (kubeconfig(places.home.kubeconfig), resolv_conf(), machine_id, f"{kubernetes.time_scale():g}")
+    machine.tell(b" ".join(map(enter.quoted, ["sh", "-c", guest.JOIN_CLUSTER, "sh", *arguments])).decode())
     kubernetes.wait_node_ready(places.home, since, heed)
 
 
