@@ -25,31 +25,22 @@ from labkit.node.pods.cluster import Cluster
 from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.pods.node_dns import NodeDns
 from labkit.node.pods.own_pods import OwnPods, is_ours
+from labkit.node.registry.course_images import IMAGES, Images
 from labkit.node.state.ledger import LESSON, Ledger
 from labkit.node.state.node_selector import Choice
 from labkit.recording import recorder
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
-from labkit.util.showable import Absent
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api  # slow to import
 
     from labkit.node.state.runtime_daemon import RuntimeDaemon
 
-IMAGES = {"busybox": "registry.lab/busybox:1", "pause": "registry.lab/pause:1", "private": "private.registry.lab/busybox:1"}
-
 EXEC_WITHIN_S = 60.0
 """So long a learner waits for a command without a timeout."""
 
 Manifest = Mapping[str, Any]
-
-
-class Images(dict[str, str]):
-    """The course's images: short name → reference."""
-
-    def __missing__(self, name: str) -> str:
-        raise Absent(f"The course has no image {name!r}; it has {', '.join(self)}.")
 
 
 class Node:

@@ -17,8 +17,8 @@ from labkit.figures.namespaces.groups import rows
 from labkit.figures.pods.process_tree import process_tree
 from labkit.figures.pods.terminal import pod_tree
 from labkit.kernel import Process, assemble
-from labkit.node.node import Images
 from labkit.node.pods.operations import remove_sandbox, wait_exit
+from labkit.node.registry.course_images import Images
 from labkit.util.showable import Absent
 
 GONE = CriError("StopContainer", "NOT_FOUND", "no such container", "")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from labkit.cri import pods as joined
 from labkit.cri.pods import RUNC_INIT, PodProcess, PodReader, PodSnapshot
+from labkit.cri.pods.pod_kernel import as_member
 from labkit.kernel import Process, Snapshot
 from labkit.node.host.access import Kernel, ObservedNode
 from labkit.util.progress import looks
@@ -54,11 +54,11 @@ def tree(node: ProcessesNode, snapshot: Snapshot, pods: Sequence[PodSnapshot]) -
     shown = dict(in_pods)
     for process in snapshot.processes.values():
         if process.pid not in shown and runtime in (None, process.pid) and node.sources.is_runtime(process):
-            shown[process.pid] = joined.as_member(process, "containerd", None)
+            shown[process.pid] = as_member(process, "containerd", None)
     for member in list(shown.values()):
         ancestor = snapshot.processes.get(member.ppid)
         while ancestor and ancestor.pid not in shown:
-            shown[ancestor.pid] = joined.as_member(ancestor, "host", None)
+            shown[ancestor.pid] = as_member(ancestor, "host", None)
             ancestor = snapshot.processes.get(ancestor.ppid)
     return tuple(sorted(shown.values(), key=lambda p: (snapshot.processes[p.pid].start_ns, p.pid)))
 

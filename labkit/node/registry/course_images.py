@@ -10,13 +10,23 @@ import subprocess
 from pathlib import Path
 
 from labkit.node.registry.oci import Entry, Image, image, layer
+from labkit.util.showable import Absent
 
 PAUSE = "registry.lab/pause:1"
 BUSYBOX = "registry.lab/busybox:1"
+IMAGES = {"busybox": BUSYBOX, "pause": PAUSE, "private": f"private.{BUSYBOX}"}
+"""As `node.images` has them: short name → reference."""
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUP = "root:x:0:\nnobody:x:65534:\n"
 INDEX_HTML = "<!doctype html>\n<title>busybox</title>\n<p>It works: this page comes from a container.</p>\n"
+
+
+class Images(dict[str, str]):
+    """The course's images: short name → reference."""
+
+    def __missing__(self, name: str) -> str:
+        raise Absent(f"The course has no image {name!r}; it has {', '.join(self)}.")
 
 
 def course_images(*, catatonit: Path, busybox: Path) -> tuple[Image, Image]:

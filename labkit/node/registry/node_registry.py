@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cri import CriClient, CriError
 from labkit.node.registry import certs, registry
-from labkit.node.registry.course_images import course_images
+from labkit.node.registry.course_images import BUSYBOX, PAUSE, course_images
 from labkit.node.registry.oci import Image, write_archive
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.registry.share import DIRECTORY
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ARCHIVE, MADE, REFUSED = "images.tar", "made-directories", "import-only.json"
 PLACES = "places"
 """Names the directories into which hosts.toml was written: the configuration may name others by the time of `clean`."""
-TRIED, PULL_WITHIN_S = "registry.lab/pause:1", 30.0
+PULL_WITHIN_S = 30.0
 OTHER_RUNTIME = (
     "Bring a kind node, whose runtime is containerd, or name the runtime's own socket: cri:unix:///var/run/crio/crio.sock."
 )
@@ -167,13 +167,13 @@ def serve(cri: CriClient, run: Run, programs: Programs, places: Sequence[str], p
     run(sh(START))
     run(sh(READY), timeout=30)
     try:
-        cri.pull_image(image={"image": TRIED}, timeout=PULL_WITHIN_S)
+        cri.pull_image(image={"image": PAUSE}, timeout=PULL_WITHIN_S)
     except CriError as error:
         take_back(run, places)
         if error.code == "DEADLINE_EXCEEDED":
             return f"A pull from the course's registry did not end within {PULL_WITHIN_S:.0f} s."
         return f"Its containerd does not use the addresses in {' or '.join(places)}: {error.message}"
-    forget(cri, run, lambda name: re.split("[:@]", name)[0] == TRIED.partition(":")[0])
+    forget(cri, run, lambda name: re.split("[:@]", name)[0] == PAUSE.partition(":")[0])
     return ""
 
 
@@ -186,7 +186,7 @@ def answers(run: Run, script: str) -> bool:
 
 
 def image_names() -> tuple[str, str]:
-    return TRIED, "registry.lab/busybox:1"
+    return PAUSE, BUSYBOX
 
 
 def hosts(places: Sequence[str]) -> list[str]:
