@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from labkit.cri import CriError
 from labkit.kubelet.core.pod_state import PodState
 from labkit.kubelet.core.stopping import LEAST_S, Stopping
 from labkit.kubelet.pod.pod_runtime import EXITED
 from tests.unit.kubelet_pods import attempt, container, pod, runtime
+from tests.waits import WITHIN_S
 
 
 class Cri:
@@ -47,6 +50,41 @@ def test_sidecars_are_stopped_last_in_reverse_order_and_what_has_ended_is_left_a
     manifest = pod(container(), container("done"), initContainers=sidecars)
     stopping(cri, events).stop_containers(PodState("u1", manifest, held, {}), 30)
     assert [name for name, _ in cri.stopped] == ["app0", "second0", "first0"]
+
+
+def test_hooks_of_sidecars_run_while_the_others_are_stopped() -> None:
+    """killContainersWithSyncResult stops all at once; before its own StopContainer, a sidecar waits for its turn."""
+    ran = threading.Event()
+
+    class Waiting(Cri):
+        def exec_sync(self, **_: Any) -> Any:
+            ran.set()
+            return SimpleNamespace(exit_code=0)
+
+        def stop_container(self, *, container_id: str, timeout: int) -> None:
+            assert ran.wait(WITHIN_S)
+            super().stop_container(container_id=container_id, timeout=timeout)
+
+    cri, events = Waiting(), []
+    sidecar = container("log", restartPolicy="Always", lifecycle={"preStop": {"exec": {"command": ["true"]}}})
+    manifest = pod(container(), initContainers=[sidecar])
+    stopping(cri, events).stop_containers(PodState("u1", manifest, runtime(attempt("app"), attempt("log")), {}), 30)
+    assert [name for name, _ in cri.stopped] == ["app0", "log0"]
+    assert sorted(events) == [("Killing", "spec.containers{app}"), ("Killing", "spec.initContainers{log}")]
+
+
+def test_a_sidecar_waits_no_longer_than_the_grace_period_nor_for_what_fails() -> None:
+    class Failing(Cri):
+        def stop_container(self, *, container_id: str, timeout: int) -> None:
+            super().stop_container(container_id=container_id, timeout=timeout)
+            if container_id == "app0":
+                raise CriError("StopContainer", "UNKNOWN", "no", "")
+
+    cri = Failing()
+    manifest = pod(container(), initContainers=[container("log", restartPolicy="Always")])
+    with pytest.raises(CriError):
+        stopping(cri, []).stop_containers(PodState("u1", manifest, runtime(attempt("app"), attempt("log")), {}), 30)
+    assert [name for name, _ in cri.stopped] == ["app0", "log0"]
 
 
 def test_of_the_killing_of_a_container_is_told_once() -> None:

@@ -6,8 +6,9 @@ Knowledge: kubelet's kuberuntime_container.go (killContainer, killContainersWith
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,24 +34,33 @@ class Stopping:
         self.cri, self.recorder = cri, recorder
 
     def stop_containers(self, state: PodState, grace_s: int) -> None:
-        """Stop all containers at once, then the sidecars in reverse order. Raises CriError."""
+        """Stop all containers at once. A sidecar runs its hook at once, too, and is stopped when the regular containers and the
+        sidecars after it have ended, or the grace period is over (terminationOrdering). Raises CriError."""
         spec = state.pod["spec"]
         specs = {c["name"]: c for c in containers(spec, ("initContainers", "containers"))}
         lasting = [c["name"] for c in sidecars(spec)]
         alive = [c for c in state.runtime.containers if c.state in (RUNNING, UNKNOWN)]
-        end = time.monotonic() + grace_s
-        regular = [c for c in alive if c.name not in lasting]
+        ended = {c.id: threading.Event() for c in alive}
+
+        def before(container: Container) -> list[threading.Event]:
+            """The ends that a container waits for."""
+            if container.name not in lasting:
+                return []
+            first = lasting[: lasting.index(container.name) + 1]
+            return [ended[other.id] for other in alive if other.name not in first]
 
         def stop(container: Container) -> None:
-            self.stop_container(state, specs.get(container.name, {"name": container.name}), container, grace_s)
+            try:
+                named = specs.get(container.name, {"name": container.name})
+                self.stop_container(state, named, container, grace_s, after=before(container))
+            finally:
+                ended[container.id].set()
 
-        if regular:
-            with ThreadPoolExecutor(len(regular), "stop") as pool:
-                list(pool.map(stop, regular))
-        for name in reversed(lasting):
-            for container in (c for c in alive if c.name == name):
-                left = max(int(end - time.monotonic()), 1)
-                self.stop_container(state, specs[name], container, left)
+        if alive:
+            with ThreadPoolExecutor(len(alive), "stop") as pool:
+                stops = [pool.submit(stop, container) for container in alive]  # map would cancel the others where one fails
+                for each in stops:
+                    each.result()
 
     def stop_sandboxes(self, state: PodState) -> None:
         """Stop every sandbox of a Pod: its network is given back. Raises CriError."""
@@ -59,10 +69,16 @@ class Stopping:
                 gone_is_fine(self.cri.stop_pod_sandbox, pod_sandbox_id=box.id)
 
     def stop_container(
-        self, state: PodState, spec: Mapping[str, Any], container: Container, grace_s: int, message: str = ""
+        self,
+        state: PodState,
+        spec: Mapping[str, Any],
+        container: Container,
+        grace_s: int,
+        message: str = "",
+        after: Sequence[threading.Event] = (),
     ) -> None:
-        """Make an event, run the preStop hook, stop. `message` is the Killing event's, by default that it is stopped. Raises
-        CriError."""
+        """Make an event, run the preStop hook, wait for all of `after`, stop; all within `grace_s`. `message` is the Killing
+        event's, by default that it is stopped. Raises CriError."""
         pod, ips = state.pod, state.runtime.ips
         path = f"spec.{container_kind(pod, container.name) or 'containers'}{{{container.name}}}"
         first = container.id not in state.progress.announced
@@ -78,6 +94,8 @@ class Stopping:
             except hooks.HookFailed as error:
                 log.info("preStop: %s", error)
                 self.recorder.pod_event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
+        for turn in after:
+            turn.wait(max(grace_s - (time.monotonic() - began), 0))
         left = max(grace_s - int(time.monotonic() - began), LEAST_S)
         gone_is_fine(self.cri.stop_container, container_id=container.id, timeout=left)
 
