@@ -162,8 +162,8 @@ def _added(left: Sequence[Line], right: Sequence[Line]) -> set[int]:
 def title(found: Map) -> str:
     """How many fields reach the runtime, and how many stay."""
     linked, stay = found.linked, len(found.kept())
-    told = f"{len(linked)} fields of the manifest reach the runtime in two messages"
-    return told + (f"; {stay} stay{'s' if stay == 1 else ''} with the kubelet" if stay else "")
+    text = f"{len(linked)} fields of the manifest reach the runtime in two messages"
+    return text + (f"; {stay} stay{'s' if stay == 1 else ''} with the kubelet" if stay else "")
 
 
 def _kept(left: Sequence[Line], linked: set[int]) -> list[str]:

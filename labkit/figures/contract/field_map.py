@@ -45,8 +45,8 @@ def field_map(
     """
     found = mapped(manifest, sandbox_config, container_config)
     asked = [_lit(found, path) for path in _paths(found, lit)]
-    told = title or fl.title(found)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or fl.title(found)
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     groups = _groups(found, set(_paths(found, lit)))
     sheet = _Sheet(width, title_height(heads))
     for each in asked:
@@ -58,7 +58,7 @@ def field_map(
         for step in sheet.steps:
             getattr(canvas, step[0])(*step[1:])
 
-    return Figure(fl.alternative_text(found, told), paint, width, sheet.y + 4)
+    return Figure(fl.alternative_text(found, heading), paint, width, sheet.y + 4)
 
 
 def _paths(found: Map, lit: Collection[str]) -> list[str]:

@@ -112,11 +112,11 @@ def _title(services: Sequence[Rpc], states: Mapping[str, str]) -> str:
     kinds = len({each.service for each in services})
     counts = {state: sum(s == state for s in states.values()) for state in MARKS}
     answers = counts["used"] + counts["answered"]
-    told = f"CRI has {len(services)} RPCs in {'two services' if kinds == 2 else f'{kinds} service(s)'}"
-    told += "".join(f" ({contract})" for contract in dict.fromkeys(each.contract for each in services))
+    text = f"CRI has {len(services)} RPCs in {'two services' if kinds == 2 else f'{kinds} service(s)'}"
+    text += "".join(f" ({contract})" for contract in dict.fromkeys(each.contract for each in services))
     if not counts["unused"]:
-        told += f"; this runtime answers {answers if counts['unanswered'] or counts['untried'] else 'all'}"
-    return f"{told}, the recording used {counts['used'] or 'none'}"
+        text += f"; this runtime answers {answers if counts['unanswered'] or counts['untried'] else 'all'}"
+    return f"{text}, the recording used {counts['used'] or 'none'}"
 
 
 def _alternative_text(grouped: Mapping[str, Sequence[Rpc]], states: Mapping[str, str], title: str) -> str:

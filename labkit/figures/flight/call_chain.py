@@ -53,8 +53,8 @@ def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | N
     flight = with_living(flight, pod.name, pod.processes) if pod else flight
     calls = tuple(acting(flight.calls, pod.name if pod else None))
     links = list(chain(flight, calls, pod.processes if pod else ()))
-    told = title or _title(links)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or _title(links)
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     note = wrap(precision(flight), width - 2 * MARGIN, style.SMALL)
     top = title_height(heads) + (15 * len(note) if precision(flight) else 0)
     box = BOX if width >= 480 else NARROW_BOX
@@ -84,7 +84,7 @@ def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | N
                 reached = fit(placed[number + 1][0].reached, width - x - 10 - MARGIN, style.SMALL)
                 canvas.text(x + 10, at + high + STEP / 2, reached, style.SMALL, "muted")
 
-    lines = [f"Call chain: {told}.", *([f"{precision(flight).rstrip('.')}."] if precision(flight) else [])]
+    lines = [f"Call chain: {heading}.", *([f"{precision(flight).rstrip('.')}."] if precision(flight) else [])]
     for number, link in enumerate(links):
         lines.append(f"{'→ ' if number and link.joined else ''}{link.name}: {link.told}.")
     return Figure("\n".join(lines), paint, width, y + MARGIN)
@@ -101,36 +101,36 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
         mine = [call for call in calls if call.caller == caller]
         doing = [call.method for call in mine if not is_asking(call)]
         asking = dict.fromkeys(call.method for call in mine if is_asking(call))
-        told = "calls " + words(_counted(doing)) if doing else "only asks"
-        shown = told + (f"; asks {words(sorted(asking))}" if asking else "")
-        yield Link(by(caller), "kubelet", "", told, f"{shown}.", joined=place == 0)
+        text = "calls " + words(_counted(doing)) if doing else "only asks"
+        shown = text + (f"; asks {words(sorted(asking))}" if asking else "")
+        yield Link(by(caller), "kubelet", "", text, f"{shown}.", joined=place == 0)
     services = sorted({call.service for call in calls}, reverse=True)
     forked = _forked(flight, family, "containerd")
     if "containerd" in roles or forked or services:
-        told = f"answers as {words(services)}" if services else "was there"
-        shown = told + (f"; forks {words(forked)}" if forked else "")
-        yield Link("containerd", "containerd", "CRI: gRPC on a Unix socket" if calls else "", told, f"{shown}.")
+        text = f"answers as {words(services)}" if services else "was there"
+        shown = text + (f"; forks {words(forked)}" if forked else "")
+        yield Link("containerd", "containerd", "CRI: gRPC on a Unix socket" if calls else "", text, f"{shown}.")
     shims = [p for p in roles.get("shim", ()) if p.to_ns is None or p.from_ns is None or family.children.get(id(p))]
     lasting = [p for p in shims if p.from_ns is None or p.to_ns is None]
     if shims:
         # A process that outlived its runc is the shim's child too, but not forked by it.
         forked = [name for name in _forked(flight, family, "shim", lasting or shims) if name.startswith("runc")]
         pods = {p.pod for p in lasting if p.pod}
-        told = f"{_number(len(lasting) or len(shims))} for {'the Pod' if len(pods) < 2 else f'{len(pods)} Pods'}"
+        text = f"{_number(len(lasting) or len(shims))} for {'the Pod' if len(pods) < 2 else f'{len(pods)} Pods'}"
         alive = sum(p.to_ns is None for p in lasting)
         end = "ends" if not alive else "lives on" if alive == 1 else "they live on"
-        shown = told + (f"; {'forks' if len(lasting) < 2 else 'they fork'} {words(forked)}" if forked else "")
+        shown = text + (f"; {'forks' if len(lasting) < 2 else 'they fork'} {words(forked)}" if forked else "")
         way = _way(family, lasting, "shim", "shim start, which forks the lasting shim")
-        yield Link("shim", "shim", way, f"{told}; {end}", f"{shown}; {end}.")
+        yield Link("shim", "shim", way, f"{text}; {end}", f"{shown}; {end}.")
     runcs = [p for p in roles.get("runc", ()) if p.from_ns is not None]
     if runcs:
         inside = [p for role in ("pause", "application", "exec") for p in roles.get(role, ())]
         left = [brief(p.name) for p in inside if p.from_ns is not None and p.to_ns is None and _under(family, p, "runc")]
-        told = "all end" if all(p.to_ns is not None for p in runcs) else "some live on"
+        text = "all end" if all(p.to_ns is not None for p in runcs) else "some live on"
         verbs = dict.fromkeys(brief(p.name).removeprefix("runc ") for p in runcs)
-        shown = f"{words(list(verbs))}; {told}"
+        shown = f"{words(list(verbs))}; {text}"
         stays = f" What stays: {words(_counted(left))}." if left else ""
-        yield Link("runc", "runc", "fork and exec", told, f"{shown}.{stays}")
+        yield Link("runc", "runc", "fork and exec", text, f"{shown}.{stays}")
     elif any("runc" in os.path.basename(p.cmdline[0]) for p in living if p.role == "shim" and p.cmdline):
         yield Link("runc", "runc", "", "all end", "None lived long enough to be seen; the shim's program names it.")
     beside = False
@@ -141,12 +141,12 @@ def chain(flight: Flight, calls: Sequence[Call], living: Sequence[PodProcess] = 
             endings = [word for p in members if (word := ending(p))]
             stay = sum(p.to_ns is None for p in members)
             end = "ended" if not stay else "stays" if len(members) == 1 else f"{_number(stay)} of them stay{'s' * (stay == 1)}"
-            told = f"{words(_counted(p.container for p in members if p.container))}; {end}".removeprefix("; ")
+            text = f"{words(_counted(p.container for p in members if p.container))}; {end}".removeprefix("; ")
             named = "" if role == "pause" and len(names) == 1 else f"{words(_counted(names))}; "
             shown = f"{named}{end}" + (f" with {words(_counted(endings))}" if endings else "")
             way = "" if beside else _way(family, members, "runc", "fork, then exec of the image's program")
             name = "process" if role == "application" else role
-            yield Link(name, role, way, told, f"{shown}.", joined=not beside)
+            yield Link(name, role, way, text, f"{shown}.", joined=not beside)
             beside = True
 
 

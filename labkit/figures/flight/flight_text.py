@@ -43,18 +43,18 @@ def ending(process: FlightProcess) -> str:
 
 def precision(flight: Flight) -> str:
     """What the figure must say of its own precision; "" where calls and processes are exact and complete."""
-    told = []
+    sentences = []
     if not flight.source and flight.calls:
-        told.append("No process events: only the calls were recorded")
+        sentences.append("No process events: only the calls were recorded")
     elif flight.source not in EXACT and flight.processes:
         source = SOURCES.get(flight.source, flight.source or "an unknown source")
-        told.append(f"Recorded by {source}" + (f": {flight.precision}" if flight.precision else ""))
+        sentences.append(f"Recorded by {source}" + (f": {flight.precision}" if flight.precision else ""))
     if any(call.source == "log" for call in flight.calls):
-        told.append("Calls read from containerd's log")
+        sentences.append("Calls read from containerd's log")
     if flight.lost and not any("dropped" in note for note in flight.notes):
-        told.append(f"{flight.lost} events lost" if flight.lost > 1 else "1 event lost")
-    told += [note.rstrip(".") for note in flight.notes]
-    return "; ".join(told)
+        sentences.append(f"{flight.lost} events lost" if flight.lost > 1 else "1 event lost")
+    sentences += [note.rstrip(".") for note in flight.notes]
+    return "; ".join(sentences)
 
 
 def headline(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call], brief: bool = False) -> str:
@@ -87,10 +87,10 @@ def _without_calls(processes: Sequence[FlightProcess], born: Sequence[FlightProc
     """Every process counts: those that began, and the older ones that ended or live on."""
     ended = sum(p.from_ns is None and p.to_ns is not None for p in processes)
     living = sum(p.from_ns is None and p.to_ns is None for p in processes)
-    told = [f"Without a recorded call {count(len(born), 'process starts', 'processes start')}, {_stay(born)}" if born else ""]
-    told.append(f"{ended} older {'one ends' if ended == 1 else 'ones end'}" if ended else "")
-    told.append(f"{living} older {'one lives on' if living == 1 else 'ones live on'}" if living else "")
-    return capital("; ".join(filter(None, told)))
+    clauses = [f"Without a recorded call {count(len(born), 'process starts', 'processes start')}, {_stay(born)}" if born else ""]
+    clauses.append(f"{ended} older {'one ends' if ended == 1 else 'ones end'}" if ended else "")
+    clauses.append(f"{living} older {'one lives on' if living == 1 else 'ones live on'}" if living else "")
+    return capital("; ".join(filter(None, clauses)))
 
 
 def _ended(family: Family, processes: Sequence[FlightProcess], calls: Sequence[Call]) -> list[FlightProcess]:
@@ -147,9 +147,9 @@ def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightP
     No pid and no time. What comes before "On the way:" is the same for every source of events and every version of a runtime.
     """
     lines = [f"Flight timeline: {title if CAMEL_CASE.match(title) else title[:1].lower() + title[1:]}."]
-    told = precision(flight).rstrip(".")
-    if told:
-        lines[0] += f" {told}."
+    how_exact = precision(flight).rstrip(".")
+    if how_exact:
+        lines[0] += f" {how_exact}."
     chosen = {id(p) for p in processes}
     pods: dict[str, list[str]] = {}
     members: dict[int, list[FlightProcess]] = {}
@@ -179,14 +179,14 @@ def alternative_text(flight: Flight, family: Family, processes: Sequence[FlightP
 
 def _numbered(sentences: Sequence[str]) -> Iterable[str]:
     """The sentences with their numbers; runs of the same as one; of more than LONGEST runs the last are counted."""
-    number, told = 1, 0
+    number, runs = 1, 0
     for sentence, run in groupby(sentences):
         many = len(list(run))
-        if told == LONGEST:
+        if runs == LONGEST:
             yield f"and {len(sentences) - number + 1} more calls."
             return
         yield f"{number}. {sentence}" if many == 1 else f"{number}.–{number + many - 1}. {many} × {sentence}"
-        number, told = number + many, told + 1
+        number, runs = number + many, runs + 1
 
 
 def _others(flight: Flight, family: Family, processes: Sequence[FlightProcess]) -> Iterable[str]:
@@ -218,11 +218,11 @@ def _sentence(call: Call, family: Family, members: Sequence[FlightProcess], chos
         then = family.origin(process)
         origin = f"{brief(then.name)} → " if then is not None and id(parent) in chosen else ""
         steps.append(f"{origin}{_named(process)}")
-    told = words(_counted(left)) if left else "no process"
-    return f"{name}: {told} {verb}. On the way: {'; '.join(_counted(steps)) or 'none'}."
+    rest = words(_counted(left)) if left else "no process"
+    return f"{name}: {rest} {verb}. On the way: {'; '.join(_counted(steps)) or 'none'}."
 
 
 def _named(process: FlightProcess) -> str:
     name = brief(process.name)
-    told = name if process.role in name.split() else f"{name} ({process.role})"
-    return told + (f" {'by' if process.signal else 'with'} {ending(process)}" if ending(process) else "")
+    text = name if process.role in name.split() else f"{name} ({process.role})"
+    return text + (f" {'by' if process.signal else 'with'} {ending(process)}" if ending(process) else "")

@@ -70,8 +70,8 @@ def _paint_calls(canvas: Canvas, flight: Flight, layout: Layout) -> dict[int, fl
             if x >= covered.get(call.service, -1.0):  # a tick that would lie on another says nothing
                 canvas.box(x, y + CAPTION + 2, 2, 8, call.service)
                 covered[call.service] = x + 1.5
-        told = "only asking: " + ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in counts.items())
-        canvas.text(MARGIN, y + CAPTION / 2, fit(told, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
+        text = "only asking: " + ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in counts.items())
+        canvas.text(MARGIN, y + CAPTION / 2, fit(text, layout.width - 2 * MARGIN, style.SMALL), style.SMALL, "muted")
     return edges
 
 
@@ -201,22 +201,22 @@ def _paint_axis(canvas: Canvas, layout: Layout) -> None:
     span = (layout.right - layout.left) / layout.per_ns
     unit, name = next(((u, n) for u, n in ((1e9, "seconds"), (1e6, "milliseconds")) if span >= 8 * u), (1e3, "microseconds"))
     canvas.line([(layout.left, y), (layout.right + ARROW, y)], "muted", 1.2)
-    told = f"{name} since {layout.since}"
+    label = f"{name} since {layout.since}"
     if layout.idle and (broken := layout.broken_at):
         middle = sum(broken) / 2
         canvas.line([(middle - 4, y), (middle + 4, y)], "background", 3.0)
         for x in (middle - 4, middle + 4):
             canvas.line([(x - 2.5, y + 5), (x + 2.5, y - 5)], "muted", 1.2)
         idle = f"{(layout.idle[1] - layout.idle[0]) / unit:.3g}"
-        long = f"{told}; {idle} of them, in which nothing begins or ends, are left out at the break"
-        told = long if text_width(long, style.SMALL) <= layout.width - 2 * MARGIN else f"{told}; {idle} left out"
+        long = f"{label}; {idle} of them, in which nothing begins or ends, are left out at the break"
+        label = long if text_width(long, style.SMALL) <= layout.width - 2 * MARGIN else f"{label}; {idle} left out"
     for number, x in _ticks(layout, unit):
         canvas.line([(x, y), (x, y + 4)], "muted", 1.2)
         canvas.text(x, y + 13, f"{number:g}", style.SMALL, "muted", align="center")
-    told = fit(told, layout.width - 2 * MARGIN, style.SMALL)
-    half = text_width(told, style.SMALL) / 2 + MARGIN
+    label = fit(label, layout.width - 2 * MARGIN, style.SMALL)
+    half = text_width(label, style.SMALL) / 2 + MARGIN
     middle = min(max((layout.left + layout.right) / 2, half), layout.width - half)
-    canvas.text(middle, y + 30, told, style.SMALL, "muted", align="center")
+    canvas.text(middle, y + 30, label, style.SMALL, "muted", align="center")
 
 
 def _ticks(layout: Layout, unit: float) -> Iterable[tuple[float, float]]:

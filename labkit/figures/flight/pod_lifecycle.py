@@ -36,8 +36,8 @@ def pod_lifecycle(
     if not mine:
         raise ValueError(f"There is no status of the Pod {name!r} among these changes.")
     calls = [c for c in flight.calls if not c.asks and c.pod in (name, None) and (c.pod == name or c.service == "ImageService")]
-    told = title or f"{name}: {' → '.join(statuses(changes, name))}"
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or f"{name}: {' → '.join(statuses(changes, name))}"
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     begin = min([mine[0].at_ns, *(c.from_ns for c in calls)])
     last = max([mine[-1].at_ns, *(c.to_ns for c in calls)])
     end = last + max((last - begin) // 6, 1_000_000)
@@ -70,7 +70,7 @@ def pod_lifecycle(
             _paint_call(canvas, call, x, label, below + LANE * (lane + 0.5))
         _paint_axis(canvas, begin, end, x, bottom)
 
-    return Figure(_alternative_text(mine, calls, name, told), paint, width, bottom + AXIS)
+    return Figure(_alternative_text(mine, calls, name, heading), paint, width, bottom + AXIS)
 
 
 def _runs(changes: Sequence[StatusChange], pod: str) -> list[StatusChange]:

@@ -58,8 +58,8 @@ def timeline_with_axes(
     everything = told_processes(flight, family, window, zoom if isinstance(zoom, int) else None)
     processes = drawn(family, everything)
     calls = [zoom] if isinstance(zoom, int) else [i for i, call in enumerate(flight.calls) if _within(call, window)]
-    told = title or headline(family, processes, [flight.calls[i] for i in calls])
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or headline(family, processes, [flight.calls[i] for i in calls])
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     note = wrap(precision(flight), width - 2 * MARGIN, style.SMALL) if precision(flight) else []
     y = title_height(heads) + 15 * len(note)
     panels: list[tuple[str, Layout]] = []

@@ -78,12 +78,12 @@ def alternative_text(pods: Sequence[PodSnapshot], host: Mapping[str, int], after
     lines = [f"Pod {each.pod}, before and after: {_told(each)}." for each in stayed]
     lines += [f"Pod {name} is gone." for name in gone] + [f"Pod {name} is new." for name in added]
     then, now = _lines(pods, host), _lines(after, host)
-    for when, told in (
+    for when, these in (
         ("before and after", [line for line in then if line in now]),
         ("before", [line for line in then if line not in now]),
         ("after", [line for line in now if line not in then]),
     ):
-        lines += [line.replace("Namespaces", f"Namespaces {when}", 1) for line in told]
+        lines += [line.replace("Namespaces", f"Namespaces {when}", 1) for line in these]
     return "\n".join(lines) or "Namespaces: there is no Pod."
 
 
@@ -92,9 +92,11 @@ def title(pods: Sequence[PodSnapshot], host: Mapping[str, int], after: Sequence[
     if after is not None:
         stayed, gone, added = changes(pods, after, host)
         moved = [each for each in stayed if each.new_processes or each.added or each.gone or each.new or each.renewed]
-        told = [f"Pod {each.pod}: {_told(each, brief=True)}" for each in moved]
-        told += [f"Pod {words(gone)} gone"] * bool(gone) + [f"Pod {words(added)} new"] * bool(added)
-        return ". ".join(told[:2]) + (f". {len(told) - 2} more changed" if len(told) > 2 else "") if told else "Nothing changed"
+        parts = [f"Pod {each.pod}: {_told(each, brief=True)}" for each in moved]
+        parts += [f"Pod {words(gone)} gone"] * bool(gone) + [f"Pod {words(added)} new"] * bool(added)
+        if not parts:
+            return "Nothing changed"
+        return ". ".join(parts[:2]) + (f". {len(parts) - 2} more changed" if len(parts) > 2 else "")
     if not pods:
         return "There is no Pod"
     if len(pods) == 1:
@@ -159,9 +161,9 @@ def _lines(pods: Sequence[PodSnapshot], host: Mapping[str, int]) -> list[str]:
     for pod in pods:
         alike.setdefault(("" if pod.state == "Ready" else f" ({pod.state})", ng.describe(pod, host)), []).append(pod.name)
     lines = []
-    for (state, told), names in alike.items():
+    for (state, sharing), names in alike.items():
         whose = f"Pod {names[0]}{state}" if len(names) == 1 else f"Pods {words(names)}{state}, in each"
-        lines.append(f"Namespaces of {whose}: {told}.")
+        lines.append(f"Namespaces of {whose}: {sharing}.")
     return lines + _across(pods, host)
 
 

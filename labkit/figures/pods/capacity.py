@@ -21,8 +21,8 @@ def capacity(resources: Sequence[Resource], *, node: str = "the node", title: st
     fits when it ends before Allocatable does. Shows cpu and memory, and others where a Pod that waits asks for too much of them.
     """
     shown = [r for r in resources if r.name in KINDS or any(not fits(r, w) for w in r.waiting)]
-    told = title or _title(shown, node)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or _title(shown, node)
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads) + 6
     heights = [18 + BAR + 20 + ROW * len(r.waiting) + GAP for r in shown]
 
@@ -33,7 +33,7 @@ def capacity(resources: Sequence[Resource], *, node: str = "the node", title: st
             _paint_resource(canvas, resource, y, width - 2 * MARGIN)
             y += high
 
-    return Figure(_alternative_text(shown, node, told), paint, width, top + sum(heights))
+    return Figure(_alternative_text(shown, node, heading), paint, width, top + sum(heights))
 
 
 def fits(resource: Resource, request: PodRequest) -> bool:
@@ -55,8 +55,8 @@ def _paint_resource(canvas: Canvas, resource: Resource, y: float, width: float) 
     def x(value: float) -> float:
         return MARGIN + min(max(value, 0) / whole, 1.0) * width
 
-    told = f"{resource.name} · Capacity {amount(resource.name, resource.capacity)}"
-    canvas.text(MARGIN, y + 7, told, bold=True)
+    label = f"{resource.name} · Capacity {amount(resource.name, resource.capacity)}"
+    canvas.text(MARGIN, y + 7, label, bold=True)
     bar = y + 18
     canvas.box(MARGIN, bar, width, BAR, "band")
     used = 0
@@ -64,8 +64,8 @@ def _paint_resource(canvas: Canvas, resource: Resource, y: float, width: float) 
         left, right = x(used), x(used + request.amount)
         canvas.box(left, bar, max(right - left - 1, 1), BAR, "pod")
         with_amount = f"{request.pod} {amount(resource.name, request.amount)}"
-        told = with_amount if text_width(with_amount, style.SMALL) <= right - left - 8 else request.pod
-        _inside(canvas, told, left, right, bar + BAR / 2, "pod")
+        label = with_amount if text_width(with_amount, style.SMALL) <= right - left - 8 else request.pod
+        _inside(canvas, label, left, right, bar + BAR / 2, "pod")
         used += request.amount
     free, edge = x(used), x(resource.allocatable)
     _inside(canvas, f"free {amount(resource.name, resource.free)}", free, edge, bar + BAR / 2, "band")
@@ -96,16 +96,16 @@ def _paint_waiting(
         while at < beyond:
             canvas.line([(at, middle + 5), (min(at + 5, beyond), middle - 5)], "failed", 1.6)
             at += 6
-    told = (
+    label = (
         f"{request.pod} asks for {amount(resource.name, request.amount)}: {'fits' if fits(resource, request) else 'does not fit'}"
     )
-    wide = text_width(told, style.SMALL)
+    wide = text_width(label, style.SMALL)
     if left - MARGIN >= wide + 8:
-        canvas.text(left - 8, middle, told, style.SMALL, align="right")
+        canvas.text(left - 8, middle, label, style.SMALL, align="right")
     elif right + 8 + wide <= MARGIN + width:
-        canvas.text(right + 8, middle, told, style.SMALL)
+        canvas.text(right + 8, middle, label, style.SMALL)
     else:
-        canvas.text(MARGIN + width, middle + 13, told, style.SMALL, align="right")
+        canvas.text(MARGIN + width, middle + 13, label, style.SMALL, align="right")
 
 
 def used_beyond(resource: Resource, request: PodRequest) -> bool:
@@ -113,11 +113,11 @@ def used_beyond(resource: Resource, request: PodRequest) -> bool:
     return resource.allocatable - resource.free + request.amount > resource.capacity
 
 
-def _inside(canvas: Canvas, told: str, left: float, right: float, y: float, fill: str) -> None:
+def _inside(canvas: Canvas, label: str, left: float, right: float, y: float, fill: str) -> None:
     """A label within a part of the bar, left out where there is no room for three letters of it."""
     room = right - left - 8
-    cut = fit(told, room, style.SMALL)
-    if len(cut) >= min(4, len(told)):
+    cut = fit(label, room, style.SMALL)
+    if len(cut) >= min(4, len(label)):
         ink = f"on {fill}" if fill != "band" else "muted"
         canvas.text((left + right) / 2, y, cut, style.SMALL, ink, align="center")
 

@@ -22,15 +22,15 @@ def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width:
     number alone. The alternative text tells limits and who is below whom; what is used, and weights, which
     cgroup v1 and v2 count otherwise, are in the picture alone.
     """
-    told = title or "Requests and limits are numbers in the kernel's cgroup files"
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or "Requests and limits are numbers in the kernel's cgroup files"
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads) + 8
     names = MARGIN + max([text_width(line.name, bold=True) + STEP * line.depth for line in lines], default=80) + 34
     first = min(names, width * 0.46)
     step = min(84, (width - first) * 0.24)
     columns = (MARGIN, first, first + step, first + 1.9 * step)
     if width < STACKED:
-        return _stacked(lines, told, heads, width)
+        return _stacked(lines, heading, heads, width)
 
     def paint(canvas: Canvas) -> None:
         canvas.title(heads)
@@ -39,10 +39,10 @@ def cgroup_tree(lines: Sequence[CgroupLine], *, title: str | None = None, width:
         for number in range(len(lines)):
             _paint_line(canvas, lines, number, top + ROW * (number + 1), columns, width)
 
-    return Figure(_alternative_text(lines, told), paint, width, top + ROW * (len(lines) + 1))
+    return Figure(_alternative_text(lines, heading), paint, width, top + ROW * (len(lines) + 1))
 
 
-def _stacked(lines: Sequence[CgroupLine], told: str, heads: list[str], width: float) -> Figure:
+def _stacked(lines: Sequence[CgroupLine], heading: str, heads: list[str], width: float) -> Figure:
     top, high = title_height(heads), ROW + LINE
 
     def paint(canvas: Canvas) -> None:
@@ -55,7 +55,7 @@ def _stacked(lines: Sequence[CgroupLine], told: str, heads: list[str], width: fl
             facts = " · ".join(filter(None, [weight, limit, _memory(line)]))
             canvas.text(x, y + LINE + 2, fit(facts, width - MARGIN - x, style.SMALL), style.SMALL, "muted")
 
-    return Figure(_alternative_text(lines, told), paint, width, top + high * len(lines) + MARGIN)
+    return Figure(_alternative_text(lines, heading), paint, width, top + high * len(lines) + MARGIN)
 
 
 def _memory(line: CgroupLine) -> str:
@@ -89,29 +89,29 @@ def _paint_line(
 
 
 def _paint_memory(canvas: Canvas, line: CgroupLine, left: float, y: float, right: float) -> None:
-    told = _memory(line)
+    text = _memory(line)
     if line.memory_limit is None:
-        canvas.text(left, y, fit(told, right - left, style.SMALL), style.SMALL)
+        canvas.text(left, y, fit(text, right - left, style.SMALL), style.SMALL)
         return
-    if text_width(told, style.SMALL) > right - left:
-        told = told.replace(" ", "")
-    bar = min(right - left - text_width(told, style.SMALL) - 10, 160)
+    if text_width(text, style.SMALL) > right - left:
+        text = text.replace(" ", "")
+    bar = min(right - left - text_width(text, style.SMALL) - 10, 160)
     if bar >= 24:
         part = min((line.memory_used or 0) / max(line.memory_limit, 1), 1.0)
         canvas.box(left, y - 6, bar, 12, "faint")
         canvas.box(left + 1, y - 5, bar - 2, 10, "background")
         canvas.box(left, y - 6, max(bar * part, 1), 12, COLOURS.get(line.role, "other"))
         left += bar + 8
-    canvas.text(left, y, fit(told, right - left, style.SMALL), style.SMALL)
+    canvas.text(left, y, fit(text, right - left, style.SMALL), style.SMALL)
 
 
 def _alternative_text(lines: Sequence[CgroupLine], title: str) -> str:
-    told = [f"Cgroups of Pods: {title}."]
+    text_lines = [f"Cgroups of Pods: {title}."]
     for line in lines:
         facts = [
             f"cpu limit {line.cpu_limit}m" if line.cpu_limit is not None else "",
             f"memory limit {size(line.memory_limit)}" if line.memory_limit is not None and line.role != "kubepods" else "",
         ]
         known = ", ".join(fact for fact in facts if fact)
-        told.append(f"{'  ' * line.depth}{line.name}{': ' + known if known else ''}")
-    return "\n".join(told)
+        text_lines.append(f"{'  ' * line.depth}{line.name}{': ' + known if known else ''}")
+    return "\n".join(text_lines)

@@ -30,8 +30,8 @@ def event_log(events: Sequence[EventLine], *, title: str | None = None, width: f
     shown = sorted(events, key=lambda e: e.at)[-LIMIT:]
     many = len({e.pod for e in shown}) > 1
     warnings = [e.reason for e in shown if e.type == "Warning"]
-    told = title or (f"Events say why: {', '.join(dict.fromkeys(warnings))}" if warnings else "Events: nothing went wrong")
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or (f"Events say why: {', '.join(dict.fromkeys(warnings))}" if warnings else "Events: nothing went wrong")
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads) + 4
     first = MARGIN + 20
     reasons = max([max(text_width(_reason(e), bold=True), text_width(e.source, style.SMALL)) for e in shown], default=60)
@@ -62,7 +62,7 @@ def event_log(events: Sequence[EventLine], *, title: str | None = None, width: f
             y += high
             canvas.line([(MARGIN, y - GAP / 2), (width - MARGIN, y - GAP / 2)], "band", 1)
 
-    return Figure(_alternative_text(shown, told), paint, width, top + sum(heights) + 4)
+    return Figure(_alternative_text(shown, heading), paint, width, top + sum(heights) + 4)
 
 
 def deciding(events: Sequence[EventLine]) -> EventLine | None:

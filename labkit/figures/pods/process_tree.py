@@ -244,14 +244,14 @@ def _paint_row(canvas: Canvas, node: TreeNode, x: float, y: float, pods: float) 
     left_of_it = f" ({node.ended})" if node.ended else ""  # never cut: it is what tells this row from a process that runs
     label = fit(label, room - text_width(left_of_it)) + left_of_it
     canvas.text(left, y, label)
-    told = f"exec in {node.container}" if node.role == "exec" else f"container {node.container}" if node.container else ""
+    note = f"exec in {node.container}" if node.role == "exec" else f"container {node.container}" if node.container else ""
     if node.role == "containerd" and not node.children:
-        told = "has no child"
+        note = "has no child"
     start = left + text_width(label) + 10
-    if told and not pods:
-        told = told.removeprefix("container ")
-    if told and right - start > 30:
-        canvas.text(start, y, fit(told, right - start, style.SMALL), style.SMALL, "muted")
+    if note and not pods:
+        note = note.removeprefix("container ")
+    if note and right - start > 30:
+        canvas.text(start, y, fit(note, right - start, style.SMALL), style.SMALL, "muted")
 
 
 def _shims(roots: Sequence[TreeNode]) -> list[tuple[TreeNode | None, TreeNode]]:
@@ -304,10 +304,10 @@ def _alternative_text(roots: Sequence[TreeNode]) -> str:
             pods.setdefault(shim.pod, [])
     heads = {shim.pod for _, shim in shims}
     for pod in sorted(pods, key=natural):
-        told = words(_names(pods[pod])) or "no process"
-        alike.setdefault(f"the shim, below it {told}" if pod in heads else told, []).append(pod)
-    for told, names in alike.items():
-        lines.append(f"Pod {names[0]}: {told}." if len(names) == 1 else f"Pods {words(names)}, in each: {told}.")
+        text = words(_names(pods[pod])) or "no process"
+        alike.setdefault(f"the shim, below it {text}" if pod in heads else text, []).append(pod)
+    for text, names in alike.items():
+        lines.append(f"Pod {names[0]}: {text}." if len(names) == 1 else f"Pods {words(names)}, in each: {text}.")
     return "\n".join(lines)
 
 

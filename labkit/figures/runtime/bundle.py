@@ -57,8 +57,8 @@ def bundle(
     """
     rows = list(pairs(spec, sandbox_config, container_config))
     asked = sum(bool(row.asked) for row in rows)
-    told = title or _title(asked, len(rows) - asked)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    title_text = title or _title(asked, len(rows) - asked)
+    heads = wrap(title_text, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     if width < STACKED:
         return _stacked(rows, heads, width, _alternative_text(rows, title or ""))
@@ -159,12 +159,12 @@ def _namespaces(spec: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[
             continue
         path = entries.get(kind, "")
         does = "none: the node's own" if kind not in entries else f"join {path}" if path else "make a new one"
-        told = does.partition(" /")[0] + (" the pause's" if path and chosen == "POD" else "")
+        text = does.partition(" /")[0] + (" the pause's" if path and chosen == "POD" else "")
         asked = f"namespace_options.{option}: {chosen}" if option else ""
         asked += ", and uts" if kind == "uts" else ""
         # Only a kernel with cgroup v2 gives a container a cgroup namespace of its own.
-        told = "" if kind == "cgroup" else f"{f'{option} {chosen}' if option else OWN} → {kind}: {told}"
-        yield Pair("namespaces", asked, f"{kind}: {does}", told)
+        text = "" if kind == "cgroup" else f"{f'{option} {chosen}' if option else OWN} → {kind}: {text}"
+        yield Pair("namespaces", asked, f"{kind}: {does}", text)
 
 
 def _mounts(spec: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[Pair]:
@@ -189,8 +189,8 @@ def _cgroup(spec: Mapping[str, Any], sandbox: Mapping[str, Any], config: Mapping
         asked = f"cgroup_parent: {_end(parent)}" if parent else ""
         # With systemd the path is slice:prefix:name, and the slice is the last part of the parent.
         inside = parent and (path.startswith(parent) or path.partition(":")[0] == parent.rpartition("/")[2])
-        told = "cgroupsPath below it" if inside else "cgroupsPath"
-        yield Pair("cgroup", asked, f"cgroupsPath: {_end(path)}", f"{'cgroup_parent' if asked else OWN} → {told}")
+        text = "cgroupsPath below it" if inside else "cgroupsPath"
+        yield Pair("cgroup", asked, f"cgroupsPath: {_end(path)}", f"{'cgroup_parent' if asked else OWN} → {text}")
     given, written = config.get("linux", {}).get("resources", {}), spec.get("linux", {}).get("resources", {})
     for field, name in RESOURCES:
         group, _, key = name.partition(".")
@@ -231,6 +231,6 @@ def _title(asked: int, own: int) -> str:
 def _alternative_text(rows: Sequence[Pair], title: str) -> str:
     lines = [f"Bundle: {title or 'what CRI asked for, and what the runtime wrote for it into config.json'}."]
     for group in dict.fromkeys(row.group for row in rows):
-        told = [row.told for row in rows if row.group == group and row.told]
-        lines.append(f"{group.capitalize()}: {'; '.join(told)}.")
+        texts = [row.told for row in rows if row.group == group and row.told]
+        lines.append(f"{group.capitalize()}: {'; '.join(texts)}.")
     return "\n".join(lines)

@@ -106,8 +106,8 @@ ERAS = (
 @in_any_width
 def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
     """Draw the eras on an axis of years and, below it, what ended or began them, each with its source."""
-    told = title or "Until 2016 each runtime was code in the kubelet; since 2022 the kubelet holds none"
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or "Until 2016 each runtime was code in the kubelet; since 2022 the kubelet holds none"
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     left, right = MARGIN + 4, width - MARGIN - 14
     stacked = width < STACKED
@@ -148,7 +148,7 @@ def history(*, title: str | None = None, width: float = WIDTH) -> Figure:
             else:
                 _paint_era(canvas, era, top + LANE * (lane + 0.5), left, right)
 
-    alt = [f"History of CRI: {told}.", *(f"{each.when}: {each.what} Source: {each.source}." for each in MILESTONES)]
+    alt = [f"History of CRI: {heading}.", *(f"{each.when}: {each.what} Source: {each.source}." for each in MILESTONES)]
     return Figure("\n".join(alt), paint, width, y + 2)
 
 

@@ -53,8 +53,8 @@ def layers(
         raise ValueError(f"The mount at {mount.mount_point} is {mount.fs_type}, no overlay. Give that of the container's /.")
     lower = options["lowerdir"].split(":")
     writable = "upperdir" in options
-    told = title or _title(image, stack, writable)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or _title(image, stack, writable)
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     top = title_height(heads)
     shown = list(stack) if len(stack) <= LIMIT else [*stack[: LIMIT - 1]]
     rows = len(shown) + (len(stack) > len(shown))
@@ -84,11 +84,11 @@ def layers(
         _paint_arrow(canvas, (MARGIN + column, root), (first, y - GAP), middle, stacked)
         room = width - MARGIN - root
         canvas.box(root, middle - 34, room, 68, "band")
-        told = f"{mount.fs_type}, {mount.options[0] if mount.options else ''}"
+        mount_text = f"{mount.fs_type}, {mount.options[0] if mount.options else ''}"
         canvas.text(root + room / 2, middle - 12, fit("the container's /", room - 8, bold=True), bold=True, align="center")
-        canvas.text(root + room / 2, middle + 10, fit(told, room - 8), align="center")
+        canvas.text(root + room / 2, middle + 10, fit(mount_text, room - 8), align="center")
 
-    return Figure(_alternative_text(image, stack, lower, writable, written, told), paint, width, bottom + 4)
+    return Figure(_alternative_text(image, stack, lower, writable, written, heading), paint, width, bottom + 4)
 
 
 def _paint_arrow(
@@ -114,11 +114,11 @@ def _directories(lower: Sequence[str]) -> str:
     return "one lowerdir" if len(lower) == 1 else f"{len(lower)} lowerdirs"
 
 
-def _paint_box(canvas: Canvas, y: float, width: float, role: str, name: str, told: str) -> None:
+def _paint_box(canvas: Canvas, y: float, width: float, role: str, name: str, text: str) -> None:
     canvas.box(MARGIN, y, width, HIGH, "band")
     canvas.box(MARGIN, y, 6, HIGH, role)
     canvas.text(MARGIN + 16, y + 15, fit(name, width - 24, bold=True), bold=True)
-    canvas.text(MARGIN + 16, y + 33, fit(told, width - 24, style.SMALL), style.SMALL, "muted")
+    canvas.text(MARGIN + 16, y + 33, fit(text, width - 24, style.SMALL), style.SMALL, "muted")
 
 
 def _bytes(size: int) -> str:

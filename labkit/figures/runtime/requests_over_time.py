@@ -30,8 +30,8 @@ def availability(
     if not answers:
         raise ValueError("No request was made, so there is nothing to draw.")
     failed = [a for a in answers if a.error]
-    told = title or _title(answers, moments, runtime)
-    heads = wrap(told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or _title(answers, moments, runtime)
+    heads = wrap(heading, width - 2 * MARGIN, style.TITLE, bold=True)
     begin = min(answers[0].at_ns, *(m.at_ns for m in moments)) if moments else answers[0].at_ns
     end = max(a.at_ns + a.took_ns for a in answers)
     left, right = MARGIN + 52, width - MARGIN
@@ -84,7 +84,7 @@ def availability(
             canvas.text(x_of_key + (14 if number else 0), at, words, style.SMALL, "text" if number else "muted")
 
     height = bottom + (BAND if banded else 0) + AXIS + 8 + LABEL * keys[-1][1]
-    return Figure(_alternative_text(answers, moments, told), paint, width, height)
+    return Figure(_alternative_text(answers, moments, heading), paint, width, height)
 
 
 def _title(answers: Sequence[Answer], moments: Sequence[Moment], runtime: str) -> str:
@@ -115,8 +115,8 @@ def _paint_name(canvas: Canvas, name: str, at: float, y: float, right: float) ->
 
 def _keys(answers: Sequence[Answer], failed: bool, left: float, right: float) -> list[tuple[float, int, str, str]]:
     """(x, line, words, fill) of what is told below the axis: what the height means, then each mark; a cross has no fill."""
-    told = [("kept", "on a kept connection"), ("new", "on a new connection")]
-    marks = [(words, FILLS[kind]) for kind, words in told if any(a.connection == kind for a in answers)]
+    kinds = [("kept", "on a kept connection"), ("new", "on a new connection")]
+    marks = [(words, FILLS[kind]) for kind, words in kinds if any(a.connection == kind for a in answers)]
     x, line, keys = left, 0, [(left, 0, HEIGHT, "")]
     x += text_width(HEIGHT, style.SMALL) + 20
     for words, fill in [*marks, *([("failed", "")] if failed else [])]:
@@ -138,9 +138,9 @@ def _paint_version(canvas: Canvas, moment: Moment, left: float, right: float, y:
     colour = "band" if away else "containerd"
     canvas.box(left, y, max(right - left - 1, 1), BAND - 6, colour)
     ink = "muted" if away else f"on {colour}"
-    for told in [moment.version or ""] if away else [f"{runtime} {moment.version}", moment.version or ""]:
-        if text_width(told, bold=True) <= right - left - 8:
-            canvas.text(left + 4, y + (BAND - 6) / 2, told, style.BODY, ink, bold=True)
+    for label in [moment.version or ""] if away else [f"{runtime} {moment.version}", moment.version or ""]:
+        if text_width(label, bold=True) <= right - left - 8:
+            canvas.text(left + 4, y + (BAND - 6) / 2, label, style.BODY, ink, bold=True)
             return
 
 

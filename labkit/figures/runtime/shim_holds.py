@@ -56,8 +56,8 @@ def shims(
     the same process, a ring marks a new one, and what is gone has a stroke.
     """
     blocks = compare(before, after)
-    told = title or _title(blocks, after is not None)
-    heads = wrap(title or _message(blocks, after is not None) or told, width - 2 * MARGIN, style.TITLE, bold=True)
+    heading = title or _title(blocks, after is not None)
+    heads = wrap(title or _message(blocks, after is not None) or heading, width - 2 * MARGIN, style.TITLE, bold=True)
     stacked = width < STACKED
     names = NAMES_STACKED if stacked else NAMES
     sides = [MARGIN + names + 14 + PID / 2, MARGIN + names + 14 + 1.9 * PID]
@@ -80,7 +80,7 @@ def shims(
                 y += sheet.row_height(row)
             y += GAP
 
-    head = f"Shims{' before and after' if after is not None else ''}: {told}."
+    head = f"Shims{' before and after' if after is not None else ''}: {heading}."
     return Figure("\n".join([head, *(block.told for block in blocks)]), paint, width, height)
 
 
@@ -154,10 +154,10 @@ def _told(
     for before, after in pairs:
         container = after or before
         assert container is not None
-        told = _keeps(container).removeprefix(WAITED_FOR).removeprefix("; ")
+        fate = _keeps(container).removeprefix(WAITED_FOR).removeprefix("; ")
         if two and (after is None or after.pid):
-            told = "gone" if after is None else "the same" if _container_row(before, after).same else "new"
-        parts.append(f"{container.name or 'pause'}{f' ({told})' if told else ''}")
+            fate = "gone" if after is None else "the same" if _container_row(before, after).same else "new"
+        parts.append(f"{container.name or 'pause'}{f' ({fate})' if fate else ''}")
     return f"{pod}: {what}. It looks after {words(parts)}." if parts else f"{pod}: {what}."
 
 
@@ -206,10 +206,10 @@ class _ShimSheet:
 
     def _lines(self, row: ShimRow) -> list[tuple[str, int]]:
         """What is told, line by line, with the number of the detail that each belongs to."""
-        told = [row.version and f"version {row.version}", *row.details]
+        facts = [row.version and f"version {row.version}", *row.details]
         return [
             (line, number)
-            for number, each in enumerate(told)
+            for number, each in enumerate(facts)
             for line in wrap(each, self.right - self.details, style.TITLE if number == 0 else style.SMALL)
             if line
         ]
