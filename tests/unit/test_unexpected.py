@@ -147,7 +147,8 @@ def test_a_change_wakes_a_controller_once_and_one_that_does_not_matter_does_not(
 
 def test_an_action_that_fails_is_answered_and_the_owner_lives(tmp_path: Path) -> None:
     said: list[tuple[str, str]] = []
-    request = SimpleNamespace(words={"do": "restart", "odd": 1}, refused=lambda *words: said.append(words), said=None, done=None)
+    request = SimpleNamespace(words={"do": "restart", "odd": 1}, progress=None, done=None)
+    request.refused = lambda *words: said.append(words)
     owner: Any = SimpleNamespace(**{name: lambda say: {} for name in ("kill", "stop", "start", "restart", "replace")})
     owner.home = SimpleNamespace(log_file=tmp_path / "labkit.log")
     Operator.answer(owner, request)  # type: ignore[arg-type]
