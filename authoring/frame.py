@@ -137,8 +137,17 @@ node.start_pod({"metadata": {"name": "answer"}, "spec": {"containers": [main]}})
 """
 
 WRONG = """
-# Answers that the check must refuse, each below its reason. TODO the mistakes that you expect
-# %% the Pod has another name
+# Answers that the check must refuse, each below its reason. TODO the mistakes that you expect, and how one would cheat
 main = {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}
+# %% the Pod has another name
 node.start_pod({"metadata": {"name": "question"}, "spec": {"containers": [main]}})
+# %% the container has ended
+pod = node.start_pod({"metadata": {"name": "answer"}, "spec": {"containers": [{**main, "command": ["true"]}]}})
+node.wait_exit(pod.container("main").id)
+# %% the Pod has a sandbox and no container
+manifest = node.manifest({"metadata": {"name": "answer"}, "spec": {"containers": [main]}})
+node.cri.run_pod_sandbox(config=node.sandbox_config(manifest))
+# %% cheat: the Pod ran once, and its sandbox is stopped
+pod = node.start_pod({"metadata": {"name": "answer"}, "spec": {"containers": [main]}})
+node.cri.stop_pod_sandbox(pod_sandbox_id=pod.id)
 """

@@ -24,6 +24,8 @@ from labkit.course.quiz import Question, quiz
 from labkit.node import NodeError
 
 LINES = 10
+WRONG_ANSWERS = 3
+"""An exercise has so many besides the cheats: each a mistake that a learner makes."""
 
 
 @dataclass(frozen=True, order=True)
@@ -331,7 +333,7 @@ def anchors(path: Path) -> set[str]:
 @rule
 def exercise(lesson: Lesson) -> Found:
     """Each exercise has a cell with labkit.check("08.1", node) whose saved output begins with "Not yet", a check with
-    @exercise("08.1"), a solution, which the notebook links to, and wrong answers."""
+    @exercise("08.1"), a solution, which the notebook links to, three wrong answers and a cheat."""
     checked = re.findall(r"(?m)^@exercise\(\"(.*)\"\)", lesson.checks.read_text()) if lesson.checks.exists() else []
     starters = lesson.starters()
     checks = str(lesson.checks.relative_to(lesson.root))
@@ -350,8 +352,12 @@ def exercise(lesson: Lesson) -> Found:
         solution, wrong = (str(path.relative_to(lesson.root)) for path in (lesson.solution(name), lesson.wrong(name)))
         if not lesson.solution(name).exists() or solution.removeprefix("notebooks/") not in links:
             yield -1, f"exercise {name} has no solution, or the notebook does not link to it.", solution
-        if not lesson.wrong_answers(name):
-            yield -1, f"exercise {name} has no wrong answers.", wrong
+        reasons = lesson.wrong_answers(name)
+        cheats = sum(reason.startswith("cheat") for reason in reasons)
+        if len(reasons) - cheats < WRONG_ANSWERS:
+            yield -1, f"exercise {name} has {len(reasons) - cheats} wrong answers and needs {WRONG_ANSWERS}.", wrong
+        if not cheats:
+            yield -1, f"exercise {name} has no wrong answer whose reason begins with “cheat”.", wrong
 
 
 def printed(cell: Cell) -> list[str]:

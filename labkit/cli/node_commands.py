@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
+from labkit.course.memory import store
 from labkit.cri import CriError
 from labkit.node import Choice, Home, NodeError, examine
 from labkit.node.host.access import NO_STREAMS
@@ -157,14 +158,17 @@ def containerd_begun(home: Home) -> bool:
 
 def clean(arguments: argparse.Namespace) -> int:
     report = cleaning.clean(Home.find(), say, cache=arguments.all, forget=arguments.forget)
+    report["progress"] = str(progress) if (progress := store.path()).exists() else None
 
     def text() -> str:
         removed = ", ".join(counted(kind, names) for kind, names in report["removed"].items() if names) or "nothing"
         alone = "".join(f"\nLeft alone: {what}." for what in report["alone"])
+        forget = "`labkit progress --reset all` forgets it, or remove the file"
+        stays = f"\nYour progress in the course stays in {report['progress']}: {forget}." if report["progress"] else ""
         if report["left"]:
-            return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone
+            return f"Removed {removed}. Not all is gone:\n  " + "\n  ".join(report["left"]) + alone + stays
         kept = f" Kept: {report['kept']['path']} ({report['kept']['mb']} MB); --all removes it too." if report["kept"] else ""
-        return f"Removed {removed}. Looked again for {', '.join(report['looked'])}: nothing is left.{kept}{alone}"
+        return f"Removed {removed}. Looked again for {', '.join(report['looked'])}: nothing is left.{kept}{alone}{stays}"
 
     answer(arguments, report, text)
     return 1 if report["left"] else 0

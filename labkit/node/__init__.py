@@ -5,7 +5,7 @@ from __future__ import annotations
 from labkit.node.kinds import discovery
 from labkit.node.kinds.discovery import examine
 from labkit.node.node import Node
-from labkit.node.state import one_kernel
+from labkit.node.state import one_kernel, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability
 from labkit.node.state.node_selector import Choice
@@ -23,7 +23,8 @@ def connect(
     `node` is "auto", "containerd", "kind", "vm" or "cri:ENDPOINT"; the environment variable LABKIT_NODE chooses where it is
     "auto". `cluster` and `node_name` choose among several kind nodes. `lesson`, e.g. "02", is carried by every Pod that is
     started through the returned Node. A notebook is told which kind it is and why, and a second notebook on one lesson is
-    refused, unless it is to `take_over`. Raises NodeError with what to do when no node can be had.
+    refused, unless it is to `take_over`. The Node's `remarks`, which a notebook prints, say what other notebooks have left.
+    Raises NodeError with what to do when no node can be had.
     """
     if not isinstance(lesson, str | None):
         raise NodeError(f"A lesson is a text, not {lesson!r}.", 'Write lesson="04", in quotation marks.')
@@ -36,7 +37,8 @@ def connect(
     with progress.shown() as show:
         connected = discovery.kinds()[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
+        connected.remarks += unfinished.sentences(connected)
     if progress.in_notebook():  # on one line: what differs between nodes is compared by no test of a notebook
-        note = f" Note: {connected.remark}" if connected.remark else ""
+        note = f" Note: {' '.join(connected.remarks)}" if connected.remarks else ""
         print(f"Connected to {connected.name}: {connected.runtime}, kind {connected.kind} ({connected.why}).{note}")
     return connected

@@ -26,6 +26,7 @@ from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.pods.node_dns import NodeDns
 from labkit.node.pods.own_pods import OwnPods, is_ours
 from labkit.node.registry.course_images import IMAGES, Images
+from labkit.node.state import unfinished
 from labkit.node.state.ledger import LESSON, Ledger
 from labkit.node.state.node_selector import Choice
 from labkit.recording import recorder
@@ -86,8 +87,8 @@ class Node:
         self.dns = NodeDns(self.host)
         self.sources = Sources(self)
         self._foreign_sandboxes: set[str] = set()
-        self.remark = ""
-        """What a learner should know of this node before she begins, in a sentence."""
+        self.remarks: list[str] = []
+        """What a learner should know of this node before she begins, a sentence each."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name}: kind {self.kind}, {self.runtime}, {self.endpoint}>"
@@ -142,7 +143,9 @@ class Node:
         self._start_runtime()
         if self.ledger is None or self.ledger.noted("network"):
             with contextlib.suppress(NodeError):
-                self.cni.repair()
+                if self.cni.is_changed():
+                    self.cni.repair()
+                    self.remarks.append(unfinished.NETWORK)
         return self.own_pods.remove_all({LESSON: self.lesson})
 
     def pod(self, pod: PodSnapshot | Manifest | str) -> PodSnapshot:

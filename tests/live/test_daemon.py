@@ -201,6 +201,8 @@ def test_the_choice_stays_over_down_and_up_and_goes_with_clean(lab_node: Any) ->
     labkit("down")
     up = json.loads(labkit("up", "--node", "containerd", "--json").stdout)
     assert versions.upstream(up["runtime"]["version"]) == chosen
+    half_way = f"Notebook daemon was left half-way: containerd is {chosen} instead of {first}; its last cell brings that back"
+    assert [remark[: len(half_way)] for remark in connect("containerd").remarks] == [half_way]
     labkit("clean")
     labkit("up", "--node", "containerd")
     assert json.loads(labkit("containerd", "status", "--json").stdout)["version"] == first
@@ -221,6 +223,8 @@ def test_a_killed_containerd_stays_away_until_somebody_wants_the_node(lab_node: 
     assert labkit("status", check=False).returncode == 1
     other = connect("containerd")
     assert other.pod("pod").state == "Ready" and daemon.state == "running"
+    stopped = "Notebook daemon was left half-way: its containerd was stopped, and has been started again."
+    assert other.remarks == [stopped, "Notebook daemon has left the Pod pod; its last cell removes it."]
     other.close()
 
 

@@ -59,7 +59,7 @@ def test_a_new_lesson_is_written_saved_and_proved(lab: None, repository: Path) -
 
     proved = lesson(repository, "test", "98")
     assert proved.returncode == 0, proved.stdout + proved.stderr
-    assert proved.stdout.count("as it must be") == 8 and "proved." in proved.stdout
+    assert proved.stdout.count("as it must be") == 14 and "proved." in proved.stdout
 
     check = repository / "labkit/course/checks/lesson_98.py"
     check.write_text(check.read_text().replace('find(node, "answer")', "next(iter(node.pods()), None)"))

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from labkit.cli.__main__ import main
 from labkit.cri import CriError
 from labkit.node import Home, NodeError
 from labkit.node.kinds import cleaning, discovery
@@ -649,3 +650,25 @@ def test_programs_that_another_lab_brings_meanwhile_do_not_stop_clean(home: Home
 
     monkeypatch.setattr(os, "scandir", and_then_it_goes)
     assert cleaning.kept(home) == {"path": str(home.cache), "mb": 2}
+
+
+# What stays
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("left", [[], ["files: x"]])
+def test_clean_says_that_a_learners_progress_stays_and_how_to_remove_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: bool, left: list[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    report = {"removed": {"files": []}, "left": left, "alone": [], "looked": ["files"], "kept": None}
+    monkeypatch.setattr(cleaning, "clean", lambda *_, **__: dict(report))
+    file = tmp_path / "state/progress.sqlite"
+    if made:
+        file.parent.mkdir()
+        file.touch()
+    assert main(["clean", "--all"]) == bool(left)
+    said = f"Your progress in the course stays in {file}: `labkit progress --reset all` forgets it, or remove the file."
+    assert (said in capsys.readouterr().out) is made
+    assert main(["clean", "--json"]) == bool(left)
+    assert json.loads(capsys.readouterr().out)["progress"] == (str(file) if made else None)

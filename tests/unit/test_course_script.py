@@ -46,3 +46,25 @@ def test_ctrl_c_removes_an_environment_that_is_not_finished_and_no_other(tmp_pat
     assert run.returncode == 130
     assert (course / ".venv" / "course.core").exists() is kept
     assert (course / ".venv").exists() is kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (["mine"], "mine is not a site that ./course site has built. Name a new directory, or remove it.", 1),
+        (["mine/file"], "mine/file is not a site that ./course site has built", 1),
+        (["mine/file/site"], "mine/file/site cannot be written, because mine/file is no directory", 1),
+        (["one", "two"], "./course site takes one directory.", 2),
+        (["--fast"], "./course site does not know '--fast'.", 2),
+    ],
+)
+def test_a_directory_that_the_site_cannot_have_is_refused_before_packages_are_installed(
+    tmp_path: Path, arguments: list[str], says: str, code: int
+) -> None:
+    shutil.copy(ROOT / "course", tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("mine")
+    env = {"PATH": os.environ["PATH"], "PYTHON": "/bin/false", "HOME": str(tmp_path)}
+    done = subprocess.run(["./course", "site", *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert (tmp_path / "mine/file").read_text() == "mine" and not (tmp_path / ".venv").exists()

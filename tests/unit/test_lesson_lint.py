@@ -192,6 +192,18 @@ def test_a_missing_file_is_found(course: Path, file: str, rule: str) -> None:
     assert rule in {name for name, says in found(course) if file in says}
 
 
+@pytest.mark.parametrize(
+    ("reasons", "says"),
+    [
+        (["one", "two", "cheat: three"], "exercise 08.1 has 2 wrong answers and needs 3."),
+        (["one", "two", "three"], "exercise 08.1 has no wrong answer whose reason begins with “cheat”."),
+    ],
+)
+def test_too_few_wrong_answers_are_found(course: Path, reasons: list[str], says: str) -> None:
+    (course / "tests/notebooks/wrong/08.1.py").write_text("".join(f"# %% {reason}\nx = 1\n" for reason in reasons))
+    assert [fault for _, fault in found(course)] == [f"tests/notebooks/wrong/08.1.py {says}"]
+
+
 def test_a_row_that_readme_lacks_and_a_cell_that_is_done_already_are_found(course: Path) -> None:
     readme = course / "README.md"
     readme.write_text(readme.read_text().replace("](notebooks/08-", "](x/08-"))

@@ -64,7 +64,7 @@ def test_the_frame_is_a_notebook_in_ruffs_format_and_every_file_says_what_to_wri
             [sys.executable, "-m", "ruff", *command, "-q", *map(str, files), "--config", ROOT / "pyproject.toml"], cwd=root
         )
         assert done.returncode == 0
-    assert list(lesson.wrong_answers("08.1")) == ["the Pod has another name"]
+    assert [reason[:5] == "cheat" for reason in lesson.wrong_answers("08.1")] == [False, False, False, True]
     assert len(Path(lesson.checks).read_text().splitlines()) > 10 and compile(lesson.checks.read_text(), "", "exec")
 
 

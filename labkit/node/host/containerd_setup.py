@@ -134,19 +134,26 @@ def chosen(home: Home, here: Sequence[releases.Release] | None = None) -> releas
     """The containerd that this node is to run: the one it was upgraded to, as long as that is `here`; else the first one."""
     found = releases.here(home.cache) if here is None else here
     note = home.data / CHOICE
-    wanted = note.read_text() if note.exists() else "default"
+    wanted = note.read_text().partition("\n")[0] if note.exists() else "default"
     release = releases.pick(found, wanted) or releases.pick(found, "default")
     if release is None:
         raise NodeError("There is no containerd here.", "Run `labkit up`, which brings one.")
     return release
 
 
-def choose(home: Home, release: releases.Release | None) -> None:
-    """Remember that this node is to run this containerd, when it is brought up again too; None: its first one."""
+def chosen_by(home: Home) -> str:
+    """The lesson that chose the node's containerd; "" where none did."""
+    note = home.data / CHOICE
+    return note.read_text().partition("\n")[2] if note.exists() else ""
+
+
+def choose(home: Home, release: releases.Release | None, lesson: str = "") -> None:
+    """Remember that this node is to run this containerd, when it is brought up again too, and which lesson chose it. None: its
+    first one."""
     if release is None:
         (home.data / CHOICE).unlink(missing_ok=True)
     else:
-        write_whole(home.data / CHOICE, release.version.encode(), PRIVATE)
+        write_whole(home.data / CHOICE, f"{release.version}\n{lesson}".rstrip("\n").encode(), PRIVATE)
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2
 from labkit.kernel import Mount, Process
-from labkit.node.host import containerd_setup
 from labkit.node.lab import health, lifecycle, residue, secondary
 from labkit.node.lab.daemon import Daemon
 from labkit.node.lab.secondary import Second
@@ -24,7 +23,7 @@ from labkit.node.pods.api_access import LabApi
 from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.state import node_selector as choices
-from labkit.node.state import status
+from labkit.node.state import status, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability, KindOfNode
 from labkit.node.state.node_selector import Choice
@@ -178,9 +177,9 @@ def missing_capabilities() -> list[str]:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
+    before = status.read(home)
     node = ContainerdNode(home, ensure_up(home, choice, progress), why=why, lesson=lesson)
-    if not containerd_setup.chosen(home).default:
-        node.remark = "Another containerd was installed, perhaps by notebook 04: `labkit containerd downgrade default` goes back."
+    node.remarks += unfinished.of_stopped(before)
     return node
 
 

@@ -46,6 +46,17 @@ class Daemon:
         return self._chosen().version
 
     @property
+    def first_version(self) -> str:
+        """The version that the node had first, which `reset` brings back."""
+        first = releases.pick(self._here(), "default")
+        return first.version if first else self.version
+
+    @property
+    def changed_by(self) -> str:
+        """The lesson that has replaced the first version; "" where none has."""
+        return "" if self._chosen().default else containerd_setup.chosen_by(self.home)
+
+    @property
     def state(self) -> str:
         """ "running", "stopped" (until `start`), "restarting", or "down" with the whole node."""
         state = str(status.read(self.home)["state"])
@@ -77,11 +88,11 @@ class Daemon:
 
     def kill(self) -> RuntimeChange:
         """SIGKILL. Nobody starts containerd again until `start` (or `labkit up`, or the next `labkit.connect`)."""
-        return self._do("kill")
+        return self._do("kill", **self._lesson())
 
     def stop(self) -> RuntimeChange:
         """SIGTERM, and wait for its end. Like `kill`, it stays away until `start`."""
-        return self._do("stop")
+        return self._do("stop", **self._lesson())
 
     def start(self) -> RuntimeChange:
         """Start it, if it does not run, and wait until it answers."""
@@ -155,7 +166,11 @@ class Daemon:
             )
         if new == old and self.state == "running":
             return RuntimeChange(action, self.version, self.version, self.pid, 0.0)
-        return self._do(action, do="replace", version=release.version)
+        return self._do(action, do="replace", version=release.version, **self._lesson())
+
+    def _lesson(self) -> dict[str, str]:
+        """For the owner, which notes whose change it was."""
+        return {"lesson": self.node.lesson} if self.node is not None and self.node.lesson else {}
 
     def _do(self, action: str, **words: Any) -> RuntimeChange:
         before = self.version

@@ -61,13 +61,13 @@ class Operator(ABC):
             request.refused("The node is being stopped.", "Bring it up with `labkit up`.")
             raise
 
-    def kill(self, say: Callable[[str], None]) -> dict[str, Any]:
+    def kill(self, say: Callable[[str], None], lesson: str = "") -> dict[str, Any]:
         self.end(by_kill=True)
-        return self.report("stopped")
+        return self.report("stopped", stopped_by=lesson)
 
-    def stop(self, say: Callable[[str], None]) -> dict[str, Any]:
+    def stop(self, say: Callable[[str], None], lesson: str = "") -> dict[str, Any]:
         self.end()
-        return self.report("stopped")
+        return self.report("stopped", stopped_by=lesson)
 
     def start(self, say: Callable[[str], None]) -> dict[str, Any]:
         if not self.runs():
@@ -81,14 +81,14 @@ class Operator(ABC):
         self.begin()
         return self.report("ready")
 
-    def replace(self, say: Callable[[str], None], version: str) -> dict[str, Any]:
+    def replace(self, say: Callable[[str], None], version: str, lesson: str = "") -> dict[str, Any]:
         """Another version on the same root and state directories. When it does not start, the old one is started again."""
         release = releases.pick(self.here(), version)
         if release is None:
             raise NodeError(f"containerd {version} is not here.", f"Bring it with `labkit fetch containerd {version}`.")
-        old = self.chosen()
+        old, old_by = self.chosen(), containerd_setup.chosen_by(self.home)
         self.bring(release, say)
-        containerd_setup.choose(self.home, release)
+        containerd_setup.choose(self.home, release, lesson)
         status.write(self.home, state="restarting", restarting="containerd")
         say(f"stopping containerd {old.version}")
         away = time.monotonic()
@@ -99,7 +99,7 @@ class Operator(ABC):
         except NodeError as error:
             say(f"containerd {release.version} does not start; going back to {old.version}")
             self.end()
-            containerd_setup.choose(self.home, old)
+            containerd_setup.choose(self.home, old, old_by)
             self.become(old)
             self.report("ready")
             raise NodeError(
@@ -107,10 +107,10 @@ class Operator(ABC):
             ) from error
         return {**self.report("ready"), "before": old.version, "away_s": round(time.monotonic() - away, 3)}
 
-    def report(self, state: str) -> dict[str, Any]:
-        runtime = self.runtime() if state == "ready" else None
+    def report(self, state: str, stopped_by: str = "") -> dict[str, Any]:
+        runtime = {"runtime": self.runtime()} if state == "ready" else {}
         pids = self.processes()
-        status.write(self.home, state=state, restarting=None, processes=pids, **({"runtime": runtime} if runtime else {}))
+        status.write(self.home, state=state, restarting=None, processes=pids, stopped_by=stopped_by or None, **runtime)
         return {"state": state, "pid": self.pid(), "version": self.chosen().version}
 
     def chosen(self) -> Release:

@@ -70,6 +70,10 @@ class CniConfiguration:
             self._wait(lambda: self.network_ready() and NO_SUCH_PLUGIN not in json.dumps(self._loaded()), "read the repaired one")
         return f"The CNI configuration is as it was ({', '.join(names) if names else 'it had not been changed'})."
 
+    def is_changed(self) -> bool:
+        """Whether it was changed here and not repaired since."""
+        return is_saved(self.node.host.shell, self.directory)
+
     def network_ready(self) -> bool:
         """Whether the runtime says NetworkReady."""
         return any(c.type == "NetworkReady" and c.status for c in self.node.cri.status().status.conditions)

@@ -103,6 +103,10 @@ class Hold:
     def release(self) -> Said:
         return Said("No kubelet was held.")
 
+    def others(self) -> list[str]:
+        """The holds of other notebooks on this node's kubelet. Raises NodeError."""
+        return []
+
     def __enter__(self) -> Hold:
         self.start()
         return self
@@ -167,8 +171,7 @@ class KubeletHold(Hold):
         where it cannot be reached; then a second call tries again, and so does the watcher on the node.
         """
         if self.since is None:
-            others = holders(self.node)
-            if others:
+            if self.others():
                 return Said(f"This notebook holds no kubelet; another one holds that of {self.node.name}.")
             return super().release()
         try:
@@ -191,6 +194,9 @@ class KubeletHold(Hold):
         HELD.pop(self.key, None)
         left = wait_ready(self.node, held_s, self.before) if self.lease else ""
         return Said(f"The kubelet of {self.node.name} goes on{left}.")
+
+    def others(self) -> list[str]:
+        return [name for name in holders(self.node) if name != self.name]
 
     def watch(self, pids: Sequence[int]) -> None:
         """Start the watcher on the node, which stops the kubelet."""

@@ -9,7 +9,7 @@ from labkit.cri import CriClient
 from labkit.cri.pods import PodSnapshot
 from labkit.cri.v1 import api_pb2
 from labkit.node.pods import operations
-from labkit.node.state.ledger import LESSON, MANAGED_BY, Ledger, known_pods
+from labkit.node.state.ledger import LESSON, MANAGED_BY, Ledger
 from labkit.podspec import DefaultedPod, with_defaults
 from labkit.util.errors import NodeError
 
@@ -54,7 +54,7 @@ class OwnPods:
     def has(self, sandbox: api_pb2.PodSandbox) -> bool:
         """Whether this lab made a Pod: labkit's label is on it and, on a node that other labs may use too, its uid was noted."""
         ledger = self.node.ledger
-        return is_ours(sandbox.labels) and (ledger is None or sandbox.metadata.uid in known_pods(ledger.home))
+        return is_ours(sandbox.labels) and (ledger is None or ledger.has_pod(sandbox.metadata.uid))
 
     def is_of_lesson(self, sandbox: api_pb2.PodSandbox) -> bool:
         """Whether this lesson made a Pod: what a cell that is run again may replace."""

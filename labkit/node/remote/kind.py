@@ -30,6 +30,7 @@ from labkit.node.remote.engine import COMMANDS, KIND_CLUSTER, Engine, NodeContai
 from labkit.node.remote.kind_cluster import CLUSTER, made_here, make
 from labkit.node.remote.kind_daemon import KindDaemon
 from labkit.node.state import node_selector as choices
+from labkit.node.state import unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability
 from labkit.node.state.ledger import Ledger, mark_of
@@ -174,22 +175,27 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
 def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress, again: bool = False) -> KindNode:
     engine = need_engine()
     container = pick(engine, choice)
-    start_stopped(Ledger(home, choice_of(engine, container)), engine, container.name)
+    was_stopped = start_stopped(Ledger(home, choice_of(engine, container)), engine, container.name)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress, again=again)
-    node.remark = import_only(node)
-    if node.remark and not in_notebook():
-        print(f"labkit: {node.remark}", file=sys.stderr, flush=True)
+    node.remarks += unfinished.of_stopped({"state": "stopped"}) if was_stopped else []
+    if remark := import_only(node):
+        node.remarks.append(remark)
+        if not in_notebook():
+            print(f"labkit: {remark}", file=sys.stderr, flush=True)
     node.choice = choice_of(engine, container)
     choices.remember(home, node.choice)
     return node
 
 
-def start_stopped(ledger: Ledger, engine: Engine, container: str) -> None:
-    """Start the runtime that a lesson of this home has stopped, and that it has not started again. Raises NodeError."""
-    if units := ledger.values("runtime", "unit"):
+def start_stopped(ledger: Ledger, engine: Engine, container: str) -> bool:
+    """Start the runtime that a lesson of this home has stopped, and that it has not started again; whether there was one. Raises
+    NodeError."""
+    units = ledger.values("runtime", "unit")
+    if units:
         engine.run("exec", container, "systemctl", "start", *sorted(units))
         ledger.drop("runtime")
+    return bool(units)
 
 
 PULLING = ("03", "05", "07")

@@ -39,6 +39,9 @@ class KindDaemon:
     def version(self) -> str:
         return upstream(self.node.runtime.rpartition(" ")[2])
 
+    first_version = version
+    changed_by = ""
+
     @property
     def pid(self) -> int | None:
         """containerd's pid on the node; None while it does not run."""

@@ -92,6 +92,10 @@ class Ledger:
     def values(self, change: str, key: str) -> set[str]:
         return {entry[key] for entry in self.noted(change) if isinstance(entry.get(key), str)}
 
+    def has_pod(self, uid: str) -> bool:
+        """Whether this home made a Pod by hand, on whatever node."""
+        return uid in known_pods(self.home)
+
     def drop(self, change: str) -> None:
         """Forget the changes of one sort: they have been undone."""
         with locked(self.home):

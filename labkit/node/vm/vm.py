@@ -28,7 +28,7 @@ from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import share
 from labkit.node.remote import leavings
 from labkit.node.state import node_selector as choices
-from labkit.node.state import status
+from labkit.node.state import status, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
@@ -179,8 +179,11 @@ def available_mb() -> int:
 
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> VmNode:
     """A Node for the machine, which is brought up when it is down. Raises NodeError."""
+    before = status.read(MachinePaths(home).home)
     ensure_up(home, progress)
-    return VmNode(home, why=why, lesson=lesson)
+    node = VmNode(home, why=why, lesson=lesson)
+    node.remarks += unfinished.of_stopped(before)
+    return node
 
 
 def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:

@@ -71,9 +71,9 @@ class VmOperator(Operator):
         self.orphans: set[str] = set()
         self.next_look = 0.0
 
-    def replace(self, say: Callable[[str], None], version: str) -> dict[str, object]:
+    def replace(self, say: Callable[[str], None], version: str, lesson: str = "") -> dict[str, object]:
         try:
-            return super().replace(say, version)
+            return super().replace(say, version, lesson)
         finally:
             self.sh(FORGET, self.chosen().version)  # they lie in the machine's memory
 

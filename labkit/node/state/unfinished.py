@@ -1,0 +1,95 @@
+"""What earlier notebooks have left on a node, in a sentence each with what to do: `labkit.connect` says it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from labkit.cri import CriClient, CriError
+from labkit.node.state.ledger import HOME, LESSON, Ledger
+from labkit.util.errors import NodeError
+
+
+class Version(Protocol):
+    """`node.daemon`, as far as it is needed here."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def first_version(self) -> str: ...
+    @property
+    def changed_by(self) -> str: ...
+
+
+class Node(Protocol):
+    """A node, as far as it is needed here."""
+
+    name: str
+    lesson: str | None
+    ledger: Ledger | None
+
+    @property
+    def cri(self) -> CriClient: ...
+    @property
+    def daemon(self) -> Any: ...
+    def kubelet_held(self) -> Any: ...
+
+
+def sentences(node: Node) -> list[str]:
+    """What is unfinished, but for what `connect` has finished already. What cannot be found out is left out."""
+    found: list[str] = []
+    for look in (of_version, of_kubelet, of_pods):
+        with contextlib.suppress(NodeError, CriError):
+            found += look(node)
+    return found
+
+
+def of_version(node: Node) -> list[str]:
+    """Of a containerd that was replaced."""
+    daemon: Version = node.daemon
+    if daemon.version == daemon.first_version:
+        return []
+    now = f"containerd is {daemon.version} instead of {daemon.first_version}"
+    back = "`labkit containerd downgrade default`"
+    if not daemon.changed_by:
+        return [f"{now[0].upper()}{now[1:]}; {back} brings that back."]
+    return [f"Notebook {daemon.changed_by} was left half-way: {now}; its last cell brings that back, or {back}."]
+
+
+def of_kubelet(node: Node) -> list[str]:
+    """Of a kubelet that another notebook has suspended."""
+    if not node.kubelet_held().others():
+        return []
+    return [
+        f"Another notebook has suspended the kubelet of {node.name}, so Pods made through the API do not start until that"
+        " notebook's last cell has run or its kernel has ended."
+    ]
+
+
+def of_pods(node: Node) -> list[str]:
+    """Of Pods that other lessons of this home have left running."""
+    left: dict[str, set[str]] = {}
+    for sandbox in node.cri.unrecorded().list_pod_sandbox().items:
+        lesson, home = sandbox.labels.get(LESSON), sandbox.labels.get(HOME)
+        ours = node.ledger is None or home == node.ledger.mark or node.ledger.has_pod(sandbox.metadata.uid)
+        if lesson and lesson != node.lesson and ours:
+            left.setdefault(lesson, set()).add(sandbox.metadata.name)
+    return [
+        f"Notebook {lesson} has left {'the Pod' if len(pods) == 1 else 'the Pods'} {', '.join(sorted(pods))}; its last cell"
+        f" removes {'it' if len(pods) == 1 else 'them'}."
+        for lesson, pods in sorted(left.items())
+    ]
+
+
+def of_stopped(before: Mapping[str, Any]) -> list[str]:
+    """Of a containerd that `connect` has started. before: the status (`labkit.node.state.status`) that it found."""
+    if before["state"] != "stopped":
+        return []
+    by = before.get("stopped_by")
+    what = f"Notebook {by} was left half-way: its containerd" if by else "The node's containerd"
+    return [f"{what} was stopped, and has been started again."]
+
+
+NETWORK = "The network was still broken by notebook 05; it has been repaired."
+"""`Node.remove_leftovers` has repaired it."""
