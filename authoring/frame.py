@@ -12,7 +12,7 @@ After this notebook (TODO 20 minutes) you can
 - TODO one thing to do, a verb first: find, tell, read, repair;
 - TODO another one.
 
-Before you begin: *Edit → Clear Outputs of All Cells*, so that no answer shows before your prediction.
+If you see outputs already, choose *Edit → Clear Outputs of All Cells* first, so that no answer shows before your prediction.
 -----
 %%
 import labkit

@@ -24,7 +24,7 @@ ONLY_ASKS = re.compile(r"\s*(\w+) = labkit\.predict(?:_order)?\(\"[^\"]*\"\)\n\1
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FIGURES = "figures"
 """The directory of the site with the lessons' pictures."""
-_FOR_JUPYTERLAB = re.compile(r"\n\nBefore you begin[:,][^\n]*Clear Outputs of All Cells[^\n]*")
+_FOR_JUPYTERLAB = re.compile(r"\n\nIf you see outputs already,[^\n]*Clear Outputs of All Cells[^\n]*")
 _FOLDED = re.compile(r"\n\n<details[^>]*><summary>.*?</summary>\n\n(.*)\n\n</details>\s*", re.DOTALL)
 _SOLUTION = re.compile(r" \(\[code\]\((solutions/[\w.]+\.py)\)\)")
 _MARKDOWN = MarkdownIt("commonmark")

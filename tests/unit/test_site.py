@@ -168,7 +168,7 @@ def test_a_lesson_says_where_its_outputs_are_from_and_how_to_run_it(course: Path
 
 def test_what_only_jupyterlab_can_do_is_left_out(course: Path) -> None:
     page = page_of(
-        course, new_markdown_cell("You can.\n\nBefore you begin: *Edit → Clear Outputs of All Cells*, so that.\n\nMore.")
+        course, new_markdown_cell("You can.\n\nIf you see outputs already, *Edit → Clear Outputs of All Cells*.\n\nMore.")
     )
     assert page.notebook.cells[1].source == "You can.\n\nMore."
 
