@@ -333,3 +333,14 @@ def test_a_long_name_does_not_hide_that_its_process_has_ended(web, ended, width)
     for each, tail in ((pod, f" ({ended})"), (twice, f" ({ended}) ×2")):
         labels = [words for *_, words in Paper(namespace_matrix([each], HOST, width=width)).texts if words.startswith("a-c")]
         assert labels and all(words.endswith(f"…{tail}") for words in labels)
+
+
+def test_each_moment_has_the_state_of_its_own_where_one_is_below_the_other(web):
+    after = without(replace(web, state="NotReady"), "pause")
+
+    def told(width):
+        paper = Paper(namespace_matrix([web], HOST, after=[after], width=width))
+        return [words for *_, words in sorted(paper.texts, key=lambda text: text[1]) if words.startswith(web.ip)]
+
+    assert told(None) == [f"{web.ip}, Ready → NotReady"]
+    assert told(320) == [web.ip, f"{web.ip}, NotReady"]

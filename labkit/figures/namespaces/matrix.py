@@ -67,7 +67,8 @@ class _Block:
     """One Pod, at one moment or two."""
 
     pod: PodSnapshot
-    heading: str
+    headings: tuple[str, ...]
+    """Address and state, where it is not ready: of both moments together, then of each."""
     lines: tuple[_Line, ...]
     same: tuple[object, ...]
     similar: tuple[object, ...]
@@ -124,7 +125,7 @@ def namespace_matrix(
             y = top
             for block, high in zip(blocks, block_heights, strict=True):
                 if number == 0 or plan.stacked:
-                    _paint_block(canvas, block, y, plan.labels)
+                    _paint_block(canvas, block, block.headings[number + 1 if plan.stacked else 0], y, plan.labels)
                 panel_at = _Panel(number, left, y + POD + ROW / 2, plan.column, kinds)
                 _paint_joins(canvas, block, panel_at, looks, host)
                 for index, line in enumerate(block.lines):
@@ -202,12 +203,17 @@ def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -
             lines.append(_Line("bind mount", tuple(pinned), mount=True))
         if not lines:
             lines.append(_Line("no process left", (None,) * len(states), light=True))
-        facts = [" → ".join(dict.fromkeys(filter(None, told))) for told in ([p.ip for p in known], [p.state for p in known])]
-        heading = ", ".join(fact for fact in facts if fact not in ("", "Ready"))
+        headings = tuple(_heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
         same = tuple((pod.state, ng.describe(pod, host)) if pod else None for pod in states)
         similar = (*((line.note, line.light) for line in lines), *((pod.state, _patterns(pod, host)) for pod in known))
-        blocks.append(_Block(known[-1], heading, tuple(lines), same, similar))
+        blocks.append(_Block(known[-1], headings, tuple(lines), same, similar))
     return blocks
+
+
+def _heading(pods: Sequence[PodSnapshot]) -> str:
+    """The address of a Pod and its state, at one moment or from one to the next; not that it is ready all the time."""
+    facts = [" → ".join(dict.fromkeys(filter(None, each))) for each in ([p.ip for p in pods], [p.state for p in pods])]
+    return ", ".join(fact for fact in facts if fact not in ("", "Ready"))
 
 
 def _fold(blocks: list[_Block]) -> tuple[list[_Block], list[str]]:
@@ -300,21 +306,17 @@ def _paint_legend(
             canvas.text(left + (start + end) / 2, y + 12 + 15 * number, words, style.SMALL, "muted", align="center")
 
 
-def _paint_block(canvas: Canvas, block: _Block, y: float, labels: float) -> None:
+def _paint_block(canvas: Canvas, block: _Block, heading: str, y: float, labels: float) -> None:
     canvas.box(MARGIN / 2, y, canvas.width - MARGIN, POD + ROW * len(block.lines) + 2, "band")
     name = fit(f"Pod {block.pod.name}", canvas.width - min(200, canvas.width * 0.45), bold=True)
     canvas.text(MARGIN, y + POD / 2, name, bold=True)
-    canvas.text(MARGIN + 10 + text_width(name, bold=True), y + POD / 2, _heading(canvas, block, name), style.SMALL, "muted")
+    beside = MARGIN + 10 + text_width(name, bold=True)
+    canvas.text(beside, y + POD / 2, fit(heading, canvas.width - MARGIN - beside, style.SMALL), style.SMALL, "muted")
     for index, line in enumerate(block.lines):
         size = style.BODY if line.wide() <= labels - 18 else style.SMALL
         label = fit(line.label, labels - 18 - text_width(line.tail, size), size) + line.tail
         colour = "muted" if line.light else "text"
         canvas.text(MARGIN + labels - 12, y + POD + ROW * (index + 0.5), label, size, colour, align="right")
-
-
-def _heading(canvas: Canvas, block: _Block, name: str) -> str:
-    """What is told of the Pod beside its name, as far as there is room."""
-    return fit(block.heading, canvas.width - 2 * MARGIN - 10 - text_width(name, bold=True), style.SMALL)
 
 
 def _paint_joins(canvas: Canvas, block: _Block, panel: _Panel, looks: Looks, host: Mapping[str, int]) -> None:
