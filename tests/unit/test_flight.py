@@ -77,6 +77,10 @@ def test_steps(flight: Flight) -> None:
     assert table[0].split() == ["step", "what", "by", "from", "ms", "took", "ms", "cause"]
     assert table[1].split()[:4] == ["1", "RunPodSandbox", "labkit", "0.000"]
     assert steps._repr_html_().count("<tr") == len(steps) + 1
+    assert [
+        steps._repr_html_().count(f'style="text-align:{side}">{name}</th>')
+        for name, side in (("what", "left"), ("took ms", "right"))
+    ] == [1, 1], "a heading has the place of what is below it"
 
 
 def test_a_figure_finds_the_same_parents_as_the_recording(two_pods: Flight) -> None:
@@ -127,7 +131,9 @@ def test_what_runs_side_by_side_is_told_in_one_order(flight: Flight) -> None:
 
 
 def test_tree(flight: Flight) -> None:
-    assert repr(flight.tree()) == """containerd, stays
+    assert (
+        repr(flight.tree())
+        == """containerd, stays
   bridge
     host-local
   loopback
@@ -141,6 +147,7 @@ def test_tree(flight: Flight) -> None:
         runc init
         sleep 1000 (main), stays
   shim start"""
+    )
 
 
 def test_text_holds_no_number_of_the_machine(two_pods: Flight) -> None:

@@ -101,13 +101,17 @@ class Steps(list[Step]):
         return showable_lines("\n".join([*lines, *self.notes]), LONGEST)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in HEAD)
+        def line(tag: str, cells: Sequence[str]) -> str:
+            """A heading has the place of what is below it."""
+            return "".join(
+                f'<{tag} style="text-align:{"right" if column in NUMBERS else "left"}">{escape(cell)}</{tag}>'
+                for column, cell in enumerate(cells)
+            )
+
+        head = line("th", HEAD)
         body = []
         for row in self:
-            cells = "".join(
-                f'<td style="text-align:{"right" if i in NUMBERS else "left"}">{escape(cell)}</td>'
-                for i, cell in enumerate(self._cells(row))
-            )
+            cells = line("td", self._cells(row))
             body.append(f'<tr style="font-weight:{"normal" if row.role else "bold"}">{cells}</tr>')
         notes = "".join(f"<p>{escape(showable(note))}</p>" for note in self.notes)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}"
@@ -232,9 +236,7 @@ def tree_of(flight: Flight) -> Tree:
     return Tree(showable_lines("\n".join([*(text or ["No process was recorded."]), *flight.notes]), LONGEST))
 
 
-def passing(
-    processes: Sequence[FlightProcess], parents: Sequence[int | None], stages: Sequence[tuple[Stage, ...]]
-) -> list[bool]:
+def passing(processes: Sequence[FlightProcess], parents: Sequence[int | None], stages: Sequence[tuple[Stage, ...]]) -> list[bool]:
     """For each process whether it is a mere fork that ended as what it was: nothing became of it and it made nothing.
 
     runc's double fork makes such, and the Go runtime when it tries what the kernel can do. `parents` and `stages`: of
