@@ -67,7 +67,7 @@ def judged(monkeypatch):
     [
         (Lab(there=False), "no Pod called watchman"),
         (Lab(state="Exited"), "a running container in watchman, which does not end"),
-        (Lab(quiet=["away"]), "although containerd was there"),
+        (Lab(quiet=["away"]), "although containerd was running"),
         (Lab(), "watchman is in the node's network namespace, and printed nothing"),
         (Lab(net=OWN), "watchman is in a network namespace of its own"),
         (Lab(killed=["away"]), "the word back"),

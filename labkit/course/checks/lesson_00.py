@@ -27,7 +27,7 @@ def first_pod(node: Node) -> Check:
         return refused(
             f"the containers of mine run {', '.join(map(command, own))}.",
             "a container of mine whose program is sleep.",
-            "Which program a container runs is said by one field of the container in the manifest.",
+            "One field of the container in the manifest says which program it runs.",
             "Look at `command` in the manifest of the Pod first. A list holds the program and its arguments.",
             taught=START,
         )

@@ -55,7 +55,7 @@ def of_container(node: Node, pod: PodSnapshot, container: PodContainer) -> Check
     }
     if lacking := [what for what, lacks in missing.items() if lacks]:
         return refused(
-            f"the runtime was told of {container.name}: {seen}.",
+            f"the runtime received for {container.name}: {seen}.",
             f"{' and '.join(lacking)}.",
             hint_on(user, memory),
             "Two of the three are fields of the container's `securityContext`, one is a field of its `resources`.",
@@ -67,10 +67,10 @@ def of_container(node: Node, pod: PodSnapshot, container: PodContainer) -> Check
         return refused(
             f"{container.name} has all three, and runs {', '.join(map(command, mine))}.",
             "a container that sleeps.",
-            "The exercise asks for a certain program, too.",
+            "The exercise also asks for a certain program.",
             taught=MANIFEST,
         )
-    return passed(f"the runtime was told of {container.name}: {seen}.")
+    return passed(f"the runtime received for {container.name}: {seen}.")
 
 
 def hint_on(user: int, memory: int | None) -> str:
@@ -107,7 +107,7 @@ def made_again(node: Node) -> Check:
     if 1 not in attempts:
         more = f", and {len(attempts) - 1} with another attempt than 1" if len(attempts) > 1 else ""
         return refused(
-            f"attempt 0 of once has exited with code 0{more}. Nobody has made it again.",
+            f"attempt 0 of once has exited with code 0{more}. Nobody has created another one.",
             "a second container once, with attempt 1.",
             "The kubelet would create another container in the same sandbox. Two CRI calls do it.",
             'CreateContainer needs a ContainerConfig: node.container_config(manifest, "once", attempt=…).',
@@ -127,7 +127,7 @@ def made_again(node: Node) -> Check:
         return refused(
             "attempt 1 of once was created before attempt 0 had ended.",
             "an attempt 1 that follows the end of attempt 0.",
-            "A kubelet makes a container again because it has ended. node.wait_exit waits for the end of a container.",
+            "A kubelet creates another container because the first has ended. node.wait_exit waits for the end of a container.",
             taught=CRASH,
         )
     return passed("attempt 0 of once ended, and attempt 1 followed it in the same sandbox.")
@@ -144,8 +144,8 @@ def ended_well(status: Any, attempt: int) -> Check | None:
     if status.state == CONTAINER_RUNNING:
         return refused(
             f"attempt {attempt} of once still runs.",
-            "a container once that runs true, which exits at once.",
-            "A container that runs need not be made again. Look at its command.",
+            "a container called once that runs true, which exits immediately.",
+            "A running container needs no successor. Look at its command.",
             taught=CRASH,
         )
     if status.state != CONTAINER_CREATED and status.exit_code != 0:

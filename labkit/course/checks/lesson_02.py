@@ -57,7 +57,7 @@ def reaped(node: Node) -> Check:
         return refused(
             "the processes of twins are in the node's PID namespace, with all processes of the node.",
             "a PID namespace that twins has for itself, with its pause as process 1.",
-            "The Pod may see its own processes and nobody else's. Which field makes a PID namespace for a Pod?",
+            "The Pod should see its own processes and no others. Which field creates a PID namespace for a Pod?",
             taught=PID,
         )
     pauses = {p.namespaces["pid"] for p in pod.processes if p.role == "pause"}

@@ -64,7 +64,7 @@ def left_behind(node: Node) -> Check:
         return refused(
             "each container of duo has one process, its first.",
             "a second process in a container of duo.",
-            "ExecSync returns when its command has ended. What has the command to leave behind?",
+            "ExecSync returns when its command has ended. What must the command leave behind?",
             "A shell that ends a line with & does not wait for the program.",
             taught=EXEC,
         )
@@ -99,7 +99,7 @@ def left_behind(node: Node) -> Check:
         return refused(
             f"the container {name} was started with {shlex.join(started)}, which may have left {command(orphan)} behind itself.",
             "a container whose own program starts no other, so that only an exec can have brought the process.",
-            "Let the containers of duo run sleep, and run the shell with ExecSync only.",
+            "Let the containers of duo run sleep, and run the shell only with ExecSync.",
             taught=EXEC,
         )
     return passed(f"{command(orphan)} was left behind by an exec, and is now a child of the first process of {name}.")

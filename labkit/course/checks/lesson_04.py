@@ -49,7 +49,7 @@ def one_death(node: Node, pod: PodSnapshot, path: str, count: str) -> Check | No
     time.sleep(QUIET_S)
     if early := logged(node, path)[known:]:
         return refused(
-            f"watchman prints {early[0]!r} although containerd was there all the time.",
+            f"watchman prints {early[0]!r} although containerd was running all the time.",
             "a watchman that prints only when something has changed.",
             "A loop that prints in each round says too much. What must it remember from the round before?",
             "Does the socket that you look for match one line of /proc/net/unix, and only while containerd runs?",
@@ -69,13 +69,13 @@ def one_death(node: Node, pod: PodSnapshot, path: str, count: str) -> Check | No
     if "away" not in heard:
         return refused(saw, "the word away after the death of containerd.", *on_sight(own), taught=SOCKETS)
     if "back" not in heard:
-        hint = "The loop has to go on after the first word, and to look for the socket's return."
+        hint = "The loop must continue after the first word, and look for the socket again."
         return refused(saw, "the word back after containerd's return.", hint, taught=TAUGHT)
     return refused(
         saw,
         "away once and back once, in this order, and nothing else.",
         "Print a word only when the answer differs from the one of the round before.",
-        "A new containerd needs a moment until it listens. Is the first look after the start already an answer?",
+        "A new containerd needs a moment before it listens. Does your script wait for that?",
         taught=TAUGHT,
     )
 

@@ -30,7 +30,7 @@ STATES = {
         "The program ended with code 0. It is not the one that the Pod was meant to run.",
     ),
     "OOMKilled": ("a program within its memory limit.", "The kernel has ended it. Did you add a limit?"),
-    "Terminating": ("a Pod that stays.", "You have deleted it. Make it again under its name, or wait until it is gone."),
+    "Terminating": ("a Pod that stays.", "You have deleted it. Create it again under the same name, or wait until it is gone."),
 }
 STATES["ImagePullBackOff"] = STATES["InvalidImageName"] = STATES["ErrImagePull"]
 STATES["StartError"] = STATES["RunContainerError"] = STATES["Error"]
@@ -45,8 +45,8 @@ def runs(node: Node, name: str) -> Check | None:
         return refused(
             f"there is no Pod called {name}.",
             f"a Pod {name} that runs {shlex.join(wanted)}.",
-            "You may delete a Pod and make it again. Its name and its program stay.",
-            f"labkit.break_pods(cluster, node.images) makes {name} as it was, so that you can begin again.",
+            "You may delete a Pod and create it again, with the same name and program.",
+            f"labkit.break_pods(cluster, node.images) creates {name} as it was, so that you can start over.",
             taught=WHERE,
         )
     if status != "Running":
@@ -86,8 +86,8 @@ def api_repaired(node: Node) -> Check:
         return refused(
             f"the Pod api runs, but no longer mounts its Secret {SECRET}.",
             "the volume and its mount, as the colleague wrote them.",
-            "The program needs its key. What has to be there before the kubelet can mount it?",
-            "Make api again with its volume. labkit.break_pods does, when you have deleted it.",
+            "The program needs its key. What must exist before the kubelet can mount it?",
+            "Create api again with its volume. labkit.break_pods does that after you have deleted it.",
             taught=VOLUME,
         )
     listed: Any = node.kube.list_namespaced_secret("default").items
@@ -104,7 +104,7 @@ def api_repaired(node: Node) -> Check:
             f"the Secret {SECRET} is empty, so api runs without its key.",
             "a Secret with a key and a value.",
             "`kubectl create secret generic` takes pairs of a key and a value. Which option gives one?",
-            "The Secret is only looked at for its name when a Pod starts. What the program reads is a file for each key.",
+            "When a Pod starts, only the Secret's name matters. The program reads a file for each key.",
             taught=VOLUME,
         )
     pid = next(iter(first_processes(node.pod("api"))))

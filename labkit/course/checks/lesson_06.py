@@ -25,7 +25,7 @@ def exact_fit(node: Node) -> Check:
             "there is no Pod called exact.",
             "a Pod exact, made through the API.",
             "The function `pod` of this notebook makes a manifest, and cluster.apply hands it to the API server.",
-            "The scheduler must see the Pod. One that node.start_pod makes it does not see.",
+            "The scheduler must see the Pod. It does not see one that node.start_pod makes.",
             taught=FIT,
         )
     cpu = next(r for r in node.cluster.capacity(others=True) if r.name == "cpu")

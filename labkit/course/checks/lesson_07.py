@@ -58,7 +58,7 @@ def stopped_when_it_succeeded(statuses: list[Any] | None) -> Check | None:
         return refused(
             f"{saw}, and {MOODY} was started again after the 0.",
             "a decide that stops when a container has succeeded.",
-            "How many times it fails is drawn anew for each Pod. Only one thing tells that it has succeeded.",
+            "Each Pod fails a random number of times. Only one thing shows that it has succeeded.",
             "Neither the Pod's name, nor its command, nor the number of attempts says how the last attempt ended.",
             taught=DECIDE,
         )
