@@ -17,7 +17,8 @@ const labkitStyle = `
 .jp-RenderedSVG > img, .jp-RenderedImage > img { max-width: 100%; height: auto; }
 .jp-Notebook .jp-RenderedMarkdown { font-size: 15px; line-height: 1.55; }
 .jp-Notebook .jp-RenderedMarkdown > :is(p, ul, ol, blockquote, details) { max-width: 53ch; }
-.jp-Notebook .jp-RenderedMarkdown code { overflow-wrap: anywhere; }
+.jp-Notebook .jp-RenderedMarkdown :is(code, h1, h2, h3) { overflow-wrap: anywhere; }
+.jp-Notebook .jp-RenderedMarkdown table { display: block; overflow-x: auto; }
 .jp-Notebook .jp-RenderedMarkdown details { margin-bottom: 1em; }
 .jp-Notebook .jp-RenderedMarkdown details[open] > summary { margin-bottom: 0.5em; }
 [data-jp-theme-light="true"] .jp-RenderedSVG > img { color-scheme: light; }
