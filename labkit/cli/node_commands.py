@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
-from labkit.course.memory import store
+from labkit.course.memory import progress_store
 from labkit.cri import CriError
 from labkit.node import Choice, Home, NodeError, examine
 from labkit.node.host.access import NO_STREAMS
@@ -158,7 +158,7 @@ def containerd_begun(home: Home) -> bool:
 
 def clean(arguments: argparse.Namespace) -> int:
     report = cleaning.clean(Home.find(), say, cache=arguments.all, forget=arguments.forget)
-    report["progress"] = str(progress) if (progress := store.path()).exists() else None
+    report["progress"] = str(progress) if (progress := progress_store.path()).exists() else None
 
     def text() -> str:
         removed = ", ".join(counted(kind, names) for kind, names in report["removed"].items() if names) or "nothing"

@@ -22,7 +22,7 @@ class Version(Protocol):
     def changed_by(self) -> str: ...
 
 
-class Node(Protocol):
+class UnfinishedNode(Protocol):
     """A node, as far as it is needed here."""
 
     name: str
@@ -36,7 +36,7 @@ class Node(Protocol):
     def kubelet_held(self) -> Any: ...
 
 
-def sentences(node: Node) -> list[str]:
+def sentences(node: UnfinishedNode) -> list[str]:
     """What is unfinished, but for what `connect` has finished already. What cannot be found out is left out."""
     found: list[str] = []
     for look in (of_version, of_kubelet, of_pods):
@@ -45,7 +45,7 @@ def sentences(node: Node) -> list[str]:
     return found
 
 
-def of_version(node: Node) -> list[str]:
+def of_version(node: UnfinishedNode) -> list[str]:
     """Of a containerd that was replaced."""
     daemon: Version = node.daemon
     if daemon.version == daemon.first_version:
@@ -57,7 +57,7 @@ def of_version(node: Node) -> list[str]:
     return [f"Notebook {daemon.changed_by} was left half-way: {now}; its last cell brings that back, or {back}."]
 
 
-def of_kubelet(node: Node) -> list[str]:
+def of_kubelet(node: UnfinishedNode) -> list[str]:
     """Of a kubelet that another notebook has suspended."""
     if not node.kubelet_held().others():
         return []
@@ -67,7 +67,7 @@ def of_kubelet(node: Node) -> list[str]:
     ]
 
 
-def of_pods(node: Node) -> list[str]:
+def of_pods(node: UnfinishedNode) -> list[str]:
     """Of Pods that other lessons of this home have left running."""
     left: dict[str, set[str]] = {}
     for sandbox in node.cri.unrecorded().list_pod_sandbox().items:
