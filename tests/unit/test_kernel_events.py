@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from labkit.kernel.events import connector_socket
-from labkit.kernel.events.connector import Connector, telling_line
+from labkit.kernel.events.connector import Connector, telling_line, wait_readable
 from labkit.kernel.events.connector_process import Record
 from labkit.kernel.events.connector_socket import EXEC, FORK
 from labkit.kernel.events.poll import differences
@@ -55,7 +57,7 @@ def test_runc_as_the_tracer_tells_it():
 def test_arguments_and_exit_codes_of_kprobes():
     trace = Trace()
     lines = [
-        '  sh-7   [000] .....  1.000001: labkit_execve: (__x64_sys_execve+0x0/0x40) '
+        "  sh-7   [000] .....  1.000001: labkit_execve: (__x64_sys_execve+0x0/0x40) "
         'p0=0x7ffc1 p1=0x7ffc6 p2=0x7ffca p3=0x0 p4=0x7ffd0 a0="echo" a1="a b" a2=(fault) a3=(fault) a4="A=/"',
         "  sh-7   [000] .....  1.000002: sched_process_exec: filename=/bin/echo pid=7 old_pid=7",
         "  echo-7   [000] .....  1.000003: labkit_exit: (do_exit+0x0/0xb00) code=768",
@@ -207,3 +209,17 @@ def test_an_argument_with_a_line_break_is_a_trace_of_two_lines():
     ]
     (exec,) = (event for line in lines if (event := trace.event(line)))
     assert exec.argv == ("sh", "-c\necho", "x")
+
+
+def test_a_channel_is_waited_for_whatever_its_number() -> None:
+    """A notebook's kernel that looks at many processes has more than 1024 files open."""
+    ours, theirs = socket.socketpair()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with ours, theirs, socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, 1500)) as high:
+            theirs.send(b".")
+            wait_readable(high)
+            assert high.recv(1) == b"."
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

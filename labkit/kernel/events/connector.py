@@ -123,6 +123,13 @@ def end(readers: list[ReaderProcess]) -> None:
         reader.process.wait()
 
 
+def wait_readable(channel: socket.socket) -> None:
+    """Wait until there is something to read, or the other side has ended. select(2) takes no descriptor above 1023."""
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    waiting.poll()
+
+
 def killed(reader: ReaderProcess) -> str:
     code = reader.process.wait()
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
@@ -183,7 +190,7 @@ class Connector:
         for reader in self.readers:
             marked = ended = False
             while not (marked or ended):
-                select.select([reader.channel], [], [])
+                wait_readable(reader.channel)
                 marked, ended = self.collect(reader)
             dead += [reader] if ended else []
         yield self.batch(1 << 63)
