@@ -334,15 +334,27 @@ def test_a_terminal_has_the_labs_variables_or_says_why_not(tmp_path: Path) -> No
     words = "echo \"export KUBECONFIG='/a b'\"; echo 'labkit: a word' >&2"
     (tmp_path / "labkit").write_text(f'#!/bin/sh\n[ "$1" = env ] && {{ {words}; }}\n')
     (tmp_path / "labkit").chmod(0o755)
-    command = ["/bin/sh", "-c", jupyter.TERMINAL.format(labkit=tmp_path / "labkit")]
+    command = jupyter.terminal([str(tmp_path / "labkit")])
     shell = {"SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, input='echo "<$KUBECONFIG>"', capture_output=True, text=True, env=shell)
     assert (done.stdout, done.stderr) == ("</a b>\n", "labkit: a word\n")
 
 
+def test_a_terminals_bash_has_the_labs_prompt_and_completion_after_the_learners_own_file(tmp_path: Path) -> None:
+    """Her own file sets the prompt; the first Tab after `labkit` fetches the completion."""
+    (tmp_path / ".bashrc").write_text("PS1='mine> '\n")
+    (tmp_path / "labkit").write_text("#!/bin/sh\necho 'complete -W status labkit'\n")
+    (tmp_path / "labkit").chmod(0o755)
+    asks = 'echo "<$PS1>"; _labkit_first; echo $?; complete -p labkit\n'
+    shell = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path)}
+    command = ["bash", "--rcfile", str(jupyter.TERMINAL / "bashrc"), "-i"]
+    done = subprocess.run(command, input=asks, capture_output=True, text=True, env=shell, start_new_session=True)
+    assert done.stdout.splitlines() == ["<(lab) mine> >", "124", "complete -W 'status' labkit"]
+
+
 def test_jupyterlab_opens_notebook_00_without_announcements() -> None:
     words = lab.command()
-    assert f"--LabApp.default_url=/lab/tree/{copy.first_notebook()}" in words
+    assert f"--LabApp.default_url=/lab/workspaces/course/tree/{copy.first_notebook()}" in words
     (extensions,) = [Path(word.partition("=")[2]) for word in words if "extra_labextensions_path" in word]
     (package,) = extensions.glob("*/package.json")
     assert json.loads(package.read_text())["jupyterlab"]["disabledExtensions"] == ["@jupyterlab/apputils-extension:announcements"]

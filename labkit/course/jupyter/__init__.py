@@ -8,7 +8,6 @@ environment, and it does nothing in a server whose directory has no copy of the 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import sysconfig
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any
 from labkit.course.jupyter.place import enclosing, hand_over, serves_copy
 from labkit.course.jupyter.private_kernels import listen_privately
 
-TERMINAL = 'trap : INT; eval "$({labkit} env)"; exec "${{SHELL:-/bin/sh}}"'
-"""What a terminal runs: `labkit env` prints the variables by which kubectl and others find the node, or says why it cannot. The
-shell is no login shell, since the files that a login shell reads set PATH anew (/etc/profile on Debian)."""
+TERMINAL = Path(__file__).parent / "terminal"
+"""What a terminal runs, `start.sh`, and the files of the shells that it starts."""
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -33,10 +31,14 @@ def _load_jupyter_server_extension(server: Any) -> None:
     os.environ["PATH"] = path_with_scripts(os.environ.get("PATH", os.defpath))
     terminals = server.web_app.settings.get("terminal_manager")
     if terminals is not None and not server.terminado_settings.get("shell_command"):
-        labkit = shlex.join([sys.executable, "-m", "labkit.cli"])
-        terminals.shell_command = ["/bin/sh", "-c", TERMINAL.format(labkit=labkit)]
+        terminals.shell_command = terminal([sys.executable, "-m", "labkit.cli"])
     server.contents_manager.register_post_save_hook(saved)
     listen_privately(server.kernel_manager)
+
+
+def terminal(labkit: list[str]) -> list[str]:
+    """The command of a terminal: the learner's shell with the lab's variables, a prompt for the lab, and labkit's completion."""
+    return ["/bin/sh", str(TERMINAL / "start.sh"), str(TERMINAL), *labkit]
 
 
 def path_with_scripts(path: str) -> str:

@@ -12,13 +12,17 @@ from labkit.course.jupyter.copy import first_notebook
 from labkit.course.jupyter.place import hand_over
 from labkit.figures.style import JUPYTERLAB_EXTENSIONS
 
+WORKSPACE = "course"
+"""Of JupyterLab. The extension (labkit/figures/jupyterlab) puts a terminal beside the notebook there, and JupyterLab keeps what
+is open in it."""
+
 
 def command() -> list[str]:
     """JupyterLab on notebook 00. The extension draws figures in the page's colours and switches JupyterLab's announcements off:
     nothing asks the network, and no message covers the notebook."""
     allow_root = ["--allow-root"] if os.geteuid() == 0 else []
     return [
-        sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{first_notebook()}",
+        sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/workspaces/{WORKSPACE}/tree/{first_notebook()}",
         f"--LabApp.extra_labextensions_path={JUPYTERLAB_EXTENSIONS}", *allow_root,
     ]  # fmt: skip
 
