@@ -41,14 +41,18 @@ class Learner:
                 cell.update(outputs=[], execution_count=None)
         nbformat.write(notebook, jupyterlab.notebooks / original.name)
         learner = cls(page, tuple(cell.source for cell in notebook.cells), tuple(cell.cell_type for cell in notebook.cells))
-        for _ in range(TIMES_OPENED):
-            page.goto(jupyterlab.address(original.name))
-            expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(notebook.cells), timeout=60 * SECOND)
-            expect(learner.is_idle.or_(learner.is_cut_off).first).to_be_visible(timeout=60 * SECOND)
-            if not learner.is_cut_off.is_visible():
-                break
-        learner.waits_until_idle()
+        learner.opens_address(jupyterlab.address(original.name))
         return learner
+
+    def opens_address(self, address: str) -> None:
+        """Open the page, and again where a request of it was cut off, until it has all cells and its kernel is idle."""
+        for _ in range(TIMES_OPENED):
+            self.page.goto(address)
+            expect(self.is_idle.or_(self.is_cut_off).first).to_be_visible(timeout=60 * SECOND)
+            if not self.is_cut_off.is_visible():
+                break
+        expect(self.page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(self.cells), timeout=60 * SECOND)
+        self.waits_until_idle()
 
     def runs_all(self) -> None:
         """Run → Run All Cells, and wait for the last cell's number."""
@@ -120,7 +124,7 @@ class Learner:
 
     @property
     def is_cut_off(self) -> Locator:
-        """JupyterLab says that no kernel was started since Chromium gave the request up (ERR_NETWORK_CHANGED)."""
+        """JupyterLab says that it has no kernel or no file since Chromium gave the request up (ERR_NETWORK_CHANGED)."""
         return self.page.get_by_role("dialog").filter(has_text="Failed to fetch")
 
     def waits_until_idle(self) -> None:

@@ -155,6 +155,16 @@ const labkitLessons = async (app) => {
     return {path, title: /^# (.*)$/m.exec(text)?.[1] ?? name};
   }));
 };
+// A browser gives a request up when an address of the machine changes, as a Pod's start may have it do.
+const labkitAgain = async (act, times = 3) => {
+  try {
+    return await act();
+  } catch (error) {
+    if (times <= 1) throw error;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return labkitAgain(act, times - 1);
+  }
+};
 const labkitCourse = async (app) => {
   const Widget = Object.getPrototypeOf(app.shell.constructor);  // Lumino's, which the shell is one of
   const panel = new Widget();
@@ -163,7 +173,7 @@ const labkitCourse = async (app) => {
   panel.title.label = "Course";
   panel.title.caption = "The lessons of the course";
   const list = document.createElement("ol");
-  for (const {path, title} of await labkitLessons(app)) {
+  for (const {path, title} of await labkitAgain(() => labkitLessons(app))) {
     const link = Object.assign(document.createElement("a"), {href: `#${path}`, textContent: title});
     link.addEventListener("click", (event) => {
       event.preventDefault();
@@ -200,7 +210,7 @@ const labkitWorkspace = async (app) => {
     app.shell.layoutModified.connect(look);
     look();
   });
-  const terminal = await app.commands.execute("terminal:create-new");
+  const terminal = await labkitAgain(() => app.commands.execute("terminal:create-new"));
   const notebook = labkitNotebook(app);
   app.shell.add(terminal, "main", {mode: "split-right", ref: notebook?.id});
   if (notebook) app.shell.activateById(notebook.id);
