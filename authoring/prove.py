@@ -21,6 +21,7 @@ import labkit
 from authoring import lint
 from authoring.lesson import Lesson, read
 from authoring.save import connected, origin
+from labkit.course.incident import session
 from labkit.course.verdict import CHECKS
 from labkit.node import Node, NodeError
 
@@ -84,6 +85,7 @@ def judged(lesson: Lesson, exercise: str, node: Node) -> Iterator[tuple[str, str
     answers += [(f"refused: {reason}", code, False) for reason, code in lesson.wrong_answers(exercise).items()]
     solution = lesson.solution(exercise)
     said: dict[str, str] = {}
+    clear(node)
     answers += [("the solution passes", solution.read_text() if solution.exists() else "", True)]
     for what, code, wanted in answers:
         try:
@@ -114,6 +116,7 @@ def tried_answer(exercise: str, starter: str, code: str, wanted: bool, node: Nod
 
 
 def clear(node: Node) -> None:
+    session.forget_incident(node)
     node.remove_leftovers()
     if "cluster" in vars(node):
         with contextlib.suppress(NodeError):  # a node without a cluster has no objects

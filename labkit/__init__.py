@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from labkit.course import break_pods as break_pods
     from labkit.course import check as check
     from labkit.course import container_root as container_root
+    from labkit.course import end_incident as end_incident
     from labkit.course import fails_at_first as fails_at_first
     from labkit.course import note as note
+    from labkit.course import open_incident as open_incident
     from labkit.course import order_of_steps as order_of_steps
     from labkit.course import predict_order as predict_order
     from labkit.course import progress as progress
@@ -46,8 +48,10 @@ _NAMES = {
         "break_pods",
         "check",
         "container_root",
+        "end_incident",
         "fails_at_first",
         "note",
+        "open_incident",
         "order_of_steps",
         "predict",
         "predict_order",

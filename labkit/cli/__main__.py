@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,12 +20,14 @@ from labkit.cli import (
     containerd_commands,
     course_commands,
     fetch_commands,
+    incident_command,
     node_commands,
     pod_commands,
     record_command,
     trace_commands,
     vm_commands,
 )
+from labkit.course.incident import incident_store
 from labkit.cri import CriError
 from labkit.kernel.events.stream import EventsError
 from labkit.node import Home, NodeError
@@ -34,6 +37,7 @@ from labkit.util.showable import showable_lines
 
 COMMANDS = (
     course_commands,
+    incident_command,
     node_commands,
     pod_commands,
     record_command,
@@ -60,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         common.choose_node(arguments)
+        incident_store.note(Home.find(), "shell", shlex.join(["labkit", *(sys.argv[1:] if argv is None else argv)]))
         return int(arguments.run(arguments) or 0)
     except (NodeError, CriError, EventsError, FlightError) as error:
         return failed(arguments, str(error))

@@ -26,7 +26,8 @@ from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.pods.node_dns import NodeDns
 from labkit.node.pods.own_pods import OwnPods, is_ours
 from labkit.node.registry.course_images import IMAGES, Images
-from labkit.node.state import unfinished
+from labkit.node.state import incident_note, unfinished
+from labkit.node.state.home import Home
 from labkit.node.state.ledger import LESSON, Ledger
 from labkit.node.state.node_selector import Choice
 from labkit.recording import recorder
@@ -136,12 +137,13 @@ class Node:
         """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod.
 
         Starts the runtime first where a lesson has stopped it, and repairs the network where one was left broken: without them no
-        Pod can be removed.
+        Pod can be removed. A network that an open incident has broken stays so.
         """
         if not self.lesson:
             return []
         self._start_runtime()
-        if self.ledger is None or self.ledger.noted("network"):
+        broken = self.ledger is None or self.ledger.noted("network")
+        if broken and not incident_note.holds(Home.find(), incident_note.NETWORK):
             with contextlib.suppress(NodeError):
                 if self.cni.is_changed():
                     self.cni.repair()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import labkit
-from labkit.course.broken import DISK, SECRET
+from labkit.course.incident.broken import DISK, SECRET
 from labkit.node import Node
 
 

@@ -501,7 +501,7 @@ def test_objects_carry_the_mark_of_the_home_also_those_that_kubectl_makes(home: 
     assert called[-1][0] == ["create", "-f", "-", "--namespace", "default"]
     assert json.loads(called[-1][1])["items"][0]["metadata"]["labels"] == {"labkit.home": mark_of(home)}
     cluster.remove_leftovers()
-    assert f"labkit.lesson=05,labkit.home={mark_of(home)}" in called[-1][0]
+    assert f"labkit.lesson=05,labkit.home={mark_of(home)},!labkit.incident" in called[-1][0]
 
 
 def test_what_a_container_runs_is_no_option_of_kubectls(home: Home) -> None:

@@ -262,6 +262,15 @@ TABLE: dict[str, dict[str, State]] = {
         "the same, in another order": {"yours": ["a", "b"], "theirs": ["b", "a"]},
         "other calls": {"yours": ["a", "b"], "theirs": ["a", "c"]},
     },
+    "08.old": {answer: {"answers": lambda _, well=well: well}
+               for answer, well in (("it answers", True), ("it does not answer", False))},
+    "08.far": {
+        "it has no sandbox": {"node": Shell()},
+        "it has a sandbox": {"node": Shell(pod=Thing(name="orders", state="Ready", containers=[]))},
+        "it has a container": {"node": Shell(pod=Thing(name="orders", state="Ready", containers=[1]))},
+    },
+    "08.free": {"it runs": {"runs": True}, "it stays as it is": {"runs": False}},
+    "08.holds": {answer: {"verdict": Thing(done=done)} for answer, done in (("yes", True), ("no", False))},
 }  # fmt: skip
 """Of each question, each option with a state in which the notebook's code reports it: what its names hold then."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.broken import COMMANDS, SECRET
 from labkit.course.checks.pod_checks import command, first_processes
+from labkit.course.incident.broken import COMMANDS, SECRET
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.util.errors import NodeError
 

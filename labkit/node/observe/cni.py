@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SAVED = ".labkit-saved"
 """A directory beside the configuration files. CNI reads files that end in .conf, .conflist or .json, and no directories."""
 NO_SUCH_PLUGIN = "labkit-no-such-plugin"
+RANGE_END = "rangeEnd"
 NOTICED_WITHIN_S = 15.0
 
 
@@ -63,11 +64,26 @@ class CniConfiguration:
         self._wait(lambda: not self.network_ready(), "notice that its configuration is gone")
         return f"{' and '.join(names) or 'nothing'} taken away: the runtime has no network configuration now."
 
+    def shrink_range(self, address: str) -> str:
+        """Leave one address to give, in place of a subnet: where a Pod has it, no other Pod gets one. Raises NodeError where the
+        configuration has its addresses from another plugin than host-local."""
+        name, text = self._first()
+        shrunk = json.loads(text)
+        found = [p["ipam"] for p in shrunk.get("plugins", [shrunk]) if p.get("ipam", {}).get("type") == "host-local"]
+        if not found:
+            raise NodeError(f"{name} has no addresses of host-local's to give.", "This experiment needs that plugin.")
+        first = found[0]["ranges"][0][0] if "ranges" in found[0] else found[0]
+        first |= {"rangeStart": address, RANGE_END: address}
+        self._save()
+        self._write(name, json.dumps(shrunk, indent=2) + "\n")
+        self._wait(lambda: RANGE_END in json.dumps(self._loaded()), "read the changed configuration")
+        return f"{name} has one address to give now, {address}."
+
     def repair(self) -> str:
         """Write the files again as they were. Does nothing when nothing was changed."""
         names = put_back(self.node.host.shell, self.directory)
         if names:
-            self._wait(lambda: self.network_ready() and NO_SUCH_PLUGIN not in json.dumps(self._loaded()), "read the repaired one")
+            self._wait(lambda: self.network_ready() and not self._is_ours(json.dumps(self._loaded())), "read the repaired one")
         return f"The CNI configuration is as it was ({', '.join(names) if names else 'it had not been changed'})."
 
     def is_changed(self) -> bool:
@@ -114,7 +130,14 @@ class CniConfiguration:
             made = f"mkdir {quoted}.new && cp -p {files} {quoted}.new/ && mv {quoted}.new {quoted}"
             self._shell(f"test -d {quoted} || {{ rm -rf {quoted}.new; {made}; }}")
 
+    def _is_ours(self, loaded: str) -> bool:
+        """Whether the configuration that the runtime has read is one that was changed here."""
+        ours = [word for word in (NO_SUCH_PLUGIN, RANGE_END) if word in loaded]
+        return bool(ours) and not any(word in self._first()[1] for word in ours)
+
     def _write(self, name: str, text: str) -> None:
+        """Write a changed file, and keep what is written: by that `put_back` tells it from somebody else's."""
+        self.node.host.write_file(posixpath.join(self.directory, SAVED, f".ours-{name}"), text)
         self.node.host.write_file(posixpath.join(self.directory, name), text)
 
     def _shell(self, script: str) -> str:
@@ -135,7 +158,8 @@ for file in {SAVED}/*; do
     name=${{file##*/}}
     # Somebody else's newer file stays, but none of which half was written when this was killed. Ours is written anew, not moved
     # back: containerd 2.1 sees no file that comes by rename.
-    if [ "$name" = "$half" ] || [ ! -s "$name" ] || grep -q {NO_SUCH_PLUGIN} "$name"; then
+    ours=$(cat "{SAVED}/.ours-$name" 2>/dev/null)
+    if [ "$name" = "$half" ] || [ ! -s "$name" ] || grep -q {NO_SUCH_PLUGIN} "$name" || [ "$(cat "$name")" = "$ours" ]; then
         echo "$name" >{SAVED}/.writing && cp -p "$file" "$name" || exit 1
     fi
     echo "$name"

@@ -14,7 +14,7 @@ from labkit.figures.pods.cluster_model import EventLine, PodRequest, Resource, S
 from labkit.node.pods import kubectl
 from labkit.node.pods.kubectl import NAMESPACE
 from labkit.node.pods.pod_statuses import PodStatuses
-from labkit.node.state.ledger import HOME, LESSON
+from labkit.node.state.ledger import HOME, INCIDENT, LESSON
 from labkit.podspec.quantity import milli, whole
 from labkit.podspec.requests import pod_requests
 from labkit.util import progress
@@ -223,11 +223,12 @@ class Cluster:
         )
 
     def remove_leftovers(self) -> list[str]:
-        """Delete what this lesson made by `apply`; the names. Waits until it is gone."""
+        """Delete what this lesson made by `apply`; the names. Waits until it is gone. What an open incident made stays."""
         if not self.lesson:
             return []
         kinds = "pods,persistentvolumeclaims,persistentvolumes,configmaps,secrets"
-        selector = f"{LESSON}={self.lesson}" + (f",{HOME}={self.ledger.mark}" if self.ledger else "")
+        own = f"{LESSON}={self.lesson}" + (f",{HOME}={self.ledger.mark}" if self.ledger else "")
+        selector = f"{own},!{INCIDENT}"
         output = self.kubectl("delete", kinds, "-l", selector, "--wait=true", "--ignore-not-found", GONE_WITHIN)
         return [line.split('"')[1] for line in output.splitlines() if '"' in line]
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MANAGED_BY = "app.kubernetes.io/managed-by"
 LESSON = "labkit.lesson"
 """The labels of Pods and objects that labkit makes."""
+INCIDENT = "labkit.incident"
+"""The label of every object that an incident makes. No end of a lesson removes what has it."""
 HOME = "labkit.home"
 """The label with the mark of the home that made an object, on a cluster that is not the home's own."""
 DIRECTORY = "changes"

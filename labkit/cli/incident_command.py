@@ -1,0 +1,105 @@
+"""`labkit incident`: one fault on the node, drawn by a seed, to be found from its user's complaint and repaired."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+from labkit.cli.common import AddVerb, answer, state
+from labkit.course.incident import incident_store as store
+from labkit.course.incident import session
+from labkit.course.incident.fault import FAULTS, draw, possible, seed_of
+from labkit.course.incident.result import Result
+from labkit.node import Choice, Home, NodeError, connect
+from labkit.node.kinds import discovery
+
+ACTIONS = {
+    "start": "make a fault and show the user's complaint; with --seed always the same one",
+    "status": "show the complaint, what is found and the points (without an action: this, and start where --seed is given)",
+    "causes": "list the causes among which to choose",
+    "hint": f"give the next hint, which costs {store.HINT} points",
+    "check": "judge --cause and --evidence, and look whether the repair holds",
+    "report": "print what was found, when, with which commands; --html FILE writes a page that prints well",
+    "end": "end the incident, found or not, and undo its fault",
+    "faults": "for teachers: list the faults, with the first seed that draws each on this kind of node",
+}
+
+
+def add(verb: AddVerb) -> None:
+    text = "make one fault on the node, to be found from its user's complaint and repaired (notebook 08)"
+    command = verb("incident", incident, text, "labkit incident --seed 7")
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.description = "\n".join([f"{text[0].upper()}{text[1:]}.", "", *(f"  {k:8}{v}" for k, v in ACTIONS.items())])
+    command.add_argument("action", nargs="?", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
+    command.add_argument("--seed", metavar="NUMBER", help="draw the fault of this number; the same one for everybody")
+    command.add_argument("--fault", metavar="NAME", default="", help="make this fault (`labkit incident faults`)")
+    command.add_argument("--cause", metavar="NAME", default="", help="for check: a name of `labkit incident causes`")
+    command.add_argument("--evidence", metavar="TEXT", default="", help="for check: what on the node shows the cause")
+    command.add_argument("--html", metavar="FILE", help="for report: write it as a page")
+
+
+def incident(arguments: argparse.Namespace) -> int:
+    action = arguments.action or ("start" if arguments.seed or arguments.fault else "status")
+    home = Home.find()
+    if arguments.seed is not None:
+        seed_of(arguments.seed)
+    if action == "start":
+        made = session.open_incident(connect(), arguments.seed, fault=arguments.fault)
+        report = Result(home, store.load(home)).report()
+        answer(arguments, report, lambda: f"{made!r}\nSeed {report['seed']}. Find it, then run `labkit incident check`.")
+    elif action in ("causes", "faults"):
+        listed(arguments, action)
+    elif action == "hint":
+        with store.alone(home):
+            text = session.hint(home)
+        answer(arguments, {"hint": str(text)}, lambda: str(text))
+    elif action == "check":
+        return check(arguments, home)
+    elif action == "end":
+        ended = session.end_incident(connect())
+        answer(arguments, ended.report() if isinstance(ended, Result) else {"state": "none"}, lambda: repr(ended))
+    else:
+        show(arguments, home, action)
+    return 0
+
+
+def listed(arguments: argparse.Namespace, action: str) -> None:
+    if action == "causes":
+        causes = [{"name": name, "cause": FAULTS[name].cause} for name in sorted(FAULTS)]
+        return answer(arguments, causes, lambda: "\n".join(f"{each['name']:20}{each['cause']}" for each in causes))
+    kind = discovery.meant(Choice.parse(), Home.find()).kind
+    seeds: dict[str, int] = {}
+    for seed in range(1000):
+        seeds.setdefault(draw(seed, kind).name, seed)
+    rows = [{"name": each.name, "seed": seeds.get(each.name), "cause": each.cause} for each in possible(kind)]
+    lines = [f"{row['name']:20}{row['seed']!s:>5}  {row['cause']}" for row in rows]
+    if left_out := [name for name in sorted(FAULTS) if name not in seeds]:
+        lines.append(f"Not on a node of kind {kind}: {', '.join(left_out)}.")
+    answer(arguments, rows, lambda: "\n".join(lines))
+
+
+def check(arguments: argparse.Namespace, home: Home) -> int:
+    """0 where all is found. A runtime that is stopped is the fault or a step of the learner's: `connect` would start it."""
+    kept = store.load(home)
+    if kept is None:
+        session.opened(home)
+    if state(home)["state"] == "stopped":
+        raise NodeError("The node's containerd is stopped, so nothing is repaired.", "Start it, then check.")
+    with store.alone(home):
+        found = session.check(connect(), home, arguments.cause, arguments.evidence)
+    report = {"done": found.done, "saw": found.saw, "missing": found.missing}
+    answer(arguments, report, lambda: repr(found))
+    return 0 if found.done else 1
+
+
+def show(arguments: argparse.Namespace, home: Home, action: str) -> None:
+    result = Result(home, store.load(home))
+    if arguments.html:
+        said = result.save(Path(arguments.html))
+        answer(arguments, {"file": arguments.html}, lambda: said)
+    elif action == "report":
+        answer(arguments, result.report(), result.text)
+    else:
+        complaint = textwrap.fill(f"The user says: “{FAULTS[result.state.fault].complaint}”", 100)
+        answer(arguments, result.report(), lambda: f"{complaint}\n{result!r}")

@@ -1,0 +1,117 @@
+"""The open incident, in a file of the lab's home: a kernel, a browser or a node that ends takes nothing of it along."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.node.state import trust
+from labkit.node.state.home import Home
+from labkit.node.state.incident_note import NAME
+from labkit.util.errors import NodeError
+from labkit.util.outputs import PRIVATE, write_whole
+
+JOURNAL, LOCK = "incident-journal.jsonl", "incident.lock"
+PARTS = ("cause", "evidence", "repair")
+POINTS = {"cause": 40, "evidence": 30, "repair": 30}
+HINT, WRONG = 10, 5
+"""What a hint and a wrong answer cost."""
+TEXT_MAX = 2000
+
+
+@dataclass
+class State:
+    """`phase`: "making" until the fault is made, "open" until all is found or the learner ends it, then "closed". `found`: when
+    each part was. `wrong`: each wrong answer. `holds`: see `labkit.node.state.incident_note`."""
+
+    seed: int | None
+    fault: str
+    kind: str
+    node: str
+    begun: str
+    phase: str = "making"
+    hints: int = 0
+    found: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
+    holds: list[str] = field(default_factory=list)
+    ended: str = ""
+
+    @property
+    def points(self) -> int:
+        return max(0, sum(POINTS[part] for part in self.found) - HINT * self.hints - WRONG * len(self.wrong))
+
+    @property
+    def solved(self) -> bool:
+        return all(part in self.found for part in PARTS)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load(home: Home) -> State | None:
+    """The incident that is open, or was last; None where there was none. Raises NodeError where the file holds something else."""
+    try:
+        found = json.loads((home.data / NAME).read_text())
+        state = State(**found)
+        datetime.fromisoformat(state.begun)
+        if state.phase not in ("making", "open", "closed") or not isinstance(state.found, dict):
+            raise ValueError
+        return state
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError):
+        todo = "End it with `labkit incident end`: what it made is looked for and undone."
+        raise NodeError(f"The incident's file {home.data / NAME} cannot be read.", todo) from None
+
+
+def save(home: Home, state: State) -> None:
+    write_whole(home.data / NAME, json.dumps(asdict(state), indent=1).encode(), PRIVATE)
+
+
+def forget(home: Home) -> None:
+    """Forget the incident and what was done in it."""
+    for name in (NAME, JOURNAL):
+        (home.data / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """While an incident is made, checked or ended: nobody else does that. Raises NodeError where somebody does."""
+    home.make()
+    with trust.append(home.data / LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            happened = "Another notebook or command is making, checking or ending the incident."
+            raise NodeError(happened, "Wait until it is done, then try again.") from None
+        yield
+
+
+def note(home: Home, where: str, text: str) -> None:
+    """Write a command into the journal while an incident is open. Never fails: the journal is no reason to stop a learner."""
+    with contextlib.suppress(OSError, NodeError):
+        state = load(home)
+        if state is None or state.phase != "open":
+            return
+        entry = {"at": now(), "where": where, "text": text.strip()[:TEXT_MAX]}
+        with trust.append(home.data / JOURNAL) as journal:
+            journal.write(json.dumps(entry) + "\n")
+
+
+def journal(home: Home) -> list[dict[str, str]]:
+    """The commands, oldest first; lines that were cut off are left out."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in (home.data / JOURNAL).read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and {"at", "where", "text"} <= entry.keys():
+                    found.append(entry)
+    return found

@@ -1,0 +1,232 @@
+"""Faults in what a Pod's manifest asks for: its image, its volumes, its resources, its probe."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from typing import Any
+
+from labkit.course.incident.fault import POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.util import progress
+from labkit.util.errors import NodeError
+
+WHERE = "notebook 05, “Where to look”"
+NOT_UP = "Since our last release the Pod orders does not come up. The release before it was fine."
+LOGIN, SETTINGS, NIGHTLY = "orders-login", "orders-settings", "nightly-report"
+
+
+@fault
+class ImageTag(Fault):
+    name = "image-tag"
+    complaint = NOT_UP
+    cause = "The registry does not have the image's tag."
+    evidence = (r"busybox:2(?!\d)",)
+    hints = (
+        "Which step of a Pod's start has a STATUS of its own when it fails?",
+        "The event's message ends with the answer of somebody who is no part of the node.",
+    )
+    taught = WHERE
+
+    def make(self, scene: Scene) -> None:
+        image = scene.node.images["busybox"].rpartition(":")[0] + ":2"
+        start(scene, user_pod(scene, image=image), until=has_event(scene, "Failed", ":2"), what="the pull fails")
+
+
+@fault
+class ImageLogin(Fault):
+    name = "image-login"
+    complaint = NOT_UP + " I have changed nothing in its manifest but a password, they say it is the new one."
+    cause = "The registry refuses the login."
+    evidence = (LOGIN, r"\b401\b", "unauthorized")
+    hints = (
+        "Compare the words at the end of the event's message with those of notebook 05: is it the name, or who asks?",
+        "Which object does the Pod name for it? `kubectl get secret … -o yaml` shows what is in it, in base64.",
+    )
+    taught = "notebook 05, “The image: a password”"
+    objects = (("secret", LOGIN),)
+
+    def make(self, scene: Scene) -> None:
+        image = scene.node.images["private"]
+        scene.apply(login(image.partition("/")[0], "container1"))
+        scene.node.cri.remove_image(image={"image": image})  # else nobody asks the registry
+        manifest = user_pod(scene, image=image, imagePullPolicy="Always", spec={"imagePullSecrets": [{"name": LOGIN}]})
+        start(scene, manifest, until=has_event(scene, "Failed", "pull"), what="the pull fails")
+
+
+def login(registry: str, password: str) -> dict[str, Any]:
+    """The Secret with which the user's Pod asks for its image."""
+    config = {"auths": {registry: {"username": "learner", "password": password}}}
+    text = base64.b64encode(json.dumps(config).encode()).decode()
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LOGIN}, "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": text}}  # fmt: skip
+
+
+def settings(**data: str) -> dict[str, Any]:
+    """The ConfigMap of the user's Pod."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SETTINGS}, "data": data}
+
+
+@fault
+class VolumeKey(Fault):
+    name = "volume-key"
+    complaint = NOT_UP
+    cause = "A volume wants a key that its ConfigMap does not have."
+    evidence = (r"prices\.conf", SETTINGS)
+    hints = (
+        "How many CRI calls has the kubelet made for the Pod? Which step comes before the first one?",
+        "Compare what the volume lists with what `kubectl describe configmap` shows.",
+    )
+    taught = "notebook 05, “A volume”"
+    objects = (("configmap", SETTINGS),)
+
+    def make(self, scene: Scene) -> None:
+        scene.apply(settings(**{"prices.cfg": "apple=1"}))
+        items = [{"key": "prices.conf", "path": "prices.conf"}]
+        volumes = [{"name": "settings", "configMap": {"name": SETTINGS, "items": items}}]
+        mounts = [{"name": "settings", "mountPath": "/etc/orders"}]
+        manifest = user_pod(scene, volumeMounts=mounts, spec={"volumes": volumes})
+        start(scene, manifest, until=has_event(scene, "FailedMount"), what="the mount fails")
+
+
+@fault
+class VariableKey(Fault):
+    name = "variable-key"
+    complaint = NOT_UP
+    cause = "A variable of the container wants a key that its ConfigMap does not have."
+    evidence = (r"\bcurrency\b", SETTINGS)
+    hints = (
+        "The sandbox is Ready. Which call comes after the pull of the image, and what does it need from the manifest?",
+        "STATUS names a call of CRI and says that its configuration failed. Look at `env`.",
+    )
+    taught = "notebook 01, on what of a manifest reaches the runtime"
+    objects = (("configmap", SETTINGS),)
+
+    def make(self, scene: Scene) -> None:
+        scene.apply(settings(curency="EUR"))
+        value = {"configMapKeyRef": {"name": SETTINGS, "key": "currency"}}
+        manifest = user_pod(scene, env=[{"name": "CURRENCY", "valueFrom": value}])
+        start(scene, manifest, until=has_event(scene, "Failed", "currency"), what="the container is not created")
+
+
+@fault
+class Requests(Fault):
+    name = "requests"
+    complaint = "The Pod orders hangs. The node has nothing to do: I have looked at its load."
+    cause = "The Pods of the node request all of its CPU."
+    evidence = (NIGHTLY, r"insufficient cpu")
+    hints = (
+        "Who reports it, and had any kubelet heard of the Pod by then?",
+        "`labkit.capacity(cluster.capacity(), node=cluster.node)` draws who has requested what. Use does not count.",
+    )
+    taught = "notebook 06, “A node that fills up”"
+    objects = (("pod", NIGHTLY),)
+
+    def make(self, scene: Scene) -> None:
+        cluster = scene.node.cluster
+        [free] = [resource.free for resource in cluster.capacity() if resource.name == "cpu"]
+        greedy = user_pod(scene, command=["sleep", "1000000"], resources={"requests": {"cpu": f"{free - 20}m"}})
+        greedy["metadata"] = {"name": NIGHTLY}
+        greedy["spec"]["nodeName"] = cluster.node
+        scene.apply(greedy)
+        selector = {"kubernetes.io/hostname": cluster.node}
+        manifest = user_pod(scene, resources={"requests": {"cpu": "100m"}}, spec={"nodeSelector": selector})
+        start(scene, manifest, until=has_event(scene, "FailedScheduling"), what="the scheduler finds no room")
+
+
+@fault
+class MemoryLimit(Fault):
+    name = "memory-limit"
+    complaint = "orders starts, and is gone again, all the time. On my laptop it runs."
+    cause = "The container needs more memory than its limit."
+    evidence = ("oom", r"\b137\b", "32 ?mi", r"memory\.(max|limit|events|oom)")
+    hints = (
+        "How did the last container end: its exit code, its reason? `kubectl describe pod` has both.",
+        "128 and a signal: which one, and who sent it, where no kubelet asked for it?",
+    )
+    taught = "notebook 06, “Take more than the limit”"
+
+    def make(self, scene: Scene) -> None:
+        load = "sleep 1; dd if=/dev/zero of=/dev/null bs=48M count=1 2>/dev/null || exit 137; exec httpd -f -h /var/www"
+        manifest = user_pod(
+            scene, command=["sh", "-c", load], resources={"limits": {"memory": "32Mi"}}, readinessProbe=answers(80)
+        )  # fmt: skip
+        start(scene, manifest, until=has_event(scene, "BackOff"), what="the container has ended twice")
+
+
+def answers(port: int) -> dict[str, Any]:
+    """A probe that asks for a connection."""
+    return {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 2}
+
+
+@fault
+class ProbePort(Fault):
+    name = "probe"
+    complaint = "orders runs, kubectl says Running, and yet our Service sends it not one request."
+    cause = "A probe asks at a port at which nothing listens."
+    evidence = (r"\b8081\b",)
+    hints = (
+        "Running is about processes. What does the column READY count, and who decides it?",
+        "Compare the address in the event's message with what listens in the Pod: `netstat -ltn` by `kubectl exec`.",
+    )
+    taught = "notebook 04, “Without containerd”, on who makes which probe"
+
+    def make(self, scene: Scene) -> None:
+        manifest = user_pod(scene, readinessProbe=answers(8081))
+        start(scene, manifest, until=has_event(scene, "Unhealthy"), what="the probe fails")
+
+
+@fault
+class VolumeFull(Fault):
+    name = "volume-full"
+    complaint = "orders takes no order any more. It runs, nobody has changed anything, and the disk of the node is half empty."
+    cause = "A volume of the Pod is full."
+    evidence = (r"/var/orders", r"no space left", "sizelimit")
+    hints = (
+        "READY is 0/1. What does the probe do, and what does it answer? Do the same by `kubectl exec`.",
+        "`df` in the container shows what the node's own disk does not. What is mounted there, and how large may it be?",
+    )
+    taught = "notebook 02, on what a container sees of the node's files"
+
+    def make(self, scene: Scene) -> None:
+        mounts = [{"name": "data", "mountPath": "/var/orders"}]
+        volumes = [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
+        archive = {"name": "archive", "image": scene.node.images["busybox"], "volumeMounts": mounts,
+                   "command": ["sh", "-c", "dd if=/dev/zero of=/var/orders/archive bs=64k count=32 || true"]}  # fmt: skip
+        write = {"exec": {"command": ["sh", "-c", "echo an order >/var/orders/new"]}, "periodSeconds": 1, "timeoutSeconds": 5}
+        manifest = user_pod(
+            scene, volumeMounts=mounts, readinessProbe=write, spec={"initContainers": [archive], "volumes": volumes}
+        )  # fmt: skip
+        start(scene, manifest, until=has_event(scene, "Unhealthy"), what="the probe cannot write")
+
+
+@fault
+class Pids(Fault):
+    name = "pids"
+    complaint = "orders does not answer any more. kubectl says that it runs, and its log is empty."
+    cause = "The container may start no further process."
+    evidence = (r"pids\.(max|current|events)", r"\bpids\b", "can't fork", "fork failed", "resource temporarily unavailable")
+    hints = (
+        "httpd forks for each request. Try to start anything in the container: what fails, and with which words?",
+        "The kernel counts more than CPU and memory: list the files of the container's cgroup.",
+    )
+    taught = "notebook 06, “The same numbers in the kernel”"
+
+    def make(self, scene: Scene) -> None:
+        probe = {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 5}
+        start(scene, user_pod(scene, readinessProbe=probe), until=lambda: scene.wait_ready(), what="the Pod is ready")
+        write_pids(scene, "1")
+        if not progress.wait("the Pod is not ready", lambda: not is_ready(scene.pod()), READY_WITHIN_S, 0.2):
+            raise NodeError("The limit of processes has no effect on this node.", "The fault is undone. Draw another seed.")
+
+
+def write_pids(scene: Scene, number: str) -> None:
+    """How many processes the user's container may have. The cgroup goes with the container."""
+    node = scene.node
+    pid = node.pod(POD).container("web").pid
+    for cgroup in node.kernel.cgroups(pid):
+        with contextlib.suppress(FileNotFoundError):
+            cgroup.read("pids.max")
+            node.shell(["sh", "-c", 'echo "$2" >"$1/pids.max"', "sh", cgroup.directory, number])
+            return
+    raise NodeError("This node's kernel does not count processes by cgroup.", "Draw another seed.")

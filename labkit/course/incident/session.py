@@ -1,0 +1,279 @@
+"""An incident as a learner has it: it begins, she asks for hints, answers, repairs, and it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from labkit.course.incident import incident_store as store
+from labkit.course.incident import repair
+from labkit.course.incident.fault import FAULTS, POD, SEEDS, Fault, Scene, draw, named, possible, seed_of
+from labkit.course.incident.incident_store import State
+from labkit.course.incident.result import Result, Text
+from labkit.course.memory.cells import interactive
+from labkit.course.verdict import Check, passed, refused
+from labkit.node.state import incident_note
+from labkit.node.state.home import Home
+from labkit.node.state.ledger import INCIDENT
+from labkit.util.errors import NodeError
+from labkit.util.showable import showable
+
+if TYPE_CHECKING:
+    from labkit.node import Node
+
+EVIDENCE_MAX = 200
+KINDS = "pods,configmaps,secrets"
+HELP = "notebook 05, “Where to look”, and the notebooks before it"
+WATCHED = "_labkit_incident"
+
+
+def open_incident(node: Node, seed: int | str | None = None, *, fault: str = "") -> Incident:
+    """The incident that is open on this node; where none is, one begins. `seed` draws its fault (None: a random seed), `fault`
+    names it. Raises NodeError where another one is open, and for an unknown seed or name. Ctrl-C undoes what was made so far."""
+    home = Home.find()
+    wanted = None if seed is None else seed_of(seed)
+    with store.alone(home):
+        state = store.load(home)
+        if state and state.phase == "making":  # whoever made it was killed
+            undo(node, home, state)
+            state = None
+        if state and state.phase == "open":
+            refuse_another(state, node, wanted, fault)
+        else:
+            chosen = named(fault, node.kind) if fault else None
+            wanted = secrets.randbelow(SEEDS) if wanted is None and chosen is None else wanted
+            state = begin(node, home, chosen or draw(wanted or 0, node.kind), wanted)
+    watch(home)
+    return Incident(node, home, state)
+
+
+def refuse_another(state: State, node: Node, seed: int | None, fault: str) -> None:
+    """Raises NodeError where not the open incident is meant."""
+    end = "End it first: labkit.end_incident(node), or `labkit incident end`."
+    if (state.kind, state.node) != (node.kind, node.name):
+        raise NodeError(f"An incident is open on {state.node}, which is another node than {node.name}.", end)
+    if (seed is not None and seed != state.seed) or (fault and fault != state.fault):
+        open_one = f"the incident of seed {state.seed}" if state.seed is not None else "an incident"
+        raise NodeError(f"One incident at a time: {open_one} is open.", end)
+
+
+def begin(node: Node, home: Home, chosen: Fault, seed: int | None) -> State:
+    """Make the fault. Whatever interrupts it, what was made is undone."""
+    refuse_strangers(node, chosen)
+    remove_labelled(node)
+    store.forget(home)
+    state = State(seed, chosen.name, node.kind, node.name, store.now(), holds=list(chosen.holds))
+    store.save(home, state)
+    scene = Scene(node, state.kept)
+    try:
+        chosen.make(scene)
+        state.phase, state.begun = "open", store.now()
+        store.save(home, state)
+    except BaseException as error:
+        undo(node, home, state)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt("The incident was being made, and is undone.") from None
+        raise
+    return state
+
+
+def refuse_strangers(node: Node, chosen: Fault) -> None:
+    """Raises NodeError where an object has a name that the incident needs, and is not the incident's."""
+    for kind, name in (("pod", POD), *chosen.objects):
+        text = node.cluster.kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
+        if text.strip() and INCIDENT not in (json.loads(text)["metadata"].get("labels") or {}):
+            raise NodeError(f"The cluster has a {kind} {name}, which no incident made.", "Remove it: the name is needed.")
+
+
+def remove_labelled(node: Node) -> None:
+    node.cluster.kubectl("delete", KINDS, "-l", INCIDENT, "--wait=true", "--ignore-not-found", "--timeout=120s")
+
+
+def undo(node: Node, home: Home, state: State) -> None:
+    """Undo a fault, and forget the incident."""
+    FAULTS[state.fault].undo(Scene(node, state.kept))
+    remove_labelled(node)
+    store.forget(home)
+
+
+def end_incident(node: Node) -> Any:
+    """End the incident, where one is open: undo its fault and give the result. Without one, whatever an incident may have left is
+    looked for and undone."""
+    home = Home.find()
+    with store.alone(home):
+        try:
+            state = store.load(home)
+        except NodeError:  # damaged: which fault it was is not known
+            state = None
+            store.forget(home)
+        if state is None or state.phase != "open":
+            undo_all(node)
+            return Result(home, state) if state and state.phase == "closed" else Text("No incident is open.")
+        return close(node, home, state)
+
+
+def forget_incident(node: Node) -> None:
+    """End the incident, where there was one, and forget its result."""
+    home = Home.find()
+    if (home.data / incident_note.NAME).exists():
+        end_incident(node)
+        store.forget(home)
+
+
+def undo_all(node: Node) -> None:
+    for each in possible(node.kind):
+        if type(each).undo is not Fault.undo:
+            each.undo(Scene(node))
+    remove_labelled(node)
+
+
+def close(node: Node, home: Home, state: State) -> Result:
+    FAULTS[state.fault].undo(Scene(node, state.kept))
+    remove_labelled(node)
+    state.phase, state.ended, state.holds = "closed", store.now(), []
+    store.save(home, state)
+    return Result(home, state)
+
+
+def watch(home: Home) -> None:
+    """Keep the cells that are run in this kernel in the incident's journal."""
+    shell = interactive()
+    if shell is None or getattr(shell, WATCHED, False):
+        return
+    setattr(shell, WATCHED, True)
+    shell.events.register("post_run_cell", lambda result: store.note(home, "notebook", str(result.info.raw_cell)))
+
+
+class Incident:
+    """The open incident. Its `repr` is the user's complaint, and no more."""
+
+    def __init__(self, node: Node, home: Home, state: State) -> None:
+        self.node, self.home, self._state = node, home, state
+
+    def __repr__(self) -> str:
+        return f"The user says: “{FAULTS[self._state.fault].complaint}”"
+
+    @property
+    def causes(self) -> Text:
+        """The causes among which to choose, by the names that `check` takes: also those that this kind of node cannot have."""
+        return Text("\n".join(f"{name}: {FAULTS[name].cause}" for name in sorted(FAULTS)))
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the user's Pod, as she applied it, with the incident's label."""
+        manifest = json.loads(json.dumps(self._state.kept["manifest"]))
+        manifest["metadata"].setdefault("labels", {})[INCIDENT] = "open"
+        return dict(manifest)
+
+    def hint(self) -> Text:
+        """The next hint. Each costs points; the last one is given again for nothing."""
+        with store.alone(self.home):
+            return hint(self.home)
+
+    def check(self, cause: str = "", evidence: str = "") -> Check:
+        """Judge a cause (by its name in `causes`) and the evidence (what on the node shows it: a name, a path, a value, a
+        message), and look whether the user's Pod is well and stays so after a restart. When all three are found, the incident is
+        closed."""
+        with store.alone(self.home):
+            return check(self.node, self.home, cause, evidence)
+
+    def end(self) -> Any:
+        """End the incident, found or not: undo the fault; the result."""
+        return end_incident(self.node)
+
+    def result(self) -> Result:
+        """What was found, when, with which commands; `save` writes it as a page that prints well."""
+        return Result(self.home, store.load(self.home))
+
+
+def opened(home: Home) -> State:
+    """The open incident. Raises NodeError where none is open."""
+    state = store.load(home)
+    if state is None or state.phase == "making":
+        raise NodeError("No incident is open.", "Begin one: labkit.open_incident(node), or `labkit incident start`.")
+    if state.phase == "closed":
+        raise NodeError("The incident is closed.", "Begin another one: labkit.open_incident(node), or `labkit incident start`.")
+    return state
+
+
+def hint(home: Home) -> Text:
+    state = opened(home)
+    chosen = FAULTS[state.fault]
+    more = state.hints < len(chosen.hints)
+    state.hints += more
+    store.save(home, state)
+    number = state.hints
+    costs = f"costs {store.HINT} points" if more else "the last one, costs nothing again"
+    taught = f"\nSee {chosen.taught}." if number == len(chosen.hints) else ""
+    return Text(f"Hint {number} of {len(chosen.hints)} ({costs}): {chosen.hints[number - 1]}{taught}")
+
+
+def check(node: Node, home: Home, cause: str, evidence: str) -> Check:
+    state = store.load(home)
+    if state and state.phase == "closed":
+        return judged_closed(state)
+    state = opened(home)
+    chosen = FAULTS[state.fault]
+    said = [judged_cause(state, cause), judged_evidence(state, chosen, evidence)]
+    store.save(home, state)
+    if "repair" not in state.found:
+        wrong = repair.trouble(Scene(node, state.kept), chosen)
+        if not wrong:
+            state.found["repair"] = store.now()
+        said.append(wrong or "The repair holds: orders was started again, and is ready.")
+    else:
+        said.append("The repair held.")
+    store.save(home, state)
+    if state.solved:
+        return judged_closed(close(node, home, state).state)
+    missing = [part for part in store.PARTS if part not in state.found]
+    return refused(
+        " ".join(said),
+        f"{' and '.join(missing)}.",
+        f"incident.hint() gives one, and costs {store.HINT} points. A wrong answer costs {store.WRONG}.",
+        taught=HELP,
+    )
+
+
+def judged_closed(state: State) -> Check:
+    if state.solved:
+        return passed(f"cause, evidence and repair are found. {state.points} of 100 points. The incident is closed.")
+    begin = "Begin another one: labkit.open_incident(node), or `labkit incident start`."
+    found = ", ".join(part for part in store.PARTS if part in state.found) or "nothing"
+    return refused(f"the incident was ended. Found was: {found}.", "an incident that is open.", begin, taught=HELP)
+
+
+def judged_cause(state: State, cause: str) -> str:
+    if "cause" in state.found:
+        return "The cause is found."
+    if not cause:
+        return "No cause is named."
+    if cause not in FAULTS:
+        raise NodeError(f"There is no cause {cause!r}.", f"Choose among {', '.join(sorted(FAULTS))}.")
+    if cause == state.fault:
+        state.found["cause"] = store.now()
+        return "The cause is found."
+    note_wrong(state, f"cause {cause}")
+    return f"{cause} is not the cause."
+
+
+def judged_evidence(state: State, chosen: Fault, evidence: str) -> str:
+    if "evidence" in state.found:
+        return "The evidence is found."
+    text = " ".join(str(evidence).split())
+    if not text:
+        return "No evidence is named."
+    if len(text) > EVIDENCE_MAX:
+        raise NodeError(f"The evidence has {len(text)} letters.", f"Name one thing, in {EVIDENCE_MAX} at most.")
+    if any(re.search(pattern, text, re.IGNORECASE) for pattern in chosen.evidence):
+        state.found["evidence"] = store.now()
+        return "The evidence is found."
+    note_wrong(state, f"evidence {text}")
+    return f"“{showable(text)}” does not show this fault."
+
+
+def note_wrong(state: State, answer: str) -> None:
+    """A wrong answer costs once, however often it is given."""
+    if answer not in state.wrong:
+        state.wrong.append(answer)

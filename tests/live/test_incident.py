@@ -1,0 +1,112 @@
+"""Every fault of the incident: made, found true, refused, repaired with the course's tools, checked, and undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import labkit
+from labkit.course.incident import incident_store as store
+from labkit.course.incident import pod_faults
+from labkit.course.incident.fault import POD, READY_WITHIN_S, Scene, is_ready, possible
+from labkit.node import Home, Node
+from labkit.node.packages.programs import find_programs
+from tests.waits import wait_for
+
+Repair = Callable[[Node], object]
+
+
+def kubectl(*arguments: str) -> Repair:
+    return lambda node: node.cluster.kubectl(*arguments)
+
+
+def by_hand(change: Callable[[dict[str, Any]], object]) -> Repair:
+    """Apply the user's manifest again with a change of its spec."""
+
+    def repair(node: Node) -> None:
+        manifest = labkit.open_incident(node).manifest()
+        change(manifest["spec"])
+        node.cluster.recreate(manifest)
+
+    return repair
+
+
+def configured(old: str, new: str) -> Repair:
+    """Edit containerd's configuration and restart it."""
+
+    def repair(node: Node) -> None:
+        node.shell(["sed", "-i", f"s|{old}|{new}|", str(Home.find().data / "containerd.toml")])
+        node.daemon.restart()
+
+    return repair
+
+
+def plugins_back(node: Node) -> None:
+    configured('bin_dir = ".*"', f'bin_dir = "{find_programs(Home.find().cache).cni_dir}"')(node)
+
+
+REPAIRS: dict[str, tuple[str, Repair]] = {
+    "image-tag": ("registry.lab/busybox:2", kubectl("set", "image", f"pod/{POD}", "web=registry.lab/busybox:1")),
+    "image-login": ("401 Unauthorized", lambda n: n.cluster.recreate(pod_faults.login("private.registry.lab", "container"))),
+    "volume-key": ("prices.conf", lambda n: n.cluster.apply(pod_faults.settings(**{"prices.conf": "apple=1"}))),
+    "variable-key": ("currency", lambda n: n.cluster.apply(pod_faults.settings(currency="EUR"))),
+    "requests": (pod_faults.NIGHTLY, lambda n: n.cluster.delete(pod_faults.NIGHTLY)),
+    "memory-limit": ("OOMKilled", by_hand(lambda spec: spec["containers"][0].update(resources={"limits": {"memory": "96Mi"}}))),
+    "probe": ("8081", by_hand(lambda spec: spec["containers"][0]["readinessProbe"]["tcpSocket"].update(port=80))),
+    "volume-full": ("/var/orders", by_hand(lambda spec: spec["volumes"][0]["emptyDir"].update(sizeLimit="8Mi"))),
+    "pids": ("pids.max", lambda n: pod_faults.write_pids(Scene(n), "max")),
+    "cni-plugin": ("labkit-no-such-plugin", lambda n: n.cni.repair()),
+    "cni-absent": ("NetworkReady=false", lambda n: n.cni.repair()),
+    "address-pool": ("no IP addresses available", lambda n: n.cni.repair()),
+    "containerd-stopped": ("containerd", lambda n: n.daemon.start()),
+    "shim-missing": ("containerd-shim-runc-v3", configured("runc.v3", "runc.v2")),
+    "cgroup-driver": ("SystemdCgroup", configured("SystemdCgroup = true", "SystemdCgroup = false")),
+    "cni-directory": ("bin_dir", plugins_back),
+}
+"""Of each fault what a learner would name, and how she would repair it."""
+
+
+def parts(node: Node) -> dict[str, str]:
+    """What an incident may change on the node, and has to leave as it was."""
+    data = Home.find().data
+    files = [data / "containerd.toml", *(data / "cni" / "net.d").iterdir(), *data.glob("*.before")]
+    return {"containerd": node.daemon.state, **{file.name: file.read_text() if file.is_file() else "" for file in files}}
+
+
+def objects(node: Node) -> set[str]:
+    """What an incident makes besides. An earlier test's Pods may be on their way out."""
+    made = node.cluster.kubectl("get", "pods,secrets,configmaps", "-o", "name").split()
+    return {*made, *(sandbox.id for sandbox in node.cri.list_pod_sandbox().items)}
+
+
+def is_well(node: Node) -> bool:
+    return is_ready(json.loads(node.cluster.kubectl("get", "pod", POD, "-o", "json")))
+
+
+def test_every_fault_that_this_node_can_have_is_tried_here() -> None:
+    assert sorted(REPAIRS) == [each.name for each in possible("containerd")]
+
+
+@pytest.mark.parametrize("name", sorted(REPAIRS))
+def test_a_fault_is_made_found_repaired_and_undone(node: Node, name: str) -> None:
+    before, made_before = parts(node), objects(node)
+    evidence, repair = REPAIRS[name]
+    try:
+        incident = labkit.open_incident(node, fault=name)
+        assert not is_well(node)  # the complaint is true
+
+        refused = incident.check(cause="probe" if name != "probe" else "requests", evidence="I do not know")
+        assert not refused.done and refused.missing == "cause and evidence and repair."
+        assert "is not the cause" in refused.saw and "does not show" in refused.saw
+
+        repair(node)
+        wait_for(lambda: is_well(node), "the Pod is ready", READY_WITHIN_S)
+        assert incident.check(cause=name, evidence=f"It is {evidence}.").done
+        assert incident.result().state.points == 100 - 2 * store.WRONG
+    finally:
+        labkit.end_incident(node)
+    assert parts(node) == before
+    wait_for(lambda: objects(node) <= made_before, "what the incident made is gone")

@@ -1,0 +1,300 @@
+"""The incident's seeds, state and verdicts, with faults that are made nowhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace as Thing
+from typing import Any
+
+import pytest
+
+from labkit.cli.__main__ import main
+from labkit.course.incident import fault, repair, session
+from labkit.course.incident import incident_store as store
+from labkit.course.incident.fault import EVERYWHERE, FAULTS, OWN, SEEDS, Fault, Scene, as_made, draw, named, possible, seed_of
+from labkit.course.incident.result import Result
+from labkit.node import Home, NodeError
+
+
+class Cluster:
+    """A cluster in which there is nothing, or the Pod that is `there`."""
+
+    ledger = None
+
+    def __init__(self) -> None:
+        self.there: dict[str, Any] = {}
+
+    def kubectl(self, *arguments: str) -> str:
+        return json.dumps(self.there) if arguments[0] == "get" and arguments[2] == "orders" and self.there else ""
+
+    def delete(self, *names: str, kind: str = "pod") -> str:
+        return ""
+
+
+class Paper(Fault):
+    """A fault on paper. `log`: what was done with it."""
+
+    name, cause, complaint = "paper", "A fault on paper.", "It does not work."
+    evidence, hints, taught = ("ink",), ("First.", "Second."), "notebook 05"
+    log: tuple[str, ...] = ()
+    fails: BaseException | None = None
+
+    def make(self, scene: Scene) -> None:
+        scene.kept["manifest"] = {"metadata": {"name": "orders"}, "spec": {"containers": []}}
+        Paper.log += ("make",)
+        if Paper.fails:
+            raise Paper.fails
+
+    def undo(self, scene: Scene) -> None:
+        Paper.log += ("undo",)
+
+
+class Other(Paper):
+    name, cause = "other", "Another fault on paper."
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setattr(Paper, "log", ())
+    monkeypatch.setattr(Paper, "fails", None)
+    for name in list(FAULTS):
+        monkeypatch.delitem(FAULTS, name)
+    monkeypatch.setitem(FAULTS, "paper", Paper())
+    monkeypatch.setitem(FAULTS, "other", Other())
+    monkeypatch.setattr(repair, "trouble", lambda scene, chosen: "The Pod orders is not ready.")
+    return Home.find()
+
+
+@pytest.fixture
+def node() -> Any:
+    return Thing(kind="containerd", name="sim-worker", cluster=Cluster())
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("bad", ["", "seven", "-1", str(SEEDS), "1.5", None, True])
+def test_what_is_no_seed_is_refused(bad: object) -> None:
+    with pytest.raises(NodeError, match="is no seed"):
+        seed_of(bad)
+
+
+def test_a_seed_draws_the_same_fault_wherever_that_can_be_made() -> None:
+    for seed in range(200):
+        here = draw(seed, "containerd")
+        for kind in EVERYWHERE:
+            assert draw(seed, kind) is here or kind not in here.kinds
+
+
+def test_seeds_reach_every_fault_of_every_kind_of_node() -> None:
+    for kind in EVERYWHERE:
+        assert {draw(seed, kind) for seed in range(1000)} == set(possible(kind))
+    assert len(possible("kind")) >= 10
+
+
+def test_a_seed_draws_the_same_fault_as_in_earlier_versions() -> None:
+    """Teachers have noted them. A new fault takes some seeds of the others, which CHANGELOG.md has to say then."""
+    noted = ["image-tag", "cni-absent", "memory-limit", "volume-key", "cgroup-driver", "image-tag", "address-pool"]
+    assert [draw(seed, "containerd").name for seed in range(1, 8)] == noted
+    for seed in (3, 7):  # of notebook 08
+        assert {draw(seed, kind).name for kind in EVERYWHERE} == {noted[seed - 1]}
+
+
+def test_a_kind_of_node_that_can_have_no_fault_is_told_so() -> None:
+    with pytest.raises(NodeError, match="no fault can be made"):
+        draw(1, "cri")
+
+
+def test_an_unknown_fault_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(NodeError, match=r"no fault 'gremlin'.*image-tag"):
+        named("gremlin", "kind")
+    with pytest.raises(NodeError, match="cannot be made on a node of kind kind"):
+        named("cgroup-driver", "kind")
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_a_fault_says_what_it_needs_and_gives_nothing_away(name: str) -> None:
+    each = FAULTS[name]
+    assert each.cause.endswith(".") and each.complaint.endswith(".") and len(each.hints) >= 2 and each.taught and each.evidence
+    assert set(each.kinds) <= set(EVERYWHERE) and set(OWN) <= set(EVERYWHERE)
+    assert not any(each.cause in text for text in (each.complaint, *each.hints))
+    assert not any(re.search(pattern, each.complaint, re.IGNORECASE) for pattern in each.evidence)
+
+
+# An incident from its beginning to its end
+
+
+def test_another_incident_is_refused_while_one_is_open(home: Home, node: Any) -> None:
+    session.open_incident(node, 7, fault="paper")
+    for seed, name in ((8, ""), (None, "other")):
+        with pytest.raises(NodeError, match=r"One incident at a time: the incident of seed 7 is open.*end_incident"):
+            session.open_incident(node, seed, fault=name)
+    with pytest.raises(NodeError, match="open on sim-worker, which is another node than two"):
+        session.open_incident(Thing(**{**vars(node), "name": "two"}))
+    assert Paper.log == ("make",)
+
+
+def test_an_open_incident_goes_on_in_another_kernel(home: Home, node: Any) -> None:
+    session.open_incident(node, 7, fault="paper").hint()
+    again = session.open_incident(node, 7)
+    assert "Second." in again.hint() and repr(again) == "The user says: “It does not work.”"
+    assert Paper.log == ("make",)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NodeError("It did not happen.", ""), SystemExit()])
+def test_what_interrupts_the_making_undoes_it(
+    home: Home, node: Any, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Paper, "fails", error)
+    with pytest.raises(type(error)):
+        session.open_incident(node, 7, fault="paper")
+    assert Paper.log == ("make", "undo") and store.load(home) is None
+
+
+def test_what_a_killed_kernel_has_half_made_is_undone_first(home: Home, node: Any) -> None:
+    home.make()
+    store.save(home, store.State(7, "paper", "containerd", "sim-worker", store.now()))
+    session.open_incident(node, fault="other")
+    assert Paper.log == ("undo", "make")
+
+
+def test_an_object_of_the_learners_is_not_taken_for_the_incidents(home: Home, node: Any) -> None:
+    node.cluster.there = {"metadata": {"name": "orders", "labels": {"app": "mine"}}}
+    with pytest.raises(NodeError, match="has a pod orders, which no incident made"):
+        session.open_incident(node, fault="paper")
+    assert Paper.log == ()
+
+
+def test_one_process_at_a_time_makes_or_checks(home: Home, node: Any) -> None:
+    with store.alone(home), pytest.raises(NodeError, match="Another notebook or command"):
+        session.open_incident(node, 7)
+
+
+def test_a_damaged_file_is_told_and_can_be_ended(home: Home, node: Any) -> None:
+    home.make()
+    for text in ("{", "[]", '{"seed": 7}', '{"seed":7,"fault":"paper","kind":"","node":"","begun":"now","phase":"open"}'):
+        (home.data / "incident.json").write_text(text)
+        with pytest.raises(NodeError, match=r"cannot be read.*labkit incident end"):
+            session.open_incident(node, 7)
+        session.end_incident(node)
+        assert store.load(home) is None
+    assert set(Paper.log) == {"undo"}
+
+
+# Verdicts
+
+
+def test_each_state_has_a_verdict_of_its_own_and_none_gives_the_answer(
+    home: Home, node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    verdicts = [incident.check(), incident.check(cause="other"), incident.check(evidence="paper"), incident.check("paper")]
+    assert [each.missing for each in verdicts] == ["cause and evidence and repair."] * 3 + ["evidence and repair."]
+    assert len({each.saw for each in verdicts}) == 4
+    assert not any(Paper.cause in str(each) or "ink" in str(each) for each in verdicts)
+    monkeypatch.setattr(repair, "trouble", lambda scene, chosen: "")
+    last = incident.check(evidence="the ink on it")
+    assert last.done and "90 of 100 points" in last.saw
+    assert Paper.log == ("make", "undo") and incident.result().state.phase == "closed"
+    assert incident.check().saw == last.saw  # the cell is run again
+    with pytest.raises(NodeError, match="The incident is closed"):
+        incident.hint()
+
+
+def test_an_incident_that_was_ended_before_it_was_found_is_not_solved(home: Home, node: Any) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    incident.check(cause="paper")
+    incident.end()
+    assert "Found was: cause" in incident.check().saw and not incident.check().done
+
+
+def test_a_wrong_answer_costs_once_and_a_last_hint_nothing_again(home: Home, node: Any) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    for _ in range(3):
+        incident.check(cause="other")
+        incident.hint()
+    incident.check(cause="paper")
+    state = incident.result().state
+    assert (state.hints, state.wrong, state.points) == (2, ["cause other"], 15)
+    assert "costs nothing" in incident.hint()
+
+
+def test_an_unknown_cause_and_a_whole_log_as_evidence_are_refused(home: Home, node: Any) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    with pytest.raises(NodeError, match=r"no cause 'gremlin'.*other, paper"):
+        incident.check(cause="gremlin")
+    with pytest.raises(NodeError, match="has 4999 letters"):
+        incident.check(evidence="ink " * 1250)
+    assert incident.result().state.wrong == []
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    web = {"name": "web", "image": "registry.lab/busybox:1", "command": ["httpd"], **spec.pop("web", {})}
+    return {"metadata": {"name": "orders", "uid": "1", "labels": {}}, "spec": {"containers": [web], **spec}, "status": {}}
+
+
+def test_a_repair_may_change_what_is_wrong_and_not_the_users_program() -> None:
+    mine = pod()
+    assert not repair.changed(pod(web={"image": "registry.lab/busybox:2", "resources": {"limits": {}}}), mine)
+    for changed in ({"command": ["sleep", "1"]}, {"image": "registry.lab/pause:1"}, {"env": [{"name": "X"}]},
+                    {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {"readinessProbe": {"tcpSocket": {}}}):  # fmt: skip
+        assert repair.changed(pod(web=changed), mine)
+    token = [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
+    assert not repair.changed(pod(web={"volumeMounts": token}), mine)
+
+
+def test_a_pod_is_made_again_without_what_the_cluster_filled_in() -> None:
+    token = {"name": "kube-api-access-x", "mountPath": "/t"}
+    found = pod(web={"volumeMounts": [token, {"name": "own", "mountPath": "/own"}]}, nodeName="n", serviceAccountName="default",
+                volumes=[{"name": "kube-api-access-x"}, {"name": "own"}])  # fmt: skip
+    made = as_made(found)
+    assert made["spec"]["volumes"] == [{"name": "own"}] and "nodeName" not in made["spec"] and "status" not in made
+    assert made["spec"]["containers"][0]["volumeMounts"] == [{"name": "own", "mountPath": "/own"}]
+
+
+def test_a_pod_that_was_deleted_gets_a_sentence(node: Any) -> None:
+    assert "incident.manifest()" in repair.trouble(Scene(node, {"manifest": pod()}), Paper())
+
+
+# The journal and the page
+
+
+def test_the_journal_has_what_was_done_while_the_incident_was_open(home: Home, node: Any) -> None:
+    store.note(home, "shell", "before")
+    incident = session.open_incident(node, 7, fault="paper")
+    store.note(home, "shell", "labkit kubectl get pods <b>")
+    incident.check(cause="paper")
+    incident.end()
+    store.note(home, "shell", "after")
+    result = incident.result()
+    assert [entry["text"] for entry in result.journal] == ["labkit kubectl get pods <b>"]
+    page = result.page()
+    assert "labkit kubectl get pods &lt;b&gt;" in page and "class=found" in page and "http" not in page
+    assert "A fault on paper." in page and result.report()["points"] == 40
+
+
+def test_an_open_incidents_result_does_not_name_the_fault(home: Home, node: Any) -> None:
+    session.open_incident(node, 7, fault="paper")
+    result = Result(home, store.load(home))
+    for text in (result.text(), result.page(), json.dumps(result.report())):
+        assert Paper.cause not in text and '"fault"' not in text
+
+
+def test_a_command_of_labkits_is_noted(home: Home, node: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    session.open_incident(node, 7, fault="paper")
+    assert main(["incident", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["commands"][0]["text"] == "labkit incident status --json"
+
+
+def test_bad_words_on_the_command_line_are_one_sentence(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, says in ((["--seed", "x"], "is no seed"), (["check"], "No incident is open"), (["hint"], "No incident is open"),
+                        (["report"], "There was no incident")):  # fmt: skip
+        assert main(["incident", *words]) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_the_labels_name_is_the_ledgers() -> None:
+    assert fault.INCIDENT == "labkit.incident"
