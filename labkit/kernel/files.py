@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from collections.abc import Callable
 
 _READ_SIZE = 65536
 _MOST_KEPT = 4096
+_SELECT_BELOW = 1024
+"""FD_SETSIZE: select(2) takes smaller numbers only."""
 
 
 def read_text(path: str, directory: int | None = None) -> str:
@@ -47,7 +50,7 @@ class Kept:
             return _record(descriptor, again=True)
         if self._room.left <= 0:
             return read_bytes(path)
-        descriptor = self.descriptors[path] = os.open(path, os.O_RDONLY)
+        descriptor = self.descriptors[path] = _moved_up(os.open(path, os.O_RDONLY))
         self._room.left -= 1
         return _record(descriptor)
 
@@ -62,6 +65,17 @@ class Room:
 
     def __init__(self) -> None:
         self.left = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, _MOST_KEPT)
+
+
+def _moved_up(descriptor: int) -> int:
+    """The same file with a number that select(2) does not take, so that the rest of the program keeps the others; with the number
+    that it has where the program can have none so high."""
+    try:
+        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _SELECT_BELOW)
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return moved
 
 
 def _record(descriptor: int, again: bool = False) -> bytes:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,35 +115,57 @@ def test_where_no_process_was_moved_no_cgroup_is_read(obeys, files):
     assert min(files[f"/proc/{obeys.pid}/{name}"] for name in ("cgroup", "schedstat")) < 10
 
 
-def kept_open() -> list[str]:
-    """Files of other processes that this one holds open."""
-    found = []
+def kept_open(before: Collection[int] = ()) -> dict[int, str]:
+    """Files of other processes that this one holds open, by descriptor; `before` are those that other kernels' looks left open."""
+    found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # that of the list itself
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return [link for link in found if re.fullmatch(r"/proc/\d+/(schedstat|stat|cmdline)", link)]
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    ours = re.compile(r"/proc/\d+/(schedstat|stat|cmdline)")
+    return {number: link for number, link in found.items() if number not in before and ours.fullmatch(link)}
+
+
+def looked_three_times() -> LocalKernel:
+    kernel = LocalKernel()
+    for _ in range(3):
+        kernel.snapshot(fds=False)
+    return kernel
 
 
 def test_files_that_stay_open_are_closed_with_the_process_and_the_kernel(obeys):
-    kernel = LocalKernel()
-    for _ in range(3):
-        kernel.snapshot(fds=False)
-    assert f"/proc/{obeys.pid}/schedstat" in kept_open()
+    before = set(kept_open())
+    kernel = looked_three_times()
+    assert f"/proc/{obeys.pid}/schedstat" in kept_open(before).values()
     obeys.kill()
     obeys.wait()
     assert obeys.pid not in kernel.snapshot(fds=False).processes
-    assert f"/proc/{obeys.pid}/schedstat" not in kept_open()
-    kernel = LocalKernel()
-    assert kept_open() == []
+    assert f"/proc/{obeys.pid}/schedstat" not in kept_open(before).values()
+    del kernel
+    assert kept_open(before) == {}
 
 
 def test_few_files_stay_open_where_few_may_be_open(obeys, monkeypatch):
+    before = set(kept_open())
     monkeypatch.setattr(resource, "getrlimit", lambda what: (8, 8))
-    kernel = LocalKernel()
-    for _ in range(3):
-        kernel.snapshot(fds=False)
-    assert len(kept_open()) == 2
+    kernel = looked_three_times()
+    assert len(kept_open(before)) == 2
     seen_again(kernel, obeys.pid)
+
+
+def test_files_that_stay_open_leave_the_numbers_that_select_can_wait_for(obeys):
+    """Of a library of the learner's own, for example: select(2) refuses what is above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard <= 1024:
+        pytest.skip("no process may have a descriptor above 1023 here")
+    before = set(kept_open())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        kernel = looked_three_times()
+        assert kept_open(before) and min(kept_open(before)) >= 1024
+        seen_again(kernel, obeys.pid)
+        del kernel
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_another_thread_that_changes_a_name_and_changes_it_back(obeys):
