@@ -116,7 +116,7 @@ def test_where_no_process_was_moved_no_cgroup_is_read(obeys, files):
 
 
 def kept_open(before: Collection[int] = ()) -> dict[int, str]:
-    """Files of other processes that this one holds open, by descriptor; `before` are those that other kernels' looks left open."""
+    """Files of other processes that this one holds open, by descriptor, without `before`: those that other looks left open."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # that of the list itself
