@@ -203,17 +203,11 @@ def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -
             lines.append(_Line("bind mount", tuple(pinned), mount=True))
         if not lines:
             lines.append(_Line("no process left", (None,) * len(states), light=True))
-        headings = tuple(_heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
+        headings = tuple(namespace_words.heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
         same = tuple((pod.state, ng.describe(pod, host)) if pod else None for pod in states)
         similar = (*((line.note, line.light) for line in lines), *((pod.state, _patterns(pod, host)) for pod in known))
         blocks.append(_Block(known[-1], headings, tuple(lines), same, similar))
     return blocks
-
-
-def _heading(pods: Sequence[PodSnapshot]) -> str:
-    """The address of a Pod and its state, at one moment or from one to the next; not that it is ready all the time."""
-    facts = [" → ".join(dict.fromkeys(filter(None, each))) for each in ([p.ip for p in pods], [p.state for p in pods])]
-    return ", ".join(fact for fact in facts if fact not in ("", "Ready"))
 
 
 def _fold(blocks: list[_Block]) -> tuple[list[_Block], list[str]]:

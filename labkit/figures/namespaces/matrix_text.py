@@ -38,6 +38,12 @@ def pod_key(pod: PodSnapshot) -> tuple[str, str]:
     return pod.namespace, pod.name
 
 
+def heading(pods: Sequence[PodSnapshot]) -> str:
+    """The address of a Pod and its state, at one moment or from one to the next; not that it is ready all the time."""
+    facts = [" → ".join(dict.fromkeys(filter(None, each))) for each in ([p.ip for p in pods], [p.state for p in pods])]
+    return ", ".join(fact for fact in facts if fact not in ("", "Ready"))
+
+
 def change(before: PodSnapshot, after: PodSnapshot, host: Mapping[str, int]) -> PodChange:
     """Compare one Pod at two moments; the shim is left out."""
     then, now = ({row.name: row for row in ng.rows(pod) if row.role not in ng.NODE_SIDE} for pod in (before, after))
