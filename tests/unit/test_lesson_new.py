@@ -44,7 +44,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lesson(root: Path) -> Lesson:
+def lesson(root: Path, monkeypatch: pytest.MonkeyPatch) -> Lesson:
+    monkeypatch.setenv("LABKIT_HOME", str(root / "home"))  # an incident of another home is not this one's
     new.run("08", QUESTION, root)
     return find("08", root)
 
