@@ -47,7 +47,8 @@ def incident(arguments: argparse.Namespace) -> int:
     if action == "start":
         made = session.open_incident(connect(), arguments.seed, fault=arguments.fault)
         report = Result(home, store.load(home)).report()
-        answer(arguments, report, lambda: f"{made!r}\nSeed {report['seed']}. Find it, then run `labkit incident check`.")
+        drawn = f"Seed {report['seed']}. " if report["seed"] is not None else ""
+        answer(arguments, report, lambda: f"{made!r}\n{drawn}Find the cause, then run `labkit incident check`.")
     elif action in ("causes", "faults"):
         listed(arguments, action)
     elif action == "hint":
