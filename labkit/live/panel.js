@@ -1,12 +1,5 @@
 // A live panel: head with buttons, a sentence about the node, the table of Pods, the figure, and who tells of changes.
 // The page's extension (labkit/figures/jupyterlab) opens the panel beside the notebook; without it that button is not shown.
-const element = (kind, name, text = "") => Object.assign(document.createElement(kind), {className: name, textContent: text});
-const button = (text, press) => {
-  const made = element("button", "labkit-button", text);
-  made.type = "button";
-  made.addEventListener("click", press);
-  return made;
-};
 
 function render({model, el}) {
   const panel = element("section", "labkit-live");

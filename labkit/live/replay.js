@@ -3,13 +3,6 @@ const SVG = "http://www.w3.org/2000/svg";
 const SPEEDS = [0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10];
 const LONGEST_WAIT_MS = 3000;  // a longer time without an event is not waited for while playing
 const BEFORE_MS = 1;
-const element = (kind, name, text = "") => Object.assign(document.createElement(kind), {className: name, textContent: text});
-const button = (text, press) => {
-  const made = element("button", "labkit-button", text);
-  made.type = "button";
-  made.addEventListener("click", press);
-  return made;
-};
 const at = (points, ms) => {
   const next = points.findIndex(([time]) => time >= ms);
   if (next <= 0) return next ? points.at(-1)[1] : points[0][1];

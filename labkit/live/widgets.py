@@ -10,6 +10,7 @@ import traitlets
 from labkit.figures.markup import theme_rules
 
 HERE = Path(__file__).parent
+PARTS = (HERE / "parts.js").read_text(encoding="utf-8")
 STYLE = (HERE / "live.css").read_text(encoding="utf-8") + "".join(
     theme_rules(f"{dark} .labkit-live") for dark in ('[data-jp-theme-light="false"]', ".vscode-dark")
 )
@@ -18,7 +19,7 @@ STYLE = (HERE / "live.css").read_text(encoding="utf-8") + "".join(
 class PanelWidget(anywidget.AnyWidget):
     """See labkit.live.panel.Panel. picture: an <svg> element; table: HTML above it, "" for none."""
 
-    _esm = (HERE / "panel.js").read_text(encoding="utf-8")
+    _esm = PARTS + (HERE / "panel.js").read_text(encoding="utf-8")
     _css = STYLE
     title = traitlets.Unicode().tag(sync=True)
     picture = traitlets.Unicode().tag(sync=True)
@@ -33,7 +34,7 @@ class PanelWidget(anywidget.AnyWidget):
 class ReplayWidget(anywidget.AnyWidget):
     """See labkit.live.replaying.Replay. variants: of the figure, the widest first; moments: [ms, words] of each event."""
 
-    _esm = (HERE / "replay.js").read_text(encoding="utf-8")
+    _esm = PARTS + (HERE / "replay.js").read_text(encoding="utf-8")
     _css = STYLE
     variants: traitlets.List = traitlets.List().tag(sync=True)
     moments: traitlets.List = traitlets.List().tag(sync=True)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 import nbformat
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
@@ -129,6 +130,13 @@ class Learner:
 
     def waits_until_idle(self) -> None:
         expect(self.is_idle).to_be_visible(timeout=60 * SECOND)
+
+
+def assert_no_serious_fault(page: Page, place: str) -> None:
+    """axe-core finds nothing serious in what the CSS selector `place` finds."""
+    found = Axe().run(page, context={"include": [[place]]}).response
+    serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from labkit import connect
 from tests.browser.jupyterlab import JupyterLab
-from tests.browser.learner import HALF_A_SCREEN, LAPTOP, PHONE, Learner
+from tests.browser.learner import HALF_A_SCREEN, LAPTOP, PHONE, Learner, assert_no_serious_fault
 from tests.unit.flights import pods
 from tests.waits import wait_for
 
@@ -43,12 +42,6 @@ def opens(page: Page, jupyterlab: JupyterLab, name: str, *cells: str) -> Learner
     return learner
 
 
-def assert_accessible(page: Page, place: str) -> None:
-    found = Axe().run(page, context={"include": [[place]]}).response
-    serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
-
-
 def test_a_panel_beside_the_notebook_shows_a_pod_that_starts(page: Page, jupyterlab: JupyterLab) -> None:
     """Opened by keyboard from its cell; what it shows changes without a cell being run; closed, it says so."""
     notebook = opens(page, jupyterlab, "panel", PANEL, MENU)
@@ -66,14 +59,7 @@ def test_a_panel_beside_the_notebook_shows_a_pod_that_starts(page: Page, jupyter
     pod = node.start_pod(POD)
     try:
         expect(beside.get_by_role("img", name=re.compile("Pod live-seen: the shim, below it pause and main"))).to_be_visible()
-        for theme in ("light", "dark"):
-            notebook.switches_theme(theme)
-            assert_accessible(page, ".jp-LinkedOutputView .labkit-live")
-            for size in (LAPTOP, HALF_A_SCREEN, PHONE):
-                page.set_viewport_size(size)
-                wait_for(lambda: fits(page, ".jp-LinkedOutputView .labkit-live"), "the panel to be drawn for its width")
-                keep(page, f"panel-{theme}-{size['width']}")
-            page.set_viewport_size(LAPTOP)
+        assert_shown_well(notebook, ".jp-LinkedOutputView .labkit-live", "panel")
     finally:
         node.remove_pod(pod)
         node.close()
@@ -91,6 +77,19 @@ def fits(page: Page, place: str) -> bool:
     return bool(page.evaluate(
         "place => { const box = document.querySelector(`${place} .labkit-picture`);"
         " return box && (box.scrollWidth <= Math.max(box.clientWidth, 300) + 1); }", place))  # fmt: skip
+
+
+def assert_shown_well(notebook: Learner, place: str, name: str) -> None:
+    """In both themes a screen reader finds no fault, and in each width the figure fits; a screenshot of each."""
+    page = notebook.page
+    for theme in ("light", "dark"):
+        notebook.switches_theme(theme)
+        assert_no_serious_fault(page, place)
+        for size in (LAPTOP, HALF_A_SCREEN, PHONE):
+            page.set_viewport_size(size)
+            wait_for(lambda: fits(page, place), f"the {name} to be drawn for its width")
+            keep(page, f"{name}-{theme}-{size['width']}")
+        page.set_viewport_size(LAPTOP)
 
 
 def keep(page: Page, name: str) -> None:
@@ -129,14 +128,7 @@ def test_a_replay_by_keyboard(page: Page, jupyterlab: JupyterLab) -> None:
     expect(words).to_have_text(re.compile(rf"{last} of {last}: "))
     expect(replay.get_by_role("button", name="Play")).to_be_visible()
     assert notebook.errors() == []
-    for theme in ("light", "dark"):
-        notebook.switches_theme(theme)
-        assert_accessible(page, ".labkit-replay")
-        for size in (LAPTOP, HALF_A_SCREEN, PHONE):
-            page.set_viewport_size(size)
-            wait_for(lambda: fits(page, ".labkit-replay"), "the replay to be drawn for its width")
-            keep(page, f"replay-{theme}-{size['width']}")
-        page.set_viewport_size(LAPTOP)
+    assert_shown_well(notebook, ".labkit-replay", "replay")
 
 
 def test_the_workspace_has_notebook_terminal_and_lessons(page: Page, jupyterlab: JupyterLab) -> None:
@@ -151,7 +143,7 @@ def test_the_workspace_has_notebook_terminal_and_lessons(page: Page, jupyterlab:
     expect(terminal).to_have_count(1)
     expect(page.locator(".jp-Terminal .xterm-screen")).to_be_visible()
     wait_for(lambda: right_of(page, ".jp-Terminal", ".jp-NotebookPanel"), "the terminal right of the notebook")
-    assert_accessible(page, ".labkit-course")
+    assert_no_serious_fault(page, ".labkit-course")
     keep(page, "workspace-1440")
 
     course.get_by_role("link", name="01 · What is the contract?").click()
@@ -170,7 +162,7 @@ def test_a_command_of_the_prose_is_copied_and_goes_to_the_terminal(page: Page, j
     notebook = opens(page, jupyterlab, "commands", "1")
     buttons = notebook.cell(0).locator(".labkit-copy")
     expect(buttons).to_have_count(2)
-    assert_accessible(page, ".jp-MarkdownOutput")
+    assert_no_serious_fault(page, ".jp-MarkdownOutput")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     button = notebook.cell(0).get_by_role("button", name="Copy labkit version")
     button.click()

@@ -8,18 +8,8 @@ from typing import Any, Protocol
 
 from labkit.cri import CriClient, CriError
 from labkit.node.state.ledger import HOME, LESSON, Ledger
+from labkit.node.state.runtime_daemon import RuntimeDaemon
 from labkit.util.errors import NodeError
-
-
-class Version(Protocol):
-    """`node.daemon`, as far as it is needed here."""
-
-    @property
-    def version(self) -> str: ...
-    @property
-    def first_version(self) -> str: ...
-    @property
-    def changed_by(self) -> str: ...
 
 
 class UnfinishedNode(Protocol):
@@ -32,7 +22,7 @@ class UnfinishedNode(Protocol):
     @property
     def cri(self) -> CriClient: ...
     @property
-    def daemon(self) -> Any: ...
+    def daemon(self) -> RuntimeDaemon: ...
     def kubelet_held(self) -> Any: ...
 
 
@@ -47,7 +37,7 @@ def sentences(node: UnfinishedNode) -> list[str]:
 
 def of_version(node: UnfinishedNode) -> list[str]:
     """Of a containerd that was replaced."""
-    daemon: Version = node.daemon
+    daemon = node.daemon
     if daemon.version == daemon.first_version:
         return []
     now = f"containerd is {daemon.version} instead of {daemon.first_version}"
