@@ -8,14 +8,13 @@ numbers of the tracepoints are in tracefs, which fsmount(2) opens without mounti
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 from collections.abc import Iterator
 from functools import cache
 from struct import Struct
 
-from labkit.kernel.files import read_bytes
+from labkit.kernel.files import checked, libc, read_bytes
 
 TRACEPOINTS = ("cgroup_attach_task", "cgroup_transfer_tasks", "cgroup_rename")
 MOST_CPUS = 64
@@ -29,8 +28,6 @@ _ATTRIBUTES = Struct("=IIQ48x")  # struct perf_event_attr, first version: type, 
 _PERF_TYPE_TRACEPOINT, _PERF_FLAG_FD_CLOEXEC = 2, 8
 _EVERY_PROCESS, _NO_GROUP = -1, -1
 _ONLINE = "/sys/devices/system/cpu/online"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class CgroupMoves:
@@ -99,10 +96,10 @@ def numbers(ranges: str) -> Iterator[int]:
 
 
 def _tracepoint_numbers() -> list[int]:
-    context = _checked(_libc.syscall(_FSOPEN, b"tracefs", _CLOEXEC))
+    context = checked(libc.syscall(_FSOPEN, b"tracefs", _CLOEXEC))
     try:
-        _checked(_libc.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
-        tracefs = _checked(_libc.syscall(_FSMOUNT, context, _CLOEXEC, 0))
+        checked(libc.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        tracefs = checked(libc.syscall(_FSMOUNT, context, _CLOEXEC, 0))
     finally:
         os.close(context)
     try:
@@ -116,10 +113,4 @@ def _counter(tracepoint: int, cpu: int) -> int:
     if number is None:
         raise OSError(f"the number of perf_event_open(2) on {platform.machine()} is not known")
     attributes = _ATTRIBUTES.pack(_PERF_TYPE_TRACEPOINT, _ATTRIBUTES.size, tracepoint)
-    return _checked(_libc.syscall(number, attributes, _EVERY_PROCESS, cpu, _NO_GROUP, _PERF_FLAG_FD_CLOEXEC))
-
-
-def _checked(answer: int) -> int:
-    if answer < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return answer
+    return checked(libc.syscall(number, attributes, _EVERY_PROCESS, cpu, _NO_GROUP, _PERF_FLAG_FD_CLOEXEC))

@@ -1,7 +1,8 @@
-"""Read files of /proc: whole, and those that are read again and again without opening them each time."""
+"""Read files of /proc: whole, and those that are read again and again without opening them each time; call the C library."""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import resource
@@ -11,6 +12,17 @@ _READ_SIZE = 65536
 _MOST_KEPT = 4096
 _SELECT_BELOW = 1024
 """FD_SETSIZE: select(2) takes smaller numbers only."""
+OPEN: set[int] = set()
+"""The descriptors of all files of this process that are kept open here."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def checked(answer: int) -> int:
+    """The answer of a call of `libc`. Raises OSError where it is an error."""
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return answer
 
 
 def read_text(path: str, directory: int | None = None) -> str:
@@ -36,35 +48,48 @@ def read_bytes(path: str, directory: int | None = None) -> bytes:
 
 class Kept:
     """Files of one /proc/PID that stay open, since opening and closing one takes five times as long as reading it. Through them a
-    successor with the same pid is never read. seen: texts of them that have been found to tell nothing new."""
+    successor with the same pid is never read. seen: what was read of them and found to tell nothing new."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self.descriptors: dict[str, int] = {}
-        self.seen: tuple[bytes, ...] = ()
+    def __init__(self, directory: str) -> None:
+        """directory: /proc/PID."""
+        self._directory = directory
+        self._descriptors: dict[str, int] = {}
+        self.seen: object = None
+        self.files_seen: object = None
+        self.held: tuple[tuple[str, int, int, int], ...] = ()
 
-    def read(self, path: str) -> bytes:
-        """As `read_bytes`, for files below one /proc/PID. Raises OSError."""
-        descriptor = self.descriptors.get(path)
+    def read(self, name: str) -> bytes:
+        """As `read_bytes`, for a file below the directory. Raises OSError."""
+        descriptor = self._descriptors.get(name)
         if descriptor is not None:
             return _record(descriptor, again=True)
-        if self._room.left <= 0:
-            return read_bytes(path)
-        descriptor = self.descriptors[path] = _moved_up(os.open(path, os.O_RDONLY))
-        self._room.left -= 1
-        return _record(descriptor)
+        descriptor = self._open(name)
+        return read_bytes(f"{self._directory}/{name}") if descriptor is None else _record(descriptor)
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for descriptor in self.descriptors.values():
+    def stat(self, name: str) -> os.stat_result:
+        """Of a file or directory below the directory. Raises OSError."""
+        descriptor = self._descriptors.get(name)
+        if descriptor is None:
+            descriptor = self._open(name)
+        return os.stat(f"{self._directory}/{name}") if descriptor is None else os.fstat(descriptor)
+
+    def _open(self, name: str) -> int | None:
+        """None where no more files may stay open."""
+        if len(OPEN) >= _most_kept():
+            return None
+        descriptor = self._descriptors[name] = _moved_up(os.open(f"{self._directory}/{name}", os.O_RDONLY))
+        OPEN.add(descriptor)
+        return descriptor
+
+    def __del__(self, close: Callable[[int], None] = os.close, kept: set[int] = OPEN) -> None:
+        for descriptor in self._descriptors.values():
+            kept.discard(descriptor)
             close(descriptor)
-        self._room.left += len(self.descriptors)
 
 
-class Room:
-    """How many files may stay open: a quarter of what a process may open, since the rest of the program needs some too."""
-
-    def __init__(self) -> None:
-        self.left = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, _MOST_KEPT)
+def _most_kept() -> int:
+    """A quarter of what a process may open, since the rest of the program needs some too."""
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, _MOST_KEPT)
 
 
 def _moved_up(descriptor: int) -> int:

@@ -1,17 +1,27 @@
-"""The mount table of the node, read again when it has changed."""
+"""The mount table of the node, read again when it has changed; and whether those of other mount namespaces have."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import select
 import threading
 import weakref
 from collections.abc import Callable
 
-from labkit.kernel.files import read_text
+from labkit.kernel.files import checked, libc, read_text
 from labkit.kernel.model import Mount
 from labkit.kernel.parse import parse_mountinfo
 from labkit.kernel.processes import own_namespace
+
+# The kernel's include/uapi/linux/fanotify.h.
+_FAN_CLOEXEC, _FAN_NONBLOCK, _FAN_REPORT_MNT = 1, 2, 0x4000
+_FAN_MARK_ADD, _FAN_MARK_MNTNS = 1, 0x110
+_FAN_MNT_ATTACH, _FAN_MNT_DETACH = 0x1000000, 0x2000000
+_READ_SIZE = 65536
+
+libc.fanotify_mark.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p)
 
 
 def read_mountinfo(proc: str) -> str:
@@ -59,3 +69,29 @@ class MountReader:
         self._poll, self._of = select.poll(), of
         self._poll.register(descriptor, select.POLLPRI)
         return True
+
+
+class MountWatch:
+    """Tells whether a mount came, moved or went in one of the mount namespaces that are watched, by fanotify(7) since Linux 6.15,
+    for root. A namespace is not kept alive by it; that one ends is told, too: its mounts go."""
+
+    def __init__(self) -> None:
+        """Raises OSError where the kernel does not tell this user."""
+        self._events = checked(libc.fanotify_init(_FAN_CLOEXEC | _FAN_NONBLOCK | _FAN_REPORT_MNT, os.O_RDONLY))
+        self._of = os.getpid()
+        self.close = weakref.finalize(self, os.close, self._events)
+
+    def add(self, namespace: int) -> None:
+        """Watch one more mount namespace, of which a descriptor is given. Raises OSError."""
+        mask = _FAN_MNT_ATTACH | _FAN_MNT_DETACH
+        checked(libc.fanotify_mark(self._events, _FAN_MARK_ADD | _FAN_MARK_MNTNS, mask, namespace, None))
+
+    def changed(self) -> bool:
+        """Since this was asked before. Raises OSError in a forked child, which shares the events with its parent."""
+        if self._of != os.getpid():
+            raise OSError("the events are another process's")
+        changed = False
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._events, _READ_SIZE):
+                changed = True
+        return changed

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
 from labkit.kernel.cgroup_moves import Generation
-from labkit.kernel.files import Kept, Room, read_bytes, read_text
+from labkit.kernel.files import OPEN, Kept, read_bytes, read_text
 from labkit.kernel.model import NAMESPACE_TYPES, Process
 from labkit.kernel.parse import Stat, parse_cgroup, parse_cmdline, parse_namespace_link, parse_ns_pids, parse_stat
 
 _LINKS = tuple(f"ns/{type}" for type in NAMESPACE_TYPES)
+_CPUCLOCK_SCHED = 2
+"""The kernel's include/linux/posix-timers.h: with the pid, the clock of a process's CPU time."""
 _NOT_COUNTED = b"0 0 0\n"
 """/proc/PID/schedstat where the kernel's counters are switched off."""
 Held = tuple[str, int, int, int]
@@ -41,7 +44,7 @@ class ProcReader:
         self._known: dict[int, _Known] = {}
         self._cgroups: dict[str, Mapping[str, str]] = {}
         self._pid_namespace: int | None = None
-        self._room, self._moves = Room(), Generation(proc)
+        self._moves = Generation(proc)
         self._moved: object = None
         self._stayed = False
         self._lock = threading.Lock()
@@ -79,13 +82,12 @@ class ProcReader:
         process, kept = known.process, known.kept
         if not known.ran or process.state in "RZ":
             return False
-        directory = f"{self._proc}/{process.pid}/"
         try:
             return (
-                kept.read(directory + "schedstat") == known.ran
-                and (self._stayed or _read_record(directory + "cgroup") == known.cgroup)
-                and (known.kernel_thread or _exe(directory + "exe") == process.exe)
-                and (process.threads == 1 or _same_to_other_threads(directory, process, kept))
+                kept.read("schedstat") == known.ran
+                and (self._stayed or _read_record(f"{self._proc}/{process.pid}/cgroup") == known.cgroup)
+                and (known.kernel_thread or _exe(f"{self._proc}/{process.pid}/exe") == process.exe)
+                and (process.threads == 1 or _same_to_other_threads(process, kept))
             )
         except OSError:
             return False
@@ -152,35 +154,60 @@ class ProcReader:
             stat.threads,
         )  # fmt: skip
         if before is None:
-            return _Known(ran, cgroup, stat.kernel_thread, process, Kept(self._room))
-        before.kept.seen = ()
+            return _Known(ran, cgroup, stat.kernel_thread, process, Kept(f"{self._proc}/{pid}"))
+        before.kept.seen = None
         return _Known(ran, cgroup, stat.kernel_thread, before.process if process == before.process else process, before.kept)
 
-    def _held(self, known: _Known) -> Iterator[Held]:
+    def _held(self, known: _Known) -> Sequence[Held]:
         """The namespaces that open files of a process hold."""
+        process, kept = known.process, known.kept
         if known.kernel_thread:
-            return
-        own = self._pid_namespace is not None and known.process.pid == os.getpid()
-        kept = {each for known in self._known.values() for each in known.kept.descriptors.values()} if own else set()
+            return ()
+        directory = f"{self._proc}/{process.pid}/fd"
+        seen = self._files_seen(known, directory)
+        if seen is None or seen != kept.files_seen:
+            own = self._pid_namespace is not None and process.pid == os.getpid()
+            kept.files_seen, kept.held = seen, tuple(_held(process.pid, directory, OPEN if own else ()))
+        return kept.held
+
+    def _files_seen(self, known: _Known, directory: str) -> object | None:
+        """Equal to an earlier answer where a process has the same files open as then; None where that cannot be told.
+
+        Only a process that runs opens or closes its files. Its main thread is counted by schedstat, all of its threads by its CPU
+        clock (man 3 clock_getcpuclockid), to which a thread that is running now adds at the next tick. How many files are open is
+        the size of the directory since Linux 6.2, which tells what such a thread has opened, and a child that shares the files.
+        """
+        process = known.process
+        if not known.ran or process.state in "RZ" or self._pid_namespace is None:
+            return None
         try:
-            directory = os.open(f"{self._proc}/{known.process.pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
+            clock = time.clock_gettime_ns(~process.pid << 3 | _CPUCLOCK_SCHED)
+            count = os.stat(directory).st_size
         except OSError:
-            return
-        try:
-            for name in os.listdir(directory):
-                if int(name) in kept:
-                    continue
-                try:
-                    link = os.readlink(name, dir_fd=directory)
-                except OSError:
-                    # Closed since.
-                    continue
-                if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
-                    yield (*parse_namespace_link(link), known.process.pid, int(name))
-        except OSError:  # it has ended
-            return
-        finally:
-            os.close(directory)
+            return None
+        return (known.ran, clock, count) if count else None
+
+
+def _held(pid: int, path: str, without: Collection[int]) -> Iterator[Held]:
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        for name in os.listdir(directory):
+            if without and int(name) in without:
+                continue
+            try:
+                link = os.readlink(name, dir_fd=directory)
+            except OSError:
+                # Closed since.
+                continue
+            if link[-1] == "]" and link.partition(":[")[0] in NAMESPACE_TYPES:
+                yield (*parse_namespace_link(link), pid, int(name))
+    except OSError:  # it has ended
+        return
+    finally:
+        os.close(directory)
 
 
 def _living_thread(directory: int, pid: int) -> int | None:
@@ -203,14 +230,15 @@ class _Known(NamedTuple):
     kept: Kept
 
 
-def _same_to_other_threads(directory: str, process: Process, kept: Kept) -> bool:
+def _same_to_other_threads(process: Process, kept: Kept) -> bool:
     """Whether the other threads have changed nothing of the process, and are as many."""
-    texts = kept.read(directory + "stat"), kept.read(directory + "cmdline")
-    if texts != kept.seen:
-        stat, cmdline = parse_stat(_decoded(texts[0])), parse_cmdline(_decoded(texts[1]))
-        if (stat.comm, stat.threads, cmdline) != (process.comm, process.threads, process.cmdline):
+    # Of the directory of threads the kernel counts one link for each, and two more. The same is in stat, which takes longer.
+    seen = kept.read("comm"), kept.read("cmdline"), kept.stat("task").st_nlink
+    if seen != kept.seen:
+        comm, cmdline, links = _decoded(seen[0]).removesuffix("\n"), parse_cmdline(_decoded(seen[1])), seen[2]
+        if (comm, links - 2, cmdline) != (process.comm, process.threads, process.cmdline):
             return False
-        kept.seen = texts
+        kept.seen = seen
     return True
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from labkit.kernel import LocalKernel, Process, cgroup_moves, pins, processes
 from labkit.kernel import files as files_of_proc
+from labkit.kernel.files import OPEN
+from labkit.kernel.mounts import MountWatch
 from tests.unit.test_kernel_snapshot import inode, needs_root, spawn
 from tests.waits import wait_for
 
@@ -121,7 +123,7 @@ def kept_open(before: Collection[int] = ()) -> dict[int, str]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # that of the list itself
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    ours = re.compile(r"/proc/\d+/(schedstat|stat|cmdline)")
+    ours = re.compile(r"/proc/\d+/(schedstat|comm|cmdline|task)")
     return {number: link for number, link in found.items() if number not in before and ours.fullmatch(link)}
 
 
@@ -146,7 +148,8 @@ def test_files_that_stay_open_are_closed_with_the_process_and_the_kernel(obeys):
 
 def test_few_files_stay_open_where_few_may_be_open(obeys, monkeypatch):
     before = set(kept_open())
-    monkeypatch.setattr(resource, "getrlimit", lambda what: (8, 8))
+    may_be_open = 4 * (len(before) + 2)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (may_be_open, may_be_open))
     kernel = looked_three_times()
     assert len(kept_open(before)) == 2
     seen_again(kernel, obeys.pid)
@@ -185,6 +188,74 @@ def test_what_has_run_and_is_as_before_is_the_same_object(obeys):
     tell(obeys, "pass")
     assert Path(f"/proc/{obeys.pid}/schedstat").read_bytes() != ran
     assert kernel.snapshot(fds=False).processes[obeys.pid] is before
+
+
+def held_again(kernel: LocalKernel, pid: int) -> list[str]:
+    """The types of the namespaces that a process holds by open files, as a kernel sees it that has looked before. It looks twice:
+    the second time it need not read what it read the first."""
+
+    def held() -> list[str]:
+        namespaces = kernel.snapshot().namespaces.values()
+        return [type for _, type in sorted((fd, each.type) for each in namespaces for holder, fd in each.fds if holder == pid)]
+
+    again = held()
+    assert held() == again
+    return again
+
+
+OPENS = "held = os.open('/proc/self/ns/{}', os.O_RDONLY)"
+IN_THREAD = "thread = threading.Thread(target=lambda: exec({!r}, globals())); thread.start(); thread.join()"
+
+
+@pytest.mark.parametrize(("threads", "by"), [(0, "{}"), (1, IN_THREAD)])
+def test_a_namespace_that_an_open_file_holds(obeys, threads, by):
+    kernel = LocalKernel()
+    for _ in range(threads):
+        tell(obeys, "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()")
+    tell(obeys, "import threading")
+    assert held_again(kernel, obeys.pid) == []
+    for line, expected in (
+        (OPENS.format("net"), ["net"]),
+        ("new = os.open('/proc/self/ns/uts', os.O_RDONLY); os.dup2(new, held); os.close(new)", ["uts"]),
+        (f"os.close(held); {OPENS.format('ipc')}", ["ipc"]),
+        ("os.close(held); held = os.open('/dev/null', os.O_RDONLY)", []),
+    ):
+        tell(obeys, by.format(line))
+        assert held_again(kernel, obeys.pid) == expected
+
+
+def test_a_namespace_that_a_thread_opens_while_the_main_one_sleeps(obeys):
+    kernel = LocalKernel()
+    note = "import threading; go = threading.Event(); stay = threading.Event()"
+    tell(obeys, note)
+    reads, writes = os.pipe()
+    os.set_inheritable(reads, True)
+    try:
+        # The thread waits for a byte, opens, and sleeps: the main thread waits for its next line all the while.
+        thread = f"f = open('/proc/{os.getpid()}/fd/{reads}', 'rb', buffering=0); f.read(1); {OPENS.format('net')}; stay.wait()"
+        tell(obeys, f"threading.Thread(target=lambda: exec({thread!r}, globals()), daemon=True).start()")
+        assert held_again(kernel, obeys.pid) == []
+        os.write(writes, b"x")
+        wait_for(lambda: any(link.startswith("net:") for link in links(obeys.pid)))
+        assert held_again(kernel, obeys.pid) == ["net"]
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
+def links(pid: int) -> list[str]:
+    return [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+
+
+def test_the_files_of_a_process_that_has_not_run_are_not_read_again(obeys, monkeypatch):
+    listed: list[int] = []
+    real = processes._held
+    monkeypatch.setattr(processes, "_held", lambda pid, *rest: listed.append(pid) or real(pid, *rest))
+    kernel = LocalKernel()
+    for _ in range(5):
+        kernel.snapshot()
+    assert listed.count(obeys.pid) == 1
+    assert OPEN
 
 
 @needs_root
@@ -345,12 +416,63 @@ def test_a_process_moved_to_another_cgroup(obeys, monkeypatch, counts):
         group.rmdir()
 
 
+def lists_mounts() -> bool:
+    with open("/proc/self/ns/mnt") as namespace:
+        return bool(pins.listmount(namespace.fileno())[1])
+
+
+def watches_mounts() -> bool:
+    with contextlib.suppress(OSError):
+        MountWatch().close()
+        return True
+    return False
+
+
+def refused(*_: object) -> None:
+    raise OSError("not by this kernel")
+
+
 @needs_root
-@pytest.mark.parametrize("newer", [True, False])
-def test_bind_mounts_that_come_move_and_go_in_another_mount_namespace(spawn, files, monkeypatch, tmp_path, newer):
+def test_mounts_are_not_listed_again_where_the_kernel_tells_of_changes(spawn, monkeypatch, tmp_path):
+    if not watches_mounts():
+        pytest.skip("the kernel does not tell of mounts in other mount namespaces: fanotify(7) does since Linux 6.15")
+    listed: list[int] = []
+    real = pins.listmount
+    monkeypatch.setattr(pins, "listmount", lambda namespace: listed.append(namespace) or real(namespace))
+    holder = spawn("unshare", "--mount", "--propagation", "private")
+    processes_of_test = [LocalKernel().snapshot(fds=False).processes[holder.pid]]
+    reader = pins.PinReader("/proc")
+
+    def lists() -> int:
+        listed.clear()
+        reader.read(processes_of_test, None, ())
+        return len(listed)
+
+    assert [lists() for _ in range(4)] == [1, 1, 0, 0]
+    subprocess.run(["nsenter", "--mount", f"--target={holder.pid}", "mount", "--bind", tmp_path, tmp_path], check=True)
+    assert [lists() for _ in range(2)] == [1, 0]
+    subprocess.run(["nsenter", "--mount", f"--target={holder.pid}", "umount", tmp_path], check=True)
+    assert [lists() for _ in range(2)] == [1, 0]
+    watched, namespace = reader._watch, f"/proc/{holder.pid}/ns/mnt"
+    assert watched
+    assert not watched.changed()
+    assert os.path.exists(namespace)
+    holder.kill()
+    holder.wait()
+    wait_for(watched.changed, "a mount namespace that is watched ends with its last process")
+
+
+@needs_root
+@pytest.mark.parametrize("told", ["of changes", "the mounts", "nothing"])
+def test_bind_mounts_that_come_move_and_go_in_another_mount_namespace(spawn, files, monkeypatch, tmp_path, told):
+    if told != "of changes":
+        monkeypatch.setattr(pins, "MountWatch", refused)
+    elif not watches_mounts():
+        pytest.skip("the kernel does not tell of mounts in other mount namespaces: fanotify(7) does since Linux 6.15")
+    newer = told != "nothing"
     if not newer:
-        monkeypatch.setattr(pins, "listmount", lambda path: (0, b""))
-    elif not pins.listmount("/proc/self/ns/mnt")[1]:
+        monkeypatch.setattr(pins, "listmount", lambda namespace: (0, b""))
+    elif not lists_mounts():
         pytest.skip("the kernel has no listmount(2) for other mount namespaces: it came with Linux 6.11")
     for name in ("green", "a place/blue", "moved"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -364,14 +486,16 @@ def test_bind_mounts_that_come_move_and_go_in_another_mount_namespace(spawn, fil
         paths = (path for namespace in kernel.snapshot().namespaces.values() for path in namespace.mounts)
         return sorted(path.partition(str(tmp_path))[2] for path in paths if path.startswith(f"/proc/{holder.pid}/root"))
 
-    assert found() == []
+    for _ in range(3):
+        assert found() == []
     files.clear()
     assert found() == []
     assert not newer or not files[f"/proc/{holder.pid}/mountstats"]
     pin = tmp_path / "a place/blue"
     subprocess.run([*inside, "mount", "--bind", tmp_path / "a place", tmp_path / "a place"], check=True)
     subprocess.run([*inside, "unshare", f"--uts={pin}", "true"], check=True)
-    assert found() == ["/a place/blue"]
+    for _ in range(3):
+        assert found() == ["/a place/blue"]
     reachable = f"/proc/{holder.pid}/root{pin}"
     assert kernel.snapshot().namespaces[inode(reachable)].mounts == (reachable,)
     assert inode(reachable) not in kernel.snapshot(fds=False).namespaces
