@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.api_resources import ApiResource
-from labkit.apiserver.objects import apply, object_defaults, patch, strategy, validation, warnings
+from labkit.apiserver.objects import apply, object_defaults, patch, pod_security, strategy, validation, warnings
 from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
 from labkit.podspec.schema import decoding
@@ -94,6 +94,7 @@ class Api:
         if resource.plural == "pods":
             nodes = {name for (_, name), _ in self.store.list("nodes")}
             options.warnings.extend(warnings.of_pod(obj, nodes))
+        options.warnings.extend(self._admit(resource, obj, None))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
             leaving = "deletionTimestamp" in there.obj["metadata"]
             raise api_errors.already_exists(resource.plural, meta["name"], resource.group, leaving)
@@ -248,6 +249,8 @@ class Api:
             apply.track(resource, old, new, options.manager, sub)
         if _same(new, old):
             return entry
+        if sub != "status":
+            options.warnings.extend(self._admit(resource, new, old))
         if (
             "deletionTimestamp" in meta
             and not meta.get("finalizers")
@@ -256,6 +259,12 @@ class Api:
         ):
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
         return self._keep(resource, new, options)
+
+    def _admit(self, resource: ApiResource, new: Object, old: Object | None) -> list[str]:
+        """What admission says of an object that may be stored. Raises ApiError (403)."""
+        if resource.plural == "pods":
+            return list(pod_security.admit(self.store, new, old))
+        return list(pod_security.of_namespace(self.store, new, old)) if resource.plural == "namespaces" else []
 
     def _keep(self, resource: ApiResource, obj: Object, options: Options) -> StoredObject:
         if options.dry_run:
