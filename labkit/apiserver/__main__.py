@@ -25,6 +25,8 @@ from labkit.apiserver.controllers.claims import Binder
 from labkit.apiserver.controllers.event_expiry import EventExpiry
 from labkit.apiserver.controllers.namespaces import NamespaceController
 from labkit.apiserver.controllers.nodes import NodeLifecycleController
+from labkit.apiserver.controllers.owner_references import DependentsCollector
+from labkit.apiserver.controllers.pod_claims import EphemeralClaims, StorageProtection
 from labkit.apiserver.controllers.scheduler import Scheduler
 from labkit.apiserver.controllers.taints import TaintEviction
 from labkit.apiserver.http import credentials
@@ -44,7 +46,10 @@ IDLE_S = 90.0
 BODY_WITHIN_S = 60.0
 HANDED_WITHIN_S = 0.5
 LOCK_WITHIN_S = 5.0
-CONTROLLERS = (Scheduler, Binder, NodeLifecycleController, TaintEviction, NamespaceController, EventExpiry)
+CONTROLLERS = (
+    Scheduler, Binder, NodeLifecycleController, TaintEviction, NamespaceController, DependentsCollector, EphemeralClaims,
+    StorageProtection, EventExpiry,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -265,11 +265,10 @@ SOURCES: dict[str, dict[str, Any]] = {
     "scaleIO": {"gateway": "g", "system": "s", "secretRef": {"name": "s"}, "volumeName": "v"},
     "storageos": {"volumeName": "v"},
     "vsphereVolume": {"volumePath": "v"},
-    "ephemeral": {
-        "volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
-    },
 }
 ELSEWHERE = pod(container(), volumes=[{"name": f"v{n}", name: source} for n, (name, source) in enumerate(SOURCES.items())])
+TEMPLATE = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+EPHEMERAL = pod(container(), volumes=[{"name": "v", "ephemeral": {"volumeClaimTemplate": TEMPLATE}}])
 APART = pod(
     container(),
     meta={"labels": {"app": "x"}},
@@ -288,7 +287,7 @@ GROUPED = pod(
     securityContext={"fsGroup": 3, "fsGroupChangePolicy": "OnRootMismatch"},
     volumes=[{"name": "claim", **VOLUMES["claim"]}],
 )
-EXAMPLES = (SCHEDULED, APART, GROUPED, NAMED, SECURED, MOUNTED, BLOCKS, ODD, ON_HOST, FROM_FILE, ELSEWHERE)
+EXAMPLES = (SCHEDULED, APART, GROUPED, NAMED, SECURED, MOUNTED, BLOCKS, ODD, ON_HOST, FROM_FILE, ELSEWHERE, EPHEMERAL)
 
 REFUSED: dict[tuple[str, str], tuple[dict[str, Any], str]] = {
     ("PodSpec", "ephemeralContainers"): (

@@ -12,9 +12,11 @@ from labkit.apiserver import api_resources
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.claims import Binder
 from labkit.apiserver.controllers.nodes import GRACE_S, UNREACHABLE, NodeLifecycleController
+from labkit.apiserver.controllers.owner_references import DependentsCollector
+from labkit.apiserver.controllers.pod_claims import EphemeralClaims, StorageProtection
 from labkit.apiserver.controllers.scheduler import AGAIN_AFTER_S, Scheduler, matters
 from labkit.apiserver.controllers.taints import TaintEviction
-from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.objects.rest import Api, Deletion
 from labkit.apiserver.storage.store import Store, WatchEvent
 
 PODS, NODES = api_resources.BY_PLURAL["pods"], api_resources.BY_PLURAL["nodes"]
@@ -314,3 +316,157 @@ def test_a_pod_of_a_runtime_class_that_is_not_there_is_refused(api: Api) -> None
 def taint(api: Api, *taints: dict[str, str]) -> None:
     node = api.get(NODES, "", "sim-worker").obj
     api.update(NODES, "", "sim-worker", {"metadata": {"name": "sim-worker"}, "spec": {**node["spec"], "taints": list(taints)}})
+
+
+def settle(controller: DependentsCollector) -> None:
+    """Reconcile as often as changes would wake it."""
+    for _ in range(5):
+        controller.reconcile(0)
+
+
+def owned_by(api: Api, *owners: str, name: str = "child", blocks: bool = False) -> None:
+    references = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": config(api, owner)["metadata"]["uid"]} for owner in owners
+    ]
+    for reference in references:
+        reference["blockOwnerDeletion"] = blocks
+    api.create(MAPS, "default", {"metadata": {"name": name, "ownerReferences": references}})
+
+
+def config(api: Api, name: str) -> Any:
+    return api.get(MAPS, "default", name).obj
+
+
+def left(api: Api) -> list[str]:
+    return [name for (_, name), _ in api.store.list("configmaps")]
+
+
+MAPS = api_resources.BY_PLURAL["configmaps"]
+
+
+def test_an_object_goes_with_the_last_of_its_owners(api: Api) -> None:
+    collector = DependentsCollector(api)
+    for name in ("a", "b"):
+        api.create(MAPS, "default", {"metadata": {"name": name}})
+    owned_by(api, "a", "b")
+    settle(collector)
+    api.delete(MAPS, "default", "a")
+    settle(collector)
+    assert [owner["name"] for owner in config(api, "child")["metadata"]["ownerReferences"]] == ["b"]
+    api.delete(MAPS, "default", "b")
+    settle(collector)
+    assert left(api) == []
+
+
+def test_an_owner_of_another_uid_namespace_or_kind_counts_as_gone_and_one_that_nobody_knows_does_not(api: Api) -> None:
+    collector = DependentsCollector(api)
+    api.create(MAPS, "kube-system", {"metadata": {"name": "far"}})
+    far = api.get(MAPS, "kube-system", "far").obj["metadata"]["uid"]
+    for name, kind, version, uid in (
+        ("far-child", "ConfigMap", "v1", far), ("old-child", "ConfigMap", "v1", "0"), ("unknown", "ReplicaSet", "apps/v1", "1"),
+    ):  # fmt: skip
+        reference = {"apiVersion": version, "kind": kind, "name": "far", "uid": uid}
+        api.create(MAPS, "default", {"metadata": {"name": name, "ownerReferences": [reference]}})
+    settle(collector)
+    assert left(api) == ["unknown", "far"]
+    (event,) = events(api, "OwnerRefInvalidNamespace")
+    assert event["message"] == (
+        f'ownerRef [v1/ConfigMap, namespace: default, name: far, uid: {far}] does not exist in namespace "default"'
+    )
+
+
+def test_a_deletion_in_the_foreground_waits_for_the_dependents_that_block_it(api: Api) -> None:
+    collector = DependentsCollector(api)
+    api.create(MAPS, "default", {"metadata": {"name": "a"}})
+    owned_by(api, "a", blocks=True)
+    api.patch(MAPS, "default", "child", {"metadata": {"finalizers": ["lab/held"]}}, "application/merge-patch+json")
+    api.delete(MAPS, "default", "a", Deletion(propagation="Foreground"))
+    settle(collector)
+    assert config(api, "a")["metadata"]["finalizers"] == ["foregroundDeletion"]
+    assert "deletionTimestamp" in config(api, "child")["metadata"]
+    api.patch(MAPS, "default", "child", {"metadata": {"finalizers": None}}, "application/merge-patch+json")
+    settle(collector)
+    assert left(api) == []
+
+
+def test_orphans_stay_and_forget_their_owner(api: Api) -> None:
+    collector = DependentsCollector(api)
+    api.create(MAPS, "default", {"metadata": {"name": "a"}})
+    owned_by(api, "a")
+    api.delete(MAPS, "default", "a", Deletion(propagation="Orphan"))
+    settle(collector)
+    assert left(api) == ["child"] and "ownerReferences" not in config(api, "child")["metadata"]
+
+
+def test_changes_that_concern_no_owner_do_not_wake_the_collector(api: Api) -> None:
+    collector, woken = DependentsCollector(api), []
+    api.store.subscribe("configmaps", lambda change: woken.append(collector.matters(change)))
+    api.create(MAPS, "default", {"metadata": {"name": "a"}})
+    owned_by(api, "a")
+    settle(collector)
+    api.delete(MAPS, "default", "a")
+    assert woken == [False, True, True]
+
+
+CLAIM_SPEC = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+def test_a_claim_that_a_pod_uses_stays_until_the_pod_is_gone_and_its_volume_with_it(api: Api) -> None:
+    make_volume(api, "pv")
+    api.create(CLAIMS, "default", {"metadata": {"name": "data"}, "spec": CLAIM_SPEC})
+    Binder(api).reconcile(0)
+    make_node(api)
+    make_pod(api, nodeName="sim-worker", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}])
+    assert api.get(CLAIMS, "default", "data").obj["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    api.delete(CLAIMS, "default", "data")
+    api.delete(VOLUMES, "", "pv")
+    StorageProtection(api).reconcile(0)
+    assert "deletionTimestamp" in api.get(CLAIMS, "default", "data").obj["metadata"]
+    assert api.get(VOLUMES, "", "pv").obj["metadata"]["finalizers"] == ["kubernetes.io/pv-protection"]
+    api.delete(PODS, "default", "app", Deletion(grace=0))
+    StorageProtection(api).reconcile(0)
+    assert not api.store.list("persistentvolumeclaims")
+    Binder(api).reconcile(0)
+    StorageProtection(api).reconcile(0)
+    assert not api.store.list("persistentvolumes")
+
+
+@pytest.mark.parametrize(
+    ("policy", "source", "phase", "words"),
+    [
+        ("Retain", {}, "Released", ""),
+        ("Delete", {}, "Failed", "host_path deleter only supports /tmp/.+ but received provided /data"),
+        ("Delete", {"hostPath": None, "nfs": {"server": "s", "path": "/"}}, "Failed",
+         'error getting deleter volume plugin for volume "pv": no deletable volume plugin matched'),
+        ("Recycle", {"hostPath": None, "nfs": {"server": "s", "path": "/"}}, "Failed", "no recyclable volume plugin matched"),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_volume_whose_claim_is_gone(api: Api, policy: str, source: Any, phase: str, words: str) -> None:
+    make_volume(api, "pv", persistentVolumeReclaimPolicy=policy, **source)
+    api.create(CLAIMS, "default", {"metadata": {"name": "data"}, "spec": CLAIM_SPEC})
+    binder = Binder(api)
+    binder.reconcile(0)
+    api.delete(CLAIMS, "default", "data")
+    StorageProtection(api).reconcile(0)
+    binder.reconcile(0)
+    binder.reconcile(0)
+    status = api.get(VOLUMES, "", "pv").obj["status"]
+    assert (status["phase"], status.get("message", "")) == (phase, words)
+    assert [event["message"] for event in events(api, f"VolumeFailed{policy}")] == [words] * bool(words)
+
+
+def test_an_ephemeral_volume_gets_a_claim_that_goes_with_its_pod(api: Api) -> None:
+    controller, collector = EphemeralClaims(api), DependentsCollector(api)
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": CLAIM_SPEC}
+    make_pod(api, volumes=[{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}])
+    controller.reconcile(0)
+    controller.reconcile(0)
+    claim = api.get(CLAIMS, "default", "app-scratch").obj
+    (owner,) = claim["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Pod", pod(api)["metadata"]["uid"], True)
+    assert claim["metadata"]["labels"] == {"a": "b"} and claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    settle(collector)
+    api.delete(PODS, "default", "app")
+    settle(collector)
+    StorageProtection(api).reconcile(0)
+    assert not api.store.list("persistentvolumeclaims")

@@ -48,8 +48,19 @@ class Binder(Controller):
                 self.say(claim, "Warning", "FailedBinding", f"{type(error).__name__}: {error}")
         claims = {claim["metadata"]["uid"]: claim for claim in self.objects(CLAIMS)}
         for volume in self.objects(VOLUMES):
-            self.phase(VOLUMES, volume, phase_of(volume, claims))
+            phase = phase_of(volume, claims)
+            if phase == "Released" and (failure := not_reclaimed(volume)):
+                self.fail(volume, *failure)
+            else:
+                self.phase(VOLUMES, volume, phase)
         return math.inf
+
+    def fail(self, volume: Manifest, reason: str, message: str) -> None:
+        """A volume that its policy would delete or recycle, and nobody here does."""
+        status = {"phase": "Failed", "message": message, "reason": ""}
+        if (volume.get("status") or {}).get("phase") != "Failed":
+            self.store.put(VOLUMES, annotated(volume, {}) | {"status": {k: v for k, v in status.items() if v}})
+            self.recorder.event(volume, "PersistentVolume", "Warning", reason, message)
 
     def settle_claim(self, claim: Manifest) -> None:
         phase, name = (claim.get("status") or {}).get("phase"), claim["spec"].get("volumeName")
@@ -156,6 +167,18 @@ def phase_of(volume: Manifest, claims: Mapping[str, Manifest]) -> str:
     if not reference or not reference.get("uid"):
         return "Available"
     return "Bound" if reference["uid"] in claims else "Released"
+
+
+def not_reclaimed(volume: Manifest) -> tuple[str, str] | None:
+    """Reason and words of the failure to do what a released volume's policy asks; None where it says Retain."""
+    policy, spec = volume["spec"].get("persistentVolumeReclaimPolicy"), volume["spec"]
+    if policy == "Delete" and "hostPath" in spec and not spec["hostPath"]["path"].startswith("/tmp/"):
+        words = f"host_path deleter only supports /tmp/.+ but received provided {spec['hostPath']['path']}"
+        return "VolumeFailedDelete", words
+    if policy == "Delete":
+        words = f'error getting deleter volume plugin for volume "{volume["metadata"]["name"]}"'
+        return "VolumeFailedDelete", f"{words}: no deletable volume plugin matched"
+    return ("VolumeFailedRecycle", "no recyclable volume plugin matched") if policy == "Recycle" else None
 
 
 def annotated(obj: Manifest, marks: Mapping[str, str]) -> dict[str, Any]:

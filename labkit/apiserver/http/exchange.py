@@ -22,6 +22,7 @@ from labkit.apiserver.requests import bodies, paths
 from labkit.apiserver.requests.paths import Query, Target, number, one
 from labkit.apiserver.storage import listing, watch
 from labkit.apiserver.storage.store import Object, Store, StoredObject
+from labkit.podspec.validation.field_errors import invalid, unsupported
 
 OPEN = ("/healthz", "/livez", "/readyz", "/version")
 """What anybody may ask without a token."""
@@ -30,6 +31,7 @@ DRAINED_AT_MOST = 64 * 1024 * 1024
 """A body too large is read so far, that the client gets to see why; beyond, the connection is cut."""
 
 MANAGER_MAX = 128
+POLICIES = ("Foreground", "Background", "Orphan")
 INT32 = range(-(2**31), 2**31)
 
 
@@ -232,5 +234,21 @@ class Exchange(RequestHandler):
             raise api_errors.bad_request("DeleteOptions: gracePeriodSeconds, preconditions or dryRun is not of its type")
         if grace is not None and grace not in INT32:
             raise api_errors.bad_request("DeleteOptions: gracePeriodSeconds is out of range")
-        how = Deletion(grace, str(wanted.get("uid") or ""), str(wanted.get("resourceVersion") or ""))
+        how = Deletion(grace, str(wanted.get("uid") or ""), str(wanted.get("resourceVersion") or ""), self._propagation(options))
         return how, Options(dry_run=paths.dry_run([*self.query.get("dryRun", []), *map(str, dry)]))
+
+    def _propagation(self, options: Object) -> str:
+        """What a deletion does with dependents. Raises ApiError (400, 422)."""
+        policy, orphan = options.get("propagationPolicy", one(self.query, "propagationPolicy")), options.get("orphanDependents")
+        if orphan is None and "orphanDependents" in self.query:
+            orphan = paths.flag(self.query, "orphanDependents")
+        if not isinstance(policy, str | None) or not isinstance(orphan, bool | None):
+            raise api_errors.bad_request("DeleteOptions: propagationPolicy or orphanDependents is not of its type")
+        causes = []
+        if policy and orphan is not None:
+            causes.append(invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
+        if policy and policy not in POLICIES:
+            causes.append(unsupported("propagationPolicy", policy, (*POLICIES, "nil")))
+        if causes:
+            raise api_errors.invalid("DeleteOptions", "", causes, "meta.k8s.io")
+        return policy or {None: "", True: "Orphan", False: "Background"}[orphan]

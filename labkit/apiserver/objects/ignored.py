@@ -43,8 +43,6 @@ IGNORED: dict[str, dict[str, str]] = {
     "PodAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": NO_PREFERENCES},
     "VolumeMount": {"bindMountOptions": ALPHA},
     "Volume": {
-        "ephemeral": "The lab runs no controller that makes the claim, so the Pod stays Pending. Make a PersistentVolumeClaim, "
-        "and name it in persistentVolumeClaim.",
         **dict.fromkeys(
             (
                 "awsElasticBlockStore",

@@ -29,7 +29,7 @@ HANDLERS = (*((probe,) for probe in ("livenessProbe", "readinessProbe", "startup
 
 
 @dataclass(frozen=True)
-class Check:
+class SecurityControl:
     """One control of the Pod Security Standards: the reason of its refusal, and what finds the detail ("" where all is well).
     `since`: the first minor version with it."""
 
@@ -217,6 +217,10 @@ def _drops_all(context: Manifest) -> bool:
 
 UNCONFINED = _must_not("set securityContext.seccompProfile.type to", _unconfined, values=True)
 DROPS_ALL = _each_must('set securityContext.capabilities.drop=["ALL"]', _drops_all)
+PRIVILEGED = _must_not("set securityContext.privileged=true", lambda c: [True] if c.get("privileged") else [])
+NO_ESCALATION = _each_must(
+    "set securityContext.allowPrivilegeEscalation=false", lambda c: c.get("allowPrivilegeEscalation") is False
+)
 AS_ROOT = _must_not("set securityContext.runAsNonRoot=false", lambda c: [False] if c.get("runAsNonRoot") is False else [])
 ROOT_ID = _must_not("set runAsUser=0", lambda c: [0] if c.get("runAsUser") == 0 else [])
 PROC_MOUNT = _must_not(
@@ -225,35 +229,34 @@ PROC_MOUNT = _must_not(
     values=True,
 )
 OVERRIDDEN = (
-    Check("non-default capabilities", _added(CAPABILITIES)),
-    Check("hostPath volumes", _host_paths),
-    Check("seccompProfile", UNCONFINED, 19),
+    SecurityControl("non-default capabilities", _added(CAPABILITIES)),
+    SecurityControl("hostPath volumes", _host_paths),
+    SecurityControl("seccompProfile", UNCONFINED, 19),
 )
 """Controls of baseline for which restricted has stricter ones."""
 BASELINE = (
-    Check("forbidden AppArmor profile", _apparmor),
+    SecurityControl("forbidden AppArmor profile", _apparmor),
     OVERRIDDEN[0],
-    Check("host namespaces", _host_namespaces),
+    SecurityControl("host namespaces", _host_namespaces),
     OVERRIDDEN[1],
-    Check("hostPort", _host_ports),
-    Check("probe or lifecycle host", _hosts_of_handlers, 34),
-    Check("privileged", _must_not("set securityContext.privileged=true", lambda c: [True] if c.get("privileged") else [])),
-    Check("procMount", _unless_user_namespace(PROC_MOUNT, 35)),
-    Check("seLinuxOptions", _selinux),
+    SecurityControl("hostPort", _host_ports),
+    SecurityControl("probe or lifecycle host", _hosts_of_handlers, 34),
+    SecurityControl("privileged", PRIVILEGED),
+    SecurityControl("procMount", _unless_user_namespace(PROC_MOUNT, 35)),
+    SecurityControl("seLinuxOptions", _selinux),
     OVERRIDDEN[2],
-    Check("forbidden sysctls", _sysctls),
-    Check("hostProcess", _must_not("set securityContext.windowsOptions.hostProcess=true",
+    SecurityControl("forbidden sysctls", _sysctls),
+    SecurityControl("hostProcess", _must_not("set securityContext.windowsOptions.hostProcess=true",
                                    lambda c: [True] if (c.get("windowsOptions") or {}).get("hostProcess") else [])),
 )  # fmt: skip
 RESTRICTED = (
-    Check("allowPrivilegeEscalation != false", _unless_windows(_each_must("set securityContext.allowPrivilegeEscalation=false",
-          lambda c: c.get("allowPrivilegeEscalation") is False)), 8),
-    Check("unrestricted capabilities", _unless_windows(_capabilities), 22),
-    Check("restricted volume types", _volumes),
-    Check("runAsNonRoot != true", _unless_user_namespace(_pod_or_each_must("set securityContext.runAsNonRoot=true",
+    SecurityControl("allowPrivilegeEscalation != false", _unless_windows(NO_ESCALATION), 8),
+    SecurityControl("unrestricted capabilities", _unless_windows(_capabilities), 22),
+    SecurityControl("restricted volume types", _volumes),
+    SecurityControl("runAsNonRoot != true", _unless_user_namespace(_pod_or_each_must("set securityContext.runAsNonRoot=true",
           lambda c: c.get("runAsNonRoot"), AS_ROOT))),
-    Check("runAsUser=0", _unless_user_namespace(ROOT_ID), 23),
-    Check("seccompProfile", _unless_windows(_pod_or_each_must(
+    SecurityControl("runAsUser=0", _unless_user_namespace(ROOT_ID), 23),
+    SecurityControl("seccompProfile", _unless_windows(_pod_or_each_must(
           'set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"', _confined, UNCONFINED)), 19),
 )  # fmt: skip
 CHECKS = {

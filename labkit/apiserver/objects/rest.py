@@ -21,6 +21,8 @@ from labkit.podspec.schema import decoding
 
 KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 """Metadata that only the API itself writes."""
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+"""Finalizers by which a deletion waits for the garbage collector."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Deletion:
-    """DeleteOptions: seconds of grace (None: the Pod's own), and what the object must still be."""
+    """DeleteOptions: seconds of grace (None: the Pod's own), what the object must still be, and what becomes of its dependents
+    (Foreground, Background, Orphan; "": what its finalizers say, else Background)."""
 
     grace: int | None = None
     uid: str = ""
     resource_version: str = ""
+    propagation: str = ""
+
+    def finalizers(self, there: list[str]) -> list[str]:
+        """The object's finalizers from now on."""
+        own = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(self.propagation)
+        kept = [each for each in there if each not in (ORPHAN, FOREGROUND)] if self.propagation else there
+        return [*kept, own] if own else kept
 
 
 DEFAULT = Options()
@@ -172,13 +182,18 @@ class Api:
                 raise api_errors.forbidden("namespaces", name, "this namespace may not be deleted")
             return self._terminate_namespace(resource, entry, options)
         grace = strategy.grace_of_pod(self.store, entry.obj, how.grace) if resource.plural == "pods" else 0
-        if grace == 0 and not meta.get("finalizers"):
+        finalizers = how.finalizers(meta.get("finalizers") or [])
+        if grace == 0 and not finalizers:
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
-        if "deletionTimestamp" in meta and meta.get("deletionGracePeriodSeconds", 0) <= grace:
+        sooner = "deletionTimestamp" not in meta or meta.get("deletionGracePeriodSeconds", 0) > grace
+        if not sooner and finalizers == (meta.get("finalizers") or []):
             return entry
         new = copied(entry)
-        ends = datetime.now(UTC) + timedelta(seconds=grace)
-        new["metadata"] |= {"deletionTimestamp": strategy.timestamp(ends), "deletionGracePeriodSeconds": grace}
+        if sooner:
+            ends = datetime.now(UTC) + timedelta(seconds=grace)
+            new["metadata"] |= {"deletionTimestamp": strategy.timestamp(ends), "deletionGracePeriodSeconds": grace}
+        if finalizers or "finalizers" in meta:
+            new["metadata"]["finalizers"] = finalizers
         if resource.counted and "deletionTimestamp" not in meta:
             new["metadata"]["generation"] = meta.get("generation", 0) + 1
         return self._keep(resource, new, options)

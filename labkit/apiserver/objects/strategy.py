@@ -20,6 +20,8 @@ PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-criti
 KEEP_STATUS = ("nodes",)
 """Created by their owner, status and all."""
 
+IN_USE = {"persistentvolumeclaims": "kubernetes.io/pvc-protection", "persistentvolumes": "kubernetes.io/pv-protection"}
+"""The finalizer by which each waits until it is not in use (admission plugin StorageObjectInUseProtection)."""
 FIRST_STATUS: dict[str, dict[str, Any]] = {
     "pods": {"phase": "Pending"},
     "namespaces": {"phase": "Active"},
@@ -45,6 +47,8 @@ def before_create(store: Store, resource: api_resources.ApiResource, obj: Object
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
     elif plural == "secrets":
         merge_string_data(obj)
+    elif plural in IN_USE and isinstance(there := obj["metadata"].get("finalizers") or [], list) and IN_USE[plural] not in there:
+        obj["metadata"]["finalizers"] = [*there, IN_USE[plural]]
 
 
 def admit(store: Store, resource: api_resources.ApiResource, obj: Object) -> None:
