@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.apiserver.objects import ignored
+from labkit.apiserver.admission import ignored
 from tests.unit.kubeapi_objects import container, pod
 
 HTTP = {

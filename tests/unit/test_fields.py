@@ -17,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 
+from labkit.apiserver.admission import ignored
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.filters import world
@@ -24,7 +25,6 @@ from labkit.apiserver.controllers.placement import place
 from labkit.apiserver.controllers.pod_claims import own_claims
 from labkit.apiserver.controllers.scheduler import Scheduler, waits
 from labkit.apiserver.controllers.taints import lasting
-from labkit.apiserver.objects import ignored
 from labkit.apiserver.objects.rest import Api, Options
 from labkit.apiserver.storage.store import Store
 from labkit.cri import CriError

@@ -257,3 +257,12 @@ def test_numbers_of_base_60_are_text_and_merges_are_made() -> None:
     assert bodies.decode(text, bodies.YAML) == {
         "port": "22:22", "base": {"x": 1}, "uses": {"x": 1, "y": 16}, "octal": 8, "float": 1500,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [bodies.JSON, bodies.YAML])
+def test_a_field_that_a_body_has_twice_is_named_and_the_last_counts(kind: str) -> None:
+    twice: list[str] = []
+    body = b'{"metadata":{"labels":{"a":"b","a":"c"}},"spec":{"containers":[{"name":"x","name":"y"}]},"data":1,"data":2,"data":3}'
+    value = bodies.decode_object(body, kind, twice)
+    assert (value["data"], value["metadata"]["labels"], value["spec"]["containers"]) == (3, {"a": "c"}, [{"name": "y"}])
+    assert twice == [f'duplicate field "{path}"' for path in ("metadata.labels.a", "spec.containers[0].name", "data")]

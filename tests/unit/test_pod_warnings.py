@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labkit.apiserver.objects import warnings
+from labkit.apiserver.admission import warnings
 
 APP = {"name": "app", "image": "a"}
 AFFINITY = "spec.affinity.podAntiAffinity"
@@ -138,3 +138,17 @@ def test_annotations_that_have_lost_their_meaning(key: str, words: str) -> None:
 def test_a_field_stands_for_the_annotation() -> None:
     profile = {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
     assert said(profile, {"seccomp.security.alpha.kubernetes.io/pod": "x"}) == []
+
+
+def test_a_name_that_is_no_host_s_and_addresses_that_are_written_otherwise() -> None:
+    spec = {
+        "containers": [APP], "dnsConfig": {"nameservers": ["1.2.3.4", "2001:db8:0:0::2"]},
+        "hostAliases": [{"ip": "::ffff:1.2.3.4"}],
+    }  # fmt: skip
+    assert list(warnings.of_pod({"metadata": {"name": "web.a"}, "spec": spec}, ())) == [
+        "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: "
+        "[must not contain dots]",
+        'spec.dnsConfig.nameservers[1]: IPv6 address "2001:db8:0:0::2" should be in RFC 5952 canonical format ("2001:db8::2")',
+        'spec.hostAliases[0].ip: non-standard IP address "::ffff:1.2.3.4" will be considered invalid in a future Kubernetes '
+        'release: use "1.2.3.4"',
+    ]

@@ -61,6 +61,7 @@ class Exchange(RequestHandler):
         self.path, self.size, self.allowed = self.request.path, 0, False
         self.query: Query = {}
         self._chunks: list[bytes] = []
+        self.twice: list[str] = []
 
     def prepare(self) -> None:
         self.query = {
@@ -208,10 +209,10 @@ class Exchange(RequestHandler):
             return protobuf.decode(body)
         if kind not in bodies.ACCEPTED:
             raise api_errors.unsupported_media_type(kind, bodies.ACCEPTED)
-        return bodies.decode_object(body, kind)
+        return bodies.decode_object(body, kind, self.twice)
 
     def options_of_write(self, force: bool = False) -> Options:
-        """What the query says about a write. Raises ApiError (422)."""
+        """What the query says about a write; the body has been read. Raises ApiError (422)."""
         agent = self.request.headers.get("User-Agent", "").partition("/")[0][:MANAGER_MAX]
         manager = one(self.query, "fieldManager") or agent or "unknown"
         if len(manager) > MANAGER_MAX or not manager.isprintable():
@@ -221,7 +222,8 @@ class Exchange(RequestHandler):
             raise api_errors.unprocessable(
                 f'fieldValidation: Unsupported value: "{checked}": supported values: "Ignore", "Strict", "Warn"'
             )
-        return Options(manager, paths.dry_run(self.query.get("dryRun", [])), checked, force)
+        twice = tuple(self.twice) if checked != "Ignore" else ()
+        return Options(manager, paths.dry_run(self.query.get("dryRun", [])), checked, force, twice=twice)
 
     def options_of_deletion(self) -> tuple[Deletion, Options]:
         """How to delete, from the query and the body; the body's word counts. Raises ApiError (400, 422)."""

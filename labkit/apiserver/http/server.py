@@ -87,8 +87,9 @@ class Handler(Exchange):
         if resource.namespaced and not target.namespace:
             raise api_errors.method_not_allowed()
         if method == "POST":
+            new = self.object()
             options = self.options_of_write()
-            return self.answer_entry(target, api.create(resource, target.namespace, self.object(), options), options, 201)
+            return self.answer_entry(target, api.create(resource, target.namespace, new, options), options, 201)
         if method == "DELETE" and resource.plural != "namespaces":
             how, options = self.options_of_deletion()
             found = listing.selected(store, target, self.query)
@@ -103,9 +104,10 @@ class Handler(Exchange):
             listing.check_version(self.context.store, self.query)
             return self.answer_entry(target, api.get(*where))
         if method == "PUT":
+            new = self.object()
             options = self.options_of_write()
             code = 200 if self.context.store.get(target.resource.plural, target.namespace, target.name) else 201
-            return self.answer_entry(target, api.update(*where, self.object(), options, target.sub), options, code)
+            return self.answer_entry(target, api.update(*where, new, options, target.sub), options, code)
         if method == "PATCH":
             return self.patched(target)
         if method == "DELETE" and not target.sub:
@@ -120,17 +122,18 @@ class Handler(Exchange):
         kind = self.content_type()
         if kind not in patch.KINDS:
             raise api_errors.unsupported_media_type(kind, patch.KINDS)
+        body = bodies.YAML if kind == patch.APPLY else bodies.JSON
+        change = bodies.decode(self.body(), body, self.twice)
         options = self.options_of_write(force=flag(self.query, "force"))
         api, where = self.context.api, (target.resource, target.namespace, target.name)
         if kind == patch.APPLY:
             if not one(self.query, "fieldManager"):
                 raise api_errors.unprocessable(PATCH_INVALID + NEEDS_MANAGER)
-            wanted = bodies.decode_object(self.body(), bodies.YAML)
+            wanted = bodies.an_object(change)
             code = 200 if self.context.store.get(target.resource.plural, target.namespace, target.name) else 201
             return self.answer_entry(target, api.apply(*where, wanted, options, target.sub), options, code)
         if options.force:
             raise api_errors.unprocessable(PATCH_INVALID + NO_FORCE)
-        change = bodies.decode(self.body(), bodies.JSON)
         self.answer_entry(target, api.patch(*where, change, kind, options, target.sub), options)
 
     async def subresource(self, method: str, target: Target) -> None:

@@ -15,7 +15,10 @@ from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.requests import bodies
 from labkit.apiserver.storage.store import Object
 from labkit.podspec import schema
+from labkit.podspec.go_text import go_value
 from labkit.podspec.schema import Field
+from labkit.podspec.schema.decoding import Undecodable
+from labkit.podspec.validation.field_errors import invalid
 
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -23,6 +26,7 @@ JSON = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 KINDS = (JSON, MERGE, STRATEGIC, APPLY)
 
+ABSENT = object()
 MAX_OPERATIONS = 10_000
 DELETE, ORDER, RETAIN, DIRECTIVE = "$deleteFromPrimitiveList/", "$setElementOrder/", "$retainKeys", "$patch"
 
@@ -44,6 +48,15 @@ def patched(resource: ApiResource, obj: Object, change: Any, kind: str) -> Objec
     return merged
 
 
+def refusal(resource: ApiResource, refused: Undecodable, new: Object, change: Any, kind: str) -> api_errors.ApiError:
+    """What the API says of a patch that leaves no object of the kind."""
+    if kind == STRATEGIC:
+        return api_errors.invalid("", "", [invalid("patch", go_value(change), refused.restored)])
+    whole = {"kind": resource.kind, "apiVersion": resource.api_version, **new}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return api_errors.invalid("", "", [invalid("patch", text, refused.words)])
+
+
 def merge(target: Any, change: Any) -> Any:
     """RFC 7386."""
     if not isinstance(change, dict):
@@ -58,9 +71,6 @@ def merge(target: Any, change: Any) -> Any:
 
 
 def _json_patched(resource: ApiResource, obj: Object, operations: Any) -> Object:
-    from jsonpatch import JsonPatchException
-    from jsonpointer import JsonPointerException
-
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise api_errors.bad_request("error decoding patch: a JSON patch must be a list of operations")
     if len(operations) > MAX_OPERATIONS:
@@ -69,8 +79,8 @@ def _json_patched(resource: ApiResource, obj: Object, operations: Any) -> Object
     whole = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
     try:
         result = _carried_out(deepcopy(whole), operations)
-    except (JsonPatchException, JsonPointerException) as error:
-        raise api_errors.unprocessable(f"the server rejected our request due to an error in our request: {error}") from error
+    except _Failed as failed:
+        raise api_errors.unprocessable(f"the server rejected our request due to an error in our request: {failed}") from failed
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:  # the package's answer to odd operations
         raise api_errors.bad_request(f"error decoding patch: {error!r}") from error
     if not isinstance(result, dict):
@@ -81,17 +91,64 @@ def _json_patched(resource: ApiResource, obj: Object, operations: Any) -> Object
 def _carried_out(value: Any, operations: list[Object]) -> Any:
     """The value after the operations, which may copy as many bytes as a body has: copies of copies grow as a power
     (evanphx/json-patch, AccumulatedCopySizeLimit)."""
-    from jsonpatch import JsonPatch
-    from jsonpointer import JsonPointer
+    from jsonpatch import JsonPatch, JsonPatchException
+    from jsonpointer import JsonPointer, JsonPointerException
 
     copied = 0
     for operation in operations:
-        if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
-            copied += len(json.dumps(JsonPointer(operation["from"]).resolve(value)))
-            if copied > bodies.MAX_BYTES:
-                words = f"the accumulated size increase of copy is {copied}, exceeding the limit {bodies.MAX_BYTES}"
-                raise api_errors.unprocessable(f"Unable to complete the copy, {words}")
-        value = JsonPatch([operation]).apply(value, in_place=True)
+        try:
+            if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
+                copied += len(json.dumps(JsonPointer(operation["from"]).resolve(value)))
+                if copied > bodies.MAX_BYTES:
+                    words = f"the accumulated size increase of copy is {copied}, exceeding the limit {bodies.MAX_BYTES}"
+                    raise api_errors.unprocessable(f"Unable to complete the copy, {words}")
+            value = JsonPatch([operation]).apply(value, in_place=True)
+        except (JsonPatchException, JsonPointerException) as error:
+            raise _Failed(_why(operation, value) or str(error)) from error
+    return value
+
+
+class _Failed(Exception):
+    """An operation of a JSON patch that does not apply; `str()` says why, as evanphx/json-patch does."""
+
+
+def _why(operation: Object, value: Any) -> str:
+    """The words for an operation that failed on this value."""
+    op, path = operation.get("op"), operation.get("path")
+    if op not in ("add", "remove", "replace", "move", "copy", "test"):
+        return f"Unexpected kind: {op}"
+    if not isinstance(path, str):
+        return f"{op} operation failed to decode path: missing value"
+    if op in ("move", "copy") and not _leads(operation.get("from"), value):
+        return f"{op} operation does not apply: doc is missing from path: {operation.get('from')}: missing value"
+    if op == "test":
+        return f"testing value {path} failed: test failed"
+    parent, _, key = path.rpartition("/")
+    there = _at(parent, value)
+    if not isinstance(there, dict | list):
+        quoted = path if op == "replace" else f'"{path}"'
+        return f"{op} operation does not apply: doc is missing path: {quoted}: missing value"
+    if op == "replace":
+        return f"replace operation does not apply: doc is missing key: {path}: missing value"
+    if isinstance(there, list):
+        return f"error in {op} for path: '{path}': Unable to access invalid index: {key}: invalid index referenced"
+    return f"error in {op} for path: '{path}': Unable to remove nonexistent key: {key}: missing value" if op == "remove" else ""
+
+
+def _leads(path: Any, value: Any) -> bool:
+    return isinstance(path, str) and _at(path, value) is not ABSENT
+
+
+def _at(path: str, value: Any) -> Any:
+    """What a pointer (RFC 6901) leads to, else ABSENT."""
+    for step in path.split("/")[1:]:
+        step = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return ABSENT
     return value
 
 

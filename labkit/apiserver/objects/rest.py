@@ -13,27 +13,32 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
+from labkit.apiserver.admission import object_warnings, pod_security, warnings
 from labkit.apiserver.api_resources import ApiResource
-from labkit.apiserver.objects import apply, object_defaults, patch, pod_security, strategy, validation, warnings
+from labkit.apiserver.objects import apply, object_defaults, patch, strategy, validation
 from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
 from labkit.podspec.schema import decoding
 
 KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 """Metadata that only the API itself writes."""
+GENERATED_AT_MOST = 8
+"""So often a name is made of generateName before one that is taken is refused."""
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 """Finalizers by which a deletion waits for the garbage collector."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a write is meant. `validation` is Strict, Warn or Ignore (unknown fields); words for the client go to `warnings`."""
+    """How a write is meant. `validation` is Strict, Warn or Ignore (unknown fields); words for the client go to `warnings`.
+    `twice`: words about fields that the body has twice."""
 
     manager: str = "labkit"
     dry_run: bool = False
     validation: str = "Ignore"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    twice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Api:
         if meta.get("resourceVersion"):
             raise api_errors.bad_request("resourceVersion should not be set on objects to be created")
         if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
-            meta["name"] = generated(prefix)
+            names = [generated(prefix) for _ in range(GENERATED_AT_MOST)]
+            meta["name"] = next((name for name in names if not self.store.get(resource.plural, namespace, name)), names[0])
         for name in (*KEPT, "resourceVersion"):
             meta.pop(name, None)
         self._check_form(resource, obj, options)
@@ -101,9 +107,7 @@ class Api:
             meta["managedFields"] = owners
         strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
         self._check(resource, obj, None)
-        if resource.plural == "pods":
-            nodes = {name for (_, name), _ in self.store.list("nodes")}
-            options.warnings.extend(warnings.of_pod(obj, nodes))
+        options.warnings.extend(self._warned(resource, obj, None))
         options.warnings.extend(self._admit(resource, obj, None))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
             leaving = "deletionTimestamp" in there.obj["metadata"]
@@ -137,7 +141,11 @@ class Api:
         """Change an object by a patch of that media type. Raises ApiError: 400, 404, 409, 415, 422."""
         entry = self.get(resource, namespace, name)
         new = patch.patched(resource, copied(entry), change, kind)
-        return self._replace(resource, entry, namespace, name, self._check_form(resource, new, options, sub), options, sub)
+        try:
+            read = self._decoded(resource, new, options, sub)
+        except decoding.Undecodable as refused:
+            raise patch.refusal(resource, refused, new, change, kind) from refused
+        return self._replace(resource, entry, namespace, name, read, options, sub)
 
     def apply(
         self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options, sub: str = ""
@@ -245,7 +253,8 @@ class Api:
         if meta.get("resourceVersion") and meta["resourceVersion"] != old["metadata"]["resourceVersion"]:
             raise api_errors.conflict(resource.plural, name, group=resource.group)
         for key in KEPT:
-            meta.pop(key, None)
+            if key in old["metadata"] or sub or not key.startswith("deletion"):  # who sets those anew is refused by `validate`
+                meta.pop(key, None)
         meta |= {key: old["metadata"][key] for key in KEPT if key in old["metadata"]}
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if sub == "status":
@@ -265,6 +274,7 @@ class Api:
         if _same(new, old):
             return entry
         if sub != "status":
+            options.warnings.extend(self._warned(resource, new, old))
             options.warnings.extend(self._admit(resource, new, old))
         if (
             "deletionTimestamp" in meta
@@ -275,10 +285,19 @@ class Api:
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
         return self._keep(resource, new, options)
 
+    def _warned(self, resource: ApiResource, new: Object, old: Object | None) -> list[str]:
+        """Kubernetes says nothing about a Pod that is changed."""
+        if resource.plural != "pods":
+            about = object_warnings.OTHERS.get(resource.plural)
+            return list(about(new, old)) if about else []
+        return [] if old else list(warnings.of_pod(new, {name for (_, name), _ in self.store.list("nodes")}))
+
     def _admit(self, resource: ApiResource, new: Object, old: Object | None) -> list[str]:
         """What admission says of an object that may be stored. Raises ApiError (403)."""
         if resource.plural == "pods":
             return list(pod_security.admit(self.store, new, old))
+        if resource.plural == "persistentvolumeclaims" and old is not None:
+            strategy.check_growth(new, old)
         return list(pod_security.of_namespace(self.store, new, old)) if resource.plural == "namespaces" else []
 
     def _keep(self, resource: ApiResource, obj: Object, options: Options) -> StoredObject:
@@ -315,21 +334,27 @@ class Api:
         return meta
 
     def _check_form(self, resource: ApiResource, obj: Object, options: Options, sub: str = "") -> Object:
-        """The object as Kubernetes' decoder reads it: wrong types are refused, unknown fields said and left out.
+        """`_decoded`, its refusal as one of the API: ApiError (400)."""
+        try:
+            return self._decoded(resource, obj, options, sub)
+        except decoding.Undecodable as refused:
+            raise api_errors.bad_request(str(refused)) from refused
+
+    def _decoded(self, resource: ApiResource, obj: Object, options: Options, sub: str) -> Object:
+        """The object as Kubernetes' decoder reads it: unknown fields are said and left out. Raises Undecodable for wrong types,
+        and where validation is strict for unknown fields.
 
         Of what is sent to /status only metadata and status count.
         """
         if sub == "status":
             obj = {key: obj[key] for key in ("apiVersion", "kind", "metadata", "status") if key in obj}
         unknown = validation.unknown_fields(resource.plural, obj) if options.validation != "Ignore" else []
-        try:
-            read = decoding.decoded(resource.plural, obj, in_place=True)
-        except decoding.Undecodable as refused:
-            raise api_errors.bad_request(str(refused)) from refused
+        unknown = [*options.twice, *unknown]
+        read = decoding.decoded(resource.plural, obj, in_place=True)
         if unknown and options.validation == "Strict":
-            message = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-            raise api_errors.bad_request(f"{message}strict decoding error: {', '.join(unknown)}")
-        options.warnings.extend(unknown)
+            about = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+            raise decoding.Undecodable(f"strict decoding error: {', '.join(unknown)}", about=about)
+        options.warnings.extend(unknown if options.validation == "Warn" else ())
         return read
 
     def _check(self, resource: ApiResource, new: Object, old: Object | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.storage.store import Object, Store
+from labkit.podspec.quantity import exact
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-node-lease")
 EVICTED_AFTER_S = 300
@@ -20,6 +21,9 @@ PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-criti
 KEEP_STATUS = ("nodes",)
 """Created by their owner, status and all."""
 
+NOT_EXPANDABLE = (
+    "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+)
 IN_USE = {"persistentvolumeclaims": "kubernetes.io/pvc-protection", "persistentvolumes": "kubernetes.io/pv-protection"}
 """The finalizer by which each waits until it is not in use (admission plugin StorageObjectInUseProtection)."""
 FIRST_STATUS: dict[str, dict[str, Any]] = {
@@ -65,6 +69,16 @@ def before_update(resource: api_resources.ApiResource, new: Object, old: Object)
         new["spec"] = old.get("spec", {})
     elif resource.plural == "nodes" and "status" not in new:
         new["status"] = old.get("status", {})
+
+
+def check_growth(new: Object, old: Object) -> None:
+    """A claim grows only where its class can expand volumes, and no class here can (the admission plugin
+    PersistentVolumeClaimResize). Raises ApiError (403)."""
+    size, was = (exact(((each["spec"].get("resources") or {}).get("requests") or {}).get("storage", 0)) for each in (new, old))
+    if size > was:
+        bound = (old.get("status") or {}).get("phase") == "Bound"
+        why = NOT_EXPANDABLE if bound else "Only bound persistent volume claims can be expanded"
+        raise api_errors.forbidden("persistentvolumeclaims", new["metadata"]["name"], why)
 
 
 def grace_of_pod(store: Store, pod: Object, asked: int | None) -> int:

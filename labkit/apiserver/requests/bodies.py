@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from labkit.apiserver import api_errors
@@ -33,11 +34,14 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def decode(body: bytes, kind: str) -> Any:
-    """The value that a body holds; `kind` is JSON or YAML. Raises ApiError (400)."""
+def decode(body: bytes, kind: str, twice: list[str] | None = None) -> Any:
+    """The value that a body holds; `kind` is JSON or YAML. `twice` gets a sentence about each field that the body has twice, the
+    last of which counts. Raises ApiError (400)."""
     try:
         text = body.decode()
         value = _read(text, kind)
+        if twice is not None:
+            twice.extend(f'duplicate field "{path}"' for path in _repeated(value))
         left = [MAX_VALUES]
         return _plain(value, MAX_DEPTH, left)
     except UnicodeDecodeError as error:
@@ -49,9 +53,13 @@ def decode(body: bytes, kind: str) -> Any:
         raise api_errors.bad_request(f"couldn't get version/kind; {language} parse error: {error}") from error
 
 
-def decode_object(body: bytes, kind: str) -> dict[str, Any]:
-    """The object that a body holds. Raises ApiError (400)."""
-    value = decode(body, kind)
+def decode_object(body: bytes, kind: str, twice: list[str] | None = None) -> dict[str, Any]:
+    """The object that a body holds (see `decode`). Raises ApiError (400)."""
+    return an_object(decode(body, kind, twice))
+
+
+def an_object(value: Any) -> dict[str, Any]:
+    """The value of a body, which has to be an object. Raises ApiError (400)."""
     if not isinstance(value, dict):
         raise api_errors.bad_request("couldn't get version/kind; json parse error: the body must be one JSON object")
     return value
@@ -69,7 +77,35 @@ def _read(text: str, kind: str) -> Any:
         bare = STRING.sub("", text)
         if sum(map(bare.count, STRUCTURE)) > MAX_VALUES:
             raise ValueError(MANY)
-    return json.loads(text, parse_constant=_not_json)
+    return json.loads(text, parse_constant=_not_json, object_pairs_hook=_pairs)
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which some keys came more than once."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeating, seen = _Repeating(found), set[str]()
+    repeating.twice = tuple(dict.fromkeys(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return repeating
+
+
+def _repeated(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of the fields that came twice."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _repeated(item, f"{path}[{number}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            own = f"{path}.{key}" if path else key
+            if isinstance(value, _Repeating) and key in value.twice:
+                yield own
+            yield from _repeated(item, own)
 
 
 def _plain(value: Any, depth: int, left: list[int]) -> Any:

@@ -44,7 +44,12 @@ SHOWN_UNSET = ("eventTime", "firstTimestamp", "lastProbeTime", "lastTimestamp", 
 
 
 class Undecodable(ValueError):
-    """An object that cannot be read as its kind; `str()` is what the decoder says."""
+    """An object that cannot be read as its kind; `str()` is what the decoder says, `words` the same without the kind. `restored`:
+    what the converter says that reads patched objects (apimachinery's runtime.DefaultUnstructuredConverter)."""
+
+    def __init__(self, words: str, restored: str = "", about: str = "") -> None:
+        super().__init__(about + words)
+        self.words, self.restored = words, restored or words
 
 
 def decoding_error(resource: str, obj: Any) -> str | None:
@@ -67,7 +72,8 @@ def decoded(resource: str, obj: Any, *, in_place: bool = False) -> dict[str, Any
             raise Undecodable(f"json: cannot unmarshal {_word(obj)} into Go value of type v1.{kind}")
         return reader.object(obj, schema.full_name(kind))
     except Undecodable as refused:
-        raise Undecodable(f'{kind} in version "{version}" cannot be handled as a {kind}: {refused}') from None
+        about = f'{kind} in version "{version}" cannot be handled as a {kind}: '
+        raise Undecodable(refused.words, refused.restored, about) from None
 
 
 def read_value(value: Any, field: Field) -> Any:
@@ -158,7 +164,20 @@ class _Reader:
         kind = go_type(field)
         if alias and (field.type == "map") == (alias == "v1.ResourceList"):
             kind = alias if field.type == "map" else kind.replace("string", alias)
-        raise Undecodable(f"json: cannot unmarshal {word} into Go struct field {where} of type {kind}")
+        words = f"json: cannot unmarshal {word} into Go struct field {where} of type {kind}"
+        raise Undecodable(words, _restored(word, field, kind))
+
+
+def _restored(word: str, field: Field, kind: str) -> str:
+    """What apimachinery's converter says of a value that does not fit a field."""
+    holders = {"object": "struct from:", "array": "slice from", "bytes": "slice from", "map": "map from"}
+    found = word.partition(" ")[0]
+    if field.type in holders:
+        names = {"array": "slice", "object": "map", "number": "int64"}
+        return f"cannot restore {holders[field.type]} {names.get(found, found)}"
+    if found == "number" and field.type in ("string", "integer"):
+        return f"cannot convert {'int64' if field.type == 'string' else 'float64'} to {kind}"
+    return f"unrecognized type: {field.format or GO_SCALARS[field.type]}"
 
 
 def go_type(field: Field) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.apiserver import api_errors
-from labkit.apiserver.objects.pod_security_checks import CHECKS, LATEST
+from labkit.apiserver.admission.pod_security_checks import CHECKS, LATEST
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec.container_kinds import KINDS, containers
 from labkit.podspec.validation.field_errors import Causes, invalid

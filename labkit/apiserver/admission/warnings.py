@@ -6,12 +6,14 @@ then the lab's, about what a real cluster would act on and this one does not.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from labkit.apiserver.objects import ignored
+from labkit.apiserver.admission import ignored
 from labkit.podspec.container_kinds import KINDS
 from labkit.podspec.quantity import canonical, exact
+from labkit.podspec.validation.field_errors import label
 
 Manifest = Mapping[str, Any]
 
@@ -53,6 +55,7 @@ PROJECTED = {
     "clusterTrustBundle": "ClusterTrustBundle",
 }
 IN_BYTES = ("memory", "ephemeral-storage")
+HOSTNAME = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
 NULL_SELECTOR = "a null labelSelector results in matching no pod"
 NEGATIVE_GRACE = "must be >= 0; negative values are invalid and will be treated as 1"
 REQUIRED, PREFERRED = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
@@ -61,6 +64,8 @@ REQUIRED, PREFERRED = "requiredDuringSchedulingIgnoredDuringExecution", "preferr
 def of_pod(pod: Manifest, nodes: Collection[str]) -> Iterator[str]:
     """The warnings about a Pod whose defaults are filled in. `nodes`: the names of the nodes that there are."""
     spec, annotations = pod.get("spec") or {}, pod["metadata"].get("annotations") or {}
+    if words := list(label(pod["metadata"]["name"])):
+        yield f"metadata.name: {HOSTNAME}: [{' '.join(words)}]"
     yield from _node_labels(spec)
     for number, spread in enumerate(spec.get("topologySpreadConstraints") or []):
         path, key = f"spec.topologySpreadConstraints[{number}]", spread.get("topologyKey", "")
@@ -72,12 +77,16 @@ def of_pod(pod: Manifest, nodes: Collection[str]) -> Iterator[str]:
     for number, volume in enumerate(spec.get("volumes") or []):
         yield from (f"spec.volumes[{number}].{SHOWN.get(kind, kind)}: {w}" for kind, w in VOLUMES.items() if kind in volume)
     yield from dict.fromkeys(_overlaps(spec))
+    for number, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or []):
+        yield from _address(server, f"spec.dnsConfig.nameservers[{number}]")
+    for number, alias in enumerate(spec.get("hostAliases") or []):
+        yield from _address(alias.get("ip") or "", f"spec.hostAliases[{number}].ip")
     yield from _twice(spec.get("hostAliases"), "ip", "spec.hostAliases", "duplicate ip")
     yield from _twice(spec.get("imagePullSecrets"), "name", "spec.imagePullSecrets", "duplicate name")
     for number, secret in enumerate(spec.get("imagePullSecrets") or []):
         if not secret.get("name"):
             yield f'spec.imagePullSecrets[{number}].name: invalid empty name ""'
-    yield from _fractions(spec.get("overhead"), "spec.overhead")
+    yield from fractions(spec.get("overhead"), "spec.overhead")
     if SECCOMP_OF_POD in annotations and not (spec.get("securityContext") or {}).get("seccompProfile"):
         yield f"metadata.annotations[{SECCOMP_OF_POD}]: {SECCOMP}"
     containers = [(f"spec.{kind}[{n}]", c) for kind in KINDS for n, c in enumerate(spec.get(kind) or [])]
@@ -90,6 +99,16 @@ def of_pod(pod: Manifest, nodes: Collection[str]) -> Iterator[str]:
     yield from (f"{path}: {words}" for path, words in ignored.of_pod(pod))
     if spec.get("nodeName") and spec["nodeName"] not in nodes:
         yield f'spec.nodeName: The lab has no node "{spec["nodeName"]}", so the Pod stays Pending until there is one.'
+
+
+def _address(value: str, path: str) -> Iterator[str]:
+    """An IPv6 address that is not written as RFC 5952 has it."""
+    found = ipaddress.ip_address(value)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        words = f'non-standard IP address "{value}" will be considered invalid in a future Kubernetes release'
+        yield f'{path}: {words}: use "{found.ipv4_mapped}"'
+    elif str(found) != value:
+        yield f'{path}: IPv6 address "{value}" should be in RFC 5952 canonical format ("{found}")'
 
 
 def _node_labels(spec: Manifest) -> Iterator[str]:
@@ -107,6 +126,11 @@ def _node_labels(spec: Manifest) -> Iterator[str]:
         (f"{path}.{PREFERRED}[{number}].preference", weighted.get("preference") or {})
         for number, weighted in enumerate(affinity.get(PREFERRED) or [])
     ]
+    yield from expressions(terms)
+
+
+def expressions(terms: Iterable[tuple[str, Manifest]]) -> Iterator[str]:
+    """The same in the terms of a node selector, each with its path."""
     for path, term in terms:
         for number, expression in enumerate(term.get("matchExpressions") or []):
             key = expression.get("key", "")
@@ -158,9 +182,9 @@ def _twice(items: Iterable[Manifest] | None, field: str, path: str, words: str) 
         seen.add(value)
 
 
-def _fractions(amounts: Manifest | None, path: str) -> Iterator[str]:
+def fractions(amounts: Manifest | None, path: str, names: Iterable[str] = IN_BYTES) -> Iterator[str]:
     """Amounts of bytes that are none, such as 100m of memory, by one who thinks of CPUs or of mega."""
-    for name in IN_BYTES:
+    for name in names:
         if name in (amounts or {}) and exact((amounts or {})[name]) * 1000 % 1000:
             value = canonical(str((amounts or {})[name]))
             yield f'{path}[{name}]: fractional byte value "{value}" is invalid, must be an integer'
@@ -174,7 +198,7 @@ def _of_container(container: Manifest, path: str, annotations: Manifest) -> Iter
     for name in IN_BYTES:
         for kind in ("limits", "requests"):
             amounts = {name: resources[kind][name]} if name in (resources.get(kind) or {}) else {}
-            yield from _fractions(amounts, f"{path}.resources.{kind}")
+            yield from fractions(amounts, f"{path}.resources.{kind}")
     seen: set[str] = set()
     for number, variable in enumerate(container.get("env") or []):
         name, value = variable.get("name", ""), variable.get("value") or ""
