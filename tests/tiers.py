@@ -27,7 +27,6 @@ PLACES = {
     "live/test_standin": "kind",
     "live/test_tracefs_vm": "vm",
     "live/test_vm": "vm",
-    "live/test_watcher": "kind",
     "live/test_wheel": "wheel",
     "notebooks/": "notebooks",
     "notebooks/test_reruns": "reruns",

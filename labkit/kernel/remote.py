@@ -112,11 +112,6 @@ class RemoteKernel:
             cgroups.append(_RemoteCgroup(controllers, paths[controllers], directory, pids, self._files))
         return tuple(cgroups)
 
-    def cgroup_files(self, pid: int) -> dict[str, str]:
-        """As LocalKernel.cgroup_files, by three commands. Raises ProcessLookupError."""
-        texts = self._files("*.*", [cgroup.directory for cgroup in self.cgroups(pid)])
-        return {name: text for files in texts.values() for name, text in _of_controllers(files).items()}
-
     def unix_listener(self, path: str) -> int | None:
         """The lowest pid that holds the listening Unix socket bound to `path` on the node; None where nobody listens, or it may
         not be seen (needs root)."""

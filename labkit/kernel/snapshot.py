@@ -75,11 +75,6 @@ class LocalKernel:
         """The cgroup of a process in each hierarchy. Raises ProcessLookupError where there is no such process."""
         return cgroups_of(self._cgroup_paths(pid), self.mounts(), self._root)
 
-    def cgroup_files(self, pid: int) -> dict[str, str]:
-        """File name -> text of every controller file that can be read in the cgroups of a process: "memory.max",
-        "cpu.max", or on v1 "memory.limit_in_bytes", …; without the ending line break. Raises ProcessLookupError."""
-        return {name: text for cgroup in self.cgroups(pid) for name, text in cgroup.files().items()}
-
     def unix_listener(self, path: str) -> int | None:
         """The lowest pid that holds the listening Unix socket bound to `path`; None where nobody listens, or it may not be
         seen (needs root)."""

@@ -81,7 +81,7 @@ def test_bare_stubs_see_the_same(node: Node, five_pods: list[lab.PodSnapshot]) -
 
 def test_limits_reach_the_cgroup(node: Node) -> None:
     pod = node.start_pod(manifest("limited", {**SLEEP, "resources": {"limits": {"memory": "32Mi"}}}))
-    files = node.kernel.cgroup_files(pod.container("main").pid)
+    files = {name: text for cgroup in node.kernel.cgroups(pod.container("main").pid) for name, text in cgroup.files().items()}
     assert "33554432" in (files.get("memory.max"), files.get("memory.limit_in_bytes"))
 
 

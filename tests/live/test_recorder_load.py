@@ -22,7 +22,6 @@ from labkit.cri import CriClient
 from labkit.kernel.events.connector import watch
 from labkit.kernel.events.stream import Event, EventStream
 from labkit.node import Node
-from labkit.recording.calls import feed as callfeed
 from labkit.recording.flight import Flight
 from labkit.recording.recorder import FlightRecorder
 from tests.conftest import CI, ROOT, labkit
@@ -223,10 +222,7 @@ def test_containerd_is_killed_in_the_middle(node: Node) -> None:
 OTHER = """
 import sys
 from labkit.cri import CriClient
-from labkit.recording.calls import feed as callfeed
 with CriClient(sys.argv[1]) as cri:
-    place = callfeed.path_in(__import__("pathlib").Path(sys.argv[2]), "kubelet") if sys.argv[2:] else None
-    feed = callfeed.serve(place, cri, caller="kubelet") if place else None
     print("ready", flush=True)
     sys.stdin.readline()
     sandbox = cri.run_pod_sandbox(config={"metadata": {"name": "theirs", "namespace": "default", "uid": "t-1"}}).pod_sandbox_id
@@ -237,10 +233,9 @@ with CriClient(sys.argv[1]) as cri:
 
 
 @pytest.mark.alone("reads arguments before their processes end")
-@pytest.mark.parametrize(("feed", "caller", "source"), [(True, "kubelet", "interceptor"), (False, "?", "log")])
-def test_calls_of_other_programs(node: Node, feed: bool, caller: str, source: str) -> None:
-    arguments = [node.endpoint, *([str(node.home.run)] if feed else [])]
-    other = subprocess.Popen([sys.executable, "-c", OTHER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def test_calls_of_other_programs(node: Node) -> None:
+    program = [sys.executable, "-c", OTHER, node.endpoint]
+    other = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         other.stdout.readline()
         with node.record() as flight:
@@ -253,11 +248,11 @@ def test_calls_of_other_programs(node: Node, feed: bool, caller: str, source: st
     node.remove_pod(made)
     theirs = [c for c in flight.calls if c.pod == "theirs" and not c.asks]
     assert [c.method for c in theirs] == ["RunPodSandbox", "StopPodSandbox", "RemovePodSandbox"]
-    assert {(c.caller, c.source, c.code) for c in theirs} == {(caller, source, "OK")}
+    assert {(c.caller, c.source, c.code) for c in theirs} == {("?", "log", "OK")}
     assert {(c.caller, c.source) for c in flight.calls if c.pod == "ours"} == {("labkit", "interceptor")}
     run = next(i for i, c in enumerate(flight.calls) if c.pod == "theirs")
     assert {"bridge", "shim", "pause", "runc create"} <= {p.name for p in flight.processes if p.call == run}
-    assert flight.notes == () and ("runtime's log" in flight.precision) == (not feed)
+    assert flight.notes == () and "runtime's log" in flight.precision
 
 
 def wait_for_sandbox(node: Node, name: str) -> None:
@@ -271,17 +266,6 @@ def wait_for_sandbox(node: Node, name: str) -> None:
             seen = seen or there
             time.sleep(0.01)
     raise AssertionError(f"{name} was not made and removed")
-
-
-def test_the_socket_that_a_killed_kubelet_left(node: Node) -> None:
-    left = callfeed.path_in(node.home.run, "gone")
-    left.write_text("")
-    try:
-        with node.record() as flight:
-            node.cri.version()
-    finally:
-        left.unlink()
-    assert [c.method for c in flight.calls] == ["Version"] and flight.notes == ()
 
 
 def refused(*prefix: str) -> str:

@@ -275,7 +275,6 @@ def test_cgroups_as_seen_directly(remote):
     there, here = remote.cgroups(os.getpid()), local.cgroups(os.getpid())
     assert [(c.controllers, c.path, c.directory) for c in there] == [(c.controllers, c.path, c.directory) for c in here]
     assert remote.cgroup_mounts() == local.cgroup_mounts()
-    assert sorted(remote.cgroup_files(os.getpid())) == sorted(local.cgroup_files(os.getpid()))
     for mine, same in zip(there, here, strict=True):
         if not mine.directory:
             continue
@@ -300,7 +299,6 @@ def test_cgroup_files_have_the_limit_that_was_set(remote):
         (directory / "cgroup.procs").write_text(str(child.pid))
         (cgroup,) = (cgroup for cgroup in remote.cgroups(child.pid) if cgroup.directory == str(directory))
         assert (cgroup.procs, cgroup.read("pids.max"), cgroup.files()["pids.max"]) == ((child.pid,), "17", "17")
-        assert remote.cgroup_files(child.pid)["pids.max"] == "17"
     finally:
         child.kill()
         child.wait()

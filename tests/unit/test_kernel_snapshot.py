@@ -361,8 +361,8 @@ def test_cgroup_files_have_the_limit_that_was_set(spawn):
     try:
         (directory / "pids.max").write_text("17")
         (directory / "cgroup.procs").write_text(str(child.pid))
-        assert kernel.cgroup_files(child.pid)["pids.max"] == "17"
-        assert [cgroup.procs for cgroup in kernel.cgroups(child.pid) if cgroup.directory == str(directory)] == [(child.pid,)]
+        (cgroup,) = (cgroup for cgroup in kernel.cgroups(child.pid) if cgroup.directory == str(directory))
+        assert (cgroup.procs, cgroup.files()["pids.max"]) == ((child.pid,), "17")
     finally:
         child.kill()
         child.wait()

@@ -41,9 +41,6 @@ class Machine:
     def console(self, since: float) -> str:
         return self.written
 
-    def call_feeds(self) -> Sequence[Path]:
-        return ()
-
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[tuple[int, Path]]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from labkit.cri.v1 import api_pb2
@@ -28,7 +27,6 @@ from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability, KindOfNode
 from labkit.node.state.node_selector import Choice
 from labkit.podspec.messages.container_mounts import OWN_PODS
-from labkit.recording.calls import feed
 from labkit.util import trees
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
@@ -73,9 +71,6 @@ class LabSources(Sources):
 
     def is_runtime(self, process: Process) -> bool:
         return process.pid in self.own_programs() and process.comm == "containerd"
-
-    def call_feeds(self) -> list[Path]:
-        return feed.paths_in(self.node.home.run)
 
     def own_programs(self) -> dict[int, str]:
         return {pid: name for name, pid in status.read(self.node.home).get("processes", {}).items()}

@@ -1,8 +1,7 @@
 """Calls of other programs to the node's runtime, noted without standing between them.
 
-The lab's kubelet tells its own (`labkit.recording.calls.feed`). Those of anybody else are in the runtime's log, if it is
-containerd: in what that writes to its standard error, wherever it goes (a file, the journal, a container's console). A call that
-its caller told is not taken from the log again.
+They are in the runtime's log, if it is containerd: in what that writes to its standard error, wherever it goes (a file, the
+journal, a container's console). A call that labkit made and noted itself is not taken from the log again.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from labkit.node.observe.callers import UNKNOWN
-from labkit.recording.calls import feed
 from labkit.recording.calls.containerd_log import LoggedCalls, is_told_by
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
@@ -55,8 +52,6 @@ class CallSources(Protocol):
         """What the node's first process and its children wrote to their console since a time (s since 1970)."""
         ...
 
-    def call_feeds(self) -> Sequence[Path]: ...
-
 
 @contextlib.contextmanager
 def listening(
@@ -77,16 +72,8 @@ def listening(
     notes: list[str] = []
     read = log_reader(sources, pid) if sources.runtime.startswith("containerd") else None
     follower = LogFollower(read, log, ahead_ns, caller()) if read else None
-    feeds = []
-    with contextlib.ExitStack() as stack:
-        if follower and live:
-            stack.enter_context(follower.in_background())
-        for path in sources.call_feeds():
-            with contextlib.suppress(OSError):  # its process was killed, and left the socket
-                feeds.append(stack.enter_context(feed.subscribe(path, log)))
+    with follower.in_background() if follower and live else contextlib.nullcontext():
         yield notes
-    if any(each.ended for each in feeds):
-        notes.append("The lab kubelet ended during the recording: its later calls are told by the runtime's log alone.")
     if follower:
         if follower.caller != UNKNOWN and not live and caller() != follower.caller:
             follower.caller = UNKNOWN

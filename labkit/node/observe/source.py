@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -67,13 +66,7 @@ class Sources:
 
     def caller(self) -> str:
         """The caller of the calls that only the runtime's log has: see `labkit.node.observe.callers`."""
-        if self.call_feeds():
-            return callers.UNKNOWN
         return callers.caller(self, self.node.socket_path, self.own_programs())
-
-    def call_feeds(self) -> Sequence[Path]:
-        """Where the lab's own callers on this node tell their calls (`labkit.recording.calls.feed`)."""
-        return ()
 
     def own_programs(self) -> Mapping[int, str]:
         """The lab's own programs on this node that call its runtime, by their pids."""

@@ -55,15 +55,11 @@ class CallRecord:
 class CallLog:
     """What was called while somebody recorded. Safe to use from several threads.
 
-    on_change: called with the record when a call starts and again when it has ended; it must not block. caller: who calls where
-    nothing else is given. keep: whether calls that have ended stay, so that `records` has them.
+    on_change: called with the record when a call starts and again when it has ended; it must not block.
     """
 
-    def __init__(
-        self, on_change: Callable[[CallRecord], None] | None = None, *, caller: str = "labkit", keep: bool = True
-    ) -> None:
-        self.on_change = on_change
-        self._caller, self._keep = caller, keep
+    def __init__(self) -> None:
+        self.on_change: Callable[[CallRecord], None] | None = None
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._calls: dict[int, CallRecord] = {}
@@ -73,7 +69,7 @@ class CallLog:
         with self._lock:
             return tuple(self._calls.values())
 
-    def begin(self, path: str, request: Message | None, *, caller: str = "", source: str = "interceptor") -> int:
+    def begin(self, path: str, request: Message | None, *, caller: str = "labkit", source: str = "interceptor") -> int:
         """Note that a call starts; its number. path: "/runtime.v1.RuntimeService/Version"."""
         service, _, method = path.removeprefix("/").partition("/")
         with self._lock:
@@ -83,7 +79,7 @@ class CallLog:
                 method,
                 time.monotonic_ns(),
                 None,
-                caller or self._caller,
+                caller,
                 "",
                 without_secrets(request),
                 source=source,
@@ -105,8 +101,6 @@ class CallLog:
             if number not in self._calls or self._calls[number].to_ns is not None:
                 return
             call = self._calls[number] = replace(self._calls[number], to_ns=now, code=code)
-            if not self._keep:
-                del self._calls[number]
         self._tell(call)
 
     def take(self, record: CallRecord, number: int | None = None) -> int:
