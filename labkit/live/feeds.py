@@ -189,7 +189,7 @@ def open_feeds(node: Any, cri: CriClient, changed: Changed, ended: Callable[[str
     return feeds, missing
 
 
-def told(feeds: list[Feed], missing: str) -> str:
+def describe(feeds: list[Feed], missing: str) -> str:
     """What is followed, in a sentence."""
     names = [feed.words for feed in feeds if getattr(feed, "served", True)]
     if not names:

@@ -170,7 +170,7 @@ class Follower:
 
     def _say_what_is_followed(self) -> None:
         for panel in list(self.panels.values()):
-            panel.follow(feeds.told(self._feeds, self._missing))
+            panel.follow(feeds.describe(self._feeds, self._missing))
 
     def _follow(self) -> None:
         """Look whenever something has changed, until the feeds are to be opened anew. Raises CriError and NodeError."""

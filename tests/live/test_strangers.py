@@ -25,7 +25,7 @@ from labkit.node import Home
 from labkit.node.host import containerd_setup
 from labkit.node.pods import kubectl
 from labkit.node.registry import registry
-from labkit.node.remote import endpoint
+from labkit.node.remote.loopback_registry import Loopback
 from labkit.node.state import status
 from tests.conftest import labkit
 from tests.live import exposed
@@ -170,7 +170,7 @@ def test_nobody_writes_to_a_registry(home: Home, name: str) -> None:
 
 
 def test_nobody_writes_to_the_registry_for_runtimes_of_others(home: Home, tmp_path: Path) -> None:
-    loopback = endpoint.Loopback(Home(tmp_path / "run", tmp_path / "data", home.cache))  # the lab's own files stay as listed
+    loopback = Loopback(Home(tmp_path / "run", tmp_path / "data", home.cache))  # the lab's own files stay as listed
     try:
         url = f"http://{loopback.ensure(lambda text: None)}"
         before = stored(loopback.home)

@@ -24,10 +24,11 @@ from labkit.cli import node_commands as commands_of_node
 from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.host.access import NO_STREAMS, ThisMachine
+from labkit.node.kinds import cri as cri_kind
 from labkit.node.kinds import discovery
 from labkit.node.pods import api_client
 from labkit.node.pods.cluster import Cluster
-from labkit.node.remote import container_choice, endpoint, kind
+from labkit.node.remote import container_choice, kind_node
 from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.state import node_selector as choice
@@ -184,7 +185,7 @@ def test_down_stops_the_node_that_is_meant_and_names_the_others(home: Home, monk
 
 def test_a_cri_node_needs_an_endpoint(home: Home) -> None:
     with pytest.raises(NodeError, match="needs an endpoint"):
-        endpoint.open_node(home, "")
+        cri_kind.open_node(home, "")
 
 
 # What messages advise
@@ -291,7 +292,7 @@ def test_a_node_of_no_cluster_has_no_kubectl_and_no_context() -> None:
     alone = base.Node(kind="cri", name="here", endpoint="/run/x.sock", runtime="r 1", why="")
     with pytest.raises(NodeError, match="is of no cluster"):
         alone.api.kubectl_options()
-    inside = kind.users_api(Home.find(), InContainer(Engine("docker"), NodeContainer("box", "", "", "running")))
+    inside = kind_node.users_api(Home.find(), InContainer(Engine("docker"), NodeContainer("box", "", "", "running")))
     for ask in (lambda: inside.context, inside.kubectl_options, lambda: inside.kube):
         with pytest.raises(NodeError, match="is of no cluster"):
             ask()

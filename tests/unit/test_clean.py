@@ -22,10 +22,12 @@ from labkit.cli.__main__ import main
 from labkit.cri import CriError
 from labkit.node import Home, NodeError
 from labkit.node.kinds import cleaning, discovery
+from labkit.node.kinds import cri as cri_kind
+from labkit.node.kinds import kind as kind_of_cluster
 from labkit.node.observe import cni
 from labkit.node.pods.cluster import Cluster
 from labkit.node.registry import node_registry, share
-from labkit.node.remote import endpoint_clean, kind_clean, kind_cluster, leavings, undo
+from labkit.node.remote import kind_clean, kind_cluster, leavings, undo
 from labkit.node.remote.engine import NodeContainer, explain
 from labkit.node.remote.leavings import PodPaths
 from labkit.node.remote.undo import Part, Place
@@ -62,7 +64,7 @@ def local(argv: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "module"), [(NODE, kind_clean), (Choice("cri", endpoint="unix:///run/none.sock"), endpoint_clean)]
+    ("chosen", "module"), [(NODE, kind_clean), (Choice("cri", endpoint="unix:///run/none.sock"), cri_kind)]
 )
 @pytest.mark.parametrize("error", [NodeError("The engine does not run."), CriError("Version", "UNAVAILABLE", "refused", "")])
 def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
@@ -75,7 +77,7 @@ def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
         raise error
 
     monkeypatch.setattr(kind_clean, "need_engine", fails)
-    monkeypatch.setattr("labkit.node.remote.endpoint.open_node", fails)
+    monkeypatch.setattr("labkit.node.kinds.cri.open_node", fails)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     report = cleaning.clean(home)
@@ -99,7 +101,7 @@ def test_a_node_that_fails_in_any_way_keeps_no_other_from_being_cleaned(home: Ho
             raise ValueError("no JSON")
         return ["Pod a"], [], []
 
-    monkeypatch.setitem(discovery.own(), "kind", replace(kind_clean.KIND, clean=clean))
+    monkeypatch.setitem(discovery.own(), "kind", replace(kind_of_cluster.KIND, clean=clean))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     nodes = [Choice("kind", "kind", name) for name in ("broken", "well")]
     for node in nodes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from labkit.recording.calls.containerd_log import LoggedCalls, is_told_by, parse_line, subject
+from labkit.recording.calls.containerd_log import LoggedCalls, parse_line, same_call, subject
 from labkit.recording.calls.log import CallRecord
 
 SANDBOX = "ec192aca5e9011945745347a95cbfabadd43ba0e09c42e9a5570f3f89221a76c"
@@ -124,9 +124,9 @@ def test_a_call_that_its_caller_told_too(shift_ns: int, same: bool) -> None:
     logged = calls(V1_6)[3]
     told = replace(logged, from_ns=logged.from_ns + shift_ns, to_ns=logged.to_ns + shift_ns + 10**6, source="interceptor")
     assert subject(told) == subject(logged)
-    assert (is_told_by(logged, [told]) is told) == same
+    assert (same_call(logged, [told]) is told) == same
     other = replace(told, request=type(told.request)(container_id="another"))
-    assert is_told_by(logged, [other]) is None
+    assert same_call(logged, [other]) is None
 
 
 def test_of_two_equal_calls_the_nearer_is_the_one_in_the_log() -> None:
@@ -135,4 +135,4 @@ def test_of_two_equal_calls_the_nearer_is_the_one_in_the_log() -> None:
         replace(logged, from_ns=logged.from_ns + shift, to_ns=logged.to_ns + shift, source="interceptor")
         for shift in (-300_000_000, 10_000_000)
     )
-    assert is_told_by(logged, [first, second]) is second and is_told_by(logged, [first]) is first
+    assert same_call(logged, [first, second]) is second and same_call(logged, [first]) is first

@@ -21,11 +21,12 @@ from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.node.host.access import ThisMachine
+from labkit.node.kinds import cri as cri_kind
 from labkit.node.node import Node
 from labkit.node.observe import bundles
 from labkit.node.pods import operations as pods
 from labkit.node.registry import registry
-from labkit.node.remote import endpoint
+from labkit.node.remote.loopback_registry import Loopback
 from labkit.podspec.messages import MachineInfo, container_config
 from labkit.util.errors import NodeError
 from tests.truth import truth
@@ -231,19 +232,19 @@ def test_the_registry_keeps_its_port(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry, "is_free", lambda port: port not in taken)
     home: Any = SimpleNamespace(data=tmp_path)
     told: list[str] = []
-    assert endpoint.Loopback(home).choose_port(told.append) == endpoint.Loopback.PORT
-    assert endpoint.Loopback(home).choose_port(told.append) == endpoint.Loopback.PORT and not told
-    taken.add(endpoint.Loopback.PORT)
-    moved = endpoint.Loopback(home).choose_port(told.append)
+    assert Loopback(home).choose_port(told.append) == Loopback.PORT
+    assert Loopback(home).choose_port(told.append) == Loopback.PORT and not told
+    taken.add(Loopback.PORT)
+    moved = Loopback(home).choose_port(told.append)
     taken.clear()
-    assert moved != endpoint.Loopback.PORT and str(moved) in told[0]
-    assert endpoint.Loopback(home).choose_port(told.append) == moved and endpoint.Loopback(home).host == f"localhost:{moved}"
+    assert moved != Loopback.PORT and str(moved) in told[0]
+    assert Loopback(home).choose_port(told.append) == moved and Loopback(home).host == f"localhost:{moved}"
 
 
 def test_a_pull_that_fails_says_the_line_to_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint.Loopback, "ensure", lambda self, progress: "localhost:15055")
+    monkeypatch.setattr(Loopback, "ensure", lambda self, progress: "localhost:15055")
     words = "pinging container registry localhost:15055: http: server gave HTTP response to HTTPS client"
-    node: Any = object.__new__(endpoint.EndpointNode)
+    node: Any = object.__new__(cri_kind.EndpointNode)
     node.ledger = None
     node.home, node.runtime_name, node.runtime = SimpleNamespace(data=tmp_path), "cri-o", "cri-o 1.37.0"
     node.cri = Calls(pull_image=CriError("PullImage", "UNKNOWN", words, ""))
@@ -255,10 +256,10 @@ def test_a_pull_that_fails_says_the_line_to_add(tmp_path: Path, monkeypatch: pyt
 
 
 def test_doctor_no_longer_says_the_line_when_it_is_there(tmp_path: Path) -> None:
-    assert not endpoint.allows_plain_http("localhost:15055", tmp_path)
+    assert not cri_kind.allows_plain_http("localhost:15055", tmp_path)
     (tmp_path / "registries.conf.d").mkdir()
     (tmp_path / "registries.conf.d/own.conf").write_text('registry = [{location = "localhost:15055", insecure = true}]\n')
-    assert endpoint.allows_plain_http("localhost:15055", tmp_path) and not endpoint.allows_plain_http("localhost:5000", tmp_path)
+    assert cri_kind.allows_plain_http("localhost:15055", tmp_path) and not cri_kind.allows_plain_http("localhost:5000", tmp_path)
 
 
 def test_the_lab_kubelet_makes_the_logs_directory(tmp_path: Path) -> None:

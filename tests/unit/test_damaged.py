@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from labkit.node import Choice, Home
 from labkit.node.host import relay
+from labkit.node.kinds import cri as cri_kind
 from labkit.node.lab import residue
 from labkit.node.registry import share
-from labkit.node.remote import container_access, endpoint, endpoint_clean, kind_cluster, undo
+from labkit.node.remote import container_access, kind_cluster, undo
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.remote.leavings import PodPaths
+from labkit.node.remote.loopback_registry import Loopback
 from labkit.node.remote.undo import Place
 from labkit.node.state import node_selector, status
 from labkit.node.state.ledger import MARK, Ledger, changed_nodes, known_pods, mark_of
@@ -50,7 +52,7 @@ def home(tmp_path: Path) -> Home:
 @given(texts)
 def test_notes_are_read_or_taken_for_none(home: Home, text: str) -> None:
     data = text.encode(errors="surrogateescape")
-    loopback = endpoint.Loopback(home)
+    loopback = Loopback(home)
     socket = home.run / "kind-a.sock"
     for file in (home.data / "nodes.json", home.status_file, loopback.note, loopback.port_file, home.data / "pods.json",
                  home.data / "system-directories.json", home.data / "changes/a.jsonl", home.run / "kind-a.sock.json",
@@ -101,7 +103,7 @@ def test_a_ledger_makes_clean_delete_nothing_by_an_option_or_of_others(home: Hom
             assert list(arguments[arguments.index("--") + 1 :]) == [one, other]
         else:
             assert one not in arguments or one.startswith("labkit.")
-    assert not endpoint_clean.is_own(place, "docker.io/library/busybox:1") and not endpoint_clean.is_own(place, "/x")
+    assert not cri_kind.is_own(place, "docker.io/library/busybox:1") and not cri_kind.is_own(place, "/x")
 
 
 @quick

@@ -185,11 +185,11 @@ class Feed:
 def test_a_panel_says_what_it_follows_and_what_it_lacks() -> None:
     words = "the kernel's process events (tracefs)", "the runtime's events", "the API's watches"
     processes, runtime, api = map(Feed, words)
-    assert feeds.told([processes, runtime, api], "") == (
+    assert feeds.describe([processes, runtime, api], "") == (
         "Follows the kernel's process events (tracefs), the runtime's events and the API's watches."
     )
-    assert feeds.told([runtime], "They need root.") == "Follows the runtime's events. They need root."
-    assert feeds.told([Feed("the runtime's events", served=False)], "They need root.") == (
+    assert feeds.describe([runtime], "They need root.") == "Follows the runtime's events. They need root."
+    assert feeds.describe([Feed("the runtime's events", served=False)], "They need root.") == (
         "Nothing tells this panel of changes: press “Look again”. They need root."
     )
 

@@ -17,7 +17,7 @@ from labkit.kubelet.containers.configuration import Configuration
 from labkit.kubelet.core.pleg import RuntimeList
 from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.volumes.pod_volumes import Volumes, mounts_below
-from labkit.node.lab import containerd
+from labkit.node.kinds import containerd
 from labkit.node.pods import pod_files
 from labkit.node.remote import leavings
 from labkit.podspec import ManifestError, with_defaults

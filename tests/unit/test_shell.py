@@ -26,10 +26,10 @@ from labkit.node import Choice, Home, NodeError
 from labkit.node import node as base
 from labkit.node.host import relay
 from labkit.node.host.access import ThisMachine
-from labkit.node.kinds import discovery
+from labkit.node.kinds import discovery, kind
 from labkit.node.pods import kubectl
 from labkit.node.pods.api_access import LabApi
-from labkit.node.remote import container_access, kind
+from labkit.node.remote import container_access, kind_node
 from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.state import node_selector as choice
@@ -59,16 +59,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def node_of(home: Home, cluster: str) -> kind.KindNode:
+def node_of(home: Home, cluster: str) -> kind_node.KindNode:
     """A node as far as no container is needed."""
-    node = object.__new__(kind.KindNode)
+    node = object.__new__(kind_node.KindNode)
     node.home, node.engine, node.kind = home, Engine("docker"), "kind"
     node.container = NodeContainer(f"{cluster}-worker", cluster, "worker", "running", labels={KIND_CLUSTER: cluster})
     node.name, node.endpoint, node.images = node.container.name, f"unix://{home.run}/kind.sock", {}
     node.choice = Choice("kind", cluster, node.name)
     node.ledger = Ledger(home, node.choice)
     node.host = InContainer(node.engine, node.container)
-    node.api = kind.users_api(home, node.host)
+    node.api = kind_node.users_api(home, node.host)
     return node
 
 
@@ -94,7 +94,7 @@ def test_kubectl_reaches_the_nodes_cluster_after_eval_of_env_and_no_other(home: 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.parent == home.run
     assert "a certificate" not in file.read_text() and "certificate-authority-data" in file.read_text(), "valid in any directory"
     assert "prod" not in file.read_text()
-    kind.stop(home, "a-worker")
+    kind_node.stop(home, "a-worker")
     assert not file.exists(), "it has the cluster's credentials"
 
 

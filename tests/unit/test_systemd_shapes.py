@@ -11,9 +11,9 @@ import pytest
 
 from labkit.kubelet.resources import slices
 from labkit.kubelet.resources.pod_cgroups import PodCgroups
+from labkit.node.kinds.kind import PULLING
 from labkit.node.observe.cgroups import below_kubepods
 from labkit.node.registry import node_registry
-from labkit.node.remote.kind import PULLING
 from labkit.podspec.messages.linux_resources import MachineInfo, cgroup_path
 from tests.standin import runtime
 

@@ -98,9 +98,9 @@ def test_the_nodes_own_namespace_has_no_entry():
 def test_a_systemd_cgroup_is_below_its_slice():
     sandbox = {"linux": {"cgroup_parent": "/kubepods.slice/kubepods-pod5dac.slice"}}
     of_systemd = {"linux": {"cgroupsPath": "kubepods-pod5dac.slice:cri-containerd:f2f2f2"}}
-    assert "cgroup_parent → cgroupsPath below it" in [pair.told for pair in pairs(of_systemd, sandbox, {})]
+    assert "cgroup_parent → cgroupsPath below it" in [pair.text for pair in pairs(of_systemd, sandbox, {})]
     elsewhere = {"linux": {"cgroupsPath": "other.slice:cri-containerd:f2f2f2"}}
-    assert "cgroup_parent → cgroupsPath" in [pair.told for pair in pairs(elsewhere, sandbox, {})]
+    assert "cgroup_parent → cgroupsPath" in [pair.text for pair in pairs(elsewhere, sandbox, {})]
 
 
 def test_what_is_missing_is_left_out():

@@ -88,7 +88,7 @@ def test_a_new_pod_has_rings_and_no_line(web):
 def test_a_pid_that_was_given_to_another_shim_is_not_the_same_process(web):
     again = replace(web, start_ns=web.start_ns + 10_000_000)
     (block,) = compare([web], [again])
-    assert not block.rows[0].same and "web: another shim." in block.told
+    assert not block.rows[0].same and "web: another shim." in block.text
     assert repr(shims([web], [again])).splitlines()[0].endswith("No shim is the same process.")
 
 

@@ -23,12 +23,12 @@ import pytest
 import labkit
 from labkit.kernel.events.stream import Batch, Event, EventStream
 from labkit.node import Choice, Home
-from labkit.node.kinds import discovery
+from labkit.node.kinds import discovery, vm
 from labkit.node.machine import build, guest, image_bundle, machine, packages, python, root_files
 from labkit.node.machine.tools import Tools
 from labkit.node.packages.apt import ProgramsError
 from labkit.node.state import status
-from labkit.node.vm import owner, vm, vm_pods
+from labkit.node.vm import owner, vm_pods
 from labkit.node.vm.clock import Offset, shifted
 from labkit.node.vm.enter import enter, quoted, server_users
 from labkit.node.vm.vm_home import MachinePaths

@@ -13,7 +13,7 @@ from labkit.util.errors import NodeError
 from labkit.util.outputs import write_whole
 
 if TYPE_CHECKING:
-    from labkit.node.lab.containerd import ContainerdNode
+    from labkit.node.kinds.containerd import ContainerdNode
 
 NEW_ONES = "New Pods do not start on this node, orders for instance. Those that ran before run on."
 FIRST = "first-come"

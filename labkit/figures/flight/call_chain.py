@@ -29,15 +29,15 @@ NARROW_BOX = 92.0
 class Link:
     """One stage of the chain: its name, colour, and the way by which the one above reaches it.
 
-    `told`: what every way of recording sees of it, which is the text. `shown`: that with the short-lived processes, which a
-    recording may miss where it is not exact; it is in the picture. `joined`: an arrow comes from the stage above; else it
+    `text`: what every way of recording sees of it, for the text alternative. `shown`: that with the short-lived processes, which
+    a recording may miss where it is not exact; it is in the picture. `joined`: an arrow comes from the stage above; else it
     stands beside that one.
     """
 
     name: str
     role: str
     reached: str
-    told: str
+    text: str
     shown: str
     joined: bool = True
 
@@ -86,7 +86,7 @@ def call_chain(flight: Flight, pod: PodSnapshot | None = None, *, title: str | N
 
     lines = [f"Call chain: {heading}.", *([f"{precision(flight).rstrip('.')}."] if precision(flight) else [])]
     for number, link in enumerate(links):
-        lines.append(f"{'→ ' if number and link.joined else ''}{link.name}: {link.told}.")
+        lines.append(f"{'→ ' if number and link.joined else ''}{link.name}: {link.text}.")
     return Figure("\n".join(lines), paint, width, y + MARGIN)
 
 

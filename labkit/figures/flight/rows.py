@@ -129,7 +129,7 @@ def is_asking(call: Call) -> bool:
     return call.method in ASKING or call.method.startswith(("List", "Stream")) or call.method.endswith(("Status", "Stats"))
 
 
-def told(flight: Flight, family: Family, window: tuple[int, int] | None, call: int | None = None) -> list[FlightProcess]:
+def relevant(flight: Flight, family: Family, window: tuple[int, int] | None, call: int | None = None) -> list[FlightProcess]:
     """The processes that matter: what a call caused, what began or ended in the recording, and their ancestors.
 
     With `window` only those with an event in it, with `call` only those that it caused.

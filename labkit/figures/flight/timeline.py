@@ -9,8 +9,7 @@ from labkit.figures.figure import MARGIN, Canvas, Figure, in_any_width, title_he
 from labkit.figures.flight.flight_text import alternative_text, headline, precision
 from labkit.figures.flight.layout import AXIS, Layout, calls_height, end_of, measure
 from labkit.figures.flight.paint import paint_panel
-from labkit.figures.flight.rows import Family, drawn, is_asking, rows_of
-from labkit.figures.flight.rows import told as told_processes
+from labkit.figures.flight.rows import Family, drawn, is_asking, relevant, rows_of
 from labkit.recording.flight import Flight
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def timeline_with_axes(
         raise ValueError(f"A flight timeline cannot be {width:g} px wide. Give at least {NARROWEST:g}.")
     family = Family(flight)
     window = _window(flight, zoom)
-    everything = told_processes(flight, family, window, zoom if isinstance(zoom, int) else None)
+    everything = relevant(flight, family, window, zoom if isinstance(zoom, int) else None)
     processes = drawn(family, everything)
     calls = [zoom] if isinstance(zoom, int) else [i for i, call in enumerate(flight.calls) if _within(call, window)]
     heading = title or headline(family, processes, [flight.calls[i] for i in calls])

@@ -30,14 +30,14 @@ RESOURCES = (
 class Pair:
     """One entry of config.json and the field of a CRI message that asked for it.
 
-    asked: "" where no message did and the runtime added it. told: the pair in words without what differs from run to run, ""
+    asked: "" where no message did and the runtime added it. text: the pair in words without what differs from run to run, ""
     where even its presence depends on the machine.
     """
 
     group: str
     asked: str
     wrote: str
-    told: str
+    text: str
 
 
 @in_any_width
@@ -231,6 +231,6 @@ def _title(asked: int, own: int) -> str:
 def _alternative_text(rows: Sequence[Pair], title: str) -> str:
     lines = [f"Bundle: {title or 'what CRI asked for, and what the runtime wrote for it into config.json'}."]
     for group in dict.fromkeys(row.group for row in rows):
-        texts = [row.told for row in rows if row.group == group and row.told]
+        texts = [row.text for row in rows if row.group == group and row.text]
         lines.append(f"{group.capitalize()}: {'; '.join(texts)}.")
     return "\n".join(lines)

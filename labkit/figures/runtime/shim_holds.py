@@ -39,11 +39,11 @@ class ShimRow:
 
 @dataclass(frozen=True)
 class Block:
-    """One Pod's shim and what it holds; the first row is the shim's. `told`: the block in words, without pids."""
+    """One Pod's shim and what it holds; the first row is the shim's. `text`: the block in words, without pids."""
 
     pod: str
     rows: tuple[ShimRow, ...]
-    told: str
+    text: str
 
 
 @in_any_width
@@ -81,7 +81,7 @@ def shims(
             y += GAP
 
     head = f"Shims{' before and after' if after is not None else ''}: {heading}."
-    return Figure("\n".join([head, *(block.told for block in blocks)]), paint, width, height)
+    return Figure("\n".join([head, *(block.text for block in blocks)]), paint, width, height)
 
 
 def compare(before: Sequence[ShimHold], after: Sequence[ShimHold] | None) -> list[Block]:
@@ -100,7 +100,7 @@ def _block(before: ShimHold | None, after: ShimHold | None, two: bool) -> Block:
     first, then = ({c.id: c for c in hold.containers} if hold else {} for hold in (before, after))
     pairs = [(first.get(each), then.get(each)) for each in dict.fromkeys([*first, *then])]
     rows = tuple(_container_row(a, b, two) for a, b in pairs)
-    return Block(pod, (shim, *rows), _told(pod, shim, shown, pairs, two))
+    return Block(pod, (shim, *rows), _text(pod, shim, shown, pairs, two))
 
 
 def _container_row(before: HeldContainer | None, after: HeldContainer | None, two: bool = True) -> ShimRow:
@@ -140,7 +140,7 @@ def _streams(container: HeldContainer) -> list[str]:
     return sorted({os.path.basename(path).rpartition("-")[2] for path in container.fifos}, reverse=True)
 
 
-def _told(
+def _text(
     pod: str, shim: ShimRow, shown: ShimHold, pairs: Sequence[tuple[HeldContainer | None, HeldContainer | None]], two: bool
 ) -> str:
     parent = "process 1" if shown.ppid == 1 else "another process that adopts orphans"

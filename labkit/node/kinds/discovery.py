@@ -14,10 +14,10 @@ from labkit.util.errors import NodeError
 
 ENTRY_POINTS = "labkit.kinds"
 KINDS = {
-    "kind": "labkit.node.remote.kind_clean:KIND",
-    "containerd": "labkit.node.lab.containerd:KIND",
-    "vm": "labkit.node.vm.vm:KIND",
-    "cri": "labkit.node.remote.endpoint_clean:KIND",
+    "kind": "labkit.node.kinds.kind:KIND",
+    "containerd": "labkit.node.kinds.containerd:KIND",
+    "vm": "labkit.node.kinds.vm:KIND",
+    "cri": "labkit.node.kinds.cri:KIND",
 }
 """The course's own kinds, in the order in which "auto" prefers them: where the KindOfNode of each is."""
 

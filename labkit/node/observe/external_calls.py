@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from labkit.node.observe.callers import UNKNOWN
-from labkit.recording.calls.containerd_log import LoggedCalls, is_told_by
+from labkit.recording.calls.containerd_log import LoggedCalls, same_call
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
 
@@ -82,7 +82,7 @@ def listening(
 
 
 class LogFollower:
-    """Brings what a runtime's log tells into a CallLog, but not what that has from the caller itself."""
+    """Brings the calls in a runtime's log into a CallLog, but not those that it has from labkit itself."""
 
     def __init__(self, read: Callable[[], str], log: CallLog, ahead_ns: int = 0, caller: str = UNKNOWN) -> None:
         self.notes: list[str] = []
@@ -90,8 +90,8 @@ class LogFollower:
         self._read, self._log, self._ahead_ns = read, log, ahead_ns
         self._calls = LoggedCalls()
         self._seen = self._there = 0
-        self._numbers: dict[int, int | None] = {}  # the log's number -> the CallLog's; None: told by its caller
-        self._told: set[int] = set()
+        self._numbers: dict[int, int | None] = {}  # the log's number -> the CallLog's; None: noted by labkit itself
+        self._own: set[int] = set()
         self._offset = wall_to_monotonic()
         self._from_ns = time.monotonic_ns()
 
@@ -118,9 +118,9 @@ class LogFollower:
                 continue
             record = replace(record, caller=self.caller)
             if record.to_ns is None:
-                own = is_told_by(record, (r for r in self._log.records() if r.number not in self._told))
+                own = same_call(record, (r for r in self._log.records() if r.number not in self._own))
                 self._numbers[record.number] = None if own else self._log.take(record)
-                self._told |= {own.number} if own else set()
+                self._own |= {own.number} if own else set()
             elif (number := self._numbers.get(record.number)) is not None:
                 self._log.take(record, number)
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from labkit.cri import CriError
 from labkit.node.registry import node_registry, share
-from labkit.node.remote import kind, kind_cluster, undo
+from labkit.node.remote import kind_cluster, kind_node, undo
 from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.container_choice import find_socket, need_engine
 from labkit.node.remote.engine import NodeContainer, asked
@@ -16,7 +16,7 @@ from labkit.node.remote.kind_cluster import CLUSTER
 from labkit.node.remote.leavings import PLACES
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Cleaned, KindOfNode
+from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, mark_of
 from labkit.node.state.node_selector import Choice
 from labkit.node.state.turns import only_one
@@ -76,7 +76,7 @@ def relay_ended(home: Home, choice: Choice) -> Iterator[None]:
     try:
         yield
     finally:
-        kind.stop(home, name_of(choice))
+        kind_node.stop(home, name_of(choice))
 
 
 def delete_cluster(home: Home, choice: Choice, progress: Progress) -> tuple[list[str], list[str], bool]:
@@ -126,10 +126,10 @@ def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
             place.node.close()
 
 
-def open_node(home: Home, choice: Choice, container: NodeContainer, commands: InContainer) -> kind.KindNode:
+def open_node(home: Home, choice: Choice, container: NodeContainer, commands: InContainer) -> kind_node.KindNode:
     socket = str(PurePosixPath("/", choice.endpoint.removeprefix("docker://").partition("/")[2])) if choice.endpoint else ""
     engine = commands.engine
-    return kind.KindNode(home, engine, container, socket or find_socket(engine, container), why="", choice=choice)
+    return kind_node.KindNode(home, engine, container, socket or find_socket(engine, container), why="", choice=choice)
 
 
 def restart_runtime(place: Place) -> bool:
@@ -154,7 +154,7 @@ def find_shared(place: Place) -> list[str]:
         place.alone[:] = sorted({*place.alone, f"the course's registry on {place.name}: the lab of {others[0]} uses it"})
         return [f"mark {share.HOMES}/{mark}"] if share.is_there(runner(place), mark) else []
     node = place.running()
-    assert isinstance(node, kind.KindNode)
+    assert isinstance(node, kind_node.KindNode)
     return node_registry.left(node.cri, node.host.run, node.socket_path)
 
 
@@ -163,7 +163,7 @@ def remove_shared(place: Place, found: list[str]) -> None:
     if share.others(runner(place), mark):
         return share.leave(runner(place), mark)
     node = place.running()
-    assert isinstance(node, kind.KindNode)
+    assert isinstance(node, kind_node.KindNode)
     node_registry.remove(node.cri, node.host.run, node.socket_path)
 
 
@@ -172,5 +172,3 @@ PARTS = (
     Part("the course's registry", find_shared, remove_shared),
 )  # fmt: skip
 """In this order: no Pod can be removed without a network, and the kubelet that is let go on deletes those of the API."""
-
-KIND = KindOfNode(kind.probe, kind.up, kind.connect, kind.report, kind.unanswered, down, clean)

@@ -11,7 +11,7 @@ from labkit.util.errors import NodeError
 from labkit.util.progress import in_notebook, looks, shown
 
 if TYPE_CHECKING:
-    from labkit.node.remote.kind import KindNode
+    from labkit.node.remote.kind_node import KindNode
 
 UNIT = "containerd"
 WITHIN_S = 60.0

@@ -99,7 +99,7 @@ def subject(record: CallRecord) -> tuple[str, ...]:
     return (record.method, *_words(record.request))
 
 
-def is_told_by(logged: CallRecord, others: Iterable[CallRecord]) -> CallRecord | None:
+def same_call(logged: CallRecord, others: Iterable[CallRecord]) -> CallRecord | None:
     """The record among `others`, noted by the caller's side, of the same call as `logged`."""
 
     def apart_ns(each: CallRecord) -> int:

@@ -8,38 +8,36 @@ without TLS.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit.cri import CriClient, CriError, verbose
-from labkit.node.host import confined
+from labkit.node.host.access import run_local
 from labkit.node.node import Node
 from labkit.node.observe.source import Sources
-from labkit.node.packages.programs import Programs, ensure_programs
+from labkit.node.packages.programs import find_programs
 from labkit.node.pods.own_pods import OwnPods
-from labkit.node.registry import registry
-from labkit.node.registry.course_images import course_images
-from labkit.node.remote import leavings
+from labkit.node.registry import node_registry
+from labkit.node.remote import kind_clean, leavings, undo
 from labkit.node.remote.container_choice import need_engine
-from labkit.node.remote.kind import KindNode
+from labkit.node.remote.kind_node import KindNode
+from labkit.node.remote.loopback_registry import Loopback
+from labkit.node.remote.undo import Part, Place
 from labkit.node.state import node_selector as choices
-from labkit.node.state import status, trust
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
 from labkit.node.state.ledger import Ledger
-from labkit.node.state.node_selector import Choice
-from labkit.node.state.turns import one_choice_at_a_time, only_one
-from labkit.util import environment
+from labkit.node.state.node_selector import IN_A_CONTAINER, Choice
+from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
-from labkit.util.outputs import PRIVATE, read_note, write_whole
 from labkit.util.progress import Progress
 
 RUNTIMES = {"containerd": "containerd", "cri-o": "crio"}
 """runtime_name of the Version answer → comm of its process."""
 LOGS = "/var/log/pods"
+COMMAND_WITHIN_S = 60.0
 
 
 class EndpointNode(Node):
@@ -101,83 +99,6 @@ def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.
 
 def places(home: Home) -> leavings.PodPaths:
     return leavings.PodPaths(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
-
-
-START_WITHIN_S = 8.0
-"""Shorter than a lab waits for another one (`labkit.node.state.turns`)."""
-
-
-class Loopback:
-    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It runs
-    until `stop` and keeps its port, which may be in a runtime's configuration."""
-
-    PORT = 15055
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.note = home.data / "loopback-registry.json"
-        self.port_file = home.data / "loopback-registry.port"
-
-    @property
-    def port(self) -> int:
-        """The port it has, or will have."""
-        try:
-            return int(self.port_file.read_text())
-        except (OSError, ValueError):
-            return self.PORT
-
-    @property
-    def host(self) -> str:
-        return f"localhost:{self.port}"
-
-    def choose_port(self, progress: Progress) -> int:
-        """The port that it had before; another one only where that is taken. Kept for the next start."""
-        port = self.port
-        if not registry.is_free(port):
-            port = registry.free_port()
-            progress(f"port {self.port} is in use, so the course's registry has port {port} from now on")
-        self.port_file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.port_file, str(port).encode(), PRIVATE)
-        return port
-
-    def ensure(self, progress: Progress) -> str:
-        """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
-        if note := self.running():
-            return str(note["host"])
-        programs = ensure_programs(self.home.cache, progress)
-        progress("starting the course's registry on loopback")
-        with one_choice_at_a_time("registry-port"):
-            return self.start(programs, progress)
-
-    def start(self, programs: Programs, progress: Progress) -> str:
-        directory, account = self.home.data / "loopback", confined.account(str(self.home.data))
-        images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
-        made = registry.configure(
-            programs.docker_registry, directory, "registry", images, self.choose_port(progress), group=account
-        )  # fmt: skip
-        with trust.append(self.home.data / "loopback-registry.log") as log:
-            process = subprocess.Popen(
-                made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),
-            )  # fmt: skip
-        registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
-        host = made.url.replace("http://127.0.0.1", "localhost")
-        note = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}
-        write_whole(self.note, json.dumps(note).encode(), PRIVATE)
-        return host
-
-    def running(self) -> dict[str, Any] | None:
-        note = read_note(self.note, dict)
-        if not isinstance(note.get("pid"), int) or not isinstance(note.get("host"), str):
-            return None
-        started = status.start_time(note["pid"])
-        return note if started and started == note.get("started") else None
-
-    def stop(self) -> None:
-        if note := self.running():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(note["pid"], 15)
-        self.note.unlink(missing_ok=True)
 
 
 def probe(home: Home, choice: Choice | None = None) -> Availability:
@@ -252,3 +173,75 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
 def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The runtime was asked for the report; nothing else of the lab serves it."""
     return {}
+
+
+def down(home: Home, choice: Choice, progress: Progress) -> int:
+    """Remove the Pods that this lab made by hand, and end its registry. How many Pods there were. Raises NodeError where the
+    runtime could not be asked, or something stayed."""
+    if is_in_container(choice):
+        return kind_clean.down(home, choice, progress)
+    with only_one(home, progress):
+        with reached(home, choice) as place:
+            found, left = undo.undo(place, (undo.NETWORK, undo.PODS))
+        Loopback(home).stop()
+        if left:
+            raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
+        return sum(what.startswith("Pod ") for what in found)
+
+
+def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+    """As `kind_clean.clean`."""
+    if is_in_container(choice):
+        return kind_clean.clean(home, choice, progress)
+    with only_one(home, progress), reached(home, choice) as place:
+        progress(f"removing labkit's Pods and images from {place.name}")
+        found, left = undo.undo(place, PARTS)
+        Loopback(home).stop()
+    return found, left, place.alone
+
+
+def is_in_container(choice: Choice) -> bool:
+    return choice.endpoint.startswith(IN_A_CONTAINER)
+
+
+@contextlib.contextmanager
+def reached(home: Home, choice: Choice) -> Iterator[Place]:
+    place = Place(choice.endpoint, Ledger(home, choice), lambda argv: run_local(argv, COMMAND_WITHIN_S), places(home))
+    try:
+        place.node = open_node(home, choice.endpoint)
+    except (NodeError, CriError) as error:
+        place.why = undo.first_line(error)
+    try:
+        yield place
+    finally:
+        if place.node:
+            place.node.close()
+
+
+def is_own(place: Place, name: str) -> bool:
+    """Whether an image's name is of this home's registry: another one on loopback may serve the same images."""
+    host = name.partition("/")[0]
+    return host.startswith("localhost:") and host in place.ledger.values("registry", "host")
+
+
+def find_images(place: Place) -> list[str]:
+    images = place.running().cri.list_images().images
+    return [f"image {name}" for image in images for name in node_registry.names_of(image) if is_own(place, name)]
+
+
+def remove_images(place: Place, found: list[str]) -> None:
+    node = place.running()
+
+    def run(argv: Sequence[str]) -> bytes:
+        """`ctr` with the lab's own program, at this runtime."""
+        if not node.runtime.startswith("containerd"):
+            raise NodeError(f"{argv[-1]} has other names, and {node.runtime} removes them all with it")
+        ctr = str(find_programs(place.ledger.home.cache).ctr)
+        return place.shell([ctr, "--address", node.socket_path, *argv[1:]]).encode()
+
+    node_registry.forget(node.cri, run, lambda name: is_own(place, name))
+
+
+PARTS = (undo.NETWORK, undo.PODS, undo.SHIMS, undo.LEAVINGS, Part("images", find_images, remove_images))
+
+KIND = KindOfNode(probe, up, connect, report, unanswered, down, clean)
