@@ -6,7 +6,7 @@ import pytest
 from labkit.cri.pods import PinnedNamespace, PodProcess, PodSnapshot
 from labkit.figures import namespace_matrix
 from labkit.figures.namespaces import groups as ng
-from labkit.figures.namespaces import matrix_text as namespace_words
+from labkit.figures.namespaces import matrix_text
 from labkit.figures.namespaces.groups import Group
 from labkit.kernel import NAMESPACE_TYPES
 
@@ -164,32 +164,32 @@ def test_a_crash_before_and_after(web):
     )
     assert [line.split(":")[0] for line in rest] == ["Namespaces before and after of Pod web"]
     assert (
-        namespace_words.title([web], HOST, after)
+        matrix_text.title([web], HOST, after)
         == "Pod web: the net, ipc and uts namespaces are the same; web is a new process"
     )
 
 
 def test_a_pause_killed_before_and_after(web):
     after = without(replace(web, state="NotReady"), "pause")
-    told = namespace_words.change(web, after, HOST)
+    told = matrix_text.change(web, after, HOST)
     assert told.gone == ("pause",) and told.same == ("net", "ipc", "uts") and told.new == ()
-    assert "pause is gone" in namespace_words.title([web], HOST, [after])
+    assert "pause is gone" in matrix_text.title([web], HOST, [after])
 
 
 def test_only_the_bind_mount_keeps_the_network_namespace(web):
-    told = namespace_words.change(web, replace(web, processes=()), HOST)
+    told = matrix_text.change(web, replace(web, processes=()), HOST)
     assert told.same == ("net",) and told.gone == ("pause", "web", "sidecar")
 
 
 def test_a_new_sandbox_has_new_namespaces_and_another_address(web):
     again = make_pod("web", ["web", "sidecar"], 60)
-    told = namespace_words.change(web, again, HOST)
+    told = matrix_text.change(web, again, HOST)
     assert told.new == ("net", "ipc", "uts", "pid", "mnt") and told.same == () and told.same_address is False
     assert "the Pod's IP address is another" in repr(namespace_matrix([web], HOST, after=[again]))
 
 
 def test_nothing_changed(web):
-    assert namespace_words.title([web], HOST, [web]) == "Nothing changed"
+    assert matrix_text.title([web], HOST, [web]) == "Nothing changed"
 
 
 def test_pods_that_come_and_go(web):
@@ -202,10 +202,10 @@ def test_the_title_of_several_pods(web):
     shared = make_pod("shared", ["app"], 50, shared=("net", "ipc", "uts", "pid"))
     agent = make_pod("agent", ["app"], 60, host=("net", "uts"), pinned=())
     pods = [web, shared, agent, make_pod("db", ["db"], 70)]
-    assert namespace_words.title(pods, HOST) == (
+    assert matrix_text.title(pods, HOST) == (
         "Each of 4 Pods has its own net, ipc and uts, but Pod agent uses the host's net and uts; Pod shared shares pid too"
     )
-    assert namespace_words.title([web, pods[3]], HOST) == "Each of 2 Pods has its own net, ipc and uts"
+    assert matrix_text.title([web, pods[3]], HOST) == "Each of 2 Pods has its own net, ipc and uts"
 
 
 def test_pods_of_one_pattern_share_a_line_and_sharing_across_pods_is_told():

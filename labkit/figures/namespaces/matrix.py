@@ -1,4 +1,7 @@
-"""The namespace matrix: which process is in which namespace, so that sharing is seen at a glance."""
+"""The namespace matrix: which process is in which namespace, so that sharing is seen at a glance.
+
+A column is a type of namespace, in the order of `labkit.kernel.NAMESPACE_TYPES`; right of the last one stands each row's `note`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from labkit.figures import style
 from labkit.figures.figure import MARGIN, Canvas, Figure, fit, in_any_width, text_width, title_height, wrap
 from labkit.figures.namespaces import groups as ng
-from labkit.figures.namespaces import matrix_text as namespace_words
+from labkit.figures.namespaces import matrix_text
 from labkit.kernel import NAMESPACE_TYPES
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ def namespace_matrix(
     if plan.stacked and after is None:
         kinds, elsewhere = _columns([*moments, *moments], host)
         plan = _plan(blocks, kinds, len(moments), width)
-    heads = wrap(title or namespace_words.title(pods, host, after), plan.width - 2 * MARGIN, style.TITLE, bold=True)
+    heads = wrap(title or matrix_text.title(pods, host, after), plan.width - 2 * MARGIN, style.TITLE, bold=True)
     block_heights = [POD + ROW * len(block.lines) + GAP for block in blocks]
     tall = sum(block_heights) + ROW * len(more)
     legends = [_legend(moment, host, kinds, plan) for moment in moments]
@@ -141,7 +144,7 @@ def namespace_matrix(
             canvas.text(MARGIN, bottom + 12 + 15 * index, words, style.SMALL, "muted")
 
     height = bottom + (5 + 15 * len(notes) if notes else 0) + MARGIN / 2
-    return Figure(namespace_words.alternative_text(pods, host, after), paint, plan.width, height)
+    return Figure(matrix_text.alternative_text(pods, host, after), paint, plan.width, height)
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def _columns(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) 
 
 
 def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -> list[_Block]:
-    by_key = [{namespace_words.pod_key(pod): pod for pod in pods} for pods in moments]
+    by_key = [{matrix_text.pod_key(pod): pod for pod in pods} for pods in moments]
     blocks = []
     for key in {key: None for found in by_key for key in found}:
         states = [found.get(key) for found in by_key]
@@ -203,7 +206,7 @@ def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -
             lines.append(_Line("bind mount", tuple(pinned), mount=True))
         if not lines:
             lines.append(_Line("no process left", (None,) * len(states), light=True))
-        headings = tuple(namespace_words.heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
+        headings = tuple(matrix_text.heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
         same = tuple((pod.state, ng.describe(pod, host)) if pod else None for pod in states)
         similar = (*((line.note, line.light) for line in lines), *((pod.state, _patterns(pod, host)) for pod in known))
         blocks.append(_Block(known[-1], headings, tuple(lines), same, similar))
@@ -238,7 +241,7 @@ def _looks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) ->
     found: dict[tuple[str, int], tuple[object, ...]] = {}
     for moment, pods in enumerate(moments):
         for pod in pods:
-            number = numbers.setdefault(namespace_words.pod_key(pod), len(numbers))
+            number = numbers.setdefault(matrix_text.pod_key(pod), len(numbers))
             for kind, groups in ng.groups(pod, host).items():
                 for index, group in enumerate(groups):
                     if group.host or (kind, group.inode) in found:
