@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 
 KEPT = frozenset((
     "APT_CONFIG", "HOME", "LD_LIBRARY_PATH", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SSL_CERT_DIR",
@@ -66,11 +66,10 @@ def launched(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *(os.fspath(word) for word in argv)]
 
 
-def prepare_client(environ: MutableMapping[str, str] | None = None) -> None:
+def prepare_client() -> None:
     """Make this process able to run the system's programs and to learn how they ended. Called where labkit begins to work for
     somebody: in its command line, and in a notebook's kernel at `connect`."""
-    environ = os.environ if environ is None else environ
-    environ["PATH"] = search_path(environ)
+    os.environ["PATH"] = search_path()
     open_standard_files()
     os.umask(os.umask(0o077) | UMASK)  # no other user can write to what a command makes
     with contextlib.suppress(ValueError):  # signals are the main thread's

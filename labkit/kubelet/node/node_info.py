@@ -78,10 +78,10 @@ class Capacity:
         }
 
 
-def hugepages(root: Path = Path("/sys/kernel/mm/hugepages")) -> dict[int, int]:
+def hugepages() -> dict[int, int]:
     """{page size: bytes set aside}, of the kernel's own list."""
     found = {}
-    for directory in root.glob("hugepages-*kB"):
+    for directory in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
         size = int(directory.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
         found[size] = size * int((directory / "nr_hugepages").read_text())
     return found

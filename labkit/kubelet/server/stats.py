@@ -134,10 +134,10 @@ class Stats:
         return "".join(f"# TYPE {name} {kinds[name]}\n" + "\n".join(found) + "\n" for name, found in names.items())
 
 
-def of_machine(proc: Path = Path("/proc")) -> Used:
+def of_machine() -> Used:
     """The machine's: every kind of CPU time but idle and iowait (man 5 proc_stat), and memory that is not available."""
-    ticks = [int(word) for word in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
-    memory = meminfo(proc)
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    memory = meminfo()
     return Used(
         (sum(ticks) - ticks[3] - ticks[4]) * 10**9 // os.sysconf("SC_CLK_TCK"), memory["MemTotal"] - memory["MemAvailable"]
     )

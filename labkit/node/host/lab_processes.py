@@ -121,10 +121,13 @@ def wait_gone(processes: Sequence[OwnProcess], within_s: float) -> Sequence[OwnP
     return processes
 
 
-def wait_reaped(processes: Iterable[OwnProcess], timeout_s: float = 5.0) -> None:
+REAPED_WITHIN_S = 5.0
+
+
+def wait_reaped(processes: Iterable[OwnProcess]) -> None:
     """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
     take its time."""
     waiting = list(processes)
-    for _ in looks(timeout_s, 0.05):
+    for _ in looks(REAPED_WITHIN_S, 0.05):
         if not (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]):
             break

@@ -61,9 +61,9 @@ def unanswered(probes: Mapping[str, Probe], pids: Mapping[str, int], logs: Path)
     return found
 
 
-def failures(probes: Mapping[str, Probe], within_s: float = WITHIN_S) -> dict[str, str]:
+def failures(probes: Mapping[str, Probe]) -> dict[str, str]:
     """The probes that failed, or did not return in time: name → why."""
-    found = dict.fromkeys(probes, f"no answer within {within_s:g} s")
+    found = dict.fromkeys(probes, f"no answer within {WITHIN_S:g} s")
 
     def run(name: str, probe: Probe) -> None:
         try:
@@ -77,7 +77,7 @@ def failures(probes: Mapping[str, Probe], within_s: float = WITHIN_S) -> dict[st
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in probes.items()]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + within_s + 0.5
+    deadline = time.monotonic() + WITHIN_S + 0.5
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0))
     return dict(found)

@@ -175,11 +175,11 @@ def _in_root(unpacked: Unpacked) -> Programs:
     return _programs(binaries, plugins, library_path, "apt", unpacked.versions)
 
 
-def _on_path(root: Path = Path("/")) -> Programs:
+def _on_path() -> Programs:
     path = [Path(directory) for directory in os.environ.get("PATH", "").split(os.pathsep) if directory]
     # An ordinary user's PATH often lacks the sbin directories, and none has libexec.
-    binaries = path + [root / directory for directory in BINARY_DIRECTORIES]
-    found = _programs(binaries, [root / directory for directory in CNI_DIRECTORIES], "", "path", {})
+    binaries = path + [Path("/", directory) for directory in BINARY_DIRECTORIES]
+    found = _programs(binaries, [Path("/", directory) for directory in CNI_DIRECTORIES], "", "path", {})
     versions = {name: version for name in ("containerd", "runc") if (version := _version(getattr(found, name)))}
     return Programs(**{**vars(found), "versions": versions})
 

@@ -32,10 +32,10 @@ def trusted(environ: Mapping[str, str] | None = None) -> frozenset[int]:
     return frozenset({0, uid, *([int(caller)] if caller.isdigit() else [])})
 
 
-def require(path: Path, todo: str, users: frozenset[int] | None = None) -> None:
+def require(path: Path, todo: str) -> None:
     """Raise NodeError, with `todo` as what to do, where another user could write to `path` or exchange it. What is not there yet
     is judged by the directory in which it would be made."""
-    if reason := unsafe(path, trusted() if users is None else users):
+    if reason := unsafe(path, trusted()):
         raise NodeError(reason, todo)
 
 
