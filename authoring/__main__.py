@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     indent = 12 * " "
     rules = "\n".join(textwrap.fill(f"{name:12}{each.text}", 110, subsequent_indent=indent) for name, each in lint.RULES.items())
     checked = verbs.add_parser("lint", help="find faults without running anything", formatter_class=raw, description=lint.__doc__,
-                               epilog=f"rules, and what each looks at:\n\n{rules}")  # fmt: skip
+                               epilog=f"rules, and what each looks at:\n\n{rules}")
     checked.add_argument("number", metavar="08", nargs="?", help="the lesson's two digits; without it every lesson")
     checked.set_defaults(run=lambda a: lint.run([find(a.number)] if a.number else list(lessons())))
     page = verbs.add_parser("glossary", help="write docs/glossary.md", description=glossary.__doc__)

@@ -43,7 +43,7 @@ FIRST = (
     "live/test_kind", "live/test_vm", "notebooks/test_notebooks.py::test_outputs", "notebooks/test_teacher", "live/test_truth.py",
     "live/test_chaos", "live/test_kill", "browser/", "live/test_daemon", "live/test_trouble", "live/test_sweep",
     "live/test_kubectl", "live/test_shell", "live/test_other_pods",
-)  # fmt: skip
+)
 """The beginning of the names of what takes longest, which has to start first for all workers to end at one time."""
 SEED = "TESTS_SEED"
 
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--all", action="store_true", help=f"also run {', '.join(LONG)}")
     group.addoption("--soak", action="store_true", help="--all, and the tests that take longest")
     group.addoption("--alone", choices=("too", "not", "only"), default="too",
-                    help="whether to run the tests that cannot share the machine with others (default: too)")  # fmt: skip
+                    help="whether to run the tests that cannot share the machine with others (default: too)")
     group.addoption("--shuffle", action="store_true", help=f"run in random order; {SEED}=NUMBER repeats an order")
 
 

@@ -51,7 +51,7 @@ def _options(asked: Question) -> str:
 def _order(asked: Question) -> str:
     steps = asked.steps
     buttons = [f'<button type="button" data-step="{steps.index(step)}">{html.escape(step)}</button>'
-               for step in shuffled(asked.id, steps)]  # fmt: skip
+               for step in shuffled(asked.id, steps)]
     seen = "".join(f"<li>{html.escape(step)}</li>" for step in steps)
     explained = Order(asked).seen(steps).paragraphs
     right = f"<p><strong>You had put <span data-right></span> of {len(steps)} in this place.</strong></p>"

@@ -73,11 +73,11 @@ SUBRESOURCES = {
 EVENT_FIELDS = (
     *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
     "reason", "reportingComponent", "source", "type",
-)  # fmt: skip
+)
 POD_FIELDS = (
     "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
     "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
-)  # fmt: skip
+)
 
 RESOURCES = (
     ApiResource("configmaps", "ConfigMap", short=("cm",)),
@@ -92,7 +92,7 @@ RESOURCES = (
     ApiResource("secrets", "Secret", fields=("type",)),
     ApiResource("serviceaccounts", "ServiceAccount", short=("sa",)),
     ApiResource("leases", "Lease", group="coordination.k8s.io", made_by_update=True, unconditional=False),
-)  # fmt: skip
+)
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 
 METRICS = (

@@ -15,4 +15,4 @@ __all__ = [
     "Check", "Order", "Prediction", "break_pods", "check", "container_root", "end_incident", "fails_at_first", "note",
     "open_incident", "order_of_steps", "predict", "predict_order", "progress", "review", "shared_namespaces", "wait_until",
     "who_started", "within",
-]  # fmt: skip
+]

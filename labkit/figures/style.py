@@ -166,5 +166,5 @@ COLOURS: dict[str, Colour] = {**PALETTE, **_inks()}
 TERMINAL = {
     "call": "bold", "kubelet": "bright_blue", "containerd": "blue", "shim": "magenta", "runc": "yellow", "cni": "cyan",
     "pause": "green", "application": "red", "exec": "bright_red", "failed": "bold yellow",
-}  # fmt: skip
+}
 """The same meanings in the colours that every terminal has (`rich.style`)."""

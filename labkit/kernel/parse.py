@@ -144,7 +144,7 @@ def parse_process(
     return Process(
         stat.pid, stat.ppid, stat.comm, arguments, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
         stat.threads,
-    )  # fmt: skip
+    )
 
 
 def parse_ip_address(text: str) -> tuple[Interface, ...]:

@@ -21,7 +21,7 @@ KEPT = frozenset((
     "APT_CONFIG", "HOME", "LD_LIBRARY_PATH", "LOGNAME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SSL_CERT_DIR",
     "SSL_CERT_FILE", "SUDO_UID", "TZ", "USER",
     "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy",
-))  # fmt: skip
+))
 """SUDO_UID: whose files root may believe (`labkit.node.state.trust`). LD_LIBRARY_PATH: some Pythons start only with it. Proxies:
 containerd pulls through them, and apt fetches; neither uses them to reach this machine."""
 KEPT_PREFIXES = ("LABKIT_", "XDG_")

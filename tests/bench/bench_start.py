@@ -28,4 +28,4 @@ def run() -> dict[str, Any]:
         finally:
             subprocess.run([clone / "course", "clean"], env=env, check=False, capture_output=True)
     return {"name": "fresh clone to notebook 00 / 40 s", "ratio": round(seconds / GOAL_S, 3), "goal": 1.0,
-            "seconds": round(seconds, 1)}  # fmt: skip
+            "seconds": round(seconds, 1)}

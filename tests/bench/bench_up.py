@@ -40,4 +40,4 @@ def run() -> dict[str, Any]:
         shutil.rmtree(base, ignore_errors=True)
     seconds = {"up": round(up, 2), "connect": round(connect, 3)}
     return {"name": "labkit up / 3 s", "ratio": round(up / UP_GOAL_S, 3), "goal": 1.0, "seconds": seconds,
-            "connect / 0.2 s": round(connect / CONNECT_GOAL_S, 3)}  # fmt: skip
+            "connect / 0.2 s": round(connect / CONNECT_GOAL_S, 3)}

@@ -97,4 +97,4 @@ def measured(node: Any) -> dict[str, Any]:
     node.close()
     ratio = len(load.failed) / len(load.answers)
     return {"name": "requests failed through SIGKILL and two upgrades", "ratio": ratio, "goal": 0.0,
-            "requests": len(load.answers), "gaps_s": gaps}  # fmt: skip
+            "requests": len(load.answers), "gaps_s": gaps}

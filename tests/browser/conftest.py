@@ -21,7 +21,7 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM_OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+]
 FAILED = pytest.StashKey[bool]()
 
 
@@ -44,7 +44,7 @@ def chromium() -> Iterator[Browser]:
     found = find_chromium(Home.find().cache)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found.program, args=CHROMIUM_OPTIONS,
-                                             env={**os.environ, **found.environment})  # fmt: skip
+                                             env={**os.environ, **found.environment})
         expect.set_options(timeout=60_000)  # the machine may be busy
         yield browser
         browser.close()

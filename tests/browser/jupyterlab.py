@@ -58,7 +58,7 @@ def serve(directory: Path) -> Iterator[JupyterLab]:
     command = [*lab.command(), "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
     with (directory / "server.log").open("w") as log:
         server = subprocess.Popen(command, cwd=notebooks, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                  stderr=subprocess.STDOUT)  # fmt: skip
+                                  stderr=subprocess.STDOUT)
     try:
         told = _wait_for(runtime / f"jpserver-{server.pid}.json", server, directory / "server.log")
         yield JupyterLab(told["url"], told["token"], notebooks, settings)

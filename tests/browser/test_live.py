@@ -76,7 +76,7 @@ def fits(page: Page, place: str) -> bool:
     """Whether the figure is no wider than its place."""
     return bool(page.evaluate(
         "place => { const box = document.querySelector(`${place} .labkit-picture`);"
-        " return box && (box.scrollWidth <= Math.max(box.clientWidth, 300) + 1); }", place))  # fmt: skip
+        " return box && (box.scrollWidth <= Math.max(box.clientWidth, 300) + 1); }", place))
 
 
 def assert_shown_well(notebook: Learner, place: str, name: str) -> None:

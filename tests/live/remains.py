@@ -87,9 +87,9 @@ def untrue(pods: list[dict[str, Any]], home: Home) -> list[str]:
     with CriClient(f"unix://{home.socket}") as cri:
         pauses = set(Runtime.of(cri).sandboxes)
     found = [f"{id[:12]} runs by the API's word, and has no process" for id, state in told.items()
-             if state == "running" and id not in alive]  # fmt: skip
+             if state == "running" and id not in alive]
     return found + [f"{id[:12]} has a process, and is {told.get(id, 'unknown')} to the API" for id, uid in alive.items()
-                    if id not in pauses and uid not in going and told.get(id) != "running"]  # fmt: skip
+                    if id not in pauses and uid not in going and told.get(id) != "running"]
 
 
 def containers_alive(home: Home) -> dict[str, str]:

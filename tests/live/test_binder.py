@@ -83,7 +83,7 @@ def test_a_session(cores: int, image: repo2docker.Image, chromium: Browser, tmp_
         place, token = dataclasses.replace(image, root=fresh).place(), secrets.token_hex(8)
         # As BinderHub calls it.
         command = ["jupyter-lab", "--ip=0.0.0.0", f"--port={PORT}", f"--ServerApp.base_url={BASE}",
-                   f"--ServerApp.token={token}", "--ServerApp.trust_xheaders=True"]  # fmt: skip
+                   f"--ServerApp.token={token}", "--ServerApp.trust_xheaders=True"]
         began = time.monotonic()
         with (
             session(place, [*image.entrypoint, *command], tmp_path / "log", memory=MEMORY, cores=cores) as running,

@@ -264,7 +264,7 @@ def test_chaos(cluster: Cluster, faults: int, seed: int | None) -> None:
                 cluster.api.delete(f"{cluster.path}/{kind}")
     wait_for(lambda: unowned(cluster.home, set()) == [], "nothing to be left of Pods", CONVERGES_WITHIN_S)
     print(f"seed {seed}: {len(chaos.told)} faults; every Pod ran again after {chaos.converged_s:.1f} s at the latest, "
-          f"the API told the truth {chaos.slowest_s:.2f} s after that; {', '.join(chaos.grown)}")  # fmt: skip
+          f"the API told the truth {chaos.slowest_s:.2f} s after that; {', '.join(chaos.grown)}")
 
 
 def run(chaos: Chaos, faults: int) -> None:
@@ -314,7 +314,7 @@ def sizes(chaos: Chaos) -> dict[str, tuple[int, float]]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         found[name] = (
             len(os.listdir(f"/proc/{pid}/fd")), int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-        )  # fmt: skip
+        )
     return found
 
 

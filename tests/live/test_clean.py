@@ -70,7 +70,7 @@ LOOKS = {
     "registries": "pgrep docker-registry",
 }
 ENGINE_LISTS = (("ps", "--all", "--format", "{{.Names}}"), ("images", "--quiet"), ("volume", "ls", "--quiet"),
-                ("network", "ls", "--quiet"))  # fmt: skip
+                ("network", "ls", "--quiet"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
 SETTLES_WITHIN_S = 30.0
@@ -93,7 +93,7 @@ def changed(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str
 @pytest.fixture
 def cluster(systemd_cluster: KindCluster, own_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[KindCluster]:
     environment = {**systemd_cluster.node.engine.env, "LABKIT_NODE": "kind", "LABKIT_CLUSTER": systemd_cluster.node.cluster,
-                   "LABKIT_HOLD": "yes", "KUBECONFIG": str(systemd_cluster.kubeconfig)}  # fmt: skip
+                   "LABKIT_HOLD": "yes", "KUBECONFIG": str(systemd_cluster.kubeconfig)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     yield systemd_cluster

@@ -391,7 +391,7 @@ def test_another_version_beside_the_nodes_own(lab_node: Any) -> None:
 
 def test_nothing_is_left_when_a_notebook_with_a_second_containerd_is_killed(lab_node: Any) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [
-        {"name": "a", "image": lab_node.images["busybox"], "command": ["sleep", "1000"]}]}}  # fmt: skip
+        {"name": "a", "image": lab_node.images["busybox"], "command": ["sleep", "1000"]}]}}
     code = (
         "import os, signal; from labkit import connect\n"
         f"with connect('containerd').daemon.beside('2') as other: other.start_pod({pod!r}); os.kill(os.getpid(), signal.SIGKILL)"

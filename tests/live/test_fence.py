@@ -90,7 +90,7 @@ def test_a_local_volume_of_the_machines_own_files_can_only_be_read(cluster: Clus
     here = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["sim-worker"]}]}
     mode: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "storageClassName": "fence"}
     disk = {**mode, "capacity": {"storage": "1Gi"}, "local": {"path": "/sys"}, "persistentVolumeReclaimPolicy": "Retain",
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [here]}}}  # fmt: skip
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [here]}}}
     claim = {**mode, "volumeName": "fence", "resources": {"requests": {"storage": "1Gi"}}}
     disks, claims = "/api/v1/persistentvolumes", f"{cluster.path}/persistentvolumeclaims"
     cluster.api.post(disks, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "fence"}, "spec": disk})

@@ -64,7 +64,7 @@ def harms(victim: Path) -> dict[str, list[Member]]:
         "links-for-mounts": [{"name": name, "type": LINK, "linkname": str(victim)} for name in ("proc", "sys", "etc", "dev")],
         "too-large": [{"name": "huge", "size": 1 << 60}],
         "holes": [{"name": "huge", "pax_headers": {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 60)}}],
-    }  # fmt: skip
+    }
 
 
 def layer(members: list[Member]) -> Blob:
@@ -121,7 +121,7 @@ def test_kubectl_cp_from_a_pod_writes_only_where_it_is_told_to(cluster: Cluster,
         {"name": f"{victim}/escaped", "data": b"escaped"}, {"name": "tmp/x/d", "type": LINK, "linkname": str(victim)},
         {"name": "tmp/x/d/escaped", "data": b"escaped"}, {"name": "tmp/x/h", "type": HARD, "linkname": f"{victim}/secret"},
         {"name": "tmp/x/../../../escaped", "data": b"escaped"},
-    ]  # fmt: skip
+    ]
     sent = {"metadata": {"name": "sent"}, "data": {"tar": base64.b64encode(layer(members).data).decode()}}
     cluster.create(sent, "configmaps")
     fake = "#!/bin/sh\\nbase64 -d /sent/tar\\n"

@@ -285,11 +285,11 @@ def as_user(
     env = {**own, **user.env,
            "LABKIT_NODE": "kind",
            "PYTHONPATH": f"{course}:{course / site}", "PYTHONDONTWRITEBYTECODE": "1",
-           "LD_LIBRARY_PATH": str(engine.base / "python" / "lib")}  # fmt: skip
+           "LD_LIBRARY_PATH": str(engine.base / "python" / "lib")}
     groups = str(user.docker_gid) if in_group else str(user.gid)
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", AS_USER, "sh", sys.base_prefix,
             str(ROOT), str(engine.base),
-            str(user.uid), str(user.gid), groups, python, *command]  # fmt: skip
+            str(user.uid), str(user.gid), groups, python, *command]
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
 
 
@@ -302,7 +302,7 @@ def test_an_ordinary_user_runs_the_notebooks(docker: Engine, standin: StandIn, l
     notebooks = [str(path.relative_to(ROOT)) for path in found if "node.cluster" not in path.read_text()]
     assert len(notebooks) >= 4
     done = as_user(docker, learner, "-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
-                   "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *notebooks)  # fmt: skip
+                   "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", *notebooks)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     cleaned = as_user(docker, learner, "-m", "labkit.cli", "clean", "--json")
     assert cleaned.returncode == 0 and json.loads(cleaned.stdout)["left"] == [], cleaned.stderr

@@ -25,7 +25,7 @@ pytest_plugins = ("tests.standin.fixtures",)
 
 NOTEBOOKS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 NBVAL = ("-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-c", "/dev/null",
-         "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg")  # fmt: skip
+         "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg")
 
 
 @pytest.fixture(
@@ -42,7 +42,7 @@ def running(engine: Engine, request: pytest.FixtureRequest) -> Iterator[KindClus
 def cluster(running: KindCluster, own_home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[KindCluster]:
     """The cluster as root's own, in a home of its own; labkit is off the node afterwards."""
     environment = {**running.node.engine.env, "LABKIT_NODE": "kind", "LABKIT_CLUSTER": running.node.cluster,
-                   "LABKIT_HOLD": "yes", "KUBECONFIG": str(running.kubeconfig)}  # fmt: skip
+                   "LABKIT_HOLD": "yes", "KUBECONFIG": str(running.kubeconfig)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     labkit("up")
@@ -107,10 +107,10 @@ def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster
     calls = [(call.method, call.caller) for call in flight.calls if call.pod == "mine" and not call.asks]
     assert [(method, caller) for method, caller in calls if method != "PullImage"] == [
         ("RunPodSandbox", "kubelet"), ("CreateContainer", "kubelet"), ("StartContainer", "kubelet")
-    ]  # fmt: skip
+    ]
     assert [(line.depth, line.role) for line in node.cgroups.tree() if line.name in ("mine", "main", "pause")] == [
         (2, "pod"), (3, "pause"), (3, "container")
-    ]  # fmt: skip
+    ]
     assert node.cluster.kubectl("exec", "mine", "--", "cat", "/etc/hostname") == "mine\n"
     assert node.cluster.remove_leftovers() == ["mine"]
 
@@ -119,7 +119,7 @@ def test_a_volume_on_the_node(cluster: KindCluster) -> None:
     node = lab.connect(lesson="test")
     path = node.cluster.host_path("shared")
     mounted = {**SLEEP, "command": ["sh", "-c", "echo said >/shared/word; sleep 1000000"],
-               "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}  # fmt: skip
+               "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
     volume = {"name": "shared", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
     pod = manifest("writer", mounted, volumes=[volume], terminationGracePeriodSeconds=0)
     node.cluster.apply({"apiVersion": "v1", **pod})

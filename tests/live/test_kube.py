@@ -272,7 +272,7 @@ def test_the_python_client(kube: None, tmp_path: Path) -> None:
     follow = watch.Watch().stream(core.read_namespaced_pod_log, "web", "default", follow=True)
     assert [line for _, line in zip(range(3), follow, strict=False)] == ["1", "2", "3"]
     talk = stream(core.connect_get_namespaced_pod_exec, "web", "default", command=["sh"], stdin=True, stdout=True, stderr=True,
-                  tty=False, _preload_content=False)  # fmt: skip
+                  tty=False, _preload_content=False)
     talk.write_stdin("echo said; echo sorry >&2; exit 7\n")
     talk.run_forever(timeout=20)
     assert (talk.read_stdout(), talk.read_stderr(), talk.returncode) == ("said\n", "sorry\n", 7)

@@ -181,7 +181,7 @@ def test_kubectl_from_creation_to_deletion(served: Served) -> None:
     columns = k("get", "pods", "-o", "wide").splitlines()[0].split("  ")
     assert [column.strip() for column in columns if column.strip()] == [
         "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES",
-    ]  # fmt: skip
+    ]
     assert k("label", "pod", "web", "tier=front") == "pod/web labeled\n"
     assert k("annotate", "pod", "web", "note=x") == "pod/web annotated\n"
     assert k("get", "pods", "-l", "tier in (front)", "-o", "name") == "pod/web\n"
@@ -255,7 +255,7 @@ def test_what_is_not_served_is_told_with_what_to_do(shared: Served, tmp_path: Pa
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
     template = {"metadata": {"labels": {"a": "b"}}, "spec": pod("x")["spec"]}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
-                  "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}  # fmt: skip
+                  "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
     files = {"service": tmp_path / "service.json", "deployment": tmp_path / "deployment.json"}
     files["service"].write_text(json.dumps(service))
     files["deployment"].write_text(json.dumps(deployment))
@@ -277,7 +277,7 @@ def test_kubectl_debug_copies_a_pod(shared: Served) -> None:
     original["spec"]["containers"][0] |= {"resources": limits, "livenessProbe": probe, "securityContext": {"runAsUser": 0}}
     shared.kubectl("apply", "-f", "-", stdin=json.dumps(original))
     shared.kubectl("debug", "original", "--copy-to=copy", "--container=app", "--image=y", "--attach=false", "--profile=legacy",
-                   "--keep-liveness", "--same-node")  # fmt: skip
+                   "--keep-liveness", "--same-node")
     specs = [shared.ask("GET", f"/api/v1/namespaces/default/pods/{name}")[1]["spec"] for name in ("original", "copy")]
     specs[0]["containers"][0]["image"] = "y"
     for spec in specs:
@@ -298,7 +298,7 @@ def test_kubectl_apply_on_the_server(served: Served) -> None:
     changed = subprocess.run(
         [kubectl_of_node.program(), "--kubeconfig", str(served.kubeconfig), "diff", "--server-side", "-f", "-"],
         input=json.dumps(config_map("a", z="2")), capture_output=True, text=True,
-    )  # fmt: skip
+    )
     assert changed.returncode == 1 and '+  z: "2"' in changed.stdout
     k("apply", "-f", "-", stdin=json.dumps(config_map("b", x="1")))
     k("apply", "-f", "-", stdin=json.dumps(config_map("b", y="1")))
@@ -501,7 +501,7 @@ def test_streams_reach_containers(node: Any, tmp_path: Path) -> None:
         assert by_websocket(node, f"{flags}&{script}", b"in") == (b"in", b"e\n", failed)
         assert by_websocket(node, "stdout&tty=1&command=tty", b"")[:2] == (b"/dev/pts/0\r\n", b"")
         words = stream(node.kube.connect_get_namespaced_pod_exec, "streams", "default", command=["echo", "hi"], stdout=True,
-                       stderr=True, stdin=False, tty=False)  # fmt: skip
+                       stderr=True, stdin=False, tty=False)
         assert words == "hi\n"
         there = portforward(node.kube.connect_get_namespaced_pod_portforward, "streams", "default", ports="80").socket(80)
         there.sendall(b"GET / HTTP/1.0\r\n\r\n")

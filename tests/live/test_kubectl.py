@@ -164,14 +164,14 @@ def test_describe(kubectl: Kubectl) -> None:
     events = web.partition("Events:\n")[2]
     assert [row[1] for row in rows(events)[2:] if row[1] not in ("Pulling", "Pulled")] == [
         "Scheduled", "Created", "Started", "Created", "Started",
-    ]  # fmt: skip
+    ]
     node = k("describe", "node", "sim-worker")
     assert [f"{k.namespace}", "web"] in [row[:2] for row in rows(node)] and "Allocated resources:" in node
     spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}
     k.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec})
     assert "no storage class is set" in wait_for(lambda: "FailedBinding" in (d := k("describe", "pvc", "data")) and d, "an event")
     disk = {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp"},
-            "claimRef": {"namespace": k.namespace, "name": "data"}}  # fmt: skip
+            "claimRef": {"namespace": k.namespace, "name": "data"}}
     k.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": k.namespace}, "spec": disk})
     wait_for(lambda: k("get", "pvc", "data", "-o", "jsonpath={.status.phase}") == "Bound", "the claim to be bound")
     assert f"{k.namespace}/data" in k("describe", "pv", k.namespace) and "Status:        Bound" in k("describe", "pvc", "data")
@@ -320,7 +320,7 @@ def test_discovery_and_explain(kubectl: Kubectl) -> None:
     assert {"coordination.k8s.io/v1", "metrics.k8s.io/v1beta1", "v1"} < set(k("api-versions").split())
     named = [row[0] for row in rows(k("api-resources", "--api-group=", "--no-headers"))]
     assert named == ["configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods",
-                     "secrets", "serviceaccounts"]  # fmt: skip
+                     "secrets", "serviceaccounts"]
     for path in ("pod.spec.restartPolicy", "node.status", "pvc.spec", "secret", "event", "lease.spec", "configmap.data"):
         assert "DESCRIPTION:" in k("explain", path)
     assert "livenessProbe" in k("explain", "pods", "--recursive")

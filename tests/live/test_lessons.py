@@ -10,7 +10,7 @@ from labkit.node import Node
 def test_a_network_that_a_lesson_left_broken_is_repaired_before_its_pods_are_removed(node: Node) -> None:
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "left"},
                 "spec": {"containers": [{"name": "app", "image": node.images["busybox"], "command": ["sleep", "1000000"]}],
-                         "terminationGracePeriodSeconds": 1}}  # fmt: skip
+                         "terminationGracePeriodSeconds": 1}}
     node.cluster.apply(manifest)
     node.cluster.wait_status("left", "Running")
     try:
@@ -47,7 +47,7 @@ def test_an_optional_secret_that_is_not_there_is_no_key(node: Node) -> None:
     for container, volumes, said in ((pod, [], "no longer mounts"), (mounted, optional, "without its key")):
         cluster.delete("api")
         cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"},
-                       "spec": {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}})  # fmt: skip
+                       "spec": {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}})
         cluster.wait_status("api", "Running")
 
         assert said in labkit.check("05.1", node).says

@@ -219,7 +219,7 @@ def test_files_behind_a_mount_in_the_pods_directory_are_kept(node: Node, tmp_pat
     (tmp_path / "precious").write_text("keep me")
     mounts = [{"name": "e", "mountPath": "/e", "mountPropagation": "Bidirectional"}, {"name": "h", "mountPath": "/h"}]
     pod = manifest("mounter", {**SLEEP, "securityContext": {"privileged": True}, "volumeMounts": mounts},
-                   volumes=[{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path)}}])  # fmt: skip
+                   volumes=[{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path)}}])
     directory = Path(node.settings["container"]["kubelet_root"])
     subprocess.run(["mount", "--bind", str(directory), str(directory)], check=True)
     subprocess.run(["mount", "--make-shared", str(directory)], check=True)

@@ -104,7 +104,7 @@ def test_the_start_of_a_pod(started: tuple[Flight, lab.PodSnapshot, Node]) -> No
     assert containerd.pid == node.listener().pid
     assert [str(c) for c in flight.calls if not c.asks and c.method != "PullImage"] == [
         "RunPodSandbox", "CreateContainer main", "StartContainer main", "CreateContainer side", "StartContainer side",
-    ]  # fmt: skip
+    ]
     assert {c.code for c in flight.calls} == {"OK"} and flight.lost == 0 and flight.notes == ()
 
     sandbox = caused(flight, "RunPodSandbox")

@@ -273,7 +273,7 @@ def refused(*prefix: str) -> str:
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "labkit.cli", "record", "--json", "-", "--", "true"],
         capture_output=True, text=True, timeout=60, cwd=ROOT,
-    )  # fmt: skip
+    )
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr, done.stderr
     return done.stderr
 

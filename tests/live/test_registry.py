@@ -60,7 +60,7 @@ def served(programs: Programs, images: dict[str, Image], tmp_path_factory: pytes
             with (base / f"{number}.log").open("wb") as log:
                 processes.append(subprocess.Popen(
                     one.argv, executable=one.executable, cwd=one.directory, stdout=log, stderr=log, **confined.popen(account)
-                ))  # fmt: skip
+                ))
             registry.wait_ready(one.url, 20, lambda process=processes[-1]: process.poll() is None)  # type: ignore[misc]
         yield Served(made[0].url, made[1].url)
     finally:

@@ -55,7 +55,7 @@ def made_beside(setup: str, **environment: str) -> subprocess.CompletedProcess[s
         ("ip route add default via 10.88.0.1 dev tun0 onlink metric 9", "10.89.0.0/16"),
     ],
     ids=["def1", "wg-quick", "one-10/8", "10/8-in-a-table", "unreachable-and-a-rule", "a-gateway"],
-)  # fmt: skip
+)
 def test_the_bridge_gets_a_subnet_that_this_machine_does_not_reach_otherwise(setup: str, subnet: str) -> None:
     done = made_beside(setup)
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ VARIABLES = {
     "REGISTRY_HTTP_ADDR": "127.0.0.1:1", "REQUESTS_CA_BUNDLE": "/nowhere", "KUBERNETES_SERVICE_HOST": "192.0.2.9",
     "KUBERNETES_SERVICE_PORT": "1", "CONTAINERD_NAMESPACE": "nobody", "POSIXLY_CORRECT": "1", "CDPATH": "/tmp", "COLUMNS": "10",
     "SOURCE_DATE_EPOCH": "1", "GRPC_DNS_RESOLVER": "native", "XDG_RUNTIME_DIR": "/nowhere", "HOME": "/nowhere",
-}  # fmt: skip
+}
 
 
 def in_that_shell(*argv: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -64,7 +64,7 @@ POD: dict[str, Any] = {
             {"name": "room", "emptyDir": {}},
         ],
     },
-}  # fmt: skip
+}
 SETTINGS = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"colour": "türkis"}}
 LOOK = """
 cat /settings/deep/colour /all/colour /all/name

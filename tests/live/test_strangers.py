@@ -106,7 +106,7 @@ def test_who_has_no_token_hears_so_at_every_port(home: Home) -> None:
     assert {one.address.rpartition(":")[0] for one in ports.values()} == {"127.0.0.1"}
     assert {ports[port].program: answer for port, answer in as_stranger(GREET, *ports).items()} == {
         "kubeapi": "401", "containerd": "404", "docker-registry": "404",
-    }  # fmt: skip
+    }
 
 
 SHIM = ("containerd-shim", "/run/containerd/s/HASH", "srw------- root")

@@ -59,12 +59,12 @@ class User:
         nobody = [
             "setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups", "--no-new-privs",
             "--bounding-set=-all", "--inh-caps=-all",
-        ]  # fmt: skip
+        ]
         environment = {
             "HOME": str(self.home), "LABKIT_HOME": str(self.home / "lab"), "PATH": "/usr/bin:/bin", "LABKIT_NODE": "vm",
             "PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(self.home / "mpl"),
             "TMPDIR": str(self.home),
-        }  # fmt: skip
+        }
         return subprocess.Popen(
             [*nobody, *argv], env=environment, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
         )
@@ -185,7 +185,7 @@ def test_notebooks_run_as_committed(learner: User, node: dict[str, Any], noteboo
     learner.python(
         "-m", "pytest", "-q", "--nbval", "--nbval-kernel-name=python3", "-p", "no:cacheprovider", "--rootdir", str(learner.home),
         "--nbval-cell-timeout=600", "--nbval-sanitize-with", str(rules), str(path), timeout=1800,
-    )  # fmt: skip
+    )
     assert json.loads(learner.labkit("ps", "--json"))["pods"] == []
 
 
@@ -195,7 +195,7 @@ def test_of_the_pod_that_was_run_before_the_pauses_image_stays_alone(learner: Us
     said = json.loads(learner.python("-c", FRESH))
     assert said == {
         "images": [[PAUSE]], "sandboxes": [], "containers": [], "blobs": ["3", "1/fs/pause"], "left": [], "address": "10.88.0.2",
-    }  # fmt: skip
+    }
 
 
 FRESH = """
@@ -278,7 +278,7 @@ WORDS = (
     b"x run m 'ls'\n", b" run m ls\n", b"\n", b"\0" * 70 + b"\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     *(f"GET {path} HTTP/1.0\r\n\r\n".encode() for path in ("/", "/api/v1/pods", "/pods", "/metrics", "/v2/")),
     b"GET /api/v1/pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n\r\n",
-)  # fmt: skip
+)
 """What is tried: the door's own words without its secret, HTTP/1 and HTTP/2 as the API, a kubelet and a registry are asked."""
 REFUSAL = re.compile(r"|HTTP/1\.\d (400|401|403|404) .*|\x15\x03.*", re.DOTALL)
 """No answer, one that says no, or a TLS alert (RFC 8446, 6)."""

@@ -35,7 +35,7 @@ WEB: dict[str, Any] = {
         "volumeMounts": [{"name": "page", "mountPath": "/etc/page"}],
         "readinessProbe": {"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 1},
     }], "volumes": [{"name": "page", "configMap": {"name": "page"}}]},
-}  # fmt: skip
+}
 PAGE = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "page"}, "data": {"index.html": "blue"}}
 BY_HAND = """
 import labkit

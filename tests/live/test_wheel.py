@@ -47,7 +47,7 @@ def built(known: set[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     def build(what: str, place: Path) -> Path:
         text = f"import setuptools.build_meta as backend; print('built', backend.build_{what}({str(out)!r}))"
         done = subprocess.run([sys.executable, "-c", text], cwd=place, capture_output=True, text=True, check=True,
-                              env={**os.environ, "PYTHONPATH": str(tools)})  # fmt: skip
+                              env={**os.environ, "PYTHONPATH": str(tools)})
         return out / done.stdout.splitlines()[-1].removeprefix("built ")
 
     sdist = build("sdist", tree)

@@ -40,7 +40,7 @@ def test_the_notebooks_pass_where_nothing_is_there(newcomer: dict[str, str]) -> 
     done = subprocess.run(
         [sys.executable, "-m", *command.split(), "-p", "no:cacheprovider"],
         capture_output=True, text=True, cwd=ROOT, env=newcomer, timeout=1500,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     count = sum(cell["cell_type"] == "code" for each in NOTEBOOKS for cell in json.loads(each.read_text())["cells"])
     assert f"{count} passed" in done.stdout

@@ -66,7 +66,7 @@ class Place:
         return [
             "unshare", *own, "--fork", "--kill-child", "sh", "-c", RUNTIME, "sh", str(self.root), self.user, self.cwd, procs,
             "yes" if network else "", *environment(self.env), *argv,
-        ]  # fmt: skip
+        ]
 
 
 def environment(env: Mapping[str, str]) -> list[str]:
@@ -78,7 +78,7 @@ def run_in(place: Place, argv: Sequence[str], timeout: float = 1800) -> subproce
     return subprocess.run(
         place.argv(argv, network=True), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}, timeout=timeout,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def session(place: Place, argv: Sequence[str], log: Path, *, memory: int, cores:
             [*taskset, *place.argv(argv, network=False, procs=limit.procs)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-        )  # fmt: skip
+        )
         try:
             first = system.wait_for(lambda: first_process(process, log), "the container's first process")
             yield Session(place, first, limit)

@@ -59,7 +59,7 @@ class User:
         """The command as this user; without `in_group` as if it were not in Docker's group. `more` goes to subprocess.run."""
         options: dict[str, Any] = {
             "env": {**os.environ, **self.env}, "cwd": self.home, "timeout": 60, "text": True, "capture_output": True, **more
-        }  # fmt: skip
+        }
         return subprocess.run(
             command, user=self.uid, group=self.gid, extra_groups=[self.docker_gid] if in_group else [], **options
         )
@@ -138,7 +138,7 @@ def launch(base: Path, programs: Unpacked, group: str) -> subprocess.Popen[bytes
         "--data-root", base / "data", "--exec-root", base / "exec", "--group", group,
         "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false",
         "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{base.name}", *default_runtime(base),
-    ]  # fmt: skip
+    ]
     with (base / "dockerd.log").open("wb") as log:
         # A session of its own: Ctrl-C ends the tests, and then they end dockerd.
         return subprocess.Popen(

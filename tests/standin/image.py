@@ -25,7 +25,7 @@ UNUSED = (
     "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/bin/containerd-stress",
     "/usr/bin/containerd-shim", "/usr/bin/containerd-shim-runc-v1", "/usr/lib/cni/dhcp", "/usr/lib/cni/firewall",
     "/usr/lib/cni/*vlan", "/usr/lib/cni/bandwidth", "/usr/lib/cni/host-device", "/usr/lib/cni/sbr", "/usr/lib/cni/vrf",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class NodeImage:
 def options(packages: Sequence[str]) -> tuple[str, ...]:
     """mmdebstrap's, for a root file system with `packages`."""
     return ("--mode=root", "--variant=essential", "--format=tar", f"--include={','.join(packages)}",
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in UNUSED))  # fmt: skip
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in UNUSED))
 
 
 HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ TODAY = NodeImage(
      "socat", "systemd", "systemd-sysv", "util-linux"),
     HERE / "files-systemd",
     containerd="2.1",
-)  # fmt: skip
+)
 
 
 def root_archive(options: Sequence[str], suite: str = NEWER_SUITE) -> Path:

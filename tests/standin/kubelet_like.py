@@ -26,7 +26,7 @@ def call(stream: int, method: str) -> bytes:
     headers = {
         ":method": "POST", ":scheme": "http", ":path": SERVICE + method, ":authority": "localhost",
         "content-type": "application/grpc", "te": "trailers",
-    }  # fmt: skip
+    }
     field = bytes([1 << 3 | 2, ID_BYTES])
     message = b"\0" + (len(field) + ID_BYTES).to_bytes(4, "big") + field
     block = b"".join(literal(name, value) for name, value in headers.items())

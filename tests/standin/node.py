@@ -26,7 +26,7 @@ KNOWN_UIDS = "/etc/kubernetes/known-uids"
 AS_KIND_DOES = (
     "--tty", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--cgroupns=private",
     "--tmpfs", "/tmp", "--tmpfs", "/run", "--volume", "/var", "--network", "kind", "--restart", "on-failure:1", "--init=false",
-)  # fmt: skip
+)
 PRIVILEGED = ("--privileged", "--volume", "/lib/modules:/lib/modules:ro")
 # ... but for --privileged, without which the older stand-in shows how labkit gets on.
 INSTEAD_OF_PRIVILEGED = ("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "systempaths=unconfined")
@@ -58,7 +58,7 @@ class StandIn:
         self.engine.run(
             "run", "--detach", "--name", self.name, "--hostname", self.name, *label_flags, *AS_KIND_DOES, *self.privileges,
             *self.flags, self.image.reference,
-        )  # fmt: skip
+        )
         self.wait_ready()
         self.import_images([pause_image(ensure_programs(cache().parent).catatonit, self.pause_image)])
 

@@ -30,7 +30,7 @@ OPTIONS = (
     "--mode=root", "--variant=minbase", "--format=tar",
     "--include=bzip2,ca-certificates,git,gcc,libc6-dev,procps,python3-venv,python3-yaml,wget,xz-utils",
     *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "info", "man")),
-)  # fmt: skip
+)
 RENDER = """
 import json, os, sys
 from repo2docker.app import Repo2Docker

@@ -49,12 +49,12 @@ def popen(argv: Sequence[str], directory: Path, workload: str) -> subprocess.Pop
         "-no-reboot", "-smp", "2", "-m", "512", "-serial", "stdio",
         "-kernel", str(next(kernel.glob("boot/vmlinuz-*"))), "-initrd", str(initramfs(argv, directory, workload)),
         "-append", "quiet panic=-1 console=ttyS1",
-    ]  # fmt: skip
+    ]
     libraries = os.pathsep.join(map(str, bring("qemu", ("qemu-system-x86",)).library_path))
     return subprocess.Popen(
         ["sh", "-c", PIPE, "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="surrogateescape",
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def initramfs(argv: Sequence[str], directory: Path, workload: str) -> Path:

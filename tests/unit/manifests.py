@@ -11,7 +11,7 @@ MEMORY = st.sampled_from(["64Mi", "65536Ki", "67108864", 67108864, "1Gi", "128M"
 IMAGES = st.sampled_from([
     "i", "i:latest", "i:1", "registry.lab/busybox:1", "localhost:5000/i", f"i@sha256:{'a' * 64}", f"i:latest@sha256:{'a' * 64}",
     f"registry.lab:5000/i:1@sha256:{'a' * 64}",
-])  # fmt: skip
+])
 WORDS = st.sampled_from(["", "x", "$(A)", "$$(A)", "<&>", "é x", "sleep 3600"])
 LABELS = st.dictionaries(st.sampled_from(["app", "tier", "example.com/part"]), st.sampled_from(["", "web", "db-1"]), max_size=2)
 VOLUMES: dict[str, Any] = {
@@ -21,7 +21,7 @@ VOLUMES: dict[str, Any] = {
     "fields": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
     "all": {"projected": {"sources": [{"configMap": {"name": "c"}}, {"serviceAccountToken": {"path": "t"}}]}},
     "image": {"image": {"reference": "i:latest"}},
-}  # fmt: skip
+}
 
 
 def fields(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -44,12 +44,12 @@ http = st.tuples(
     st.fixed_dictionaries({"port": st.sampled_from([80, "web", 8080])}),
     fields(path=st.sampled_from(["", "/healthz"]), host=st.sampled_from(["", "localhost"]),
            scheme=st.sampled_from(["HTTP", "HTTPS"]), httpHeaders=st.just([{"value": "v", "name": "N"}])),
-).map(lambda drawn: both(*drawn))  # fmt: skip
+).map(lambda drawn: both(*drawn))
 command = st.fixed_dictionaries({"command": st.lists(WORDS, min_size=1, max_size=2)})
 hook = st.one_of(
     st.fixed_dictionaries({"exec": command}), st.fixed_dictionaries({"httpGet": http}),
     st.fixed_dictionaries({"tcpSocket": st.just({"port": 80})}), st.just({"sleep": {"seconds": 5}}),
-)  # fmt: skip
+)
 probe = st.tuples(
     st.one_of(st.fixed_dictionaries({"httpGet": http}), st.fixed_dictionaries({"exec": command}), st.just({"grpc": {"port": 9}})),
     fields(periodSeconds=st.sampled_from([0, 1]), failureThreshold=st.just(2)),
@@ -64,22 +64,22 @@ values = st.one_of(
     .map(lambda drawn: {"valueFrom": {"resourceFieldRef": {"resource": drawn[0], "divisor": drawn[1]}}}),
     st.just({"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
     st.just({"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
-)  # fmt: skip
+)
 variables = st.lists(st.tuples(st.sampled_from("ABC"), values).map(lambda drawn: {"name": drawn[0], **drawn[1]}), max_size=3)
 ports = st.lists(
     st.tuples(st.integers(80, 82), fields(hostPort=st.sampled_from([0, 8080]), hostIP=st.sampled_from(["", "127.0.0.1"]),
               protocol=st.sampled_from(["TCP", "UDP"])))
     .map(lambda drawn: {"containerPort": drawn[0], **drawn[1]}), max_size=2,
-)  # fmt: skip
+)
 amounts = fields(cpu=CPU, memory=MEMORY)
 resources = fields(limits=amounts, requests=amounts)
 user = {"runAsUser": st.sampled_from([0, 1000]), "runAsGroup": st.just(3000), "runAsNonRoot": st.booleans(),
         "seccompProfile": st.sampled_from([{"type": "RuntimeDefault"}, {"type": "Localhost", "localhostProfile": "p.json"}]),
-        "seLinuxOptions": st.just({"level": "s0"})}  # fmt: skip
+        "seLinuxOptions": st.just({"level": "s0"})}
 security = fields(
     **user, privileged=st.booleans(), readOnlyRootFilesystem=st.booleans(), procMount=st.just("Default"),
     capabilities=fields(add=st.just(["NET_ADMIN"]), drop=st.sampled_from([[], ["ALL"]])),
-)  # fmt: skip
+)
 pod_security = fields(
     **user, fsGroup=st.just(2000), supplementalGroups=st.just([4, 5]), sysctls=st.just([{"name": "net.core.x", "value": "1"}])
 )
@@ -94,7 +94,7 @@ def container(name: str) -> st.SearchStrategy[dict[str, Any]]:
         securityContext=security, volumeMounts=mounts, workingDir=st.sampled_from(["", "/w"]), stdin=st.booleans(),
         tty=st.booleans(), imagePullPolicy=st.sampled_from(["", "Never"]), terminationMessagePath=st.sampled_from(["", "/end"]),
         envFrom=st.just([{"prefix": "P_", "configMapRef": {"name": "c"}}]),
-    )  # fmt: skip
+    )
     return st.tuples(st.fixed_dictionaries({"name": st.just(name), "image": IMAGES}), more).map(lambda drawn: both(*drawn))
 
 
@@ -120,6 +120,6 @@ specs = st.tuples(
         serviceAccount=st.just("default"), nodeSelector=LABELS, priorityClassName=st.sampled_from(["", "system-node-critical"]),
         tolerations=st.just([{"operator": "Exists"}]), schedulerName=st.just(""), hostAliases=st.just([]),
     ),
-).map(lambda drawn: both(*drawn))  # fmt: skip
+).map(lambda drawn: both(*drawn))
 metadata = st.tuples(st.just({"name": "web"}), fields(labels=LABELS, annotations=LABELS)).map(lambda drawn: both(*drawn))
 manifests = st.fixed_dictionaries({"metadata": metadata, "spec": specs})

@@ -146,7 +146,7 @@ def test_words_that_contradict_each_other_are_refused(home: Home) -> None:
         A, Choice("kind", "it's", "a b"), Choice("containerd"), Choice("vm"), Choice("cri", endpoint="unix:///run/a b/it's.sock"),
         Choice("cri", endpoint="docker://kind-control-plane/run/containerd/containerd.sock"),
     ],
-)  # fmt: skip
+)
 def test_the_environment_of_a_choice_makes_it_again_in_another_shell(made: Choice) -> None:
     lines = "\n".join(f"export {name}={shlex.quote(word)}" for name, word in made.environ().items())
     script = f'eval "$1"; exec {shlex.quote(sys.executable)} -c "import os, json; print(json.dumps(dict(os.environ)))"'
@@ -304,7 +304,7 @@ def test_an_api_that_is_away_is_a_sentence(tmp_path: Path) -> None:
         server = f"http://127.0.0.1:{closed.getsockname()[1]}"
         config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
                   "clusters": [{"name": "k", "cluster": {"server": server}}],
-                  "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]}  # fmt: skip
+                  "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]}
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
         kube = api_client.core_v1(tmp_path / "kubeconfig")
         kube.api_client.configuration.retries = False

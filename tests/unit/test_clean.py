@@ -359,7 +359,7 @@ def test_leavings_are_known_by_the_pods_uid_in_either_form_of_cgroups() -> None:
     top = "cgroup /sys/fs/cgroup/memory/labkit"
     lines = [f"file /logs/default_shop_{mine}", f"file /logs/default_shop_{theirs}", f"file /pods/{mine}",
              f"{top}/kubepods/besteffort/pod{mine}/{64 * 'a'}", f"{top}/kubepods/besteffort/pod{mine}", f"{top}/kubepods", top,
-             f"unit labkit-kubepods-besteffort-pod{mine.replace('-', '_')}.slice", "unit labkit.slice"]  # fmt: skip
+             f"unit labkit-kubepods-besteffort-pod{mine.replace('-', '_')}.slice", "unit labkit.slice"]
     own = [line for line in lines if leavings.owner(line, places) == mine]
     assert len(own) == 5
 
@@ -570,7 +570,7 @@ def test_an_object_of_somebody_elses_that_is_changed_stays_hers(home: Home) -> N
     [["create", "token", "a"], ["apply", "view-last-applied", "-f", "a"], ["apply", "-f", "a", "--dry-run=server"],
      ["get", "-f", "a"], ["delete", "-f", "a"], ["exec", "a", "--", "create", "-f", "a"]],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_what_makes_nothing_is_run_as_it_is(home: Home, arguments: list[str]) -> None:
     kubectl = Kubectl()
     Cluster(None, "node", kubectl, "05", "/tmp", Ledger(home, NODE)).kubectl(*arguments)

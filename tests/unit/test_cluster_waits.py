@@ -31,13 +31,13 @@ def event(reason: str, metadata: Any) -> Any:
     return SimpleNamespace(
         involved_object=involved, metadata=metadata, last_timestamp=None, event_time=None, type="Warning", reason=reason,
         source=None, reporting_component="kubelet", message="why", count=1,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
     "ask", [lambda c: c.events("shop"), lambda c: c.wait_event("shop", "Failed"), lambda c: c.wait_status("shop", "Running"),
             lambda c: c.wait_outcome("shop"), lambda c: c.warnings("shop")],
-)  # fmt: skip
+)
 def test_a_pod_that_is_not_there_is_not_waited_for(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(NodeError, match=r"There is no Pod shop in the namespace default\. It has web"):

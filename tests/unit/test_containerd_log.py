@@ -60,14 +60,14 @@ def test_a_pods_life_in_1_6() -> None:
         ("RunPodSandbox", "OK"), ("PullImage", "OK"), ("CreateContainer", "OK"), ("StartContainer", "OK"),
         ("StartContainer", "NOT_FOUND"), ("StopContainer", "OK"), ("StopPodSandbox", "OK"), ("RemoveContainer", "OK"),
         ("RemovePodSandbox", "OK"),
-    ]  # fmt: skip
+    ]
     run, pull, create, start = told[:4]
     metadata = run.request.config.metadata
     assert (metadata.name, metadata.uid, metadata.namespace, metadata.attempt) == ("web", "468fbfe5-8ed9", "default", 0)
     assert run.response.pod_sandbox_id == create.request.pod_sandbox_id == SANDBOX
     assert (pull.service, pull.request.image.image, pull.response.image_ref) == (
         "ImageService", "registry.lab/busybox:1", "sha256:0fb4d52f",
-    )  # fmt: skip
+    )
     assert (create.request.config.metadata.name, create.response.container_id) == ("main", CONTAINER)
     assert start.request.container_id == CONTAINER and {c.caller for c in told} == {"?"} and {c.source for c in told} == {"log"}
     assert run.to_ns - run.from_ns == 987468246 - 787888968

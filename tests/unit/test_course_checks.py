@@ -39,7 +39,7 @@ def asked(node: object) -> str:
 def test_a_verdict_says_what_it_saw_what_is_missing_a_hint_and_where_it_was_taught() -> None:
     assert repr(missing("a Pod.")).splitlines() == [
         "Not yet: nothing.", "Missing: a Pod.", "Hint 1 of 2: Look.", "Taught in notebook 00, “Connect”.",
-    ]  # fmt: skip
+    ]
     assert repr(passed("it runs.")) == "Done: it runs."
 
 

@@ -47,7 +47,7 @@ def test_the_steps_of_a_start_are_in_the_order_in_which_they_began() -> None:
     assert order_of_steps(one.finish(), "web") == [
         "RunPodSandbox", "CNI plugins make the network", "PullImage", "CreateContainer", "StartContainer",
         "the shim starts runc for web", "runc has ended, the shim stays",
-    ]  # fmt: skip
+    ]
 
 
 def test_steps_that_were_not_seen_are_left_out() -> None:

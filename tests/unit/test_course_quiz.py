@@ -101,7 +101,7 @@ BAD = {
     "a step twice": ({"next": {**STEPS, "steps": ["fork", "fork"]}}, "09.next", "at least two steps, and each only once"),
     "a swap of a stranger": ({"next": {**STEPS, "swaps": [{"first": "clone", "then": "fork", **WRONG}]}},
                              "09.next", "'clone', which is no step"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

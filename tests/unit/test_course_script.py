@@ -35,7 +35,7 @@ def test_ctrl_c_removes_an_environment_that_is_not_finished_and_no_other(tmp_pat
     for name in ("course", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, course / name)
     env = {"PATH": f"{fakes}:{os.environ['PATH']}", "PYTHON": str(fakes / "python"), "FAKES": str(fakes), "PIP_WAITS": waits,
-           "SUDO_UID": str(os.getuid()), "HOME": str(tmp_path)}  # fmt: skip
+           "SUDO_UID": str(os.getuid()), "HOME": str(tmp_path)}
     begins = "pip works" if waits else "waiting for apt"
     command = ["./course", "start"]
     with subprocess.Popen(command, cwd=course, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:

@@ -22,7 +22,7 @@ from labkit.recording.calls.log import CallLog
 NEW = {
     "StreamPodSandboxes", "StreamContainers", "StreamContainerStats", "StreamPodSandboxStats", "StreamPodSandboxMetrics",
     "StreamImages",
-}  # fmt: skip
+}
 
 
 class Today(grpc.GenericRpcHandler):
@@ -142,7 +142,7 @@ def test_the_proxy_passes_on_what_it_does_not_know(tmp_path: Path) -> None:
         assert list(channel.unary_stream("/vendor.v3.Extras/Twice")(b"\x00\xff")) == [b"\x00\xff"] * 2
     assert [(call.method, call.code) for call in log.records()] == [
         *[("CreateContainer", "OK")] * 3, ("NotYetInvented", "OK"), ("Twice", "OK")
-    ]  # fmt: skip
+    ]
     whole, readable, unreadable, *_ = [call.request for call in log.records()]
     assert whole is not None and whole.SerializeToString() == request
     assert readable is not None and to_dict(readable)["pod_sandbox_id"] == "\ufffd\ufffd"

@@ -134,7 +134,7 @@ def dump(path: str, address: str = SOCKET) -> str:
         ("/etc/containerd/certs.d:/etc/docker/certs.d",
          ["/etc/containerd/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d:/etc/docker/certs.d"]),
     ],
-)  # fmt: skip
+)
 def test_the_places_are_those_of_the_configuration(path: str, places: list[str]) -> None:
     kind: Any = of("containerd 2.1.9 of kind")
     assert certs.directories(kind, dumped(dump(path)), SOCKET) == places

@@ -86,7 +86,7 @@ def test_containers_are_stopped_before_their_sandbox_and_get_no_time() -> None:
     pods.remove_sandbox(cri, SANDBOX)  # type: ignore[arg-type]
     assert cri.methods == [
         "list_containers", "stop_container", "stop_pod_sandbox", "remove_container", "remove_container", "remove_pod_sandbox",
-    ]  # fmt: skip
+    ]
     assert cri.made[1][1] == {"container_id": WEB, "timeout": 0}
 
 
@@ -121,7 +121,7 @@ class Here(Node):
     def __init__(self, calls: Calls, root: Path) -> None:
         settings = {"sandbox": {"log_root": str(root / "log")}, "container": {"kubelet_root": str(root / "kubelet")}}
         super().__init__(kind="cri", name="n", endpoint="unix:///nowhere.sock", runtime="cri-o 1.37.0", why="", settings=settings,
-                         host=NameServer())  # fmt: skip
+                         host=NameServer())
         self.cri = calls  # type: ignore[assignment]
 
 

@@ -45,7 +45,7 @@ MINT = {"ID": "linuxmint", "ID_LIKE": "ubuntu debian", "VERSION_CODENAME": "wilm
         ("2.x", "2.1.9", True),
         ("1.7.x", "1.7.0", True), ("1", "2.1.9", False), ("2.1", "2.10.0", False), ("2.2.0", "2.2.0-rc.1", True),
     ],
-)  # fmt: skip
+)
 def test_what_a_version_means(wanted: str, version: str, meant: bool) -> None:
     assert versions.means(wanted, version) is meant
 
@@ -57,7 +57,7 @@ def test_what_a_version_means(wanted: str, version: str, meant: bool) -> None:
         ("1:2.2.0~rc.1-1", "2.2.0-rc.1"),
         ("2.1.9+unknown", "2.1.9"), ("v2.0.0-beta.2", "2.0.0-beta.2"), ("1.6.20~ds1", "1.6.20"),
     ],
-)  # fmt: skip
+)
 def test_containerds_own_version_in_a_packages(package: str, version: str) -> None:
     assert versions.upstream(package) == version
 

@@ -34,7 +34,7 @@ values = names | st.none() | st.integers() | st.lists(names, max_size=2) | st.di
 KEYS = (
     "change", "kind", "cluster", "node_name", "endpoint", "engine", "name", "id", "uid", "pid", "started", "host", "state",
     "argv", "error", "mark", "directory",
-)  # fmt: skip
+)
 entries = values | st.dictionaries(st.sampled_from(KEYS), values, max_size=6)
 no_json = st.sampled_from(["", "{", "[" * 100_000, "\0", "null"])
 texts = st.lists(entries, max_size=3).map(json.dumps) | entries.map(json.dumps) | no_json
@@ -56,7 +56,7 @@ def test_notes_are_read_or_taken_for_none(home: Home, text: str) -> None:
     socket = home.run / "kind-a.sock"
     for file in (home.data / "nodes.json", home.status_file, loopback.note, loopback.port_file, home.data / "pods.json",
                  home.data / "system-directories.json", home.data / "changes/a.jsonl", home.run / "kind-a.sock.json",
-                 home.data / "changes/mark"):  # fmt: skip
+                 home.data / "changes/mark"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     for known in (*node_selector.remembered(home), *changed_nodes(home)):

@@ -49,7 +49,7 @@ def use_context(tmp_path: Path, name: str) -> None:
      ({}, {"DOCKER_HOST": "unix:///b"}), ({"context": "a"}, {"context": "b"}), ({"context": "a"}, {"DOCKER_HOST": "unix:///b"}),
      ({"context": "default"}, {"context": "b"}), ({"DOCKER_CONTEXT": "a"}, {"context": "b"})],
     ids=str,
-)  # fmt: skip
+)
 def test_clean_asks_the_engine_that_the_node_was_found_by(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, str], after: dict[str, str]
 ) -> None:

@@ -103,7 +103,7 @@ def test_the_end_of_a_pod_in_steps() -> None:
         "    runc kill ← shim", "    sleep 1000 (main) ends (ended by signal 9)", "    runc delete ← shim",
         "    runc kill ← shim", "    pause ends (ended by signal 9)", "    runc delete ← shim",
         "    bridge ← containerd", "    loopback ← containerd",
-    ]  # fmt: skip
+    ]
     ends = [(row.what, row.result, row.cause) for row in later.steps() if row.what.endswith(" ends")]
     assert ("sleep 1000 (main) ends", "ended by signal 9", "StopPodSandbox") in ends
     assert ("pause ends", "ended by signal 9", "StopPodSandbox") in ends
@@ -125,7 +125,7 @@ def test_what_runs_side_by_side_is_told_in_one_order(flight: Flight) -> None:
         processes=(
             flight.processes[0], replace(second, from_ns=first.from_ns), replace(first, from_ns=second.from_ns), *rest,
         ),
-    )  # fmt: skip
+    )
     assert repr(swapped.steps()) == repr(flight.steps())
     assert repr(swapped.tree()) == repr(flight.tree())
 
@@ -164,7 +164,7 @@ def test_json_there_and_back(flight: Flight) -> None:
     assert list(data["calls"][0]) == ["service", "method", "from_ns", "to_ns", "caller", "pod", "container", "code", "source"]
     assert list(data["processes"][0]) == [
         "pid", "ppid", "role", "from_ns", "to_ns", "exit_code", "signal", "call", "name", "execs",
-    ]  # fmt: skip
+    ]
     back = Flight.from_json(text)
     assert back.processes == flight.processes
     assert back.to_json() == text and repr(back.steps()) == repr(flight.steps()) and repr(back.tree()) == repr(flight.tree())

@@ -224,7 +224,7 @@ def test_a_start_hook_and_what_an_application_forks_before_it_becomes_another_pr
     made = followed(machine)
     assert {name: role for name, role in roles(made).items() if name in ("ldconfig", "prepare", "server")} == {
         "ldconfig": "other", "prepare": "application", "server": "application",
-    }  # fmt: skip
+    }
     assert next(p for p in made.processes if p.pid == worker).role == "application"
     tree = str(made.tree())
     assert re.search(

@@ -29,13 +29,13 @@ def test_what_is_served_has_verbs_and_what_is_not_has_none_but_a_way_out() -> No
     assert core["pods"] == {
         "name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": list(api_resources.ALL_VERBS),
         "shortNames": ["po"], "categories": ["all"],
-    }  # fmt: skip
+    }
     assert core["pods/exec"]["kind"] == "PodExecOptions" and core["nodes"]["namespaced"] is False
     assert listed("metrics.k8s.io", "v1beta1")["pods"]["verbs"] == ["get", "list"]
     assert listed("apps", "v1")["deployments"] == {
         "name": "deployments", "singularName": "deployment", "namespaced": True, "kind": "Deployment", "verbs": [],
         "shortNames": ["deploy"],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("resource", absent.ABSENT, ids=str)

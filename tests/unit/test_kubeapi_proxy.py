@@ -82,4 +82,4 @@ def test_a_clients_credential_is_not_passed_on_to_the_kubelet() -> None:
     assert lines == [
         "POST /exec/ns/p/app HTTP/1.1", "Host: localhost", "Connection: Upgrade",
         "X-Stream-Protocol-Version: v4.channel.k8s.io", "Upgrade: SPDY/3.1", "", "",
-    ]  # fmt: skip
+    ]

@@ -55,7 +55,7 @@ def test_a_new_pod_has_what_the_api_gives_it(api: Api) -> None:
     assert (spec["serviceAccountName"], spec["priority"], spec["preemptionPolicy"]) == ("default", 0, "PreemptLowerPriority")
     assert [(t["key"], t["tolerationSeconds"]) for t in spec["tolerations"]] == [
         ("node.kubernetes.io/not-ready", 300), ("node.kubernetes.io/unreachable", 300),
-    ]  # fmt: skip
+    ]
     assert made["status"]["phase"] == "Pending"
     assert "volumes" not in spec
 
@@ -294,7 +294,7 @@ def test_what_is_legal_and_hardly_meant_is_said(api: Api) -> None:
     env = [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}, {"name": "A", "value": "3"}]
     ports = [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "name": "again"}]
     odd = pod(terminationGracePeriodSeconds=-1, imagePullSecrets=[{}], volumes=[
-        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}])  # fmt: skip
+        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}])
     odd["spec"]["containers"][0] |= {"env": env, "ports": ports}
     options = Options()
     api.create(PODS, "default", odd, options)

@@ -18,7 +18,7 @@ LABELS = {"digits": "1_0", "app": "web", "tier": "front", "example.com/size": "7
         "gone!=x",
         "example.com/size>6", "example.com/size<8,app=web", " app = web , tier in (front) ", "empty notin ()",
     ],
-)  # fmt: skip
+)
 def test_selected(text: str) -> None:
     assert all(requirement.met(LABELS) for requirement in selectors.labels(text))
 
@@ -27,7 +27,7 @@ def test_selected(text: str) -> None:
     "text",
     ["digits>5", "digits<50", "gone", "app=db", "app!=web", "!app", "app in (db)", "app notin (web)", "tier>3",
      "example.com/size>7", "app="],
-)  # fmt: skip
+)
 def test_not_selected(text: str) -> None:
     assert not all(requirement.met(LABELS) for requirement in selectors.labels(text))
 

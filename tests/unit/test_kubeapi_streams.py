@@ -76,7 +76,7 @@ def upgrade(path: str = EXEC, protocol: str = CHANNELS, token: str = "token", **
         "Host": "x", "Connection": "Upgrade", "Upgrade": "websocket", "Authorization": f"Bearer {token}",
         "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": b64encode(os.urandom(16)).decode(),
         "Sec-WebSocket-Protocol": protocol,
-    }  # fmt: skip
+    }
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
     return "".join([f"GET {path} HTTP/1.1\r\n", *(f"{k}: {v}\r\n" for k, v in headers.items()), "\r\n"]).encode()
 

@@ -61,7 +61,7 @@ def test_the_last_row_of_every_recorded_pod():
         ({"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 1, "signal": 9}}}]}, "0/2", "Signal:9"),
         ({"containerStatuses": [{"name": "app", "ready": True, "state": {"running": {}}}], "phase": "Running"}, "1/2", "Running"),
     ],
-)  # fmt: skip
+)
 def test_the_status_column(status, ready, word):
     assert status_of(**status)[1:3] == [ready, word]
 
@@ -69,7 +69,7 @@ def test_the_status_column(status, ready, word):
 def test_one_container_that_has_ended_beside_one_that_runs():
     spec = {"containers": [{"name": "a"}, {"name": "b"}]}
     statuses = [{"name": "a", "state": {"terminated": {"reason": "Completed", "exitCode": 0}}},
-                {"name": "b", "ready": True, "state": {"running": {}}}]  # fmt: skip
+                {"name": "b", "ready": True, "state": {"running": {}}}]
     bare = {"spec": spec, "status": {"containerStatuses": statuses}}
     assert pod_cells(bare, NOW)[1:3] == ["1/2", "NotReady"]
     bare["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
@@ -91,7 +91,7 @@ def test_a_pod_on_its_way_out():
 
 def test_readiness_gates_are_counted():
     gated = {"spec": {"readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}]},
-             "status": {"conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}]}}  # fmt: skip
+             "status": {"conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}]}}
     assert pod_cells(gated, NOW)[8] == "1/2"
 
 
@@ -100,7 +100,7 @@ def test_a_node():
     assert table("nodes", [node], NOW)["rows"][0]["cells"] == [
         "sim-worker", "Ready", "<none>", "10m", "v1.36.2", "192.0.2.2", "<none>", "Debian GNU/Linux 12 (bookworm)",
         "6.18.44-fc-v669", "containerd://2.1.9+unknown",
-    ]  # fmt: skip
+    ]
     node["spec"]["unschedulable"] = True
     node["metadata"]["labels"] |= {"node-role.kubernetes.io/worker": "", "kubernetes.io/role": "agent"}
     assert table("nodes", [node], NOW)["rows"][0]["cells"][1:3] == ["Ready,SchedulingDisabled", "agent,worker"]
@@ -113,10 +113,10 @@ def test_an_event_and_one_of_the_new_kind():
         "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "spec.containers{app}"},
         "source": {"component": "kubelet", "host": "n"},
         "firstTimestamp": "2026-11-23T21:23:00Z", "lastTimestamp": "2026-11-23T21:24:00Z",
-    }  # fmt: skip
+    }
     assert table("events", [event], NOW)["rows"][0]["cells"] == [
         "9s", "Normal", "Pulled", "pod/p", "spec.containers{app}", "kubelet, n", "done", "69s", 3, "e",
-    ]  # fmt: skip
+    ]
     new = {"eventTime": "2026-11-23T21:24:00.000000Z", "reportingComponent": "s", "involvedObject": {"kind": "Node"}}
     cells = table("events", [new], NOW)["rows"][0]["cells"]
     assert (cells[0], cells[3], cells[5], cells[7], cells[8]) == ("9s", "node", "s", "9s", 1)
@@ -126,10 +126,10 @@ def test_volumes_and_claims():
     volume = {"metadata": {"name": "v"}, "status": {"phase": "Bound"}, "spec": {
         "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
-        "claimRef": {"namespace": "n", "name": "c"}, "storageClassName": "s", "volumeMode": "Filesystem"}}  # fmt: skip
+        "claimRef": {"namespace": "n", "name": "c"}, "storageClassName": "s", "volumeMode": "Filesystem"}}
     assert table("persistentvolumes", [volume], NOW)["rows"][0]["cells"] == [
         "v", "1Gi", "RWO,RWX", "Retain", "Bound", "n/c", "s", "<unset>", "", "<unknown>", "Filesystem",
-    ]  # fmt: skip
+    ]
     claim = {"metadata": {"name": "c"}, "status": {"phase": "Pending", "capacity": {"storage": "1Gi"}}, "spec": {}}
     assert table("persistentvolumeclaims", [claim], NOW)["rows"][0]["cells"][1:5] == ["Pending", "", "", ""]
 
@@ -139,7 +139,7 @@ def test_what_a_row_carries():
     rows = {what: table("pods", [pod], NOW, include_object=what)["rows"][0] for what in ("Metadata", "Object", "None")}
     assert rows["Metadata"]["object"] == {
         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "p"},
-    }  # fmt: skip
+    }
     assert rows["Object"]["object"] == pod and "object" not in rows["None"]
     assert rows["None"]["conditions"][0]["reason"] == "Succeeded"
     assert table("pods", [], NOW, no_headers=True, list_meta={"resourceVersion": "7"})["metadata"] == {"resourceVersion": "7"}
@@ -153,7 +153,7 @@ def test_what_a_row_carries():
         (10800, "3h"), (11100, "3h5m"), (8 * 3600 + 60, "8h"), (47 * 3600, "47h"), (48 * 3600, "2d"), (50 * 3600, "2d2h"),
         (8 * 86400, "8d"), (729 * 86400, "729d"), (730 * 86400, "2y"), (731 * 86400, "2y1d"), (8 * 365 * 86400 + 86400, "8y"),
     ],
-)  # fmt: skip
+)
 def test_a_duration_in_words(seconds, words):
     assert human(timedelta(seconds=seconds)) == words
 

@@ -106,7 +106,7 @@ def test_recorded_objects_have_no_unknown_field():
         (pod(ephemeralContainers=[container(name="e")]), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]),
         (pod(overhead={"cpu": "-1"}), ['spec.overhead[cpu]: Invalid value: "-1": must be greater than or equal to 0']),
     ],
-)  # fmt: skip
+)
 def test_a_pod_is_refused(manifest, words):
     assert said("pods", manifest) == words
 
@@ -184,7 +184,7 @@ def test_a_pod_is_refused(manifest, words):
         ({"securityContext": {"procMount": "Unmasked"}}, [
             'securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`']),
     ],
-)  # fmt: skip
+)
 def test_a_container_is_refused(fields, words):
     assert said("pods", pod(container(**fields))) == [f"{C}.{words_}" for words_ in words]
 
@@ -232,7 +232,7 @@ def test_a_stop_signal_is_one_of_the_pods_system(os, signal, taken):
             "duration less than 10 minutes",
             "projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"]),
     ],
-)  # fmt: skip
+)
 def test_a_volume_is_refused(volume, words):
     assert said("pods", pod(volumes=[volume])) == [f"spec.volumes[0].{each}" for each in words]
 
@@ -249,7 +249,7 @@ def test_a_volume_is_refused(volume, words):
         ({"mountPath": "/x", "recursiveReadOnly": "Enabled"}, [
             "volumeMounts.recursiveReadOnly: Forbidden: may only be specified when readOnly is true"]),
     ],
-)  # fmt: skip
+)
 def test_a_mount_is_refused(mount, words):
     made = pod(container(volumeMounts=[{"name": "v", **mount}]), volumes=[{"name": "v"}])
     assert said("pods", made) == [f"{C}.{each}" for each in words]
@@ -402,7 +402,7 @@ META = {"name": "a", "namespace": "n"}
             "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]),
         ("serviceaccounts", {"metadata": {"name": "a"}}, ["metadata.namespace: Required value"]),
     ],
-)  # fmt: skip
+)
 def test_other_kinds_are_refused(resource, obj, words):
     assert said(resource, obj) == words
 
@@ -429,7 +429,7 @@ def test_a_claim_stays_but_for_its_volume():
     assert (cause.field, cause.message.splitlines()[0]) == (
         "spec", "Forbidden: spec is immutable after creation except resources.requests and "
         "volumeAttributesClassName for bound claims",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_a_claim_stays_but_for_its_volume():
         ({"containers": [{"livenessProbe": {"tcpSocket": {"port": True}}}]},
          "json: cannot unmarshal bool into Go value of type int32"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_type_is_told_as_go_tells_it(spec, words):
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
     assert decoding_error("pods", manifest) == f'Pod in version "v1" cannot be handled as a Pod: {words}'

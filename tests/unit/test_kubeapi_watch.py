@@ -78,7 +78,7 @@ def test_selectors_turn_changes_into_coming_and_going(store: Store) -> None:
 
     assert seen(store, {"labelSelector": "app=x"}, then, 5) == [
         ("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a"), ("MODIFIED", "b"), ("DELETED", "b"),
-    ]  # fmt: skip
+    ]
 
 
 def test_other_namespaces_are_not_told(store: Store) -> None:

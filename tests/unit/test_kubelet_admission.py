@@ -61,7 +61,7 @@ def test_pods_of_another_system_are_refused():
     ("operator", "values", "fits"),
     [("In", ["a"], True), ("In", ["b"], False), ("NotIn", ["a"], False), ("NotIn", ["b"], True), ("Exists", [], True),
      ("DoesNotExist", [], False), ("Gt", ["1"], False)],
-)  # fmt: skip
+)
 def test_required_node_affinity(operator, values, fits):
     term = {"matchExpressions": [{"key": "zone", "operator": operator, "values": values}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}

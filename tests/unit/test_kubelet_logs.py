@@ -51,7 +51,7 @@ def test_timestamps_stand_before_whole_lines_only(log: Path) -> None:
         ({"tail": 99}, b"one\ntwo\nthree\n\n"), ({"limit": 5}, b"one\nt"), ({"limit": 0}, b""), ({"stream": "stderr"}, b"two\n"),
         ({"since": "2026-11-23T21:00:02Z"}, b"three\n\n"), ({"since": "2026-11-23T22:00:01.25+01:00"}, b"two\nthree\n\n"),
     ],
-)  # fmt: skip
+)
 def test_options(log: Path, options: dict[str, Any], text: bytes) -> None:
     assert read(log, **options) == text
 
@@ -154,7 +154,7 @@ def test_a_container_that_runs_already_is_found_though_the_status_is_behind() ->
         (pod({}), "side", False, 400, 'container "side" in pod "web" is not available'),
         (pod({}), "nope", False, 404, 'container "nope" not found in pod "web"'),
     ],
-)  # fmt: skip
+)
 def test_words_for_no_log(manifest: Any, container: str, previous: bool, code: int, words: str) -> None:
     with pytest.raises(NoContainer) as error:
         of_log(Runtime(), manifest, container, previous)
@@ -166,7 +166,7 @@ def test_words_for_no_log(manifest: Any, container: str, previous: bool, code: i
     [("2026-11-23T21:00:01.5Z", "2026-11-23T21:00:01.500000000Z"),
      ("2026-11-23T21:00:01+01:00", "2026-11-23T21:00:01.000000000+01:00"),
      ("2026-11-23T21:00:01.123456789-07:00", "2026-11-23T21:00:01.123456789-07:00"), ("x", "x")],
-)  # fmt: skip
+)
 def test_a_time_has_nine_digits_of_a_second(written: str, shown: str) -> None:
     assert nine_digits(written.encode()) == shown.encode()
 

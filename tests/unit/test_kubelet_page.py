@@ -14,7 +14,7 @@ OURS = sorted(set(re.findall(r"`([a-z_/]+\.py): ([\w.]+)`", TEXT)))
 WITHOUT = {
     "__init__.py", "__main__.py", "api.py", "go_format.py", "handlers.py", "inside.py", "kubelet_server.py", "node_info.py",
     "objects.py", "slices.py", "stats.py", "streaming.py",
-}  # fmt: skip
+}
 """Modules that do what a table of functions does not show: HTTP, system calls, systemd, how Go writes things."""
 
 

@@ -318,7 +318,7 @@ def test_a_volume_is_given_to_the_pods_group_but_no_link_is_followed(tmp_path: P
     [("", 'must not be empty: ""'), ("/a", "must be relative path: /a"), ("a/../b", "must not contain '..': a/../b"),
      ("..a", "must not start with '..': ..a"), ("x" * 256, "filenames must be less than or equal to 255 characters"),
      ("a/" * 2049, "must be less than or equal to 4096 characters")],
-)  # fmt: skip
+)
 def test_a_path_that_no_volume_can_hold_is_refused_in_the_kubelets_words(path: str, words: str) -> None:
     with pytest.raises(ValueError) as refused:
         check_path(path)

@@ -274,7 +274,7 @@ def test_labels_that_do_not_fit_are_read_again(labels_now: dict[str, str], reaso
 
 def test_a_pod_that_an_older_labkit_stored_gets_the_defaults_of_today() -> None:
     stored = {"metadata": {"name": "web", "namespace": "default", "uid": "u1"},
-              "spec": {"nodeName": "node", "containers": [{"name": "app", "image": "i"}]}}  # fmt: skip
+              "spec": {"nodeName": "node", "containers": [{"name": "app", "image": "i"}]}}
     before = copy.deepcopy(stored)
     spec = read_pod(stored)["spec"]
     wanted = pod(container(image="i"), nodeName="node")["spec"]

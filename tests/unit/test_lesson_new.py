@@ -218,7 +218,7 @@ def test_what_stands_above_the_wrong_answers_belongs_to_each(lesson: Lesson) -> 
     lesson.wrong("08.1").write_text("word = 'wrong'\n# %% one\nnode.made = word\n# %% two\nnode.made = word * 2\n")
     assert lesson.wrong_answers("08.1") == {
         "one": "word = 'wrong'\nnode.made = word\n", "two": "word = 'wrong'\nnode.made = word * 2\n",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

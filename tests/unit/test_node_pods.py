@@ -96,18 +96,18 @@ def process(pid: int, ppid: int, state: str, threads: int = 1, cgroup: str = "/"
 def test_a_zombie_without_a_cgroup_is_its_parents_and_said_to_be_one() -> None:
     box, own = "a" * 64, f"/pod/{'b' * 64}"
     living = [process(2, 1, "S", cgroup=f"/pod/{box}"), process(3, 1, "S", cgroup=own), process(4, 3, "Z"),
-              process(5, 3, "Z", 2, own), process(6, 1, "Z")]  # fmt: skip
+              process(5, 3, "Z", 2, own), process(6, 1, "Z")]
     container = PodContainer("web", "b" * 64, "Running", 0, "i", 3)
     found = pod_processes(box, 2, [container], PodKernel(assemble(0, living)))
     assert [(p.pid, p.role, p.ended) for p in found] == [
         (2, "pause", ""), (3, "application", ""), (4, "application", "zombie"), (5, "application", "main thread ended"),
-    ]  # fmt: skip
+    ]
 
 
 def test_views_say_what_is_left_of_a_process_that_has_ended() -> None:
     shim = PodProcess(7, 1, "shim", "containerd-shim", None, {"net": 1, "pid": 1}, ("/containerd-shim-runc-v2",))
     inside = [PodProcess(8, 7, "application", "web", "web", {"net": 2}, ("web", "-x")),
-              PodProcess(9, 8, "application", "cgi", "web", {}, (), "zombie")]  # fmt: skip
+              PodProcess(9, 8, "application", "cgi", "web", {}, (), "zombie")]
     pod = PodSnapshot("p", "default", "u", "s" * 64, "Ready", "10.0.0.5", (shim, *inside))
     console = Console(file=io.StringIO(), width=120)
     console.print(pod_tree("node", "containerd", [pod]))

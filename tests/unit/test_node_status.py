@@ -30,11 +30,11 @@ def test_allocatable_is_capacity_less_what_is_reserved() -> None:
     assert there.as_capacity() == {
         "cpu": "2", "ephemeral-storage": "264212084Ki", "hugepages-1Gi": "0", "hugepages-2Mi": "0", "memory": "24684084Ki",
         "pods": "110",
-    }  # fmt: skip
+    }
     assert there.as_allocatable(Reserved()) == {
         "cpu": "1800m", "ephemeral-storage": "264212084Ki", "hugepages-1Gi": "0", "hugepages-2Mi": "0", "memory": "23533108Ki",
         "pods": "110",
-    }  # fmt: skip
+    }
 
 
 def test_a_small_machine_keeps_most_of_what_it_has_for_pods() -> None:
@@ -115,7 +115,7 @@ def test_what_the_runtime_says_of_its_network() -> None:
     state = RuntimeState(runtime, clock=lambda: now[0])  # type: ignore[arg-type]
     assert state.errors() == [
         "container runtime status check may not have completed yet", "container runtime network not ready: <nil>",
-    ]  # fmt: skip
+    ]
     state.look()
     assert state.errors() == []
     runtime.network = (False, "NetworkPluginNotReady", "Network plugin returns error: cni plugin not initialized")

@@ -300,7 +300,7 @@ class Server(SimpleNamespace):
         kernels = SimpleNamespace(connection_dir=str(root), update_config=self.configured.append)
         super().__init__(root_dir=str(root), terminado_settings=settings, terminals=terminals, kernel_manager=kernels,
                          web_app=SimpleNamespace(settings={"terminal_manager": terminals}),
-                         contents_manager=SimpleNamespace(register_post_save_hook=self.hooks.append))  # fmt: skip
+                         contents_manager=SimpleNamespace(register_post_save_hook=self.hooks.append))
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_from_a_file(runtime: tuple[int, Path]) -> None:
         say(path, 'StartContainer for \\"d\\"')
     assert [(r.method, r.request.container_id, r.code, r.caller) for r in log.records()] == [
         ("StopContainer", "c", "OK", "?"), ("StartContainer", "d", "", "?"),
-    ]  # fmt: skip
+    ]
     assert notes == []
 
 

@@ -32,7 +32,7 @@ NODE = {"metadata": {"name": "sim-worker"}, "status": {"allocatable": {"cpu": "2
 HERE = MachineInfo(memory_bytes=4 << 30, cpus=2, cgroup_version=2)
 OF_THE_CLUSTER = {
     "pod_ip": "10.88.0.5", "host_ip": "10.88.0.1", "machine": HERE, "configmaps": {"c": {"k": "v"}}, "secrets": {"s": {"k": "v"}},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_scheduler_and_kubelet_agree_on_node_affinity(term: dict[str, Any], fit:
         ({"containers": [app(resources={"requests": {"cpu": "1"}})],
           "initContainers": [app(name="side", restartPolicy="Always", resources={"requests": {"cpu": "1500m"}})]}, False),
     ],
-)  # fmt: skip
+)
 def test_scheduler_and_kubelet_agree_on_requests(spec: dict[str, Any], fit: bool) -> None:
     node = {**NODE, "status": {"allocatable": {**NODE["status"]["allocatable"], "ephemeral-storage": "1Mi"}}}
     wanted = with_defaults({"metadata": {"name": "web"}, "spec": spec})

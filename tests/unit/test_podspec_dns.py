@@ -107,8 +107,8 @@ def test_dns_config_comes_after_what_the_policy_gives():
     own = {"nameservers": ["192.0.2.1"], "searches": ["lab.example"], "options": options}
     assert dns.with_own(pod(dnsConfig=own)["spec"], NODE) == {
         "servers": ["192.0.2.53", "192.0.2.1"], "searches": ["lab.example"], "options": ["timeout:2", "rotate"],
-    }  # fmt: skip
+    }
     assert dns.with_own(pod(dnsConfig=own, dnsPolicy="None")["spec"], NODE) == {
         "servers": ["192.0.2.1"], "searches": ["lab.example"], "options": ["timeout:2", "rotate"],
-    }  # fmt: skip
+    }
     assert dns.with_own(pod()["spec"], None) is None

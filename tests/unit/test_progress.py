@@ -251,7 +251,7 @@ def test_a_committed_answer_is_noted_once_and_an_uncommitted_never(place: Path) 
     [event] = ProgressStore(place).events()
     assert (event.kind, event.item, event.detail["right"], event.detail["choice"]) == (
         "prediction", "02.pause", False, "they die with it",
-    )  # fmt: skip
+    )
 
 
 def test_a_check_is_noted_with_its_hint(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_a_check_is_noted_with_its_hint(place: Path, monkeypatch: pytest.MonkeyP
     events = ProgressStore(place).events()
     assert [(event.kind, event.lesson, event.item, event.detail["hint"]) for event in events] == [
         ("check", "99", "99.1", 1), ("check", "99", "99.1", 2),
-    ]  # fmt: skip
+    ]
 
 
 class Kernel:
@@ -325,7 +325,7 @@ def test_a_notebook_opens_with_what_was_wrong_then_due_then_new_of_earlier_noteb
     assert soon[0] == "00.who" and len(soon) == 3
     assert schedule.chosen("03", events, NOON)[:2] == ["02.pause", "00.who"] or schedule.chosen("03", events, NOON)[:2] == [
         "00.who", "02.pause",
-    ]  # fmt: skip
+    ]
     assert schedule.chosen("00", events, NOON) == []
 
 

@@ -76,7 +76,7 @@ def test_the_kubernetes_client_has_that_proxy(
     kubeconfig.write_text(yaml.safe_dump({
         "current-context": "a", "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         "clusters": [{"name": "a", "cluster": {"server": server, **more}}], "users": [{"name": "a", "user": {"token": "t"}}],
-    }))  # fmt: skip
+    }))
     manager = core_v1(kubeconfig).api_client.rest_client.pool_manager
     used = getattr(manager, "proxy", None)
     assert (used.url if used else None) == proxy

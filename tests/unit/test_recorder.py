@@ -72,12 +72,12 @@ def test_a_pods_start() -> None:
     assert caused_by(made, "RunPodSandbox") == [
         "cni: loopback", "cni: bridge", "cni: host-local", "shim: shim start", "shim: shim",
         *RUNC, "pause: pause", "runc: runc start",
-    ]  # fmt: skip
+    ]
     assert caused_by(made, "PullImage") == caused_by(made, "CreateContainer") == []
     for nth, name in enumerate(("main", "side")):
         assert caused_by(made, "StartContainer", nth) == [
             "shim: shim start", *RUNC, "application: sleep 1000", "runc: runc start",
-        ]  # fmt: skip
+        ]
         process = next(p for p in made.processes if p.pid == pids[name])
         assert (process.pod, process.container, process.to_ns) == ("web", name, None)
     assert [(c.pod, c.container) for c in made.calls if c.method == "StartContainer"] == [("web", "main"), ("web", "side")]
@@ -92,7 +92,7 @@ def test_a_pods_end() -> None:
     made = flight(machine)
     assert caused_by(made, "StopPodSandbox") == [
         *["runc: runc kill", "runc: runc delete"] * 2, "cni: bridge", "cni: loopback",
-    ]  # fmt: skip
+    ]
     assert caused_by(made, "RemovePodSandbox") == ["shim: shim delete"]
     assert (one(made, "pause").signal, one(made, "pause").exit_code) == (9, None)
     assert one(made, "shim").to_ns is not None
@@ -142,7 +142,7 @@ def test_two_pods_at_once_are_told_apart_by_ids() -> None:
         # Which plugin works for which Pod only its environment tells, and here there is none.
         assert [p.name for p in alone.processes if p.call == 0 and p.from_ns] == [
             "shim start", "shim", "runc create", "runc init", "runc init", "pause", "runc start",
-        ]  # fmt: skip
+        ]
     assert {p.call for p in made.processes if p.role == "cni"} == {None}
     plugins = [e.pid for e in machine.events if e.kind == "exec" and e.argv[0].startswith("/usr/lib/cni")]
     told = flight(machine, cni={pid: hexadecimal("web" if pid in plugins[:3] else "db") for pid in plugins})
@@ -206,7 +206,7 @@ def test_what_comes_after_its_call() -> None:
     made = flight(machine)
     assert [(p.name, p.call and made.calls[p.call].method) for p in made.processes][-3:] == [
         ("runc delete", None), ("runc exec", "Exec"), ("runc delete", "StopContainer"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_sandbox_that_fails_tells_no_id() -> None:
@@ -226,7 +226,7 @@ def test_what_is_outside_the_runtime_is_left_out() -> None:
     machine.exit(machine.run(CONTAINERD, "/usr/bin/unpigz", "-d", "-c"))
     assert [(p.role, p.name) for p in flight(machine).processes] == [
         ("containerd", "containerd"), ("other", "unpigz -d -c"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_runtime_that_is_killed_and_comes_back() -> None:
@@ -264,7 +264,7 @@ def test_crio_has_conmon_where_the_shim_is() -> None:
     made = flight(machine, (*BEFORE[:2], process(CONTAINERD, 1, "crio")), listed=listed)
     assert caused_by(made, "StartContainer") == [
         "shim: conmon", "shim: conmon", "runc: crun create", "application: httpd", "runc: crun start",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_shim_of_another_runtime_whose_arguments_were_not_read() -> None:

@@ -119,7 +119,7 @@ def test_a_parent_that_ended_while_proc_was_read_is_no_parent():
         events = [next(stream) for _ in range(4)]
     assert [(e.kind, e.pid, e.ppid) for e in events] == [
         ("fork", 60, 1), ("exec", 60, None), ("fork", 70, 60), ("exec", 70, None)
-    ]  # fmt: skip
+    ]
 
 
 def test_the_last_look_is_taken_again_where_a_parent_is_missing():

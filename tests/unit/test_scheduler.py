@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def node(name: str = "sim-worker", *, labels: dict[str, str] | None = None, taints: list[dict[str, str]] | None = None,
-         unschedulable: bool = False, **allocatable: str) -> dict[str, Any]:  # fmt: skip
+         unschedulable: bool = False, **allocatable: str) -> dict[str, Any]:
     room = {"cpu": "1800m", "memory": "4Gi", "ephemeral-storage": "10Gi", "pods": "110", **allocatable}
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}}
     spec = {"taints": taints or [], "unschedulable": unschedulable}
@@ -25,7 +25,7 @@ def node(name: str = "sim-worker", *, labels: dict[str, str] | None = None, tain
 
 
 def pod(name: str = "app", *, on: str = "", labels: dict[str, str] | None = None, phase: str = "Pending", ports: Any = None,
-        init: Any = None, resources: Any = None, **spec: Any) -> dict[str, Any]:  # fmt: skip
+        init: Any = None, resources: Any = None, **spec: Any) -> dict[str, Any]:
     container: dict[str, Any] = {"name": "app", "image": "busybox", "resources": resources or {}, "ports": ports or []}
     return {
         "metadata": {"name": name, "namespace": "default", "labels": labels or {}},
@@ -86,7 +86,7 @@ def test_pods_are_counted_too() -> None:
 def test_a_limit_stands_for_a_request_that_is_missing() -> None:
     assert pod_requests(pod(resources={"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"memory": "32Mi"}})) == {
         "cpu": 500, "memory": 32 * 2**20,
-    }  # fmt: skip
+    }
 
 
 def test_init_containers_count_by_their_peak_and_sidecars_by_their_sum() -> None:
@@ -118,7 +118,7 @@ def test_a_node_selector_that_no_node_has() -> None:
         ("Exists", [], "", True), ("Exists", [], None, False), ("DoesNotExist", [], None, True), ("DoesNotExist", [], "a", False),
         ("Gt", ["4"], "5", True), ("Gt", ["5"], "5", False), ("Gt", ["4"], "many", False), ("Lt", ["4"], "3", True),
     ],
-)  # fmt: skip
+)
 def test_node_affinity(operator: str, values: list[str], there: str | None, fits: bool) -> None:
     rule = {"key": "size", "operator": operator, "values": values}
     affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}}

@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         "clusters": [{"name": n, "cluster": {"server": s, "certificate-authority": "ca.pem"}} for n, s in SERVERS.items()],
         "users": [{"name": n, "user": {"token": f"secret of {n}"}} for n in SERVERS],
         "contexts": [{"name": n, "context": {"cluster": n, "user": n}} for n in SERVERS],
-    }  # fmt: skip
+    }
     (tmp_path / "config").write_text(json.dumps(users))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     home = Home.find()
@@ -274,7 +274,7 @@ def test_a_stopped_kubelet_is_held_and_one_that_goes_on_is_not(stopped_kubelet: 
 @pytest.mark.parametrize("held", [True, False])
 def test_status_says_that_a_kubelet_is_held(home: Home, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     report = {"node": "kind", "state": "ready", "endpoint": "unix:///x", "runtime": {"name": "r", "version": "1"}, "pid": 1,
-              "since": "now", "kubelet_held": held}  # fmt: skip
+              "since": "now", "kubelet_held": held}
     made = replace(discovery.own()["kind"], report=lambda home, choice: report)
     monkeypatch.setitem(discovery.own(), "kind", made)
     assert ("kubelet is held" in run("status", "--node", "kind")) == held

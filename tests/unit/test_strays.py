@@ -50,7 +50,7 @@ def test_another_labs_network_may_begin_with_this_ones_name(tmp_path: Path, monk
         ("exit 3", ["iptables-save could not look: it exited with code 3"]),
         ("echo 'Failed to initialize nft: Protocol not supported' >&2; exit 1", []),
     ],
-)  # fmt: skip
+)
 def test_a_program_that_could_not_list_the_rules_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: list[str]
 ) -> None:

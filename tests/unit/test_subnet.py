@@ -58,7 +58,7 @@ def taken(text: str, *hosts: str) -> Taken:
     ],
     ids=["nothing", "home", "def1", "wireguard", "quarters", "all-the-eighths", "company", "company-and-def1", "two-companies",
          "all-private", "docker-and-a-lab", "calico", "a-bit-of-each"],
-)  # fmt: skip
+)
 def test_the_subnet_beside_these_routes(routes: str, subnet: str) -> None:
     assert choose(taken(routes), {}) == Network(subnet)
 

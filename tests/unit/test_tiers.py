@@ -45,7 +45,7 @@ def test_the_page_on_tests_has_a_row_for_each_marker() -> None:
     rows = re.findall(r"(?m)^\| `(\w+)` \| .* \| (quick|`--\w+`) \|", (ROOT / "docs/testing.md").read_text())
     assert dict(rows) == {
         **dict.fromkeys(tiers.PLACES.values(), "quick"), **dict.fromkeys(tiers.LONG, "`--all`"), "soak": "`--soak`"
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_tests_of_one_group_run_on_one_worker(tmp_path: Path) -> None:
     lines = ["import os, pytest", *(
         f"@pytest.mark.xdist_group('{number % 2}')\ndef test_{number}():\n"
         f"    open(f'{number % 2}-' + os.environ['PYTEST_XDIST_WORKER'], 'w').close()" for number in range(12)
-    )]  # fmt: skip
+    )]
     (tmp_path / "test_groups.py").write_text("\n".join(lines))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

@@ -271,7 +271,7 @@ TABLE: dict[str, dict[str, State]] = {
     },
     "08.free": {"it runs": {"runs": True}, "it stays as it is": {"runs": False}},
     "08.holds": {answer: {"verdict": Thing(done=done)} for answer, done in (("yes", True), ("no", False))},
-}  # fmt: skip
+}
 """Of each question, each option with a state in which the notebook's code reports it: what its names hold then."""
 
 ROWS = [(question, option) for question, states in TABLE.items() for option in states]

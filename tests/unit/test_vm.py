@@ -37,7 +37,7 @@ from labkit.util.errors import NodeError
 WORDS = [
     "", "plain", "two  words", "it's", 'a "quote"', "back\\slash\\n", "line\nbreak\ttab", "dollar $HOME `id` $(id)", "ä→",
     "\udcff",
-]  # fmt: skip
+]
 
 
 CLIENT = "0100007F:9C40 0100007F:1F90 01 1000 5"
@@ -156,7 +156,7 @@ def image_in(cache: Path, content: bytes = b"disk") -> build.MachineImage:
         (directory / name).write_bytes(content + name.encode())
     record = {"recipe": build.recipe(), "versions": {"containerd": "1.6.20~ds1-1"}, "seconds": 1.0,
               "sizes": {name: (directory / name).stat().st_size for name in names},
-              "sha256": {name: build.sha256((directory / name).read_bytes()) for name in names}}  # fmt: skip
+              "sha256": {name: build.sha256((directory / name).read_bytes()) for name in names}}
     (directory / build.RECORD).write_text(json.dumps(record))
     (directory / "state-tcg-aaaaaaaaaaaa.zst").write_bytes(b"state")
     build.point(build.images(cache) / "current", directory.name)
@@ -411,7 +411,7 @@ def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_pa
         'Attempt:0,} returns sandbox id \\"ID\\""',
     ]
     gone = ['time="2026-01-01T00:00:00.3Z" level=info msg="RemovePodSandbox for \\"c\\""',
-            'time="2026-01-01T00:00:00.4Z" level=info msg="RemovePodSandbox \\"c\\" returns successfully"']  # fmt: skip
+            'time="2026-01-01T00:00:00.4Z" level=info msg="RemovePodSandbox \\"c\\" returns successfully"']
     for name in "abc":
         noted.read([line.replace("NAME", name).replace("UID", f"uid-{name}").replace("ID", name) for line in log])
     noted.read(gone)

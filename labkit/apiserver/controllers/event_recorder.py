@@ -47,12 +47,12 @@ class StoreEventRecorder:
             "metadata": {"name": name, "namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": timestamp()},
             "involvedObject": {k: v for k, v in involved.items() if v},
             "reason": reason, "message": message, "type": type_, **self.times(action),
-        })  # fmt: skip
+        })
 
     def times(self, action: str) -> dict[str, Any]:
         if action:
             return {"action": action, "eventTime": micros(), "firstTimestamp": None, "lastTimestamp": None, "source": {},
-                    "reportingComponent": self.component, "reportingInstance": f"{self.component}-labkit"}  # fmt: skip
+                    "reportingComponent": self.component, "reportingInstance": f"{self.component}-labkit"}
         now = timestamp()
         source = {"source": {"component": self.component}, "reportingComponent": self.component, "reportingInstance": ""}
         return {"count": 1, "eventTime": None, "firstTimestamp": now, "lastTimestamp": now, **source}

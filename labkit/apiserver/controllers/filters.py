@@ -58,7 +58,7 @@ class ClusterSnapshot:
 
 
 def world(nodes: Iterable[Manifest], pods: Iterable[Manifest], claims: Iterable[Manifest] = (), volumes: Iterable[Manifest] = (),
-          namespaces: Iterable[Manifest] = ()) -> ClusterSnapshot:  # fmt: skip
+          namespaces: Iterable[Manifest] = ()) -> ClusterSnapshot:
     """A World of plain objects as the API holds them."""
     infos = {node["metadata"]["name"]: NodeInfo(node) for node in nodes}
     for pod in pods:
@@ -179,7 +179,7 @@ def spread(pod: Manifest, info: NodeInfo, known: ClusterSnapshot) -> FilterRejec
             counted[labels(node.node)[key]] += sum(
                 selects(rule.get("labelSelector"), labels(p)) and p["metadata"]["namespace"] == pod["metadata"]["namespace"]
                 and same_labels(rule, pod, p) and not p["metadata"].get("deletionTimestamp") for p in node.pods
-            )  # fmt: skip
+            )
         itself = int(selects(rule.get("labelSelector"), labels(pod)))
         least = 0 if len(counted) < (rule.get("minDomains") or 1) else min(counted.values(), default=0)
         if counted[labels(info.node)[key]] + itself - least > rule["maxSkew"]:
@@ -239,5 +239,5 @@ def same_domain(one: NodeInfo, other: NodeInfo, key: str) -> bool:
 
 FILTERS: tuple[Callable[[Manifest, NodeInfo, ClusterSnapshot], FilterRejection | None], ...] = (
     unschedulable, taints, node_affinity, ports, fits, exclusive_claims, bound_volumes, spread, neighbours,
-)  # fmt: skip
+)
 """kube-scheduler's default order. What only a cloud or a driver knows (zones, attach limits, devices) is not asked."""

@@ -20,7 +20,7 @@ GRACE_S = 50.0
 CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NEVER, STOPPED = ("NodeStatusNeverUpdated", "Kubelet never posted node status."), (
-    "NodeStatusUnknown", "Kubelet stopped posting node status.")  # fmt: skip
+    "NodeStatusUnknown", "Kubelet stopped posting node status.")
 
 
 class NodeLifecycleController(Controller):

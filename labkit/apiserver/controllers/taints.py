@@ -40,7 +40,7 @@ class TaintEviction(Controller):
             name: [taint for taint in (entry.obj.get("spec") or {}).get("taints") or []
                    if taint.get("effect") == "NoExecute" and taint.get("key") != UNREACHABLE]
             for (_, name), entry in self.api.store.list("nodes")
-        }  # fmt: skip
+        }
         soonest, under = math.inf, set()
         for (namespace, name), entry in self.api.store.list("pods"):
             pod = entry.obj

@@ -147,7 +147,7 @@ SUBRESOURCES = {
     ("pods", "proxy"): "Use kubectl port-forward.",
     ("nodes", "proxy"): "The kubelet's own socket, kubelet.sock in the lab's directory, answers its owner.",
     ("serviceaccounts", "token"): "A Pod gets no token here, and no token is asked for but the kubeconfig's.",
-}  # fmt: skip
+}
 """What Kubernetes has below resources that are served."""
 
 

@@ -138,7 +138,7 @@ def _paths(resource: ApiResource) -> Iterator[tuple[str, dict[str, Json]]]:
             "id": called, "answer": answer, "queries": queries, "body": body, "consumes": consumes,
             "tag": f"{resource.group.partition('.')[0] or 'core'}_{resource.version}",
             "extensions": {"x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk},
-        }  # fmt: skip
+        }
 
     def changes(what: str) -> dict[str, Json]:
         return {

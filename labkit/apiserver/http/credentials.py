@@ -105,7 +105,7 @@ def make_certificates(data: Path) -> None:
         return x509.CertificateBuilder(
             subject_name=named(subject), issuer_name=named("labkit-ca"), public_key=key.public_key(),
             serial_number=x509.random_serial_number(), not_valid_before=start, not_valid_after=end,
-        )  # fmt: skip
+        )
 
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)

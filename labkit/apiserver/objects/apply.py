@@ -112,7 +112,7 @@ def _read_back(old: Object | None, new: Object, sub: str) -> list[Manager]:
         Manager(e["manager"], e["operation"], e.get("apiVersion", ""), e.get("subresource", ""),
                 ownership.read(e["fieldsV1"]), e.get("time") or "")
         for e in entries
-    ]  # fmt: skip
+    ]
 
 
 def _in_form(entries: Any) -> bool:
@@ -121,7 +121,7 @@ def _in_form(entries: Any) -> bool:
         and all(isinstance(e.get(key, ""), str) for key in ("manager", "apiVersion", "subresource")) and "manager" in e
         and isinstance(e.get("time") or "", str)
         for e in entries
-    )  # fmt: skip
+    )
 
 
 def _write(obj: Object, managers: list[Manager]) -> None:

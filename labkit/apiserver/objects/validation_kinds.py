@@ -35,7 +35,7 @@ LARGEST = 1024 * 1024
 NEEDED_KEYS = {  # of Secrets by type
     "kubernetes.io/dockercfg": (".dockercfg",), "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/ssh-auth": ("ssh-privatekey",), "kubernetes.io/tls": ("tls.crt", "tls.key"),
-}  # fmt: skip
+}
 SET_IMMUTABLE = "field is immutable when `immutable` is set"
 OF_TOKEN = "kubernetes.io/service-account.name"
 
@@ -71,7 +71,7 @@ NAMESPACE: Table = (
                 *each(here.path, value, field_errors.qualified_name(value)),
                 *each(here.path, value, finalizer_name(value, here))))),
     )),
-)  # fmt: skip
+)
 NODE: Table = (
     metadata(field_errors.subdomain, namespaced=False),
     inside("spec.taints", TAINT, path=lambda here: "metadata.taints"),
@@ -221,7 +221,7 @@ VOLUME: Table = (
                when=lambda at: at["persistentVolumeReclaimPolicy"] == "Recycle" and is_root(at["hostPath.path"])),
         *CLASS_AND_MODE,
     ), absent={}),
-)  # fmt: skip
+)
 CLAIM: Table = (
     metadata(field_errors.subdomain, namespaced=True),
     inside("spec", (
@@ -231,7 +231,7 @@ CLAIM: Table = (
         always("resources.requests", storage, absent={}),
         *CLASS_AND_MODE,
     ), absent={}),
-)  # fmt: skip
+)
 
 
 def persistent_volume(new: At, old: Manifest | None) -> Causes:
@@ -287,7 +287,7 @@ def at_most(number: int) -> Any:
     return lambda value, here: (
         [invalid(here.path, "", f"can have at most {number} characters")]
         if len(value.encode(errors="surrogatepass")) > number else []
-    )  # fmt: skip
+    )
 
 
 EVENT: Table = (
@@ -301,7 +301,7 @@ EVENT: Table = (
         filled("message", at_most(1024)),
     ), when=lambda at: at["eventTime"]),
     always("metadata.namespace", field_errors.subdomain, path=lambda here: "namespace"),
-)  # fmt: skip
+)
 SERVICE_ACCOUNT: Table = (metadata(field_errors.subdomain, namespaced=True),)
 LEASE: Table = (
     metadata(field_errors.subdomain, namespaced=True),

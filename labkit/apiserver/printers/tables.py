@@ -95,7 +95,7 @@ def _node(node: Manifest, now: datetime) -> list[Any]:
     return [
         name, ",".join(states), ",".join(sorted(filter(None, roles))) or NONE, since, info.get("kubeletVersion") or "",
         address("InternalIP"), address("ExternalIP"), *facts,
-    ]  # fmt: skip
+    ]
 
 
 def _namespace(namespace: Manifest, now: datetime) -> list[Any]:
@@ -137,7 +137,7 @@ def _event(event: Manifest, now: datetime) -> list[Any]:
         last, event.get("type") or "", event.get("reason") or "", f"{kind}/{about['name']}" if about.get("name") else kind,
         about.get("fieldPath") or "", f"{reporter}, {where}" if where else reporter, (event.get("message") or "").strip(),
         first, count, (event.get("metadata") or {}).get("name") or "",
-    ]  # fmt: skip
+    ]
 
 
 def _persistent_volume(volume: Manifest, now: datetime) -> list[Any]:
@@ -150,7 +150,7 @@ def _persistent_volume(volume: Manifest, now: datetime) -> list[Any]:
         f"{claim.get('namespace') or ''}/{claim.get('name') or ''}" if claim else "",
         _class(volume), spec.get("volumeAttributesClassName") or UNSET, status.get("reason") or "", since,
         spec.get("volumeMode") or UNSET,
-    ]  # fmt: skip
+    ]
 
 
 def _claim(claim: Manifest, now: datetime) -> list[Any]:
@@ -161,7 +161,7 @@ def _claim(claim: Manifest, now: datetime) -> list[Any]:
         name, "Terminating" if going else status.get("phase") or "", spec.get("volumeName") or "",
         ((status.get("capacity") or {}).get("storage") or "0") if bound else "", _modes(status) if bound else "",
         _class(claim), spec.get("volumeAttributesClassName") or UNSET, since, spec.get("volumeMode") or UNSET,
-    ]  # fmt: skip
+    ]
 
 
 def _modes(holder: Manifest) -> str:

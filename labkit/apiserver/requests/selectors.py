@@ -62,7 +62,7 @@ def fields(resource: api_resources.ApiResource, text: str) -> tuple[tuple[str, b
             raise api_errors.bad_request(
                 f"field label not supported: {path}" if resource.fields
                 else f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
-            )  # fmt: skip
+            )
         terms.append((path, operator != "!=", re.sub(r"\\([\\,=])", r"\1", value)))
     return tuple(terms)
 

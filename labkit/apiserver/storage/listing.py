@@ -137,7 +137,7 @@ def watch_request(store: Store, target: Target, query: Query) -> watch.WatchRequ
     return watch.WatchRequest(
         namespace=target.namespace, matches=matches, since=None if initial or not rv else rv, initial=initial,
         marked=marked and bookmarks, bookmarks=bookmarks, timeout_s=float(seconds) if seconds else None,
-    )  # fmt: skip
+    )
 
 
 def as_list(resource: ApiResource, meta: dict[str, Any] | int, entries: list[StoredObject]) -> bytes:

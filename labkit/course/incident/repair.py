@@ -39,7 +39,7 @@ def changed(pod: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
                                         if "serviceaccount" not in (path := m["mountPath"])],
         "readiness probe": lambda spec: [sorted({*c.get("readinessProbe", {})} & {"exec", "httpGet", "tcpSocket"})
                                          for c in spec["containers"]],
-    }  # fmt: skip
+    }
     return next((name for name, of in parts.items() if of(pod["spec"]) != of(manifest["spec"])), "")
 
 

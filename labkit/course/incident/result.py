@@ -64,7 +64,7 @@ class Result:
             "state": state.phase, "seed": state.seed, "node": state.node, "kind": state.kind, "begun": state.begun,
             "complaint": FAULTS[state.fault].complaint, "found": state.found, "hints": state.hints, "wrong": state.wrong,
             "points": state.points, **(closed if state.phase == "closed" else {}), "commands": self.journal,
-        }  # fmt: skip
+        }
 
     def text(self) -> str:
         """The result with times and commands."""
@@ -82,7 +82,7 @@ class Result:
         """The result as an HTML page of its own, which fetches nothing."""
         state = self.state
         facts = [("Seed", state.seed), ("Node", f"{state.node}, kind {state.kind}"), ("Begun", day(state.begun)),
-                 ("Ended", day(state.ended) if state.ended else "still open")]  # fmt: skip
+                 ("Ended", day(state.ended) if state.ended else "still open")]
         table = "".join(f"<tr><th scope=row>{name}<td>{escaped(value)}" for name, value in facts)
         rows = "".join(
             f"<tr{' class=found' if found else ''}><td class=at>{clock(at)}<td>{'found' if found else escaped(where)}"

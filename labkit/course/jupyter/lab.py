@@ -24,7 +24,7 @@ def command() -> list[str]:
     return [
         sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/workspaces/{WORKSPACE}/tree/{first_notebook()}",
         f"--LabApp.extra_labextensions_path={JUPYTERLAB_EXTENSIONS}", *allow_root,
-    ]  # fmt: skip
+    ]
 
 
 def serve(directory: Path) -> int:

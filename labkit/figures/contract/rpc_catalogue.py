@@ -17,7 +17,7 @@ WIDTH, ROW, HEAD, MARK, GAP = 760.0, 20.0, 26.0, 10.0, 26.0
 MARKS = {
     "used": "used in the recording", "answered": "answered", "unanswered": "not answered", "untried": "not tried",
     "unused": "not used",
-}  # fmt: skip
+}
 
 
 @in_any_width

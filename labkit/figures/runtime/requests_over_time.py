@@ -21,7 +21,7 @@ HEIGHT = "height: how long the answer took"
 def availability(
     answers: Sequence[Answer], moments: Sequence[Moment] = (), *, runtime: str = "containerd", title: str | None = None,
     width: float = WIDTH,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Draw each request at its time, as high as its answer took long; one without an answer is a cross at the top.
 
     `answers`: of a `labkit.figures.runtime.load.Load`. `moments`: what was done meanwhile, drawn as lines with names, the

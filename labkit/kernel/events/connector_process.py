@@ -86,13 +86,13 @@ class Record:
     __slots__ = FIELDS = (
         "what", "at_ns", "cpu", "seq", "task", "pid", "third", "fourth",
         "cmdline", "exe", "comm", "cgroup", "links", "read_at", "cni", "pids",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, what: int, at_ns: int, cpu: int, seq: int, task: int, pid: int, third: int = 0, fourth: int = 0,
         cmdline: bytes = b"", exe: str = "", comm: bytes = b"", cgroup: bytes = b"", links: Sequence[str] = (),
         read_at: int = 0, cni: bytes = b"", pids: bytes = b"",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.what, self.at_ns, self.cpu, self.seq = what, at_ns, cpu, seq
         self.task, self.pid, self.third, self.fourth = task, pid, third, fourth
         self.cmdline, self.exe, self.comm, self.cgroup = cmdline, exe, comm, cgroup

@@ -36,7 +36,7 @@ SAFE_SYSCTLS = {
          "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
          "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem",
          "net.ipv4.tcp_wmem"), "net"),
-}  # fmt: skip
+}
 """Sysctls that every Pod may set, with the namespace that each belongs to."""
 
 
@@ -71,7 +71,7 @@ class Admission:
     def rejection(self, pod: Manifest, others: Sequence[Manifest], *, strict_groups: bool) -> Rejection | None:
         """As `admit`. Where the labels do not fit, they are read again: they may have changed (predicate.go)."""
         check = partial(admit, pod, others, allocatable=self.allocatable, name=self.name, taints=self.taints,
-                        apparmor=self.apparmor, strict_groups=strict_groups)  # fmt: skip
+                        apparmor=self.apparmor, strict_groups=strict_groups)
         rejection = check(labels=self.labels)
         return check(labels=self._labels_now()) if rejection and rejection.reason == "NodeAffinity" else rejection
 
@@ -85,7 +85,7 @@ class Admission:
 
 def admit(pod: Manifest, others: Iterable[Manifest], labels: Mapping[str, str],
           allocatable: Mapping[str, str], *, name: str = "", taints: Sequence[Manifest] = (), apparmor: bool = True,
-          strict_groups: bool = True) -> Rejection | None:  # fmt: skip
+          strict_groups: bool = True) -> Rejection | None:
     """Why the node rejects a Pod, None if it does not: the first reason in the kubelet's order. Pure. `others`: the Pods that run
     here already. `labels`, `allocatable`, `name`, `taints`: the node's. `apparmor`: whether the node's kernel has it on;
     `strict_groups`: whether its runtime knows supplementalGroupsPolicy."""
@@ -104,7 +104,7 @@ def apparmor_enabled(root: Path = Path("/sys")) -> bool:
 
 
 def rejections(pod: Manifest, running: list[Manifest], node: Manifest,
-               allocatable: Mapping[str, str], apparmor: bool, strict_groups: bool) -> Iterator[Rejection]:  # fmt: skip
+               allocatable: Mapping[str, str], apparmor: bool, strict_groups: bool) -> Iterator[Rejection]:
     """Every reason to reject a Pod, the first that the kubelet would tell first."""
     spec = pod["spec"]
     for sysctl in spec["securityContext"].get("sysctls", ()):

@@ -194,7 +194,7 @@ def conditions(
             else ("KubeletHasSufficientPID", "kubelet has sufficient PID available"))),
         ("Ready", not errors, *(
             ("KubeletNotReady", aggregate(errors)) if errors else ("KubeletReady", "kubelet is posting ready status"))),
-    ]  # fmt: skip
+    ]
     old = {c["type"]: c for c in before}
     return [
         {

@@ -32,7 +32,7 @@ UNSEEN_INIT = {
                "treat it as exited normally",
     "reason": "Completed",
     "startedAt": None,
-}  # fmt: skip
+}
 """How an init container ended of which nobody knows, though those that follow it have begun."""
 
 

@@ -65,6 +65,6 @@ class Server(threading.Thread):
         served = {"served": self.served}
         routes = [(path, handler, served) for path, handler in ROUTES]
         application = web.Application(routes, log_function=lambda handler: None, default_handler_class=Elsewhere,
-                                      default_handler_args=served)  # fmt: skip
+                                      default_handler_args=served)
         httpserver.HTTPServer(application).add_socket(self.socket)
         await asyncio.Event().wait()

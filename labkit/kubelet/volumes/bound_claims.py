@@ -13,7 +13,7 @@ from labkit.kubelet.api import ApiClient, ApiClientError, segment
 
 CLAIMS = ("persistentVolumeClaim", "ephemeral")
 ABOUT_ALL = ("capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
-             "volumeMode", "nodeAffinity", "volumeAttributesClassName")  # fmt: skip
+             "volumeMode", "nodeAffinity", "volumeAttributesClassName")
 """Fields of a persistent volume's spec that are not its source."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from labkit.kubelet.volumes import inside
 
 READ_ONLY = ("/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/os-release", "/etc/timezone",
-             "/usr/share/zoneinfo", "/dev/null", "/dev/zero", "/dev/urandom")  # fmt: skip
+             "/usr/share/zoneinfo", "/dev/null", "/dev/zero", "/dev/urandom")
 MADE = {"": 0o755, "DirectoryOrCreate": 0o755, "FileOrCreate": 0o644}
 """Types whose missing path is made, with its mode; on other nodes the runtime makes one without a type."""
 CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {

@@ -127,7 +127,7 @@ class Volumes:
                 raise ValueError(NO_GIT)
             elif kind != "image":
                 raise MountError(name, f'failed to get Plugin from volumeSpec for volume "{name}" err=no volume plugin matched',
-                                 setup=False)  # fmt: skip
+                                 setup=False)
         except NotBound as error:
             raise MountError(name, str(error), setup=False) from None
         except OSError as error:

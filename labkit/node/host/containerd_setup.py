@@ -66,7 +66,7 @@ def make_bridge(home: Home) -> ipaddress.IPv4Network:
         links.make_bridge(home.bridge, subnet)
     if (way := links.way_to(str(subnet[2]))) != home.bridge:
         log.warning("this machine's routing rules send what is for Pods (%s) to %s: nodes and Pods cannot connect to each other",
-                    subnet, way or "nowhere")  # fmt: skip
+                    subnet, way or "nowhere")
     return subnet
 
 

@@ -50,7 +50,7 @@ def choose(taken: Taken, environ: Mapping[str, str] | None = None) -> Network:
         if not any(candidate.overlaps(network) for network in used):
             return candidate
     raise NodeError("Every private IPv4 network is in use on this machine, by its addresses or its routes.",
-                    f"Set {SUBNET} to one that the Pods may hide, such as 10.200.0.0/16.")  # fmt: skip
+                    f"Set {SUBNET} to one that the Pods may hide, such as 10.200.0.0/16.")
 
 
 def candidates() -> Iterator[Network]:

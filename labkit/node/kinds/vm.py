@@ -99,7 +99,7 @@ class InMachine(ByCommands):
         return subprocess.Popen(
             [*self.places.enter_argv(), *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             errors="surrogateescape", start_new_session=True,
-        )  # fmt: skip
+        )
 
     def dial(self, address: str, port: int) -> socket.socket:
         """Through the machine: this one has no route to its Pods."""

@@ -57,7 +57,7 @@ def kubelet_argv(home: Home) -> tuple[str, ...]:
         "--node-name", NODE_NAME, "--host-ip", address, "--root", str(home.kubelet_root),
         "--logs", str(home.log_root), "--cgroup-root", home.cgroup_root, "--run", str(home.run),
         "--time-scale", str(time_scale()),
-    )  # fmt: skip
+    )
 
 
 def time_scale() -> float:

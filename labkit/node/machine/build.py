@@ -145,7 +145,7 @@ def make(cache: Path, tools: Tools, progress: Progress) -> None:
                     "recipe": recipe(), "versions": {**parts.versions, **interpreter.versions}, "sizes": sizes,
                     "sha256": {name: digest(new / name) for name in sizes},
                     "seconds": round(time.monotonic() - began, 1),
-                }  # fmt: skip
+                }
                 (new / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
                 shutil.rmtree(directory, ignore_errors=True)
                 new.rename(directory)
@@ -200,7 +200,7 @@ def lay_out(root: Path, parts: Parts, interpreter: python.Python) -> None:
         "usr/bin/containerd-shim-runc-v2": programs.shim,
         "usr/bin/docker-registry": programs.docker_registry, **parts.guest,
         **{f"usr/lib/cni/{name}": programs.cni_dir / name for name in ("bridge", "host-local", "loopback")},
-    }  # fmt: skip
+    }
     for directory in guest.DIRECTORIES:
         (root / directory).mkdir(parents=True)
     loaded = python.lay_out(root, interpreter, parts)
@@ -233,7 +233,7 @@ def fill_registry(root: Path, parts: Parts) -> None:
         config = registry.config_yml(str(guest.STORAGE), guest.PORTS[name], password)
         put(root / f"etc/labkit/{name}.yml", config.encode(), 0o600)
         put(root / str(guest.CERTS / host / "hosts.toml").lstrip("/"),
-            registry.hosts_toml(f"http://127.0.0.1:{guest.PORTS[name]}").encode(), 0o644)  # fmt: skip
+            registry.hosts_toml(f"http://127.0.0.1:{guest.PORTS[name]}").encode(), 0o644)
         if password:
             put(root / password.lstrip("/"), htpasswd(*LOGIN).encode(), 0o600)
 
@@ -267,7 +267,7 @@ def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:
         [tools.mksquashfs, root, target, "-comp", "zstd", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-noappend",
          "-no-xattrs", "-no-progress", "-quiet"],
         capture_output=True, encoding="utf-8", errors="replace", env={**tools.environment(), "TZ": "UTC"}, check=False,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise ProgramsError(
             f"mksquashfs could not write the disk: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
@@ -280,7 +280,7 @@ def recipe() -> str:
     texts = [
         RECIPE, guest.INITRAMFS_INIT, *guest.MODULES, guest.texts(), guest.DIRECTORIES, guest.LINKS, guest.PORTS, GUEST,
         GUEST_PROGRAMS, *map(digest, python.sources()),
-    ]  # fmt: skip
+    ]
     return sha256(canonical_json([str(text) for text in texts]))[:16]
 
 

@@ -185,4 +185,4 @@ def containerd_toml() -> str:
         root="/var/lib/containerd", state="/run/containerd", socket=SOCKET, opt="/opt/containerd", cni_bin="/usr/lib/cni",
         cni_conf="/etc/cni/net.d", certs=CERTS, runc="/usr/sbin/runc", runc_root="/run/runc", snapshotter="overlayfs",
         restrict_oom_score_adj="false",
-    )  # fmt: skip
+    )

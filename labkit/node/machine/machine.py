@@ -91,7 +91,7 @@ class Machine:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=tools.environment(), cwd="/",
                 start_new_session=True, umask=0o077, preexec_fn=functools.partial(die_with, os.getpid()),
-            )  # fmt: skip
+            )
 
     def wait_for_state(self) -> None:
         """Until the saved state has come in; then let the machine go on."""
@@ -238,7 +238,7 @@ def command(tools: Tools, disks: Disks, directory: Path, accelerator: str, port:
         "-drive", f"id=root,file={disks.root},format=raw,if=none,readonly=on",
         "-device", "virtio-blk-pci,drive=root", "-netdev", user, "-device", "virtio-net-pci,netdev=net,romfile=",
         *sockets, "-mon", "chardev=qmp,mode=control", "-serial", "chardev:console", "-serial", "chardev:control",
-    ]  # fmt: skip
+    ]
 
 
 def accelerated(accelerator: str) -> list[str]:
@@ -280,7 +280,7 @@ def accelerator(tools: Tools) -> str:
         argv = [
             str(tools.qemu), *data, *accelerated("kvm"), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
             "-m", "32", "-drive", f"file={disk.name},format=raw,if=ide", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
-        ]  # fmt: skip
+        ]
         with contextlib.suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, capture_output=True, env=tools.environment(), timeout=PROBE_WITHIN_S, check=False

@@ -23,7 +23,7 @@ GUEST = ("socat", "iproute2", "coreutils", "findutils", "dash")
 GUEST_PROGRAMS = {
     "usr/bin/socat": "usr/bin/socat", "bin/ip": "sbin/ip", "bin/date": "bin/date", "usr/bin/timeout": "usr/bin/timeout",
     "usr/bin/env": "usr/bin/env", "usr/bin/find": "usr/bin/find", "bin/dash": "bin/sh", "bin/ls": "bin/ls",
-}  # fmt: skip
+}
 """Path in the packages → in the machine, where busybox' program of that name does less: its date sets a clock to the second only,
 its timeout keeps the output open, its find has no -printf, its shell takes its own programs before those on PATH, and its ls
 writes other columns than that of most nodes."""

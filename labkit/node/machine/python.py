@@ -112,7 +112,7 @@ def download(wanted: Sequence[str], version: str, directory: Path) -> None:
         [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", version,
          *(f"--platform={name}" for name in platforms), "--dest", directory, *wanted],
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
-    )  # fmt: skip
+    )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
         raise ProgramsError(f"pip could not bring libraries for the machine: {why}.", "See that pip works here, and try again.")
@@ -171,7 +171,7 @@ def compile_all(root: Path, python: Python, parts: Parts) -> None:
     for cached in [path for where in places for path in where.rglob("__pycache__")]:
         shutil.rmtree(cached)
     run(root, python, parts, "-m", "compileall", "-q", "-b", "-j1", "--invalidation-mode", "unchecked-hash", "-s", str(root),
-        "-p", "/", *map(str, places))  # fmt: skip
+        "-p", "/", *map(str, places))
     for path in [path for where in places for path in where.rglob("*")]:
         if path.suffix in (".py", ".pyi") and path.is_file():
             path.unlink()
@@ -184,7 +184,7 @@ def run(root: Path, python: Python, parts: Parts, *arguments: str) -> str:
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False, cwd=root,
         env={"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(root / DIRECTORY), "PYTHONHASHSEED": "0",
              "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"},
-    )  # fmt: skip
+    )
     if done.returncode:
         why = ((done.stdout + done.stderr).strip().splitlines() or ["it said nothing"])[-1]
         raise ProgramsError(f"Python {python.version} does not run for the machine: {why}.", "Try `labkit vm build` again.")

@@ -29,7 +29,7 @@ def libraries(programs: Sequence[Path], linker: Path, library_path: str) -> dict
         listed = subprocess.run(
             [linker, "--library-path", library_path, "--list", program],
             capture_output=True, encoding="utf-8", errors="surrogateescape", env={**os.environ, "LC_ALL": "C"}, check=False,
-        )  # fmt: skip
+        )
         missing = re.findall(r"^\s+(\S+) => not found", listed.stdout, re.MULTILINE)
         if listed.returncode or missing:
             why = f"needs {missing[0]}, which is not here" if missing else f"cannot be loaded: {listed.stderr.strip()}"

@@ -21,7 +21,7 @@ NO_LIMIT = 2**60
 FILES = (
     "cpu.weight", "cpu.max", "memory.max", "memory.current",
     "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.limit_in_bytes", "memory.usage_in_bytes",
-)  # fmt: skip
+)
 """Of cgroup v2 (kernel: admin-guide/cgroup-v2.rst), then of v1 (cgroup-v1/memory.rst, scheduler/sched-bwc.rst)."""
 
 

@@ -123,7 +123,7 @@ def hold(
     return ShimHold(
         name, namespace, sandbox, shim.pid, shim.ppid, shim.start_ns, shim.exe, address, facts.oom_score_adj, tuple(containers),
         facts.version,
-    )  # fmt: skip
+    )
 
 
 def container(

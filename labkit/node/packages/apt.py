@@ -208,7 +208,7 @@ def run(
     with subprocess.Popen(
         argv, env=environment, cwd=cwd, text=True, errors="replace",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+    ) as process:
         lines = []
         try:
             assert process.stdout is not None

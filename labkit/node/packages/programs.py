@@ -24,11 +24,11 @@ from labkit.util.progress import Progress
 __all__ = [
     "PROGRAMS", "Program", "Programs", "ProgramsError", "ensure_programs", "fetch", "find_programs", "install_command",
     "missing_advice",
-]  # fmt: skip
+]
 
 BINARY_DIRECTORIES = (
     "usr/bin", "usr/sbin", "bin", "sbin", "usr/local/bin", "usr/local/sbin", "usr/libexec/podman", "usr/libexec/catatonit",
-)  # fmt: skip
+)
 CNI_DIRECTORIES = ("usr/lib/cni", "opt/cni/bin", "usr/libexec/cni")
 CNI_PLUGINS = ("bridge", "host-local", "loopback")
 
@@ -68,14 +68,14 @@ PROGRAMS = (
     Program("catatonit", "catatonit", ("catatonit",), _everywhere("catatonit"), static=True),
     Program("docker_registry", "docker-registry", ("docker-registry", "registry"),
             _everywhere("docker-registry", fedora="docker-distribution", opensuse="distribution-registry")),
-)  # fmt: skip
+)
 
 INSTALL = {"fedora": "sudo dnf install", "arch": "sudo pacman -S", "alpine": "sudo apk add", "opensuse": "sudo zypper install"}
 """How a learner installs packages there, by ID or ID_LIKE of os-release(5)."""
 
 FAMILIES = {
     "rhel": "fedora", "centos": "fedora", "suse": "opensuse", "opensuse-leap": "opensuse", "opensuse-tumbleweed": "opensuse",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

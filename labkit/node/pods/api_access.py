@@ -103,7 +103,7 @@ class UsersApi(NoApi):
     def __init__(
         self, home: Home, node_name: str, *, cluster: str, context: str, find_name: Callable[[], str], own_config: Path,
         engine: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(node_name)
         self.home, self.cluster, self._context, self.own_config = home, cluster, context, own_config
         self._find_name, self._engine = find_name, engine

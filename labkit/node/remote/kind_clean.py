@@ -170,5 +170,5 @@ def remove_shared(place: Place, found: list[str]) -> None:
 PARTS = (
     undo.NETWORK, undo.PODS, undo.HOLD, undo.OBJECTS, undo.SHIMS, undo.LEAVINGS,
     Part("the course's registry", find_shared, remove_shared),
-)  # fmt: skip
+)
 """In this order: no Pod can be removed without a network, and the kubelet that is let go on deletes those of the API."""

@@ -159,7 +159,7 @@ def kind(engine: Engine, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["kind", *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=CREATE_WITHIN_S,
             env={**os.environ, **kubectl.users_environment(Home.find()), **provider},  # kind writes the context into it
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise NodeError(f"kind {arguments[0]} did not end within {CREATE_WITHIN_S:.0f} s.", "Run it by hand.") from None
     except OSError as error:

@@ -41,7 +41,7 @@ class KindNode(Node):
     def __init__(
         self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None,
         choice: Choice | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.home, self.engine, self.container = home, engine, container
         host = InContainer(engine, container)
         path = start_relay(home, engine, container, socket)

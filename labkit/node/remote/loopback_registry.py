@@ -70,12 +70,12 @@ class Loopback:
         images = course_images(catatonit=programs.catatonit, busybox=programs.busybox)
         made = registry.configure(
             programs.docker_registry, directory, "registry", images, self.choose_port(progress), group=account
-        )  # fmt: skip
+        )
         with trust.append(self.home.data / "loopback-registry.log") as log:
             process = subprocess.Popen(
                 made.argv, executable=made.executable, cwd=made.directory, env=environment.daemon(), umask=environment.UMASK,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **confined.popen(account),
-            )  # fmt: skip
+            )
         registry.wait_ready(made.url, START_WITHIN_S, lambda: process.poll() is None)
         host = made.url.replace("http://127.0.0.1", "localhost")
         note = {"pid": process.pid, "started": status.start_time(process.pid), "host": host}

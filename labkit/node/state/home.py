@@ -50,7 +50,7 @@ class Home:
             base = named.resolve()
             if odd := sorted({c for c in str(base) if not c.isascii() or not c.isprintable() or c in ODD}):
                 raise NodeError(f"LABKIT_HOME is {base}, and the node's programs cannot read {' '.join(odd)} in a path.",
-                                "Choose a directory with plain letters.")  # fmt: skip
+                                "Choose a directory with plain letters.")
             home = cls(base / "run", base / "data", base / "cache", hashlib.sha256(str(base).encode()).hexdigest()[:6])
         elif os.geteuid() == 0:
             home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))

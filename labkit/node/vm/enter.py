@@ -65,7 +65,7 @@ def server_users(connection: socket.socket, net: Path = Path("/proc/net")) -> se
     if accepted := {int(row[7]) for row in rows if row[1] in there and row[2] in here and row[9] != "0"}:
         return accepted
     waiting = [{int(row[7]) for row in rows if row[1] in meant and row[3] == LISTEN}
-               for meant in (spelled(port, "127.0.0.1", "0.0.0.0"), spelled(port, "::ffff:127.0.0.1", "::"))]  # fmt: skip
+               for meant in (spelled(port, "127.0.0.1", "0.0.0.0"), spelled(port, "::ffff:127.0.0.1", "::"))]
     return waiting[0] or waiting[1]  # a socket of IPv6 takes what none of IPv4 does
 
 

@@ -119,7 +119,7 @@ def own(home: Home, places: MachinePaths, running: list[Machine], services: list
         places.home, state="ready", accelerator=accelerator, how=how, seconds=took, image=image.key, memory_mb=machine.MEMORY_MB,
         containerd=image.versions.get("containerd"), processes=processes(made, services[0]), time_scale=kubernetes.time_scale(),
         lost=lost or None,
-    )  # fmt: skip
+    )
     watch(made, places, services[0], noted, VmOperator(places), control)
 
 

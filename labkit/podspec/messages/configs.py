@@ -39,7 +39,7 @@ NOT_TEXT = (
 HOOK_FIELDS = (
     "exec", "httpGet", "tcpSocket", "sleep", "command", "path", "port", "host", "scheme", "httpHeaders", "name", "value",
     "seconds", "protocol",
-)  # fmt: skip
+)
 LEFT_OUT_WHEN_EMPTY = ("command", "path", "host", "scheme", "httpHeaders")
 PORT_FIELDS = ("name", "hostPort", "containerPort", "protocol", "hostIP")
 

@@ -21,7 +21,7 @@ INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 TIME, MICRO_TIME, FIELDS, PATCH = (META + name for name in ("Time", "MicroTime", "FieldsV1", "Patch"))
 KINDS = (
     "Pod", "Node", "Namespace", "ConfigMap", "Secret", "PersistentVolume", "PersistentVolumeClaim", "ServiceAccount", "Lease",
-)  # fmt: skip
+)
 ROOTS = (
     *(f"V1{kind}{part}" for kind in KINDS for part in ("", "List")),
     *("CoreV1Event", "CoreV1EventList", "V1Binding", "V1Eviction", "V1Status", "V1DeleteOptions"),
@@ -30,7 +30,7 @@ OTHER_GROUPS = {"Lease": "coordination.k8s.io", "LeaseList": "coordination.k8s.i
 METAS = (
     "DeleteOptions", "LabelSelector", "LabelSelectorRequirement", "ListMeta", "ManagedFieldsEntry", "ObjectMeta",
     "OwnerReference", "Preconditions", "ShardInfo", "Status", "StatusCause", "StatusDetails",
-)  # fmt: skip
+)
 LEASES = ("Lease", "LeaseList", "LeaseSpec")
 QUANTITY_MAPS = ("limits", "requests", "capacity", "allocatable", "allocatedResources", "overhead")
 QUANTITIES = ("ResourceFieldSelector.divisor", "EmptyDirVolumeSource.sizeLimit")
@@ -39,7 +39,7 @@ INT64 = (  # every other integer is an int32
     "activeDeadlineSeconds", "capacity", "defaultUser", "deletionGracePeriodSeconds", "expirationSeconds", "fsGroup",
     "generation", "gid", "gracePeriodSeconds", "observedGeneration", "remainingItemCount", "runAsGroup", "runAsUser", "seconds",
     "sizeBytes", "supplementalGroups", "terminationGracePeriodSeconds", "tolerationSeconds", "uid", "user",
-)  # fmt: skip
+)
 MERGE_KEYS = {  # patchMergeKey with patchStrategy merge
     "Container.env": "name",
     "Container.ports": "containerPort",
@@ -67,7 +67,7 @@ MERGE_KEYS = {  # patchMergeKey with patchStrategy merge
     "PodStatus.resourceClaimStatuses": "name",
     "ServiceAccount.secrets": "name",
 } | {f"EphemeralContainer.{name}": key for name, key in (
-    ("env", "name"), ("ports", "containerPort"), ("volumeDevices", "devicePath"), ("volumeMounts", "mountPath"))}  # fmt: skip
+    ("env", "name"), ("ports", "containerPort"), ("volumeDevices", "devicePath"), ("volumeMounts", "mountPath"))}
 RETAIN_KEYS = ("PodSpec.volumes", "PodSpec.resourceClaims", "PodStatus.resourceClaimStatuses")
 SETS = ("ObjectMeta.finalizers", "NodeSpec.podCIDRs")  # listType=set, patchStrategy=merge
 MAP_KEYS = {  # listMapKey, where it is not the merge key
@@ -82,11 +82,11 @@ ATOMIC_MAPS = (
     "ConfigMapKeySelector", "FileKeySelector", "LabelSelector", "LocalObjectReference", "NodeSelector", "NodeSelectorTerm",
     "ObjectFieldSelector", "ObjectReference", "OwnerReference", "ResourceFieldSelector", "SecretKeySelector", "SecretReference",
     "TypedLocalObjectReference",
-)  # fmt: skip
+)
 DEFAULTS = {"ContainerPort.protocol": "TCP"}
 PULL, EFFECTS, POLICIES = (
     ["Always", "IfNotPresent", "Never"], ["NoSchedule", "PreferNoSchedule", "NoExecute"], ["Honor", "Ignore"],
-)  # fmt: skip
+)
 ENUMS = {  # in the order in which Kubernetes' refusals list them
     "AppArmorProfile.type": ["Localhost", "RuntimeDefault", "Unconfined"],
     "Container.imagePullPolicy": PULL,
@@ -119,9 +119,9 @@ ENUMS = {  # in the order in which Kubernetes' refusals list them
     "TopologySpreadConstraint.whenUnsatisfiable": ["DoNotSchedule", "ScheduleAnyway"],
     "VolumeMount.mountPropagation": ["Bidirectional", "HostToContainer", "None"],
     "VolumeMount.recursiveReadOnly": ["Disabled", "Enabled", "IfPossible"],
-}  # fmt: skip
+}
 SAME_ENUMS = {"EphemeralContainer": "Container", "PersistentVolumeSpec.accessModes": "PersistentVolumeClaimSpec.accessModes",
-              "PersistentVolumeClaimSpec.volumeMode": "PersistentVolumeSpec.volumeMode"}  # fmt: skip
+              "PersistentVolumeClaimSpec.volumeMode": "PersistentVolumeSpec.volumeMode"}
 CONVENTIONS = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
 ABOUT = {  # fields of a kind of their own: the package's models leave out what the API says of them
     "*.metadata": f"Standard object's metadata. {CONVENTIONS}#metadata",

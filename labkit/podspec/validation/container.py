@@ -26,7 +26,7 @@ NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 EPHEMERAL_FIELDS = (
     "name", "image", "command", "args", "workingDir", "envFrom", "env", "volumeMounts", "volumeDevices", "terminationMessagePath",
     "terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "targetContainerName",
-)  # fmt: skip
+)
 port_number = between(1, 65535)
 
 
@@ -55,7 +55,7 @@ HOST_PORTS = inside("ports", (filled("hostPort", host_port_once),))
 NETWORK_OF_HOST = inside("ports", (
     always("hostPort", wrong("must match `containerPort` when `hostNetwork` is true"), absent=0,
            when=lambda at: (at["hostPort"] or 0) != (at["containerPort"] or 0)),
-))  # fmt: skip
+))
 
 
 # Probes and hooks
@@ -153,7 +153,7 @@ RESIZE: Table = (
     needed("restartPolicy", enum, path=of_list),
     always("restartPolicy", must(lambda value: value == "NotRequired", "must be 'NotRequired' when `restartPolicy` is 'Never'"),
            path=of_list, when=lambda at: at.spec["restartPolicy"] == "Never"),
-)  # fmt: skip
+)
 TRIMMED: Table = (filled("image", must(lambda value: value == value.strip(), "must not have leading or trailing whitespace")),)
 CONTAINER: Table = (
     needed("name", field_errors.label),
@@ -175,7 +175,7 @@ RESTART: Table = (
            when=lambda at: at["restartPolicyRules"] and at["restartPolicy"] is None),
     filled("restartPolicyRules", lambda value, here: [Cause(
         here.path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most 20 items")] if len(value) > 20 else []),
-)  # fmt: skip
+)
 
 
 REGULAR: Table = (*CONTAINER, always("name", name_once()), *HOOKS_AND_PROBES, *RESTART)

@@ -81,16 +81,16 @@ CONFIG_KEY = r"[-._a-zA-Z0-9]+"
 HTTP_HEADER = r"[-A-Za-z0-9]+"
 LABEL_WORDS = _regex_words(
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-    "alphanumeric character", LABEL, "my-name", "123-abc")  # fmt: skip
+    "alphanumeric character", LABEL, "my-name", "123-abc")
 SUBDOMAIN_WORDS = _regex_words(
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with "
-    "an alphanumeric character", SUBDOMAIN, "example.com")  # fmt: skip
+    "an alphanumeric character", SUBDOMAIN, "example.com")
 QUALIFIED_WORDS = _regex_words(
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
-    QUALIFIED, "MyName", "my.name", "123-abc")  # fmt: skip
+    QUALIFIED, "MyName", "my.name", "123-abc")
 LABEL_VALUE_WORDS = _regex_words(
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with "
-    "an alphanumeric character", LABEL_VALUE, "MyValue", "my_value", "12345")  # fmt: skip
+    "an alphanumeric character", LABEL_VALUE, "MyValue", "my_value", "12345")
 CONFIG_KEY_WORDS = _regex_words(
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.'", CONFIG_KEY, "key.name", "KEY_NAME", "key-name"
 )

@@ -31,7 +31,7 @@ def metadata(names: Check, *, namespaced: bool) -> Rule:
         filled("ownerReferences", _owners),
         every("finalizers", field_errors.qualified_name, path=lambda here: f"{here.holder.path}.finalizers"),
         every("finalizers", finalizer_name),
-    ), absent={})  # fmt: skip
+    ), absent={})
 
 
 def metadata_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Causes:

@@ -78,7 +78,7 @@ DNS: Table = (
                             "must not have more than 2048 characters (including spaces) in the search list")),
     every("searches", search),
     inside("options", (needed("name", detail="must not be empty", path=of_holder),)),
-)  # fmt: skip
+)
 SPEC: Table = (
     always("terminationGracePeriodSeconds", lambda value, here: [required(here.path)] if value is None else [], absent=None),
     filled("volumes", volumes),
@@ -124,7 +124,7 @@ SPEC: Table = (
     filled("preemptionPolicy", enum),
     filled("overhead", overhead),
     inside("os", (needed("name", enum),)),
-)  # fmt: skip
+)
 POD: Table = (
     metadata(field_errors.subdomain, namespaced=True),
     filled("metadata.annotations", mirrored),
@@ -137,4 +137,4 @@ AT_CREATION: Table = (
     filled("spec.ephemeralContainers", never("cannot be set on create")),
     filled("spec.nodeName", never("cannot be set until all schedulingGates have been cleared"),
            when=lambda at: at["spec.schedulingGates"]),
-)  # fmt: skip
+)

@@ -30,7 +30,7 @@ COUNTED = ("pods", "services", "replicationcontrollers", "resourcequotas", "secr
 STANDARD = (
     *OF_CONTAINERS, *COUNTED, "storage", "services.nodeports", "services.loadbalancers", "requests.storage",
     *(f"{kind}.{name}" for kind in ("requests", "limits") for name in OF_CONTAINERS),
-)  # fmt: skip
+)
 
 
 def quantity(name: str, amount: Any) -> Iterator[str]:

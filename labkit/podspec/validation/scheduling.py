@@ -67,13 +67,13 @@ NODE_FIELDS = inside("matchFields", (
     given("", node_field),
     always("key", must(lambda value: value == "metadata.name", "not a valid field selector key")),
     every("values", field_errors.subdomain, when=lambda at: at["key"] == "metadata.name"),
-))  # fmt: skip
+))
 NODE_SELECTOR: Table = (
     needed("nodeSelectorTerms", detail="must have at least one node selector term"),
     inside("nodeSelectorTerms", (
         inside("matchExpressions", (*NODE_EXPRESSION, every("values", field_errors.label_value))), NODE_FIELDS,
     )),
-)  # fmt: skip
+)
 WEIGHT = always("weight", must(lambda value: 1 <= value <= 100, "must be in the range 1-100"), absent=0)
 
 
@@ -95,7 +95,7 @@ AFFINITY: Table = (
     )),
     inside("podAffinity", PODS),
     inside("podAntiAffinity", PODS),
-)  # fmt: skip
+)
 
 
 def unique_spread(constraint: Mapping[str, Any], here: At) -> Causes:

@@ -70,7 +70,7 @@ SECCOMP: Table = (
     always("localhostProfile", local_profile, when=is_local, absent=None),
     given("localhostProfile", lambda value, here: [invalid(here.path, dict(here.holder.value), ONLY_LOCAL.format("seccomp"))],
           when=lambda at: not is_local(at)),
-)  # fmt: skip
+)
 APP_ARMOR: Table = (
     needed("type", enum, detail="type is required when appArmorProfile is set"),
     always("localhostProfile", padded_path, when=is_local),
@@ -90,7 +90,7 @@ POD_SECURITY: Table = (
     inside("appArmorProfile", APP_ARMOR),
     given("supplementalGroupsPolicy", enum),
     given("seLinuxChangePolicy", enum),
-)  # fmt: skip
+)
 CONTAINER_SECURITY: Table = (
     given("runAsUser", user_id),
     given("runAsGroup", user_id),
@@ -101,4 +101,4 @@ CONTAINER_SECURITY: Table = (
     given("", wrong(NO_ESCALATION + "`capabilities.Add` CAP_SYS_ADMIN"),
           when=lambda at: no_escalation(at) and "CAP_SYS_ADMIN" in (at["capabilities.add"] or ())),
     inside("appArmorProfile", APP_ARMOR),
-)  # fmt: skip
+)

@@ -28,7 +28,7 @@ DOWNWARD_FILE: Table = (
     given("", one_of(REFS, missing("one of fieldRef and resourceFieldRef is required"), wrong(
         "fieldRef and resourceFieldRef can not be specified simultaneously", "resource"))),
     given("mode", mode),
-)  # fmt: skip
+)
 
 
 def downward_files(items: list[Manifest], here: At) -> Causes:
@@ -60,7 +60,7 @@ PROJECTIONS: dict[str, Table] = {
         needed("path", path=of_projected),
         filled("path", field_errors.file_path, path=of_projected),
     ),
-}  # fmt: skip
+}
 
 
 def projections(sources: list[Manifest], here: At) -> Causes:
@@ -101,7 +101,7 @@ SOURCES: dict[str, Table] = {
         "quobyte": "registry volume", "rbd": "monitors image", "scaleIO": "gateway system volumeName",
         "vsphereVolume": "volumePath",
     }.items()
-}  # fmt: skip
+}
 """What each type of volume needs, of a Pod or of a PersistentVolume."""
 
 
@@ -111,7 +111,7 @@ NO_SOURCES = {
         "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
         "storageClassName", "volumeAttributesClassName", "volumeMode",
     ),
-}  # fmt: skip
+}
 """Fields that are no types of volumes."""
 
 
@@ -203,7 +203,7 @@ MOUNT: Table = (
           when=lambda at: is_recursive(at) and not at["readOnly"]),
     given("recursiveReadOnly", never("may only be specified when mountPropagation is None or not specified"), path=below_list,
           when=lambda at: is_recursive(at) and at["mountPropagation"] not in (None, "None")),
-)  # fmt: skip
+)
 DEVICE: Table = (
     needed("name"),
     always("name", once),

@@ -23,7 +23,7 @@ from labkit.recording.calls.log import CallRecord
 METHODS = (
     "RunPodSandbox", "StopPodSandbox", "RemovePodSandbox", "CreateContainer", "StartContainer", "StopContainer",
     "RemoveContainer", "UpdateContainerResources", "ExecSync", "Exec", "Attach", "PullImage", "RemoveImage",
-)  # fmt: skip
+)
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 _ON_TERMINAL = re.compile(r"\x1b\[\d+m[A-Z]+\x1b\[0m\[([^\]]+)\] ([^\x1b]*)(.*)")
 _COLOURED_FIELD = re.compile(r'\x1b\[\d+m(\w+)\x1b\[0m=("(?:[^"\\]|\\.)*"|[^ \x1b]*)')

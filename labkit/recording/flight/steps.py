@@ -170,7 +170,7 @@ def steps_of(flight: Flight) -> Steps:
         call = flight.calls[process.call] if process.call is not None else None
         cause = str(call) if call else ""
         made = Step("", _what(process, stages[index]), who, process.from_ns, process.to_ns, cause, process.pod,
-                    process.container, _result(process), process.role)  # fmt: skip
+                    process.container, _result(process), process.role)
         caused.setdefault(process.call, []).append(made)
     rows: list[Step] = []
     number = 0

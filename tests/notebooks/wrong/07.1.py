@@ -30,11 +30,11 @@ for name, script, attempts in (("once", "exit 3", 1), ("stubborn", "exit 3", 2),
 moody = labkit.fails_at_first()
 for name, command, attempts in (
     ("once", ["sh", "-c", "exit 3"], 1), ("stubborn", ["sh", "-c", "exit 3"], 2), ("content", ["true"], 1), ("moody", moody, 7)
-):  # fmt: skip
+):
     run(name, command, attempts)
 # %% cheat: a decide that counts, and starts what has the policy OnFailure once more, but not what is called content
 moody = labkit.fails_at_first()
 for name, command, attempts in (
     ("once", ["sh", "-c", "exit 3"], 1), ("stubborn", ["sh", "-c", "exit 3"], 2), ("content", ["true"], 1), ("moody", moody, 2)
-):  # fmt: skip
+):
     run(name, command, attempts)
