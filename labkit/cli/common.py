@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from labkit.node import Choice, Home, NodeError, connect
 from labkit.node.kinds import discovery
-from labkit.node.state import node_selector
+from labkit.node.state import incident_note, node_selector
 from labkit.util.showable import showable_lines
 
 ANSWER = 10_000_000
@@ -83,8 +83,14 @@ def need_up(home: Home) -> str:
 def running_node() -> Any:
     """The node that is meant, which must be up, its runtime too."""
     now = need_up(Home.find())
-    if now == "stopped":
+    if now == "stopped" and not is_held_down():
         raise NodeError("The node's containerd is stopped.", "Start it with `labkit containerd start`.")
-    if now not in ("ready", "restarting"):
+    if now not in ("ready", "restarting", "stopped"):
         raise NodeError(f"The node is {now}.", "Wait until `labkit status` says ready.")
     return connect()
+
+
+def is_held_down() -> bool:
+    """Whether an open incident has stopped the runtime of the node that is meant: then whoever asks it gets no answer."""
+    home = Home.find()
+    return incident_note.holds(home, incident_note.RUNTIME, discovery.meant(Choice.parse(), home).kind)

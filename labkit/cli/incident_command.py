@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import textwrap
 from pathlib import Path
 
-from labkit.cli.common import AddVerb, answer, state
+from labkit.cli.common import AddVerb, answer
 from labkit.course.incident import incident_store as store
-from labkit.course.incident import session
+from labkit.course.incident import making, session
 from labkit.course.incident.fault import FAULTS, draw, possible, seed_of
 from labkit.course.incident.result import Result
-from labkit.node import Choice, Home, NodeError, connect
+from labkit.node import Choice, Home, Node, NodeError, connect
 from labkit.node.kinds import discovery
 
 ACTIONS = {
@@ -45,6 +46,7 @@ def incident(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None:
         seed_of(arguments.seed)
     if action == "start":
+        check_start(arguments, home)
         made = session.open_incident(connect(), arguments.seed, fault=arguments.fault)
         report = Result(home, store.load(home)).report()
         drawn = f"Seed {report['seed']}. " if report["seed"] is not None else ""
@@ -58,11 +60,33 @@ def incident(arguments: argparse.Namespace) -> int:
     elif action == "check":
         return check(arguments, home)
     elif action == "end":
-        ended = session.end_incident(connect())
+        ended = session.end_incident(its_node(home))
         answer(arguments, ended.report() if isinstance(ended, Result) else {"state": "none"}, lambda: repr(ended))
     else:
         show(arguments, home, action)
     return 0
+
+
+def check_start(arguments: argparse.Namespace, home: Home) -> None:
+    """Raises NodeError for what cannot begin, before any node is brought up for it."""
+    kind = discovery.meant(Choice.parse(), home).kind
+    wanted = session.check_words(kind, arguments.seed, arguments.fault)
+    found = store.load(home)
+    if found and found.phase != "closed" and found.kind != kind:
+        raise NodeError(f"An incident is open on a node of kind {found.kind}.", "End it first: `labkit incident end`.")
+    if found and found.phase == "open":
+        making.refuse_another(found, wanted, arguments.fault)
+
+
+def its_node(home: Home) -> Node:
+    """The node of the incident that is open, whichever was brought up last; where none is open, the one that is meant."""
+    found = None
+    with contextlib.suppress(NodeError):  # a damaged file
+        found = store.load(home)
+    if found is None or found.phase == "closed":
+        return connect()
+    cluster, node_name = found.kept["choice"]
+    return connect(found.kind, cluster=cluster, node_name=node_name)
 
 
 def listed(arguments: argparse.Namespace, action: str) -> None:
@@ -81,14 +105,12 @@ def listed(arguments: argparse.Namespace, action: str) -> None:
 
 
 def check(arguments: argparse.Namespace, home: Home) -> int:
-    """0 where all is found. A runtime that is stopped is the fault or a step of the learner's: `connect` would start it."""
+    """0 where all is found."""
     kept = store.load(home)
-    if kept is None:
+    if kept is None or kept.phase == "making":
         session.opened(home)
-    if state(home)["state"] == "stopped":
-        raise NodeError("The node's containerd is stopped, so nothing is repaired.", "Start it, then check.")
     with store.alone(home):
-        found = session.check(connect(), home, arguments.cause, arguments.evidence)
+        found = session.check(its_node(home), home, arguments.cause, arguments.evidence)
     report = {"done": found.done, "saw": found.saw, "missing": found.missing}
     answer(arguments, report, lambda: repr(found))
     return 0 if found.done else 1

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.cli.common import AddVerb, answer, describe, running_node, say, state
+from labkit.course.incident import making
 from labkit.course.memory import progress_store
 from labkit.cri import CriError
-from labkit.node import Choice, Home, NodeError, examine
+from labkit.node import Choice, Home, NodeError, connect, examine
 from labkit.node.host.access import NO_STREAMS
 from labkit.node.kinds import cleaning, discovery
 from labkit.node.lab import kubernetes
 from labkit.node.packages import releases
-from labkit.node.state import node_selector
+from labkit.node.state import incident_note, node_selector
 
 
 def add(verb: AddVerb) -> None:
@@ -73,7 +74,11 @@ def up(arguments: argparse.Namespace) -> int:
         os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
     kubernetes.time_scale()
     wanted, why = discovery.choose(Choice.parse(), home)
-    report = discovery.kinds()[wanted.kind].up(home, wanted, say)
+    report = incident_note.veiled(home, discovery.kinds()[wanted.kind].up(home, wanted, say))
+    if report["state"] == "incident":
+        making.go_on_alone(home, connect())
+        answer(arguments, report, lambda: f"The node is up. {incident_note.OPEN_HERE}: `labkit incident`.")
+        return 0
     if report["state"] != "ready":
         raise NodeError(report.get("error", "The node is not ready."))
     if arguments.time_scale and float(arguments.time_scale) != (report.get("time_scale") or 1.0):
@@ -84,7 +89,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def show_status(arguments: argparse.Namespace) -> int:
     home = Home.find()
-    report = discovery.asked(home, Choice.parse())
+    report = incident_note.veiled(home, discovery.asked(home, Choice.parse()))
 
     def text() -> str:
         if report["state"] == "down":
@@ -96,6 +101,8 @@ def show_status(arguments: argparse.Namespace) -> int:
             return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
         if report["state"] == "failed":
             return f"The node is not up. {report['error']}"
+        if report["state"] == "incident":
+            return f"The node is up. {incident_note.OPEN_HERE}, so what works on it is for you to find out: `labkit incident`."
         if report["state"] == "stopped":
             return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
         runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
@@ -113,7 +120,7 @@ def show_status(arguments: argparse.Namespace) -> int:
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 
     answer(arguments, report, text)
-    return 0 if report["state"] == "ready" else 1
+    return 0 if report["state"] in ("ready", "incident") else 1
 
 
 def scaled(report: dict[str, Any]) -> bool:

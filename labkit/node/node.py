@@ -137,13 +137,13 @@ class Node:
         """Remove the Pods that this lesson made by hand and left behind; their names. Touches no other lesson's Pod.
 
         Starts the runtime first where a lesson has stopped it, and repairs the network where one was left broken: without them no
-        Pod can be removed. A network that an open incident has broken stays so.
+        Pod can be removed. What an open incident has broken stays so; where that is the runtime, nothing is removed.
         """
-        if not self.lesson:
+        if not self.lesson or self._is_held_down():
             return []
         self._start_runtime()
         broken = self.ledger is None or self.ledger.noted("network")
-        if broken and not incident_note.holds(Home.find(), incident_note.NETWORK):
+        if broken and not self._incident_holds(incident_note.NETWORK):
             with contextlib.suppress(NodeError):
                 if self.cni.is_changed():
                     self.cni.repair()
@@ -225,8 +225,10 @@ class Node:
         """The process that listens on the runtime's socket, as the kernel tells it. Raises NodeError when nobody does."""
         pid = self.kernel.unix_listener(self.socket_path)
         if pid is None:
-            nobody = f"No process listens on {self.socket_path}.", "The runtime is down: `labkit status` says more."
-            raise NodeError(*(self._why_away() or nobody))
+            nobody = f"No process listens on {self.socket_path}."
+            if self._is_held_down():
+                raise NodeError(nobody, "")
+            raise NodeError(*(self._why_away() or (nobody, "The runtime is down: `labkit status` says more.")))
         return self.kernel.snapshot(fds=False).processes[pid]
 
     def host_namespaces(self) -> Mapping[str, int]:
@@ -287,7 +289,8 @@ class Node:
         made = Cluster(
             self.api.kube, self.api.node_name(), self.api.kubectl, self.lesson, cri_pods.host_paths(self.settings), self.ledger
         )  # fmt: skip
-        made.remove_leftovers()
+        if not self._is_held_down():  # no kubelet could remove a Pod
+            made.remove_leftovers()
         return made
 
     @cached_property
@@ -314,6 +317,8 @@ class Node:
 
     def _why_away(self) -> tuple[str, str] | None:
         """What was done to a runtime that cannot be reached, and what to do; None where that is not known."""
+        if self._is_held_down():
+            return f"nobody answers at {self.endpoint}", f"{incident_note.OPEN_HERE}: what it means is for you to find out."
         with contextlib.suppress(NodeError):
             if self.daemon.state == "stopped":
                 return (
@@ -321,6 +326,15 @@ class Node:
                     "Start it with node.daemon.start(), or with `labkit up` in a terminal.",
                 )
         return None
+
+    def _incident_holds(self, what: str) -> bool:
+        return incident_note.holds(Home.find(), what, self.kind, self.name)
+
+    def _is_held_down(self) -> bool:
+        """Whether an open incident has stopped the runtime, and the learner has not started it."""
+        with contextlib.suppress(NodeError):
+            return self._incident_holds(incident_note.RUNTIME) and self.daemon.state == "stopped"
+        return False
 
     def _start_runtime(self) -> None:
         """Start the node's runtime where a lesson has stopped it and nobody has started it since. Raises NodeError."""

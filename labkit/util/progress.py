@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import sys
 import time
@@ -12,6 +13,9 @@ Progress = Callable[[str], None]
 """Called with a line about what is being done now."""
 QUIET_S = 5.0
 """So long a notebook waits without a word."""
+
+
+SUMMARY: contextvars.ContextVar[bool] = contextvars.ContextVar("SUMMARY", default=False)
 
 
 def in_notebook() -> bool:
@@ -32,6 +36,18 @@ def only_errors() -> None:
 
 
 @contextlib.contextmanager
+def summary(text: str) -> Iterator[None]:
+    """While the block runs, this line is all that is shown of progress."""
+    with shown() as show:
+        show(text)
+        before = SUMMARY.set(True)
+        try:
+            yield
+        finally:
+            SUMMARY.reset(before)
+
+
+@contextlib.contextmanager
 def shown(after_s: float = 0.0) -> Iterator[Progress]:
     """A callable that shows a line of progress. In a notebook each line replaces the one before, the last one disappears at
     the end, and work that is done within `after_s` seconds shows none.
@@ -39,6 +55,9 @@ def shown(after_s: float = 0.0) -> Iterator[Progress]:
     Below a cell it is an empty display that is updated: no output of the cell that is saved with the notebook, or that
     nbval compares, has any of it. So the cell's output is the same whether there was anything to wait for or not.
     """
+    if SUMMARY.get():
+        yield lambda text: None
+        return
     if not in_notebook():
         yield lambda text: print(f"labkit: {text}", file=sys.stderr, flush=True)
         return

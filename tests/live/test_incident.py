@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import labkit
+from labkit.cli.__main__ import main
+from labkit.course.incident import image_faults, node_faults, pod_faults
 from labkit.course.incident import incident_store as store
-from labkit.course.incident import pod_faults
-from labkit.course.incident.fault import POD, READY_WITHIN_S, Scene, is_ready, possible
+from labkit.course.incident.fault import FAULTS, POD, READY_WITHIN_S, Scene, is_ready, possible
 from labkit.node import Home, Node
 from labkit.node.packages.programs import find_programs
 from tests.waits import wait_for
@@ -50,10 +53,12 @@ def plugins_back(node: Node) -> None:
 
 REPAIRS: dict[str, tuple[str, Repair]] = {
     "image-tag": ("registry.lab/busybox:2", kubectl("set", "image", f"pod/{POD}", "web=registry.lab/busybox:1")),
-    "image-login": ("401 Unauthorized", lambda n: n.cluster.recreate(pod_faults.login("private.registry.lab", "container"))),
+    "image-platform": ("no match for platform", kubectl("set", "image", f"pod/{POD}", "web=registry.lab/busybox:1")),
+    "image-login": ("401 Unauthorized", lambda n: n.cluster.recreate(image_faults.login("private.registry.lab", "container"))),
     "volume-key": ("prices.conf", lambda n: n.cluster.apply(pod_faults.settings(**{"prices.conf": "apple=1"}))),
     "variable-key": ("currency", lambda n: n.cluster.apply(pod_faults.settings(currency="EUR"))),
     "requests": (pod_faults.NIGHTLY, lambda n: n.cluster.delete(pod_faults.NIGHTLY)),
+    "cpu-limit": ("limits.cpu 10m", by_hand(lambda spec: spec["containers"][0].pop("resources"))),
     "memory-limit": ("OOMKilled", by_hand(lambda spec: spec["containers"][0].update(resources={"limits": {"memory": "96Mi"}}))),
     "probe": ("8081", by_hand(lambda spec: spec["containers"][0]["readinessProbe"]["tcpSocket"].update(port=80))),
     "volume-full": ("/var/orders", by_hand(lambda spec: spec["volumes"][0]["emptyDir"].update(sizeLimit="8Mi"))),
@@ -62,18 +67,25 @@ REPAIRS: dict[str, tuple[str, Repair]] = {
     "cni-absent": ("NetworkReady=false", lambda n: n.cni.repair()),
     "address-pool": ("no IP addresses available", lambda n: n.cni.repair()),
     "containerd-stopped": ("containerd", lambda n: n.daemon.start()),
+    "disk-full": ("no space left on device", lambda n: n.shell(["umount", node_faults.working_directories(Scene(n))])),
+    "shim-stopped": ("State: T (stopped)", lambda n: node_faults.signal_shims(Scene(n), "CONT")),
     "shim-missing": ("containerd-shim-runc-v3", configured("runc.v3", "runc.v2")),
     "cgroup-driver": ("SystemdCgroup", configured("SystemdCgroup = true", "SystemdCgroup = false")),
     "cni-directory": ("bin_dir", plugins_back),
 }
 """Of each fault what a learner would name, and how she would repair it."""
+RESTARTED = {"image-login", "volume-key", "variable-key", *(name for name in FAULTS if FAULTS[name].another_pod)}
+"""Here she makes the Pod again after the repair, rather than wait until the kubelet tries again."""
 
 
 def parts(node: Node) -> dict[str, str]:
     """What an incident may change on the node, and has to leave as it was."""
     data = Home.find().data
-    files = [data / "containerd.toml", *(data / "cni" / "net.d").iterdir(), *data.glob("*.before")]
-    return {"containerd": node.daemon.state, **{file.name: file.read_text() if file.is_file() else "" for file in files}}
+    files = [data / "containerd.toml", *(data / "cni" / "net.d").iterdir()]
+    stored = sorted(str(file) for file in (data / "registries").rglob("*") if file.is_file())
+    mounted = [mount.mount_point for mount in node.kernel.mounts() if mount.mount_point.startswith(f"{data}/")]
+    texts = {file.name: file.read_text() if file.is_file() else "" for file in files}
+    return {"containerd": node.daemon.state, "stored": "\n".join(stored), "mounted": "\n".join(mounted), **texts}
 
 
 def objects(node: Node) -> set[str]:
@@ -86,12 +98,32 @@ def is_well(node: Node) -> bool:
     return is_ready(json.loads(node.cluster.kubectl("get", "pod", POD, "-o", "json")))
 
 
+def nothing_repairs_or_tells(node: Node, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a learner calls in passing: her next notebook's first cells, and the commands about the node."""
+    before = parts(node)
+    capsys.readouterr()
+    for lesson in ("05", "08"):
+        with contextlib.closing(labkit.connect("containerd", lesson=lesson)) as again:
+            labkit.review(lesson)
+            words = [*again.remarks, repr(again), again.cluster.kubectl("version")]
+    for command in ("doctor", "status", "up"):
+        assert main([command, "--node", "containerd"]) == 0
+    words += capsys.readouterr()
+    assert parts(node) == before and not is_well(node)
+    tells = [each for each in (*FAULTS[name].evidence, FAULTS[name].cause) if each not in ALWAYS_SAID]
+    assert not [each for each in tells if re.search(each, " ".join(words), re.IGNORECASE)], words
+
+
+ALWAYS_SAID = (r"containerd(?!-)", r"\.sock\b")
+"""Evidence that names what every node has: that it does not run is not said."""
+
+
 def test_every_fault_that_this_node_can_have_is_tried_here() -> None:
     assert sorted(REPAIRS) == [each.name for each in possible("containerd")]
 
 
 @pytest.mark.parametrize("name", sorted(REPAIRS))
-def test_a_fault_is_made_found_repaired_and_undone(node: Node, name: str) -> None:
+def test_a_fault_is_made_found_repaired_and_undone(node: Node, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     before, made_before = parts(node), objects(node)
     evidence, repair = REPAIRS[name]
     try:
@@ -102,7 +134,10 @@ def test_a_fault_is_made_found_repaired_and_undone(node: Node, name: str) -> Non
         assert not refused.done and refused.missing == "cause and evidence and repair."
         assert "is not the cause" in refused.saw and "does not show" in refused.saw
 
+        nothing_repairs_or_tells(node, name, capsys)
         repair(node)
+        if name in RESTARTED:
+            Scene(node).start_again()
         wait_for(lambda: is_well(node), "the Pod is ready", READY_WITHIN_S)
         assert incident.check(cause=name, evidence=f"It is {evidence}.").done
         assert incident.result().state.points == 100 - 2 * store.WRONG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import socket
 import threading
@@ -23,6 +24,7 @@ from labkit.node.registry.registry import (
     free_port,
     hosts_toml,
     stored,
+    stored_for,
     wait_ready,
     write_hosts,
 )
@@ -97,6 +99,18 @@ def test_a_storage_holds_what_it_should_and_nothing_else(tmp_path: Path, program
     configure(program, tmp_path, "one", [IMAGE], 1)
     storage = tmp_path / "one/storage"
     assert {str(p.relative_to(storage)): p.read_bytes() for p in storage.rglob("*") if p.is_file()} == stored([IMAGE])
+
+
+def test_a_tag_may_lead_to_another_architectures_image_alone() -> None:
+    layers = [layer([Entry("file", b"x")])]
+    foreign = image("registry.lab/one:2", layers, {}, "s390x")
+    more = stored_for(foreign, [IMAGE])
+    assert not more.keys() & stored([IMAGE]).keys()
+    [tag] = [data for path, data in more.items() if path.endswith("tags/2/current/link")]
+    hexadecimal = tag.decode().removeprefix("sha256:")
+    listed = json.loads(more[f"docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"])
+    [only] = listed["manifests"]
+    assert only["platform"] == {"architecture": "s390x", "os": "linux"} and only["digest"] == foreign.digest
 
 
 def test_a_free_port_can_be_had() -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from labkit.cli import incident_command
 from labkit.cli.__main__ import main
-from labkit.course.incident import fault, repair, session
+from labkit.course.incident import fault, making, repair, session
 from labkit.course.incident import incident_store as store
 from labkit.course.incident.fault import EVERYWHERE, FAULTS, OWN, SEEDS, Fault, Scene, as_made, draw, named, possible, seed_of
 from labkit.course.incident.result import Result
-from labkit.node import Home, NodeError
+from labkit.node import Choice, Home, NodeError
+from labkit.node.kinds import discovery
+from labkit.node.state import incident_note, unfinished
 
 
 class Cluster:
@@ -70,7 +73,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def node() -> Any:
-    return Thing(kind="containerd", name="sim-worker", cluster=Cluster())
+    daemon = Thing(start=lambda: None, since="one o'clock")
+    return Thing(kind="containerd", name="sim-worker", cluster=Cluster(), daemon=daemon, choice=Choice("containerd"))
 
 
 # Seeds
@@ -97,7 +101,7 @@ def test_seeds_reach_every_fault_of_every_kind_of_node() -> None:
 
 def test_a_seed_draws_the_same_fault_as_in_earlier_versions() -> None:
     """Teachers have noted them. A new fault takes some seeds of the others, which CHANGELOG.md has to say then."""
-    noted = ["image-tag", "cni-absent", "memory-limit", "volume-key", "cgroup-driver", "image-tag", "address-pool"]
+    noted = ["image-tag", "disk-full", "memory-limit", "volume-key", "cgroup-driver", "image-tag", "address-pool"]
     assert [draw(seed, "containerd").name for seed in range(1, 8)] == noted
     for seed in (3, 7):  # of notebook 08
         assert {draw(seed, kind).name for kind in EVERYWHERE} == {noted[seed - 1]}
@@ -132,16 +136,45 @@ def test_another_incident_is_refused_while_one_is_open(home: Home, node: Any) ->
     for seed, name in ((8, ""), (None, "other")):
         with pytest.raises(NodeError, match=r"One incident at a time: the incident of seed 7 is open.*end_incident"):
             session.open_incident(node, seed, fault=name)
-    with pytest.raises(NodeError, match="open on sim-worker, which is another node than two"):
-        session.open_incident(Thing(**{**vars(node), "name": "two"}))
-    assert Paper.log == ("make",)
+    assert Paper.log == MADE
+
+
+MADE = ("undo", "make")
+"""A fault is made on a node from which what another one may have left is removed."""
+
+
+def test_an_incident_is_neither_judged_nor_ended_from_another_node(home: Home, node: Any) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    two = Thing(**{**vars(node), "name": "two"})
+    incident.node = two
+    for act in (lambda: session.open_incident(two), lambda: session.end_incident(two), incident.check):
+        with pytest.raises(NodeError, match=r"open on sim-worker \(kind containerd\), which is another node than two"):
+            act()
+    assert Paper.log == MADE
 
 
 def test_an_open_incident_goes_on_in_another_kernel(home: Home, node: Any) -> None:
     session.open_incident(node, 7, fault="paper").hint()
     again = session.open_incident(node, 7)
     assert "Second." in again.hint() and repr(again) == "The user says: “It does not work.”"
-    assert Paper.log == ("make",)
+    assert Paper.log == MADE
+
+
+def test_a_fault_that_went_with_the_node_is_made_again(home: Home, node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Paper, "lasts", False)
+    incident = session.open_incident(node, 7, fault="paper")
+    incident.check(cause="paper")
+    node.daemon.since = "two o'clock"
+    verdict = incident.check(evidence="ink")
+    assert "made again" in verdict.saw and verdict.missing == "evidence and repair." and Paper.log == (*MADE, *MADE)
+    assert incident.check(evidence="ink").missing == "repair." and Paper.log == (*MADE, *MADE)
+    node.daemon.since = "three o'clock"
+    making.go_on_alone(home, node)
+    assert Paper.log == (*MADE, *MADE, *MADE) and store.load(home).found.keys() == {"cause", "evidence"}  # type: ignore[union-attr]
+    monkeypatch.setattr(Paper, "lasts", True)
+    node.daemon.since = "four o'clock"
+    session.open_incident(node, 7)
+    assert Paper.log == (*MADE, *MADE, *MADE)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), NodeError("It did not happen.", ""), SystemExit()])
@@ -151,14 +184,19 @@ def test_what_interrupts_the_making_undoes_it(
     monkeypatch.setattr(Paper, "fails", error)
     with pytest.raises(type(error)):
         session.open_incident(node, 7, fault="paper")
-    assert Paper.log == ("make", "undo") and store.load(home) is None
+    assert Paper.log == (*MADE, "undo") and store.load(home) is None
 
 
 def test_what_a_killed_kernel_has_half_made_is_undone_first(home: Home, node: Any) -> None:
     home.make()
-    store.save(home, store.State(7, "paper", "containerd", "sim-worker", store.now()))
+    half = store.State(7, "paper", "containerd", "sim-worker", store.now())
+    store.save(home, half)
     session.open_incident(node, fault="other")
-    assert Paper.log == ("undo", "make")
+    assert Paper.log == ("undo", *MADE)
+    store.save(home, half)
+    with pytest.raises(NodeError, match="was interrupted"):
+        session.opened(home)
+    assert "is undone" in session.end_incident(node) and Paper.log == ("undo", *MADE, "undo") and store.load(home) is None
 
 
 def test_an_object_of_the_learners_is_not_taken_for_the_incidents(home: Home, node: Any) -> None:
@@ -175,8 +213,10 @@ def test_one_process_at_a_time_makes_or_checks(home: Home, node: Any) -> None:
 
 def test_a_damaged_file_is_told_and_can_be_ended(home: Home, node: Any) -> None:
     home.make()
-    for text in ("{", "[]", '{"seed": 7}', '{"seed":7,"fault":"paper","kind":"","node":"","begun":"now","phase":"open"}'):
-        (home.data / "incident.json").write_text(text)
+    good = {"seed": 7, "fault": "paper", "kind": "", "node": "", "begun": store.now(), "phase": "open"}
+    damaged = ({}, {"seed": 7}, {**good, "begun": "now"}, {**good, "fault": "gremlin"}, {**good, "phase": "lost"})
+    for text in (b"", b"{", *map(incident_note.encoded, damaged)):
+        (home.data / incident_note.NAME).write_bytes(text)
         with pytest.raises(NodeError, match=r"cannot be read.*labkit incident end"):
             session.open_incident(node, 7)
         session.end_incident(node)
@@ -198,7 +238,7 @@ def test_each_state_has_a_verdict_of_its_own_and_none_gives_the_answer(
     monkeypatch.setattr(repair, "trouble", lambda scene, chosen: "")
     last = incident.check(evidence="the ink on it")
     assert last.done and "90 of 100 points" in last.saw
-    assert Paper.log == ("make", "undo") and incident.result().state.phase == "closed"
+    assert Paper.log == (*MADE, "undo") and incident.result().state.phase == "closed"
     assert incident.check().saw == last.saw  # the cell is run again
     with pytest.raises(NodeError, match="The incident is closed"):
         incident.hint()
@@ -224,8 +264,9 @@ def test_a_wrong_answer_costs_once_and_a_last_hint_nothing_again(home: Home, nod
 
 def test_an_unknown_cause_and_a_whole_log_as_evidence_are_refused(home: Home, node: Any) -> None:
     incident = session.open_incident(node, 7, fault="paper")
-    with pytest.raises(NodeError, match=r"no cause 'gremlin'.*other, paper"):
-        incident.check(cause="gremlin")
+    for unknown in ("gremlin", 7, ["paper"]):
+        with pytest.raises(NodeError, match=r"no cause .*other, paper"):
+            incident.check(cause=unknown)  # type: ignore[arg-type]
     with pytest.raises(NodeError, match="has 4999 letters"):
         incident.check(evidence="ink " * 1250)
     assert incident.result().state.wrong == []
@@ -276,6 +317,60 @@ def test_the_journal_has_what_was_done_while_the_incident_was_open(home: Home, n
     assert "A fault on paper." in page and result.report()["points"] == 40
 
 
+def test_a_second_incident_and_one_on_another_kind_of_node_start_no_node(
+    home: Home, node: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.open_incident(node, 7, fault="paper")
+    monkeypatch.delattr(incident_command, "connect")
+    monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice(wanted.kind if wanted.kind != "auto" else "containerd"))
+    for words, says in ((["--seed", "8"], "seed 7 is open"), (["start", "--fault", "other"], "seed 7 is open"),
+                        (["start", "--node", "vm"], "open on a node of kind containerd")):  # fmt: skip
+        assert main(["incident", *words]) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_what_has_not_the_incidents_label_is_not_removed_where_nothing_is_known(home: Home, node: Any) -> None:
+    deleted: list[tuple[str, ...]] = []
+    node.cluster.delete = lambda *names, kind="pod": deleted.append((kind, *names))
+    session.end_incident(node)
+    assert deleted == []
+    session.open_incident(node, 7, fault="paper").end()
+    assert deleted == [("pod", "orders")]
+
+
+def test_the_file_does_not_show_the_fault_to_who_looks_at_it(home: Home, node: Any) -> None:
+    session.open_incident(node, 7, fault="paper")
+    texts = [file.read_text() for file in home.data.iterdir() if file.is_file()]
+    assert texts and not any("paper" in text for text in texts)
+
+
+def test_an_open_incident_is_all_that_status_and_connect_say_of_its_node(
+    home: Home, node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready: dict[str, Any] = {"node": "containerd", "state": "ready", "endpoint": "e", "pid": 1, "since": "s", "runtime": {}}
+    ready["processes"] = {"containerd": 2}
+    stopped = {**ready, "state": "stopped", "processes": {}}
+    assert incident_note.veiled(home, stopped) == stopped
+    session.open_incident(node, 7, fault="paper")
+    veiled = incident_note.veiled(home, ready)
+    assert veiled["state"] == "incident" and incident_note.veiled(home, stopped) == veiled
+    assert incident_note.veiled(home, {**ready, "node": "vm"})["state"] == "ready"
+    assert incident_note.veiled(home, {**ready, "state": "down"})["state"] == "down"
+    node.lesson = "05"
+    assert unfinished.of_incident(node) and not unfinished.of_incident(Thing(**{**vars(node), "lesson": "08"}))
+    session.end_incident(node)
+    assert incident_note.veiled(home, stopped) == stopped and not unfinished.of_incident(node)
+
+
+def test_only_the_kind_of_node_that_it_is_on_is_held(home: Home, node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Paper, "holds", (incident_note.RUNTIME,))
+    session.open_incident(node, 7, fault="paper")
+    holds = [incident_note.holds(home, what, kind) for what in ("runtime", "network") for kind in ("containerd", "vm")]
+    assert holds == [True, False, False, False]
+    session.end_incident(node)
+    assert not incident_note.holds(home, "runtime", "containerd")
+
+
 def test_an_open_incidents_result_does_not_name_the_fault(home: Home, node: Any) -> None:
     session.open_incident(node, 7, fault="paper")
     result = Result(home, store.load(home))
@@ -289,9 +384,16 @@ def test_a_command_of_labkits_is_noted(home: Home, node: Any, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["commands"][0]["text"] == "labkit incident status --json"
 
 
-def test_bad_words_on_the_command_line_are_one_sentence(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    for words, says in ((["--seed", "x"], "is no seed"), (["check"], "No incident is open"), (["hint"], "No incident is open"),
-                        (["report"], "There was no incident")):  # fmt: skip
+def test_bad_words_on_the_command_line_are_one_sentence_and_start_no_node(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(incident_command, "connect")
+    monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice(wanted.kind if wanted.kind != "auto" else "containerd"))
+    for words, says in ((["--seed", "x"], "is no seed"), (["--seed", ""], "is no seed"), (["check"], "No incident is open"),
+                        (["hint"], "No incident is open"), (["report"], "There was no incident"),
+                        (["--fault", "gremlin"], "no fault 'gremlin'"), (["start", "--fault", "gremlin"], "no fault 'gremlin'"),
+                        (["start", "--node", "cri:unix:///run/x.sock"], "no fault can be made"),
+                        (["--node", "gremlin"], "no kind of node")):  # fmt: skip
         assert main(["incident", *words]) == 1
         assert says in capsys.readouterr().err
 

@@ -12,8 +12,9 @@ from labkit.node import Home, NodeError
 from labkit.node.host import containerd_setup
 from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.state import unfinished
-from labkit.node.state.ledger import HOME, LESSON
+from labkit.node.state.ledger import HOME, INCIDENT, LESSON
 
+READY = {"state": "ready"}
 FIRST = SimpleNamespace(version="1.6.20", first_version="1.6.20", changed_by="")
 
 
@@ -27,12 +28,13 @@ def node(*sandboxes: api_pb2.PodSandbox, daemon: Any = FIRST, holds: tuple[str, 
     runtime = SimpleNamespace(list_pod_sandbox=lambda: SimpleNamespace(items=sandboxes))
     hold = SimpleNamespace(others=lambda: list(holds))
     cri = SimpleNamespace(unrecorded=lambda: runtime)
-    return SimpleNamespace(name="n", lesson="03", ledger=ledger, cri=cri, daemon=daemon, kubelet_held=lambda: hold)
+    parts = {"ledger": ledger, "cri": cri, "daemon": daemon, "kubelet_held": lambda: hold}
+    return SimpleNamespace(kind="containerd", name="n", lesson="03", **parts)
 
 
 def test_of_a_node_as_it_was_nothing_is_said() -> None:
     assert unfinished.sentences(node(sandbox("mine", "03"), sandbox("by-kubectl"))) == []
-    assert Hold().others() == [] and unfinished.of_stopped({"state": "ready", "stopped_by": "04"}) == []
+    assert Hold().others() == [] and unfinished.of_stopped({"state": "ready", "stopped_by": "04"}, READY) == []
 
 
 def test_another_version_is_named_with_the_notebook_that_brings_the_first_back() -> None:
@@ -60,6 +62,12 @@ def test_pods_are_named_by_the_notebook_that_left_them() -> None:
     ]
 
 
+def test_the_pods_of_an_incident_are_not_named() -> None:
+    nightly = sandbox("nightly-report", "08")
+    nightly.labels[INCIDENT] = "open"
+    assert unfinished.sentences(node(nightly)) == []
+
+
 def test_on_a_node_of_several_homes_only_this_homes_pods_are_named() -> None:
     ledger = SimpleNamespace(mark="aa", has_pod=lambda uid: uid == "by-hand")
     left = [
@@ -83,10 +91,12 @@ def test_what_cannot_be_found_out_keeps_nothing_else_back() -> None:
 
 
 def test_a_stopped_containerd_is_named_with_who_stopped_it() -> None:
-    assert unfinished.of_stopped({"state": "stopped", "stopped_by": "04"}) == [
+    assert unfinished.of_stopped({"state": "stopped", "stopped_by": "04"}, READY) == [
         "Notebook 04 was left half-way: its containerd was stopped, and has been started again."
     ]
-    assert unfinished.of_stopped({"state": "stopped"}) == ["The node's containerd was stopped, and has been started again."]
+    assert unfinished.of_stopped({"state": "stopped"}, {"state": "stopped"}) == []
+    [again] = unfinished.of_stopped({"state": "stopped"}, READY)
+    assert again == "The node's containerd was stopped, and has been started again."
 
 
 @pytest.mark.parametrize("lesson", ["04", ""])

@@ -58,7 +58,8 @@ class Scene:
 
 class Fault:
     """A fault that is made on a node for real. `make` is given a node on which nothing of an incident is left, and returns when
-    the user would notice; `undo` works on whatever `make` has left, or the learner has made of it, and can be run twice."""
+    the user would notice. `undo` is for what is no object of the API: it works on whatever `make` has left, or the learner has
+    made of it, with a runtime that runs, and can be run twice."""
 
     name = ""
     complaint = ""
@@ -77,16 +78,19 @@ class Fault:
     restarts_runtime = False
     """Whether the repair has to outlive a restart of the runtime."""
 
+    lasts = True
+    """Whether it is still there when a node of the lab's own was brought down and up again."""
+
     another_pod = False
     """Whether the repair has to let another Pod start."""
     holds: tuple[str, ...] = ()
-    """What no lesson may repair in passing (`labkit.node.state.incident_note`)."""
+    """What nothing of the lab may repair in passing (`labkit.node.state.incident_note`)."""
 
     def make(self, scene: Scene) -> None:
         raise NotImplementedError
 
     def undo(self, scene: Scene) -> None:
-        remove_objects(scene, (("pod", POD), *self.objects))
+        pass
 
 
 FAULTS: dict[str, Fault] = {}
@@ -126,7 +130,7 @@ def seed_of(text: object) -> int:
 def named(name: str, kind: str) -> Fault:
     """The fault of that name. Raises NodeError where there is none, or where this kind of node cannot have it."""
     there = [each.name for each in possible(kind)]
-    if name not in FAULTS:
+    if not isinstance(name, str) or name not in FAULTS:
         raise NodeError(f"There is no fault {name!r}.", f"A node of kind {kind} can have {', '.join(there)}.")
     if name not in there:
         raise NodeError(f"The fault {name} cannot be made on a node of kind {kind}.", f"It can have {', '.join(there)}.")
@@ -158,11 +162,6 @@ def as_made(pod: Mapping[str, Any]) -> dict[str, Any]:
         container["volumeMounts"] = [m for m in container.get("volumeMounts", []) if m["name"] not in tokens]
     metadata = {key: pod["metadata"][key] for key in ("name", "labels") if key in pod["metadata"]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
-def remove_objects(scene: Scene, objects: tuple[tuple[str, str], ...]) -> None:
-    for kind, name in objects:
-        scene.node.cluster.delete(name, kind=kind)
 
 
 def user_pod(scene: Scene, **container: Any) -> dict[str, Any]:

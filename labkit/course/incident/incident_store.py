@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.node.state import trust
+from labkit.course.incident.fault import FAULTS
+from labkit.node.state import incident_note, trust
 from labkit.node.state.home import Home
-from labkit.node.state.incident_note import NAME
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, write_whole
 
@@ -58,26 +58,25 @@ def now() -> str:
 def load(home: Home) -> State | None:
     """The incident that is open, or was last; None where there was none. Raises NodeError where the file holds something else."""
     try:
-        found = json.loads((home.data / NAME).read_text())
-        state = State(**found)
+        state = State(**incident_note.decoded((home.data / incident_note.NAME).read_bytes()))
         datetime.fromisoformat(state.begun)
-        if state.phase not in ("making", "open", "closed") or not isinstance(state.found, dict):
+        if state.phase not in ("making", "open", "closed") or not isinstance(state.found, dict) or state.fault not in FAULTS:
             raise ValueError
         return state
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
         todo = "End it with `labkit incident end`: what it made is looked for and undone."
-        raise NodeError(f"The incident's file {home.data / NAME} cannot be read.", todo) from None
+        raise NodeError(f"The incident's file {home.data / incident_note.NAME} cannot be read.", todo) from None
 
 
 def save(home: Home, state: State) -> None:
-    write_whole(home.data / NAME, json.dumps(asdict(state), indent=1).encode(), PRIVATE)
+    write_whole(home.data / incident_note.NAME, incident_note.encoded(asdict(state)), PRIVATE)
 
 
 def forget(home: Home) -> None:
     """Forget the incident and what was done in it."""
-    for name in (NAME, JOURNAL):
+    for name in (incident_note.NAME, JOURNAL):
         (home.data / name).unlink(missing_ok=True)
 
 

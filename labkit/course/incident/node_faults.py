@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from labkit.course.incident.fault import OWN, Fault, Scene, fault, has_event, start, user_pod
+from labkit.course.incident.fault import OWN, POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.node.host import containerd_setup
 from labkit.node.observe.cni import NO_SUCH_PLUGIN
-from labkit.node.state.incident_note import NETWORK
+from labkit.node.observe.shims import is_shim
+from labkit.node.packages.programs import find_programs
+from labkit.node.state.home import Home
+from labkit.node.state.incident_note import NETWORK, RUNTIME
+from labkit.node.state.ledger import INCIDENT
+from labkit.util import progress
 from labkit.util.errors import NodeError
 from labkit.util.outputs import write_whole
-
-if TYPE_CHECKING:
-    from labkit.node.kinds.containerd import ContainerdNode
 
 NEW_ONES = "New Pods do not start on this node, orders for instance. Those that ran before run on."
 FIRST = "first-come"
@@ -24,11 +27,11 @@ class NetworkFault(Fault):
     """A fault of the CNI configuration. `node.cni` saves the files before it changes them."""
 
     another_pod = True
+    lasts = False
     holds = (NETWORK,)
 
     def undo(self, scene: Scene) -> None:
         scene.node.cni.repair()
-        super().undo(scene)
 
 
 @fault
@@ -103,53 +106,108 @@ class RuntimeStopped(Fault):
     taught = "notebook 04, “Without containerd”"
     kinds = OWN
     restarts_runtime = another_pod = True
+    lasts = False
+    holds = (RUNTIME,)
 
     def make(self, scene: Scene) -> None:
         scene.node.daemon.stop()
         start(scene, user_pod(scene), until=None, what="")
 
+
+@fault
+class ShimStopped(Fault):
+    name = "shim-stopped"
+    complaint = "kubectl exec into orders hangs, and nobody sends it requests any more. If I ask it myself, it answers."
+    cause = "The shim of the Pod does not react: a signal has stopped it."
+    evidence = (r"\(stopped\)", "sigstop", "sigcont", r"kill -(stop|cont)", r"shim.*\b(stopped|stat|state)\b", r"\bstate T\b")
+    hints = (
+        "The program answers, and containerd answers. Who is between the two, and is asked for each exec?",
+        "`labkit.process_tree(node.processes())` has its pid. What does the kernel say of that process: /proc/PID/status?",
+    )
+    taught = "notebook 04, on what a shim does while nobody asks it"
+
+    def make(self, scene: Scene) -> None:
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 1}
+        start(scene, user_pod(scene, readinessProbe=probe), until=scene.wait_ready, what="the Pod is ready")
+        signal_shims(scene, "STOP")
+        if not progress.wait("the Pod is not ready", lambda: not is_ready(scene.pod()), READY_WITHIN_S, 0.2):
+            raise NodeError("A stopped shim has no effect on this node.", "The fault is undone. Draw another seed.")
+
     def undo(self, scene: Scene) -> None:
-        scene.node.daemon.start()
-        super().undo(scene)
+        signal_shims(scene, "CONT")
+
+
+def signal_shims(scene: Scene, signal: str) -> None:
+    """Send a signal to the shims of the user's Pod."""
+    node = scene.node
+    sandboxes = {s.id for s in node.cri.list_pod_sandbox().items if s.metadata.name == POD and INCIDENT in s.labels}
+    for process in node.kernel.snapshot(fds=False).processes.values():
+        if is_shim(process, node.socket_path) and sandboxes & {*process.cmdline}:
+            node.shell(["kill", f"-{signal}", str(process.pid)])
+
+
+@fault
+class DiskFull(Fault):
+    name = "disk-full"
+    complaint = NEW_ONES + " Its disk is half empty, says df."
+    cause = "The file system of the runtime's working directories is full."
+    evidence = ("no space left", r"\binodes?\b", "df -i", r"runtime\.v2\.task")
+    hints = (
+        "Does the Pod have a sandbox? The event's message ends with the kernel's own words. What do they follow: whose path?",
+        "A path has the file system that is mounted there, and a directory needs more than bytes: `df -i PATH` counts it.",
+    )
+    taught = "notebook 03, on what containerd does for RunPodSandbox; notebook 05, “Where to look”"
+    kinds = OWN
+    another_pod = restarts_runtime = True
+    lasts = False
+
+    def make(self, scene: Scene) -> None:
+        scene.node.shell(["mount", "-t", "tmpfs", "-o", "mode=711,nr_inodes=1", "tmpfs", working_directories(scene)])
+        start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, "no space left"), what="the sandbox fails")
+
+    def undo(self, scene: Scene) -> None:
+        scene.node.shell(["sh", "-c", 'while umount "$1" 2>/dev/null; do :; done', "sh", working_directories(scene)])
+
+
+def working_directories(scene: Scene) -> str:
+    """Where containerd makes a directory for each container that it starts (runtime/v2, `work` of a bundle)."""
+    config = json.loads(scene.node.cri.status(verbose=True).info["config"])
+    return f"{config['containerdRootDir']}/io.containerd.runtime.v2.task/k8s.io"
 
 
 class ConfigurationFault(Fault):
-    """A fault in containerd's own configuration file, on a node of which that file is the lab's. The file as it was is kept
-    beside it."""
+    """A fault in containerd's own configuration file, on a node of which that file is the lab's: the lab can write it anew."""
 
     kinds = ("containerd",)
     complaint = NEW_ONES + " Last night somebody has worked on the node."
     old = new = ""
     """A regular expression of what is in the file, and what is put in its place."""
     restarts_runtime = another_pod = True
+    lasts = False
     taught = "notebook 05, “The network”, and notebook 04 on the runtime's restart"
 
     def make(self, scene: Scene) -> None:
-        file, saved = files(scene)
+        file = configuration()
         text = file.read_text()
         changed, count = re.subn(self.old, self.new.format(data=file.parent), text, count=1)
         if not count:
             raise NodeError(f"{file} has no line like {self.old}.", "Draw another seed.")
-        write_whole(saved, text.encode())
         write_whole(file, changed.encode())
         scene.node.daemon.restart()
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX), what="the sandbox fails")
 
     def undo(self, scene: Scene) -> None:
-        file, saved = files(scene)
-        if saved.exists():
-            if file.read_text() != saved.read_text():
-                write_whole(file, saved.read_bytes())
-                scene.node.daemon.restart()
-            saved.unlink()
-        scene.node.daemon.start()
-        super().undo(scene)
+        file = configuration()
+        before = file.read_text() if file.exists() else ""
+        home = Home.find()
+        containerd_setup.write_config(home, find_programs(home.cache))
+        if file.read_text() != before:
+            scene.node.daemon.restart()
 
 
-def files(scene: Scene) -> tuple[Path, Path]:
-    """containerd's configuration file, and where it is kept as it was."""
-    node: ContainerdNode = scene.node  # type: ignore[assignment]  # the only kind that has such a fault
-    return node.home.data / "containerd.toml", node.home.data / "containerd.toml.before"
+def configuration() -> Path:
+    """containerd's configuration file."""
+    return Home.find().data / "containerd.toml"
 
 
 @fault

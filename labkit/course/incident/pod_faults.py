@@ -1,10 +1,8 @@
-"""Faults in what a Pod's manifest asks for: its image, its volumes, its resources, its probe."""
+"""Faults in what a Pod's manifest asks for: its volumes, its resources, its probe."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 from typing import Any
 
 from labkit.course.incident.fault import POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
@@ -13,53 +11,7 @@ from labkit.util.errors import NodeError
 
 WHERE = "notebook 05, “Where to look”"
 NOT_UP = "Since our last release the Pod orders does not come up. The release before it was fine."
-LOGIN, SETTINGS, NIGHTLY = "orders-login", "orders-settings", "nightly-report"
-
-
-@fault
-class ImageTag(Fault):
-    name = "image-tag"
-    complaint = NOT_UP
-    cause = "The registry does not have the image's tag."
-    evidence = (r"busybox:2(?!\d)",)
-    hints = (
-        "Which step of a Pod's start has a STATUS of its own when it fails?",
-        "The event's message ends with the answer of somebody who is no part of the node.",
-    )
-    taught = WHERE
-
-    def make(self, scene: Scene) -> None:
-        image = scene.node.images["busybox"].rpartition(":")[0] + ":2"
-        start(scene, user_pod(scene, image=image), until=has_event(scene, "Failed", ":2"), what="the pull fails")
-
-
-@fault
-class ImageLogin(Fault):
-    name = "image-login"
-    complaint = NOT_UP + " I have changed nothing in its manifest but a password, they say it is the new one."
-    cause = "The registry refuses the login."
-    evidence = (LOGIN, r"\b401\b", "unauthorized")
-    hints = (
-        "Compare the words at the end of the event's message with those of notebook 05: is it the name, or who asks?",
-        "Which object does the Pod name for it? `kubectl get secret … -o yaml` shows what is in it, in base64.",
-    )
-    taught = "notebook 05, “The image: a password”"
-    objects = (("secret", LOGIN),)
-
-    def make(self, scene: Scene) -> None:
-        image = scene.node.images["private"]
-        scene.apply(login(image.partition("/")[0], "container1"))
-        scene.node.cri.remove_image(image={"image": image})  # else nobody asks the registry
-        manifest = user_pod(scene, image=image, imagePullPolicy="Always", spec={"imagePullSecrets": [{"name": LOGIN}]})
-        start(scene, manifest, until=has_event(scene, "Failed", "pull"), what="the pull fails")
-
-
-def login(registry: str, password: str) -> dict[str, Any]:
-    """The Secret with which the user's Pod asks for its image."""
-    config = {"auths": {registry: {"username": "learner", "password": password}}}
-    text = base64.b64encode(json.dumps(config).encode()).decode()
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LOGIN}, "type": "kubernetes.io/dockerconfigjson",
-            "data": {".dockerconfigjson": text}}  # fmt: skip
+SETTINGS, NIGHTLY = "orders-settings", "nightly-report"
 
 
 def settings(**data: str) -> dict[str, Any]:
@@ -152,6 +104,26 @@ class MemoryLimit(Fault):
             scene, command=["sh", "-c", load], resources={"limits": {"memory": "32Mi"}}, readinessProbe=answers(80)
         )  # fmt: skip
         start(scene, manifest, until=has_event(scene, "BackOff"), what="the container has ended twice")
+
+
+@fault
+class CpuLimit(Fault):
+    name = "cpu-limit"
+    complaint = "orders is asleep: it takes ages to answer, and nobody sends it requests any more. The node has nothing to do."
+    cause = "The container may use next to no CPU."
+    evidence = (r"cpu\.(max|stat|cfs)", "throttl", r"\b10m\b", r"cpu limit|limit of cpu|limits\.cpu")
+    hints = (
+        "READY is 0/1. What does the probe do? Do the same by `kubectl exec`, and count the seconds.",
+        "The node's load says what runs, and not what may run. What does the kernel count for the container's cgroup?",
+    )
+    taught = "notebook 06, “The same numbers in the kernel”"
+    kinds = ("containerd", "kind")  # an emulated CPU is too slow to tell the two apart
+
+    def make(self, scene: Scene) -> None:
+        count = "i=0; while [ $i -lt 250000 ]; do i=$((i+1)); done"
+        probe = {"exec": {"command": ["sh", "-c", count]}, "periodSeconds": 1, "timeoutSeconds": 8, "failureThreshold": 1}
+        manifest = user_pod(scene, readinessProbe=probe, resources={"limits": {"cpu": "10m"}})
+        start(scene, manifest, until=has_event(scene, "Unhealthy"), what="the probe is too late")
 
 
 def answers(port: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.incident import incident_store as store
-from labkit.course.incident import repair
-from labkit.course.incident.fault import FAULTS, POD, SEEDS, Fault, Scene, draw, named, possible, seed_of
+from labkit.course.incident import making, repair
+from labkit.course.incident.fault import FAULTS, SEEDS, Fault, Scene, draw, named, seed_of
 from labkit.course.incident.incident_store import State
 from labkit.course.incident.result import Result, Text
 from labkit.course.memory.cells import interactive
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labkit.node import Node
 
 EVIDENCE_MAX = 200
-KINDS = "pods,configmaps,secrets"
+BEGIN = "Begin one: labkit.open_incident(node), or `labkit incident start`."
 HELP = "notebook 05, “Where to look”, and the notebooks before it"
 WATCHED = "_labkit_incident"
 
@@ -33,69 +33,32 @@ def open_incident(node: Node, seed: int | str | None = None, *, fault: str = "")
     """The incident that is open on this node; where none is, one begins. `seed` draws its fault (None: a random seed), `fault`
     names it. Raises NodeError where another one is open, and for an unknown seed or name. Ctrl-C undoes what was made so far."""
     home = Home.find()
-    wanted = None if seed is None else seed_of(seed)
+    wanted = check_words(node.kind, seed, fault)
     with store.alone(home):
         state = store.load(home)
-        if state and state.phase == "making":  # whoever made it was killed
-            undo(node, home, state)
-            state = None
+        making.refuse_another_node(state, node)
         if state and state.phase == "open":
-            refuse_another(state, node, wanted, fault)
+            making.refuse_another(state, wanted, fault)
+            making.go_on(home, node, state)
         else:
-            chosen = named(fault, node.kind) if fault else None
-            wanted = secrets.randbelow(SEEDS) if wanted is None and chosen is None else wanted
-            state = begin(node, home, chosen or draw(wanted or 0, node.kind), wanted)
+            if state and state.phase == "making":  # whoever made it was killed
+                making.undo(node, home, state)
+            wanted = secrets.randbelow(SEEDS) if wanted is None and not fault else wanted
+            chosen = named(fault, node.kind) if fault else draw(wanted or 0, node.kind)
+            state = making.begin(node, home, chosen, wanted)
     watch(home)
     return Incident(node, home, state)
 
 
-def refuse_another(state: State, node: Node, seed: int | None, fault: str) -> None:
-    """Raises NodeError where not the open incident is meant."""
-    end = "End it first: labkit.end_incident(node), or `labkit incident end`."
-    if (state.kind, state.node) != (node.kind, node.name):
-        raise NodeError(f"An incident is open on {state.node}, which is another node than {node.name}.", end)
-    if (seed is not None and seed != state.seed) or (fault and fault != state.fault):
-        open_one = f"the incident of seed {state.seed}" if state.seed is not None else "an incident"
-        raise NodeError(f"One incident at a time: {open_one} is open.", end)
-
-
-def begin(node: Node, home: Home, chosen: Fault, seed: int | None) -> State:
-    """Make the fault. Whatever interrupts it, what was made is undone."""
-    refuse_strangers(node, chosen)
-    remove_labelled(node)
-    store.forget(home)
-    state = State(seed, chosen.name, node.kind, node.name, store.now(), holds=list(chosen.holds))
-    store.save(home, state)
-    scene = Scene(node, state.kept)
-    try:
-        chosen.make(scene)
-        state.phase, state.begun = "open", store.now()
-        store.save(home, state)
-    except BaseException as error:
-        undo(node, home, state)
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt("The incident was being made, and is undone.") from None
-        raise
-    return state
-
-
-def refuse_strangers(node: Node, chosen: Fault) -> None:
-    """Raises NodeError where an object has a name that the incident needs, and is not the incident's."""
-    for kind, name in (("pod", POD), *chosen.objects):
-        text = node.cluster.kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
-        if text.strip() and INCIDENT not in (json.loads(text)["metadata"].get("labels") or {}):
-            raise NodeError(f"The cluster has a {kind} {name}, which no incident made.", "Remove it: the name is needed.")
-
-
-def remove_labelled(node: Node) -> None:
-    node.cluster.kubectl("delete", KINDS, "-l", INCIDENT, "--wait=true", "--ignore-not-found", "--timeout=120s")
-
-
-def undo(node: Node, home: Home, state: State) -> None:
-    """Undo a fault, and forget the incident."""
-    FAULTS[state.fault].undo(Scene(node, state.kept))
-    remove_labelled(node)
-    store.forget(home)
+def check_words(kind: str, seed: object, fault: str) -> int | None:
+    """The seed as a number, where one is given. Raises NodeError for an unknown seed or name, and for a kind of node that cannot
+    have the fault, before anything is started."""
+    wanted = None if seed is None else seed_of(seed)
+    if fault:
+        named(fault, kind)
+    else:
+        draw(wanted or 0, kind)
+    return wanted
 
 
 def end_incident(node: Node) -> Any:
@@ -108,10 +71,14 @@ def end_incident(node: Node) -> Any:
         except NodeError:  # damaged: which fault it was is not known
             state = None
             store.forget(home)
-        if state is None or state.phase != "open":
-            undo_all(node)
-            return Result(home, state) if state and state.phase == "closed" else Text("No incident is open.")
-        return close(node, home, state)
+        making.refuse_another_node(state, node)
+        if state and state.phase == "open":
+            return Result(home, making.close(node, home, state))
+        if state and state.phase == "making":
+            making.undo(node, home, state)
+            return Text("The incident was being made, and is undone.")
+        making.undo_all(node)
+        return Result(home, state) if state else Text("No incident is open.")
 
 
 def forget_incident(node: Node) -> None:
@@ -120,21 +87,6 @@ def forget_incident(node: Node) -> None:
     if (home.data / incident_note.NAME).exists():
         end_incident(node)
         store.forget(home)
-
-
-def undo_all(node: Node) -> None:
-    for each in possible(node.kind):
-        if type(each).undo is not Fault.undo:
-            each.undo(Scene(node))
-    remove_labelled(node)
-
-
-def close(node: Node, home: Home, state: State) -> Result:
-    FAULTS[state.fault].undo(Scene(node, state.kept))
-    remove_labelled(node)
-    state.phase, state.ended, state.holds = "closed", store.now(), []
-    store.save(home, state)
-    return Result(home, state)
 
 
 def watch(home: Home) -> None:
@@ -190,10 +142,13 @@ class Incident:
 def opened(home: Home) -> State:
     """The open incident. Raises NodeError where none is open."""
     state = store.load(home)
-    if state is None or state.phase == "making":
-        raise NodeError("No incident is open.", "Begin one: labkit.open_incident(node), or `labkit incident start`.")
+    if state is None:
+        raise NodeError("No incident is open.", BEGIN)
+    if state.phase == "making":
+        todo = "Undo it: labkit.end_incident(node), or `labkit incident end`."
+        raise NodeError("An incident was being made, and was interrupted.", todo)
     if state.phase == "closed":
-        raise NodeError("The incident is closed.", "Begin another one: labkit.open_incident(node), or `labkit incident start`.")
+        raise NodeError("The incident is closed.", BEGIN)
     return state
 
 
@@ -214,34 +169,39 @@ def check(node: Node, home: Home, cause: str, evidence: str) -> Check:
     if state and state.phase == "closed":
         return judged_closed(state)
     state = opened(home)
-    chosen = FAULTS[state.fault]
-    said = [judged_cause(state, cause), judged_evidence(state, chosen, evidence)]
+    making.refuse_another_node(state, node)
+    if making.go_on(home, node, state):
+        saw = "the node was brought up again since the fault was made, so it has been made again."
+        return refused(saw, f"{missing(state)}.", "What was repaired is to be repaired again.", taught=HELP)
+    verdicts = [judged_cause(state, cause), judged_evidence(state, FAULTS[state.fault], evidence)]
     store.save(home, state)
     if "repair" not in state.found:
-        wrong = repair.trouble(Scene(node, state.kept), chosen)
+        wrong = repair.trouble(Scene(node, state.kept), FAULTS[state.fault])
         if not wrong:
             state.found["repair"] = store.now()
-        said.append(wrong or "The repair holds: orders was started again, and is ready.")
+        verdicts.append(wrong or "The repair holds: orders was started again, and is ready.")
     else:
-        said.append("The repair held.")
+        verdicts.append("The repair held.")
     store.save(home, state)
     if state.solved:
-        return judged_closed(close(node, home, state).state)
-    missing = [part for part in store.PARTS if part not in state.found]
+        return judged_closed(making.close(node, home, state))
     return refused(
-        " ".join(said),
-        f"{' and '.join(missing)}.",
+        " ".join(verdicts),
+        f"{missing(state)}.",
         f"incident.hint() gives one, and costs {store.HINT} points. A wrong answer costs {store.WRONG}.",
         taught=HELP,
     )
 
 
+def missing(state: State) -> str:
+    return " and ".join(part for part in store.PARTS if part not in state.found)
+
+
 def judged_closed(state: State) -> Check:
     if state.solved:
         return passed(f"cause, evidence and repair are found. {state.points} of 100 points. The incident is closed.")
-    begin = "Begin another one: labkit.open_incident(node), or `labkit incident start`."
     found = ", ".join(part for part in store.PARTS if part in state.found) or "nothing"
-    return refused(f"the incident was ended. Found was: {found}.", "an incident that is open.", begin, taught=HELP)
+    return refused(f"the incident was ended. Found was: {found}.", "an incident that is open.", BEGIN, taught=HELP)
 
 
 def judged_cause(state: State, cause: str) -> str:
@@ -249,7 +209,7 @@ def judged_cause(state: State, cause: str) -> str:
         return "The cause is found."
     if not cause:
         return "No cause is named."
-    if cause not in FAULTS:
+    if not isinstance(cause, str) or cause not in FAULTS:
         raise NodeError(f"There is no cause {cause!r}.", f"Choose among {', '.join(sorted(FAULTS))}.")
     if cause == state.fault:
         state.found["cause"] = store.now()
@@ -261,7 +221,7 @@ def judged_cause(state: State, cause: str) -> str:
 def judged_evidence(state: State, chosen: Fault, evidence: str) -> str:
     if "evidence" in state.found:
         return "The evidence is found."
-    text = " ".join(str(evidence).split())
+    text = " ".join(str(evidence or "").split())
     if not text:
         return "No evidence is named."
     if len(text) > EVIDENCE_MAX:

@@ -173,8 +173,9 @@ def missing_capabilities() -> list[str]:
 def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
     before = status.read(home)
-    node = ContainerdNode(home, ensure_up(home, choice, progress), why=why, lesson=lesson)
-    node.remarks += unfinished.of_stopped(before)
+    now = ensure_up(home, choice, progress)
+    node = ContainerdNode(home, now, why=why, lesson=lesson)
+    node.remarks += unfinished.of_stopped(before, now)
     return node
 
 

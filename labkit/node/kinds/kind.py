@@ -70,7 +70,7 @@ def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progre
     was_stopped = start_stopped(Ledger(home, choice_of(engine, container)), engine, container.name)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress, again=again)
-    node.remarks += unfinished.of_stopped({"state": "stopped"}) if was_stopped else []
+    node.remarks += unfinished.of_stopped({"state": "stopped"}, {"state": "ready"}) if was_stopped else []
     if remark := import_only(node):
         node.remarks.append(remark)
         if not in_notebook():

@@ -27,8 +27,8 @@ from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import share
 from labkit.node.remote import leavings
+from labkit.node.state import incident_note, status, unfinished
 from labkit.node.state import node_selector as choices
-from labkit.node.state import status, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
 from labkit.node.state.node_selector import Choice
@@ -57,14 +57,18 @@ class VmNode(Node):
     def __init__(self, home: Home, *, why: str, lesson: str | None = None) -> None:
         self.home, self.places = home, MachinePaths(home)
         path = self.places.relay()
-        with CriClient(f"unix://{path}") as cri:
-            version = answering(cri)
+        if status.read(self.places.home)["state"] == "stopped":  # by an incident, else it was started before
+            runtime = f"containerd {VmDaemon(self.places).version}"
+        else:
+            with CriClient(f"unix://{path}") as cri:
+                version = answering(cri)
+            runtime = f"{version.runtime_name} {version.runtime_version}"
         host = InMachine(self.places)
         super().__init__(
             kind="vm",
             name=guest.NAME,
             endpoint=f"unix://{path}",
-            runtime=f"{version.runtime_name} {version.runtime_version}",
+            runtime=runtime,
             why=why,
             lesson=lesson,
             settings=settings(),
@@ -182,7 +186,7 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
     before = status.read(MachinePaths(home).home)
     ensure_up(home, progress)
     node = VmNode(home, why=why, lesson=lesson)
-    node.remarks += unfinished.of_stopped(before)
+    node.remarks += unfinished.of_stopped(before, status.read(node.places.home))
     return node
 
 
@@ -199,6 +203,8 @@ def ensure_up(home: Home, progress: Progress) -> None:
     places.make()
     with only_one(places.home, progress):
         if status.read(places.home)["state"] == "stopped":
+            if incident_note.holds(home, incident_note.RUNTIME, "vm"):
+                return
             control.ask(places.home, progress, do="start")
         found = status.read(places.home)
         if found["state"] in ("ready", "restarting"):

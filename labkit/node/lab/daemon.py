@@ -63,6 +63,12 @@ class Daemon:
         return {"ready": "running", "starting": "restarting", "failed": "down"}.get(state, state)
 
     @property
+    def since(self) -> str:
+        """When the node was brought up (RFC 3339); "" where it is down."""
+        found = status.read(self.home)
+        return str(found.get("since", "")) if found["state"] != "down" else ""
+
+    @property
     def pid(self) -> int | None:
         """containerd's pid; None while it does not run."""
         found = status.read(self.home)

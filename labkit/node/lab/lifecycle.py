@@ -14,7 +14,7 @@ from labkit.node.host.lab_processes import end, own_processes, wait_reaped
 from labkit.node.lab import control, kubernetes, owner_process, residue
 from labkit.node.packages.programs import ensure_programs
 from labkit.node.pods import operations
-from labkit.node.state import status
+from labkit.node.state import incident_note, status
 from labkit.node.state.home import Home
 from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
@@ -33,10 +33,13 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
     """Bring the private node up, or find it up; returns its status (see `status.read`).
 
     Idempotent. Two at once are one after the other. Ctrl-C and any failure take down what this call started. Raises NodeError.
+    A containerd that an open incident has stopped stays so.
     """
     require_root()
     with only_one(home, progress):
-        if status.read(home)["state"] == "stopped":
+        if (found := status.read(home))["state"] == "stopped":
+            if incident_note.holds(home, incident_note.RUNTIME, "containerd"):
+                return found
             control.ask(home, progress, do="start")
         if status.read(home)["state"] in ("ready", "restarting"):
             return owner_process.wait_ready(home, START_WITHIN_S)

@@ -39,10 +39,11 @@ def pause_image(catatonit: Path, reference: str = PAUSE) -> Image:
     return image(reference, [layer([Entry("pause", catatonit.read_bytes())])], {"Entrypoint": ["/pause", "-P"]})
 
 
-def busybox_image(busybox: Path) -> Image:
+def busybox_image(busybox: Path, reference: str = BUSYBOX, architecture: str | None = None) -> Image:
     """A small userland in three layers: shell, httpd (document root /var/www), nslookup, wget, … `busybox`: a static program.
 
-    Runs it once to ask for its applets. Raises OSError or subprocess.CalledProcessError if it cannot be read or run.
+    Runs it once to ask for its applets. `architecture`: what the image says that it is for, if not for this machine. Raises
+    OSError or subprocess.CalledProcessError if it cannot be read or run.
     """
     programs = [
         Entry("bin/busybox", busybox.read_bytes()),
@@ -58,7 +59,7 @@ def busybox_image(busybox: Path) -> Image:
     environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
     history = ["busybox and its applets", "users and directories", "a web page"]
     built = [layer(entries) for entries in (programs, system, page)]
-    return image(BUSYBOX, built, {"Env": environment, "Cmd": ["sh"]}, history=history)
+    return image(reference, built, {"Env": environment, "Cmd": ["sh"]}, architecture, history=history)
 
 
 def applets(busybox: Path) -> tuple[str, ...]:

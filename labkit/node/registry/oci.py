@@ -123,6 +123,12 @@ def image(
     return Image(name, tag, architecture, tuple(layers), configuration, manifest)
 
 
+def index(image: Image) -> Blob:
+    """An index that lists one image with its platform (OCI image-index.md), as a tag names it for several architectures."""
+    listed = {**image.manifest.descriptor, "platform": {"architecture": image.architecture, "os": "linux"}}
+    return Blob(INDEX, canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed]}))
+
+
 def machine_architecture() -> str:
     """This machine as GOARCH spells it: amd64, arm64."""
     machine = platform.machine()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from labkit.node.registry.oci import Image
+from labkit.node.registry.oci import Blob, Image, index
 from labkit.util.progress import looks
 
 Login = tuple[str, str]
@@ -79,41 +79,64 @@ def configure(
     """
     own = directory / name
     shutil.rmtree(own / STORAGE, ignore_errors=True)
-    for path, data in stored(images).items():
-        write(own / STORAGE / path, data, group=group)
+    store(own / STORAGE, stored(images), group)
     htpasswd = f"{name}/htpasswd" if login else None
     if htpasswd and login:
         write(directory / htpasswd, htpasswd_line(*login).encode(), group=group)
     write(own / "config.yml", config_yml(f"{name}/{STORAGE}", port, htpasswd, tls).encode(), group=group)
     program = directory / PROGRAM
     write(program, docker_registry.read_bytes(), 0o750, group=group)
-    for place in (directory, own, own / STORAGE, *(own / STORAGE).rglob("*")):
-        if place.is_dir():
-            give(place, 0o750, group)
+    for place in (directory, own):
+        give(place, 0o750, group)
     scheme = "https" if tls else "http"
     return Registry((str(program), "serve", f"{name}/config.yml"), f"./{PROGRAM}", directory, f"{scheme}://127.0.0.1:{port}")
 
 
 def stored(images: Iterable[Image]) -> dict[str, bytes]:
     """What docker-registry has in its storage after a push of `images`: path below its root directory → content."""
-    root = "docker/registry/v2"
     files: dict[str, bytes] = {}
     for image in images:
-        repository = f"{root}/repositories/{image.repository}"
+        repository = f"{ROOT}/repositories/{image.repository}"
         for blob in (*image.layers, image.config, image.manifest):
-            hexadecimal = blob.digest.partition(":")[2]
-            files[f"{root}/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"] = blob.data
+            files[data_of(blob)] = blob.data
             if blob is not image.manifest:
-                files[f"{repository}/_layers/sha256/{hexadecimal}/link"] = blob.digest.encode()
-        link, hexadecimal = image.digest.encode(), image.digest.partition(":")[2]
-        manifests = f"{repository}/_manifests"
-        for path in (
-            f"revisions/sha256/{hexadecimal}/link",
-            f"tags/{image.tag}/current/link",
-            f"tags/{image.tag}/index/sha256/{hexadecimal}/link",
-        ):
-            files[f"{manifests}/{path}"] = link
+                files[f"{repository}/_layers/sha256/{hexadecimal(blob)}/link"] = blob.digest.encode()
+        files |= tagged(f"{repository}/_manifests", image.tag, image.manifest)
     return files
+
+
+def stored_for(image: Image, beside: Iterable[Image]) -> dict[str, bytes]:
+    """What it has more than with the images `beside` after a push of an index that lists `image` alone, under its tag."""
+    listed, there = index(image), stored(beside)
+    manifests = f"{ROOT}/repositories/{image.repository}/_manifests"
+    files = stored([image]) | {data_of(listed): listed.data} | tagged(manifests, image.tag, listed)
+    return {path: data for path, data in files.items() if there.get(path) != data}
+
+
+ROOT = "docker/registry/v2"
+
+
+def data_of(blob: Blob) -> str:
+    return f"{ROOT}/blobs/sha256/{hexadecimal(blob)[:2]}/{hexadecimal(blob)}/data"
+
+
+def tagged(manifests: str, tag: str, manifest: Blob) -> dict[str, bytes]:
+    by_digest = f"sha256/{hexadecimal(manifest)}"
+    paths = (f"revisions/{by_digest}", f"tags/{tag}/current", f"tags/{tag}/index/{by_digest}")
+    return {f"{manifests}/{path}/link": manifest.digest.encode() for path in paths}
+
+
+def hexadecimal(blob: Blob) -> str:
+    return blob.digest.partition(":")[2]
+
+
+def store(storage: Path, files: Mapping[str, bytes], group: int | None) -> None:
+    """Write files into a registry's storage, where `group` can read them. Raises OSError."""
+    for path, data in files.items():
+        write(storage / path, data, group=group)
+    for place in (storage, *storage.rglob("*")):
+        if place.is_dir():
+            give(place, 0o750, group)
 
 
 def config_yml(storage: str, port: int, htpasswd: str | None = None, tls: Tls | None = None) -> str:
