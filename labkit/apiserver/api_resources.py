@@ -64,6 +64,7 @@ STREAM = ("create", "get")
 SUBRESOURCES = {
     "status": Subresource("", ("get", "patch", "update")),
     "binding": Subresource("Binding", ("create",)),
+    "ephemeralcontainers": Subresource("", ("get", "patch", "update")),
     "log": Subresource("Pod", ("get",)),
     "exec": Subresource("PodExecOptions", STREAM),
     "attach": Subresource("PodAttachOptions", STREAM),
@@ -88,7 +89,7 @@ RESOURCES = (
     ApiResource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",), fields=("name",)),
     ApiResource("persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), subresources=("status",)),
     ApiResource("pods", "Pod", short=("po",), categories=("all",), fields=POD_FIELDS, counted=True,
-             subresources=("status", "binding", "log", "exec", "attach", "portforward")),
+             subresources=("status", "ephemeralcontainers", "binding", "log", "exec", "attach", "portforward")),
     ApiResource("secrets", "Secret", fields=("type",)),
     ApiResource("serviceaccounts", "ServiceAccount", short=("sa",)),
     ApiResource("leases", "Lease", group="coordination.k8s.io", made_by_update=True, unconditional=False),

@@ -357,6 +357,26 @@ def test_exec_copy_and_attach(kubectl: Kubectl) -> None:
     assert 'pods "echo" not found' in k.fails("exec", "echo", "--", "true")
 
 
+def test_debug(kubectl: Kubectl) -> None:
+    """An ephemeral container in a Pod that runs: it sees the processes of its target, and leaves the Pod as it is."""
+    if kubectl.minor < 25:
+        pytest.skip("this kubectl knows no ephemeral containers")
+    k = kubectl
+    k.apply(pod("odd"))
+    k("wait", "--for=condition=Ready", "pod/odd", "--timeout=30s")
+    said = k.run("debug", "odd", f"--image={IMAGE}", "--target=app", "-c", "seen", "--profile=general", "--", "sleep", "1000")
+    assert said.returncode == 0 and "Targeting container" in said.stdout + said.stderr, said
+    where = ("get", "pod", "odd", "-o", "jsonpath={.status.ephemeralContainerStatuses[0].state.running.startedAt}")
+    wait_for(lambda: k(*where), "the ephemeral container to run")
+    seen = k("exec", "odd", "-c", "seen", "--", "ps", "-o", "pid,args")
+    assert re.search(r"^ +1 sh -c trap", seen, re.M) and re.search(r"\d+ sleep 1000$", seen, re.M), seen
+    described = k("describe", "pod", "odd")
+    assert "Ephemeral Containers:" in described and rows(k("get", "pod", "odd"))[1][1:3] == ["1/1", "Running"]
+    lost = k.run("debug", "odd", f"--image={IMAGE}", "--target=none", "-c", "lost", "--profile=general", "--", "true")
+    assert lost.returncode and 'targetContainerName: Not found: "none"' in lost.stderr
+    k("delete", "pod", "odd")
+
+
 def test_node_commands(kubectl: Kubectl) -> None:
     k = kubectl
     try:

@@ -350,3 +350,30 @@ def test_lists_that_cannot_be(api: Api, asked: dict[str, str], code: int, words:
 
 def test_a_path_that_leads_nowhere_has_details_that_clients_may_read() -> None:
     assert not_served().body()["details"] == {}
+
+
+def test_ephemeral_containers_are_added_below_the_pod_and_stay_as_they_are(api: Api) -> None:
+    api.create(PODS, "default", pod())
+    sub, debug = "ephemeralcontainers", {"name": "debug", "image": "registry.lab/busybox:1", "targetContainerName": "app"}
+
+    def patched(*containers: Object, **meta: Any) -> Object:
+        change = {"metadata": meta, "spec": {"hostname": "x", "ephemeralContainers": list(containers)}}
+        return api.patch(PODS, "default", "p", change, patch.STRATEGIC, sub=sub).obj
+
+    made = patched(debug, labels={"a": "b"})
+    (added,) = made["spec"]["ephemeralContainers"]
+    assert (added["imagePullPolicy"], made["metadata"]["generation"]) == ("IfNotPresent", 2)
+    assert "labels" not in made["metadata"] and "hostname" not in made["spec"]
+    assert made["metadata"]["managedFields"][-1]["subresource"] == sub
+    assert [c["name"] for c in patched({**debug, "name": "second"})["spec"]["ephemeralContainers"]] == ["debug", "second"]
+    with refused(422, 'existing ephemeral containers "debug" may not be changed'):
+        patched({**debug, "image": "other"})
+    with refused(422, 'spec.ephemeralContainers[2].targetContainerName: Not found: "none"'):
+        patched({**debug, "name": "third", "targetContainerName": "none"})
+    with refused(422, "spec.ephemeralContainers[2].ports: Forbidden: cannot be set for an Ephemeral Container"):
+        patched({**debug, "name": "third", "ports": [{"containerPort": 80}]})
+    whole = copied(api.get(PODS, "default", "p"))
+    with refused(422, 'existing ephemeral containers "second" may not be removed'):
+        api.update(PODS, "default", "p", {**whole, "spec": {"ephemeralContainers": [added]}}, sub=sub)
+    with refused(422, "spec: Forbidden: pod updates may not change fields other than"):
+        api.update(PODS, "default", "p", {**whole, "spec": {**whole["spec"], "ephemeralContainers": [added]}})

@@ -8,8 +8,10 @@ import pytest
 
 from labkit.kubelet.core.actions import compute_actions
 from labkit.kubelet.core.pod_state import PodProgress, PodState
+from labkit.kubelet.core.starting import target_of
 from labkit.kubelet.core.sync import PodSync
 from labkit.kubelet.pod.pod_runtime import CREATED, EXITED, RUNNING, Probed, Sandbox
+from labkit.podspec.messages import CreateContainerConfigError
 from tests.unit.kubelet_pods import BOX, attempt, container, pod, runtime
 
 NOTHING = Probed()
@@ -181,3 +183,28 @@ def test_what_ended_while_others_started_is_not_forgotten():
 def test_a_sidecar_that_ended_while_the_pod_started_is_not_forgotten():
     with_sidecar = pod(initContainers=[container("log", restartPolicy="Always")])
     assert left_over(with_sidecar, runtime(attempt("app"), attempt("log", state=EXITED, code=1)))
+
+
+DEBUG = {"name": "debug", "image": "i", "targetContainerName": "app"}
+
+
+def test_an_ephemeral_container_is_started_once_whatever_the_others_do():
+    manifest = pod(restartPolicy="Always", ephemeralContainers=[DEBUG])
+    assert names(decided(manifest, runtime(attempt())).ephemeral) == ["debug"]
+    assert decided(manifest, runtime(attempt("debug", state=EXITED, code=1), attempt())).ephemeral == []
+    waiting = pod(initContainers=[container("one")], ephemeralContainers=[DEBUG])
+    actions = decided(waiting, runtime(attempt("one")))
+    assert (names(actions.starts), actions.kill_pod) == (["debug"], False)
+
+
+def test_an_ephemeral_container_does_not_keep_a_pod():
+    manifest = pod(restartPolicy="Never", ephemeralContainers=[DEBUG])
+    actions = decided(manifest, runtime(attempt("debug"), attempt(state=EXITED)))
+    assert (actions.kill_pod, actions.starts) == (True, ())
+
+
+def test_the_target_of_an_ephemeral_container_is_found_or_named():
+    state = PodState("u1", pod(ephemeralContainers=[DEBUG]), runtime(attempt()), {})
+    assert target_of(state, DEBUG) == "app0" and target_of(state, container("other")) == ""
+    with pytest.raises(CreateContainerConfigError, match="unable to find target container none"):
+        target_of(state, {**DEBUG, "targetContainerName": "none"})

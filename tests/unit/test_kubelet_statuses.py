@@ -281,3 +281,16 @@ def test_an_init_container_that_must_not_run_again_fails_its_pod():
     assert pod_status(pod(initContainers=[own]), ended, facts())["phase"] == "Failed"
     again = {**own, "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]}
     assert pod_status(pod(initContainers=[again]), ended, facts())["phase"] == "Pending"
+
+
+def test_an_ephemeral_container_has_a_status_and_counts_for_nothing():
+    manifest = pod(ephemeralContainers=[{"name": "debug", "image": "i"}])
+    waits = pod_status(manifest, runtime(attempt()), facts(reasons={"debug": ("ErrImagePull", "no such image")}))
+    (status,) = waits["ephemeralContainerStatuses"]
+    assert status["state"] == {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    assert (status["ready"], "started" in status, conditions(waits)["Ready"]) == (False, False, ("True", ""))
+    runs = pod_status(manifest, runtime(attempt("debug"), attempt()), facts())
+    assert "running" in runs["ephemeralContainerStatuses"][0]["state"] and runs["phase"] == "Running"
+    ended = pod_status(manifest, runtime(attempt("debug", state=EXITED, code=3), attempt()), facts())
+    assert ended["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+    assert (ended["phase"], conditions(ended)["Ready"]) == ("Running", ("True", ""))

@@ -141,8 +141,6 @@ ABSENT = (
 
 SUBRESOURCES = {
     ("pods", "eviction"): "Delete the Pod instead: kubectl delete pod NAME.",
-    ("pods", "ephemeralcontainers"): "The lab's kubelet starts no ephemeral containers. Use kubectl exec, or kubectl debug with "
-                                     "--copy-to.",
     ("pods", "resize"): "The resources of a running Pod stay as they are. Delete the Pod and make it with others.",
     ("pods", "proxy"): "Use kubectl port-forward.",
     ("nodes", "proxy"): "The kubelet's own socket, kubelet.sock in the lab's directory, answers its owner.",

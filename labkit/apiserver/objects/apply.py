@@ -45,7 +45,7 @@ class Manager:
 def track(resource: ApiResource, old: Object | None, new: Object, manager: str, sub: str = "") -> None:
     """Write into `new` who manages what after an update (or creation) of it by `manager`."""
     managers = _read_back(old, new, sub)
-    without = ("status",) if resource.has_status and not sub else ("spec",) if sub else ()
+    without = ("spec",) if sub == "status" else ("status",) if resource.has_status else ()
     before = ownership.bare(old or {}, without) if old else {key: {} for key in ("metadata", "spec")}
     changed, removed = ownership.difference(before, ownership.bare(new, without), ownership.root(resource.kind))
     changed -= {("f:metadata",), ("f:spec",), ("f:status",)}
@@ -68,7 +68,7 @@ def applied(resource: ApiResource, live: Object | None, config: Object, manager:
     `live` may be changed; None when there is no object yet.
     """
     place = ownership.root(resource.kind)
-    without = ("status",) if resource.has_status and not sub else ("spec",) if sub else ()
+    without = ("spec",) if sub == "status" else ("status",) if resource.has_status else ()
     wanted = ownership.owned(ownership.bare(config, without), place)
     managers = _read_back(live, live or {}, "")
     mine = Manager(manager, "Apply", resource.api_version, sub, wanted, timestamp())

@@ -117,8 +117,8 @@ class Api:
     def update(
         self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
     ) -> StoredObject:
-        """Replace an object, or with sub="status" its status; Events and Leases that are not there are made. Raises ApiError:
-        400, 404, 409, 422."""
+        """Replace an object, or with `sub` the part that this path is for (status, ephemeralcontainers); Events and Leases that
+        are not there are made. Raises ApiError: 400, 404, 409, 422."""
         if resource.made_by_update and not sub and not self.store.get(resource.plural, namespace, name):
             return self._created_by_update(resource, namespace, name, obj, options)
         entry = self.get(resource, namespace, name)
@@ -259,6 +259,13 @@ class Api:
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if sub == "status":
             new |= {key: value for key, value in old.items() if key not in ("metadata", "status")}
+        elif sub == "ephemeralcontainers":
+            given = (new.get("spec") or {}).get("ephemeralContainers") or []
+            kept = {key: value for key, value in old["metadata"].items() if key != "managedFields"}
+            meta = {**kept, **({"managedFields": meta["managedFields"]} if "managedFields" in meta else {})}
+            new = {**copied(entry), "metadata": meta}
+            new["spec"] |= {"ephemeralContainers": given} if given else {}
+            object_defaults.fill(resource.plural, new)
         else:
             if resource.has_status:
                 new.pop("status", None)
@@ -266,7 +273,7 @@ class Api:
                     new["status"] = old["status"]
             strategy.before_update(resource, new, old)
             object_defaults.fill(resource.plural, new)
-        self._check(resource, new, old)
+        self._check(resource, new, old, sub)
         if resource.counted and new.get("spec") != old.get("spec"):
             meta["generation"] = old["metadata"].get("generation", 0) + 1
         if not tracked:
@@ -357,8 +364,8 @@ class Api:
         options.warnings.extend(unknown if options.validation == "Warn" else ())
         return read
 
-    def _check(self, resource: ApiResource, new: Object, old: Object | None) -> None:
-        if causes := validation.validate(resource.plural, new, old):
+    def _check(self, resource: ApiResource, new: Object, old: Object | None, sub: str = "") -> None:
+        if causes := validation.validate(resource.plural, new, old, sub):
             name = new["metadata"].get("name")
             raise api_errors.invalid(resource.kind, name if isinstance(name, str) else "", causes, resource.group)
 

@@ -15,7 +15,7 @@ from labkit.podspec.validation.field_errors import Cause, Causes
 from labkit.podspec.validation.meta import metadata_update
 from labkit.podspec.validation.pod import pod
 from labkit.podspec.validation.rules import At, Table, check
-from labkit.podspec.validation.update import pod_update
+from labkit.podspec.validation.update import ephemeral_update, pod_update
 
 __all__ = ["Cause", "decoding_error", "unknown_fields", "validate"]
 
@@ -39,16 +39,18 @@ RULES: dict[str, tuple[Table, Callable[[At, Mapping[str, Any] | None], Causes], 
 """The rows of each kind, what of it may change, and whether that is said first. Pods have functions of their own."""
 
 
-def validate(resource: str, new: dict[str, Any], old: dict[str, Any] | None) -> list[Cause]:
+def validate(resource: str, new: dict[str, Any], old: dict[str, Any] | None, sub: str = "") -> list[Cause]:
     """Every rule that `new` breaks, in the order in which Kubernetes says them; empty if it may be stored.
 
-    resource: its plural name; `old`: what it replaces as it is stored, None when it is created. Answers for any JSON, also for
-    what `decoding_error` refuses: then that is the one cause.
+    resource: its plural name; `old`: what it replaces as it is stored, None when it is created; `sub`: the path below it that it
+    was sent to. Answers for any JSON, also for what `decoding_error` refuses: then that is the one cause.
     """
     try:
         new = decoded(resource, new)
     except Undecodable as refused:
         return [Cause("", "FieldValueInvalid", str(refused))]
+    if sub == "ephemeralcontainers" and old is not None:
+        return list(dict.fromkeys(ephemeral_update(new, old)))
     if resource == "pods":
         return list(dict.fromkeys(pod(new) if old is None else pod_update(new, old)))
     table, changes, changes_first = RULES[resource]

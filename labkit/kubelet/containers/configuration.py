@@ -73,7 +73,8 @@ class Configuration:
         return dns.within_limits(whole)[1] if whole else []
 
     def container(
-        self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: NodeImage, ips: Sequence[str]
+        self, pod: Mapping[str, Any], container: Mapping[str, Any], attempt: int, image: NodeImage, ips: Sequence[str],
+        target_id: str = "",
     ) -> Any:
         """The ContainerConfig; its files and directories, and that of its log, are made. Raises CreateContainerConfigError."""
         name = container["name"]
@@ -92,6 +93,7 @@ class Configuration:
                 configmaps=named["configmaps"],
                 secrets=named["secrets"],
                 volume_paths=self._claimed(pod),
+                target_id=target_id,
             )
             self._volume_mounts(pod, container, config)
             self._files(pod, container, config, ips)

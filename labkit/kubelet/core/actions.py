@@ -29,15 +29,20 @@ class Kill:
 
 @dataclass
 class Actions:
-    """`kill_pod`: stop everything and the sandbox first. `sandbox`: make one, with this `attempt`. `init` and `start`: containers
-    to start, in this order. `kill`: running containers to stop first."""
+    """`kill_pod`: stop everything and the sandbox first. `sandbox`: make one, with this `attempt`. `ephemeral`, `init` and
+    `start`: containers to start, in this order. `kill`: running containers to stop first."""
 
     kill_pod: bool = False
     sandbox: bool = False
     attempt: int = 0
+    ephemeral: list[Spec] = field(default_factory=list)
     init: list[Spec] = field(default_factory=list)
     start: list[Spec] = field(default_factory=list)
     kill: list[Kill] = field(default_factory=list)
+
+    @property
+    def starts(self) -> tuple[Spec, ...]:
+        return (*self.ephemeral, *self.init, *self.start)
 
 
 def compute_actions(pod: Mapping[str, Any], runtime: PodRuntime, probed: Probed) -> Actions:
@@ -48,6 +53,7 @@ def compute_actions(pod: Mapping[str, Any], runtime: PodRuntime, probed: Probed)
     if changed:
         _from_the_start(spec, runtime, actions)
         return actions
+    actions.ephemeral = [c for c in spec.get("ephemeralContainers", ()) if runtime.newest(c["name"]) is None]  # once, and no more
     if not _init_actions(pod, runtime, probed, actions) or actions.kill_pod:
         return actions
     keep = 0
@@ -70,6 +76,7 @@ def compute_actions(pod: Mapping[str, Any], runtime: PodRuntime, probed: Probed)
     if keep == 0 and not actions.start:
         actions.kill_pod = True
         actions.init.clear()
+        actions.ephemeral.clear()
     return actions
 
 

@@ -88,7 +88,7 @@ class Starting:
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise
         try:
-            config = self.configuration.container(pod, container, attempt, image, sandbox.ips)
+            config = self.configuration.container(pod, container, attempt, image, sandbox.ips, target_of(state, container))
         except CreateContainerConfigError as error:
             tell("Warning", "Failed", f"Error: {error}")
             raise StartError("CreateContainerConfigError", str(error)) from None
@@ -169,6 +169,17 @@ def field_path(pod: Mapping[str, Any], name: str) -> str:
     """ "spec.containers{app}": what a container's events are about."""
     kind = container_kind(pod, name)
     return f"spec.{kind}{{{name}}}" if kind else ""
+
+
+def target_of(state: PodState, container: Mapping[str, Any]) -> str:
+    """The id of the container whose processes an ephemeral one is to see; "" where it names none (getTargetID). Raises
+    CreateContainerConfigError."""
+    if not (name := container.get("targetContainerName")):
+        return ""
+    target = state.runtime.newest(name)
+    if target is None:
+        raise CreateContainerConfigError(f"unable to find target container {name}")
+    return target.id
 
 
 def backoff_key(state: PodState, container: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ class Stopping:
         """Stop all containers at once. A sidecar runs its hook at once, too, and is stopped when the regular containers and the
         sidecars after it have ended, or the grace period is over (terminationOrdering). Raises CriError."""
         spec = state.pod["spec"]
-        specs = {c["name"]: c for c in containers(spec, ("initContainers", "containers"))}
+        specs = {c["name"]: c for c in containers(spec)}
         lasting = [c["name"] for c in sidecars(spec)]
         alive = [c for c in state.runtime.containers if c.state in (RUNNING, UNKNOWN)]
         ended = {c.id: threading.Event() for c in alive}

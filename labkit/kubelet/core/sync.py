@@ -136,7 +136,7 @@ class PodSync:
             self.stopping.stop_container(state, kill.spec, kill.container, seconds, kill.message)
         if actions.kill:
             self.read(state)
-        if not (actions.init or actions.start or actions.sandbox):
+        if not (actions.starts or actions.sandbox):
             return False
         with self.room:
             sandbox = self.need_sandbox(state, actions)
@@ -149,7 +149,7 @@ class PodSync:
     def start_containers(self, state: PodState, actions: Actions, sandbox: PodSandbox, logins: Sequence[Login]) -> list[float]:
         """Start them one after the other. Returns for each that could not be started the seconds until the next try."""
         waits: list[float] = []
-        for container in (*actions.init, *actions.start):
+        for container in actions.starts:
             try:
                 self.starting.start(state, container, sandbox, logins, state.grace_s())
             except StartError as error:
@@ -164,7 +164,7 @@ class PodSync:
     def left_over(self, state: PodState) -> bool:
         """Whether a container must start that this sync has not tried: it ended while the sync was busy with others."""
         actions = self.actions(state)
-        for container in () if actions.sandbox else (*actions.init, *actions.start):
+        for container in () if actions.sandbox else actions.starts:
             if container["name"] not in state.progress.reasons:
                 return True
             if container in actions.init and not is_sidecar(container):

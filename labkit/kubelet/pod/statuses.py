@@ -50,6 +50,7 @@ def pod_status(pod: Mapping[str, Any], runtime: PodRuntime, facts: Facts) -> Sta
     spec, before = pod["spec"], facts.before
     init = [container_status(pod, c, runtime, facts, init=True) for c in spec.get("initContainers", ())]
     regular = [container_status(pod, c, runtime, facts) for c in spec["containers"]]
+    ephemeral = [_of_ephemeral(container_status(pod, c, runtime, facts)) for c in spec.get("ephemeralContainers", ())]
     phase = _phase(spec, init, regular, facts)
     status: Status = {"phase": phase, "qosClass": qos_of(pod), "observedGeneration": pod["metadata"].get("generation", 1)}
     status["hostIP"], status["hostIPs"] = facts.host_ip, [{"ip": facts.host_ip}]
@@ -68,13 +69,20 @@ def pod_status(pod: Mapping[str, Any], runtime: PodRuntime, facts: Facts) -> Sta
     if init:
         status["initContainerStatuses"] = init
     status["containerStatuses"] = regular
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
     status["resources"] = _pod_resources(spec, phase, facts)
     requests = total(spec, "requests")
     if requests and runtime.containers:
         status["allocatedResources"] = requests
     status["conditions"] = _conditions(pod, status, init, regular, runtime, facts)
-    _shorten([*init, *regular])
+    _shorten([*init, *regular, *ephemeral])
     return status
+
+
+def _of_ephemeral(status: Status) -> Status:
+    """Nothing probes an ephemeral container, and it counts for no Pod's readiness."""
+    return {**{key: value for key, value in status.items() if key != "started"}, "ready": False}
 
 
 def _shorten(containers: list[Status]) -> None:
@@ -329,5 +337,5 @@ def _amounts(spec: Mapping[str, Any], kind: str, name: str) -> Iterable[Any]:
 
 
 def _old(before: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    both = (*before.get("initContainerStatuses", ()), *before.get("containerStatuses", ()))
-    return next((s for s in both if s["name"] == name), None)
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    return next((s for kind in kinds for s in before.get(kind, ()) if s["name"] == name), None)

@@ -49,6 +49,20 @@ def pod_update(new: Manifest, old: Manifest) -> Causes:
         yield forbidden("spec", detail)
 
 
+def ephemeral_update(new: Manifest, old: Manifest) -> Causes:
+    """A Pod that gets ephemeral containers: those that it has stay as they are (ValidatePodEphemeralContainersUpdate)."""
+    yield from metadata_and_spec(new)
+    path = "spec.ephemeralContainers"
+    named = {each.get("name"): each for each in new["spec"].get("ephemeralContainers") or []}
+    for was in old["spec"].get("ephemeralContainers") or []:
+        name = was["name"]
+        if name not in named:
+            yield forbidden(path, f'existing ephemeral containers "{name}" may not be removed\n')
+        elif named[name] != was:
+            changes = difference("core.EphemeralContainer", was, named[name])
+            yield forbidden(path, f'existing ephemeral containers "{name}" may not be changed\n{changes}')
+
+
 def _deadline(new: int | None, old: int | None) -> Causes:
     if new is None and old is not None:
         yield invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
