@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ nb_merge_streams = True
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_favicon = "static/icon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_js_files: list[Any] = [("site.js", {"defer": "defer"})]
@@ -39,3 +41,14 @@ html_sidebars = {
         "sidebar/scroll-end.html",
     ]
 }
+
+
+def setup(app: Any) -> None:
+    app.connect("html-page-context", describe)
+
+
+def describe(app: Any, page: str, template: str, context: dict[str, Any], document: Any) -> None:
+    """Tell search engines what a page is about: its first paragraph, or the course's description."""
+    first = next(iter(document.findall(lambda node: node.tagname == "paragraph")), None) if document else None
+    words = " ".join((first.astext() if first else _PROJECT["description"]).split())
+    context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{escape(words[:300])}">'

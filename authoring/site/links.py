@@ -26,7 +26,7 @@ def repository() -> str:
 
 def binder(notebook: str, of: str) -> str:
     """The address that opens a notebook live on Binder. of: the repository."""
-    return f"https://mybinder.org/v2/gh/{of}/HEAD?urlpath=lab/tree/my-notebooks/{notebook}"
+    return f"https://mybinder.org/v2/gh/{of}/HEAD?urlpath=lab/workspaces/course/tree/my-notebooks/{notebook}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Who tells a panel that the node has changed: the kernel's process events, the runtime's own events, the API's watches.
 
-A feed calls `changed` from a thread of its own, as often as something happens, and `ended` with a sentence when it can tell
-nothing any more. It says nothing of what has changed: the panel looks.
+A feed calls `changed` from a thread of its own, as often as something happens, and `ended` when it has failed and is to be opened
+anew. It says nothing of what has changed: the panel looks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from labkit.cri import CriClient, CriError
+from labkit.kernel.events.below import DescendantStream, watch_below
 from labkit.kernel.events.stream import EventsError, EventStream
 from labkit.node.pods.kubectl import NAMESPACE
 from labkit.node.pods.pod_statuses import close, lines_of
@@ -39,16 +40,18 @@ class Feed(Protocol):
 class ProcessFeed:
     """The kernel's events of the runtime, its shims and all that is below them."""
 
-    def __init__(self, node: Any, changed: Changed, ended: Callable[[str], None]) -> None:
+    def __init__(self, node: Any, changed: Changed, ended: Changed) -> None:
         """Raises EventsError where the kernel's events cannot be had: a poll is no event."""
         self._changed, self._ended = changed, ended
-        source = node.sources.open()
+        source = node.sources.open(watch_below)
         self._events: EventStream = source.events
         try:
             if self._events.source not in SOURCES:
                 raise EventsError("The kernel's events of this node need root.")
             before = source.kernel.snapshot(fds=False).processes.values()
             self._own = own_processes(before, source.runtime, source.address or node.socket_path)
+            if isinstance(self._events, DescendantStream):
+                self._events.follow(self._own)
         except BaseException:
             self._events.stop()
             raise
@@ -65,8 +68,8 @@ class ProcessFeed:
             for event in self._events:
                 if concerns(event, self._own):
                     self._changed()
-        except EventsError as error:
-            self._ended(error.happened)
+        except EventsError:
+            self._ended()
 
 
 def own_processes(before: Any, runtime: int | None, address: str) -> set[int]:
@@ -90,8 +93,9 @@ class RuntimeFeed:
 
     words = "the runtime's events"
 
-    def __init__(self, cri: CriClient, changed: Changed, ended: Callable[[str], None]) -> None:
-        self._changed, self._ended = changed, ended
+    def __init__(self, cri: CriClient, changed: Changed, unserved: Changed) -> None:
+        """unserved: called when the runtime turns out to have no such RPC."""
+        self._changed, self._unserved = changed, unserved
         self._stream = cri.get_container_events()
         self.served = True
         self._thread = threading.Thread(target=self._run, name="live: runtime", daemon=True)
@@ -108,7 +112,7 @@ class RuntimeFeed:
         except CriError as error:
             self.served = error.code != "UNIMPLEMENTED"
             if not self.served:
-                self._ended("")
+                self._unserved()
                 return
         self._changed()  # it ends with the runtime: the next look sees that
 
@@ -167,7 +171,9 @@ def opened(watched: Callable[..., Any]) -> Iterator[Any]:
         close(response)
 
 
-def open_feeds(node: Any, cri: CriClient, changed: Changed, ended: Callable[[str], None], *, api: bool) -> tuple[list[Feed], str]:
+def open_feeds(
+    node: Any, cri: CriClient, changed: Changed, ended: Changed, unserved: Changed, *, api: bool
+) -> tuple[list[Feed], str]:
     """The feeds that this node has, and why the kernel's events are not among them ("" where they are). Raises CriError where
     the runtime is away."""
     feeds: list[Feed] = []
@@ -177,7 +183,7 @@ def open_feeds(node: Any, cri: CriClient, changed: Changed, ended: Callable[[str
             feeds.append(ProcessFeed(node, changed, ended))
         except (EventsError, NodeError) as error:
             missing = error.happened if isinstance(error, EventsError) else str(error)
-        runtime = RuntimeFeed(cri, changed, ended)
+        runtime = RuntimeFeed(cri, changed, unserved)
         feeds.append(runtime)
         if api:
             with contextlib.suppress(NodeError):

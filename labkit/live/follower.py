@@ -97,6 +97,8 @@ class Follower:
                 self._thread.start()
             self._changed = True
             self._condition.notify_all()
+        if self._feeds:  # opened for panels before this one
+            self._say_what_is_followed()
         return panel
 
     def leave(self, panel: Panel) -> None:
@@ -155,7 +157,9 @@ class Follower:
             self._api = any(panel.view.asks_api for panel in self.panels.values())
             self._reopen, self._changed = False, True
         self.cri.version()
-        self._feeds, self._missing = feeds.open_feeds(self.node, self.cri, self.changed, self._feed_ended, api=self._api)
+        self._feeds, self._missing = feeds.open_feeds(
+            self.node, self.cri, self.changed, self._open_again, self._say_what_is_followed, api=self._api
+        )
         self._say_what_is_followed()
 
     def _close_feeds(self) -> None:
@@ -163,10 +167,11 @@ class Follower:
             feed.stop()
         self._feeds = []
 
-    def _feed_ended(self, why: str) -> None:
-        """Called by a feed's thread."""
-        self._missing = why or self._missing
-        self._say_what_is_followed()
+    def _open_again(self) -> None:
+        """Called by the thread of a feed that has failed."""
+        with self._condition:
+            self._reopen = True
+            self._condition.notify_all()
 
     def _say_what_is_followed(self) -> None:
         for panel in list(self.panels.values()):

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from authoring.lesson import find
 from labkit.course.quiz import quiz
 from labkit.figures.style import COLOURS
+from tests.browser.learner import assert_no_serious_fault
 from tests.site.built import build
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -103,6 +104,14 @@ def test_a_figure_has_the_colours_of_its_page(opens: Opens, scheme: str, chosen:
     picture.evaluate("image => image.decode()")  # it is loaded when it comes into view
     corner = Image.open(io.BytesIO(picture.screenshot())).convert("RGB").getpixel((2, 2))
     assert "#" + bytes(corner).hex() == COLOURS["background"][(chosen or scheme) == "dark"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_no_fault(opens: Opens, scheme: str) -> None:
+    for lesson in ("00", "05", "08"):
+        page = opens(lesson, scheme)
+        assert_no_serious_fault(page, "body")
+        page.close()
 
 
 def test_without_scripts_the_answers_are_folded_and_can_be_opened(site: Path, chromium: Browser) -> None:

@@ -32,7 +32,7 @@ def look(*ours: Path) -> dict[str, set[str]]:
     return {
         "processes": {
             line
-            for line in run("ps", "-e", "-o", "args=").splitlines()
+            for line in run("ps", "-ww", "-e", "-o", "args=").splitlines()
             if "<defunct>" not in line
             and any(
                 word in line

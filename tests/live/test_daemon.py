@@ -340,7 +340,7 @@ def test_pods_that_start_during_an_upgrade_fail_whole_and_leave_nothing(lab_node
 def unowned(node: Any) -> list[str]:
     """What is left of Pods when there is none any more."""
     home = node.home
-    processes = machine.run("ps", "-e", "-o", "args=").splitlines()
+    processes = machine.run("ps", "-ww", "-e", "-o", "args=").splitlines()
     found = [line for line in processes if "containerd-shim" in line and f"-address {home.socket}" in line]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f" {home.run}/" in line]
     found += machine.run("ip", "-o", "link", "show", "master", home.bridge).splitlines()
@@ -400,7 +400,8 @@ def test_nothing_is_left_when_a_notebook_with_a_second_containerd_is_killed(lab_
     home = lab_node.home
 
     def gone() -> bool:
-        return not [p for p in machine.run("ps", "-e", "-o", "args=").splitlines() if f"{home.data}/b" in p and "-shim" not in p]
+        processes = machine.run("ps", "-ww", "-e", "-o", "args=").splitlines()
+        return not [p for p in processes if f"{home.data}/b" in p and "-shim" not in p]
 
     until(gone, "the second containerd to die with its parent")
     report = json.loads(labkit("clean", "--json").stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,8 @@ from tests.waits import wait_for
 
 def readers() -> set[str]:
     """The processes of this one that read the kernel's events."""
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    return {line.split()[0] for line in children.stdout.splitlines() if "connector_process" in line}
+    children = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return {line.split()[0] for line in children.stdout.splitlines() if "below_process" in line}
 
 
 def test_panels_show_a_pod_that_starts_and_a_runtime_that_restarts(node: Node) -> None:
@@ -31,6 +32,10 @@ def test_panels_show_a_pod_that_starts_and_a_runtime_that_restarts(node: Node) -
         node.start_pod(manifest("live-by-hand", SLEEP))
         for panel in (tree, pods, shared):
             wait_for(lambda panel=panel: "live-by-hand" in repr(panel), f"the Pod in the panel {panel.view.name}")
+
+        (reader,) = killed = readers() - before
+        os.kill(int(reader), signal.SIGKILL)
+        wait_for(lambda: len(readers() - before - killed) == 1, "another reader in its place")
         node.cluster.apply({"apiVersion": "v1", **manifest("live-api", SLEEP)})
         wait_for(lambda: "Pod live-api: Running, main Running, API" in repr(pods), "STATUS and containers of the API's Pod")
         wait_for(lambda: "live-api: Normal Scheduled" in repr(pods), "the API's events")

@@ -40,6 +40,12 @@ def test_style_sheets_and_pictures_load_nothing_from_elsewhere(site: dict[str, P
     assert files and [f"{path.name}: {found[0]}" for path in files for found in wanted.finditer(path.read_text())] == []
 
 
+def test_each_page_has_a_description_and_an_icon(site: dict[str, Page]) -> None:
+    texts = {name: page.file.read_text() for name, page in site.items()}
+    lacking = [name for name, text in texts.items() if '<meta name="description" content="' not in text or "icon.svg" not in text]
+    assert lacking == []
+
+
 @pytest.mark.parametrize("number", LESSONS)
 def test_each_question_and_each_figure_is_on_its_page(site: dict[str, Page], number: str) -> None:
     page = page_of(site, number)

@@ -15,6 +15,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from labkit.course.jupyter import copy
+from labkit.course.jupyter.lab import WORKSPACE
 from labkit.figures.style import JUPYTERLAB_EXTENSIONS
 from labkit.node.machine.packages import TOOLS, kernel_packages
 from labkit.node.packages.apt import Apt, Package
@@ -71,8 +72,8 @@ def test_scripts_are_executable_and_shell(script: Path) -> None:
 
 def test_jupyterlab_opens_what_is_there() -> None:
     config = json.loads((BINDER / "jupyter_lab_config.json").read_text())
-    opened = config["LabApp"]["default_url"].removeprefix("/lab/tree/")
-    assert opened == f"{copy.NAME}/{copy.first_notebook()}"
+    opened = f"lab/workspaces/{WORKSPACE}/tree/{copy.NAME}/{copy.first_notebook()}"
+    assert config["LabApp"]["default_url"] == f"/{opened}"
     assert f"labkit course {copy.NAME}\n" in (BINDER / "postBuild").read_text()
     assert Path(JUPYTERLAB_EXTENSIONS) == ROOT / "labkit/figures/jupyterlab"
     assert "cp -R labkit/figures/jupyterlab/. " in (BINDER / "postBuild").read_text()
@@ -156,9 +157,9 @@ def test_a_dev_container_that_has_no_node_is_said(stubs: Path, tmp_path: Path) -
 def test_the_badge_opens_notebook_00_and_names_the_repository_once() -> None:
     """A placeholder: whoever publishes the course, or a fork of it, changes README's line and pyproject's."""
     readme = (ROOT / "README.md").read_text()
-    link = r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=lab/tree/([^\s)]+)"
+    link = r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=([^\s)]+)"
     [(repository, opened)] = re.findall(link, readme)
-    assert opened == f"{copy.NAME}/{copy.first_notebook()}"
+    assert opened == f"lab/workspaces/{WORKSPACE}/tree/{copy.NAME}/{copy.first_notebook()}"
     folders = (ROOT, ROOT / "docs", BINDER, DEVCONTAINER)
     texts = [p.read_text() for folder in folders for p in folder.iterdir() if p.is_file() and p.name != "pyproject.toml"]
     assert sum(text.count(repository) for text in texts) == 1

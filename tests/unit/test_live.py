@@ -15,6 +15,8 @@ from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 from labkit.figures import process_tree
 from labkit.figures.markup import markup, theme_rules
 from labkit.figures.pods.cluster_model import EventLine
+from labkit.kernel.events.below_process import Descendants
+from labkit.kernel.events.connector_socket import EXEC, EXIT, FORK
 from labkit.kernel.events.stream import EventsError
 from labkit.live import feeds, follower, views
 from labkit.live.panel import CLOSED, Menu, Panel
@@ -174,6 +176,20 @@ def test_only_what_is_below_the_runtime_is_followed() -> None:
     assert own == {10}
 
 
+def test_the_reader_tells_of_descendants_only() -> None:
+    """What others start is left out, threads too, and a pid that is given to another process again."""
+    wanted = Descendants([10])
+    messages = [
+        (FORK, 1, 10, 10, 11, 11), (FORK, 2, 10, 10, 12, 11), (EXEC, 3, 11, 11, 0, 0), (FORK, 4, 1, 1, 90, 90),
+        (EXEC, 5, 90, 90, 0, 0), (EXIT, 6, 12, 11, 0, 0), (EXIT, 7, 11, 11, 0, 0), (FORK, 8, 1, 1, 11, 11),
+        (EXEC, 9, 11, 11, 0, 0), (EXIT, 10, 10, 10, 0, 0),
+    ]  # fmt: skip
+    told = [wanted.event(what, *rest) for what, *rest in messages]
+    assert [each for each in told if each] == [
+        ("fork", 1, 11, 10), ("exec", 3, 11, None), ("exit", 7, 11, None), ("exit", 10, 10, None)
+    ]  # fmt: skip
+
+
 class Feed:
     def __init__(self, words: str, served: bool = True) -> None:
         self.words, self.served, self.stopped = words, served, False
@@ -198,9 +214,9 @@ def test_a_poll_is_no_event() -> None:
     """Where the node's processes can only be polled, the panel follows something else, and the poll is ended."""
     stream = SimpleNamespace(source="poll", stop=lambda: ended.append(1))
     ended: list[int] = []
-    node = SimpleNamespace(sources=SimpleNamespace(open=lambda: SimpleNamespace(events=stream)))
+    node = SimpleNamespace(sources=SimpleNamespace(open=lambda watch: SimpleNamespace(events=stream)))
     with pytest.raises(EventsError, match="need root"):
-        feeds.ProcessFeed(node, lambda: None, lambda why: None)
+        feeds.ProcessFeed(node, lambda: None, lambda: None)
     assert ended == [1]
 
 
@@ -223,8 +239,8 @@ def followed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> SimpleNamespace:
     """A node that shows `pods`, and is down while `away` is set; `changed` is what its feed calls."""
     world = SimpleNamespace(pods=(), away=None, feeds=[], changed=lambda: None, node=StandIn(f"unix://{tmp_path}/s"))
 
-    def open_feeds(node, cri, changed, ended, *, api):
-        world.changed = changed
+    def open_feeds(node, cri, changed, ended, unserved, *, api):
+        world.changed, world.failed = changed, ended
         world.feeds.append(Feed("the API's watches" if api else "the runtime's events"))
         return [world.feeds[-1]], ""
 
@@ -300,6 +316,23 @@ def test_the_api_is_watched_once_a_panel_shows_it(followed: SimpleNamespace) -> 
     wait_for(lambda: tree.follows == "Follows the runtime's events.")
     labkit.live.pods(followed.node)
     wait_for(lambda: tree.follows == "Follows the API's watches.")
+
+
+def test_a_panel_that_joins_others_says_what_is_followed(followed: SimpleNamespace) -> None:
+    tree = labkit.live.tree(followed.node)
+    wait_for(lambda: tree.follows)
+    namespaces = labkit.live.namespaces(followed.node)
+    assert namespaces.follows == tree.follows
+    assert len(followed.feeds) == 1
+
+
+def test_a_feed_that_fails_is_opened_again(followed: SimpleNamespace) -> None:
+    panel = labkit.live.tree(followed.node)
+    wait_for(lambda: followed.feeds)
+    followed.pods = (pod("web", 1),)
+    followed.failed()
+    wait_for(lambda: len(followed.feeds) == 2 and "Pod web" in repr(panel))
+    assert followed.feeds[0].stopped
 
 
 def test_a_fault_in_a_look_is_told_and_the_panel_goes_on(followed: SimpleNamespace, caplog) -> None:

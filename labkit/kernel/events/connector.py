@@ -50,7 +50,8 @@ def watch(room: int = connector_socket.RECEIVE_BYTES) -> EventStream:
     others = ",".join(map(str, cpus[1:]))
     readers: list[ReaderProcess] = []
     try:
-        readers += [start(cpu, others if cpu == cpus[0] else "", room) for cpu in cpus]
+        program = connector_process.__file__
+        readers += [start(program, str(cpu), others if cpu == cpus[0] else "", str(room)) for cpu in cpus]
         for reader in readers:
             word, words = receive(reader)
             if word != "ready":
@@ -83,7 +84,8 @@ def may_be_real_time() -> bool:
     return bool(allowed)
 
 
-def start(cpu: int, others: str, room: int) -> ReaderProcess:
+def start(program: str, *arguments: str) -> ReaderProcess:
+    """A reader: a program of the standard library alone, with a channel as its stdin."""
     channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, MESSAGE_BYTES)
@@ -91,7 +93,7 @@ def start(cpu: int, others: str, room: int) -> ReaderProcess:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
     try:
         process = subprocess.Popen(
-            [*PYTHON, connector_process.__file__, str(cpu), others, str(room)],
+            [*PYTHON, program, *arguments],
             env=environment.daemon(),
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.kernel.events.stream import EventsError, EventStream
+from labkit.kernel.events.connector import watch
+from labkit.kernel.events.stream import EventsError
 from labkit.kernel.events.tracefs import watch_tracefs
 from labkit.kernel.remote import RemoteKernel
 from labkit.node.host import lab_processes, relay
@@ -21,7 +22,7 @@ from labkit.node.host.access import ByCommands
 from labkit.node.lab import control, health, owner_process
 from labkit.node.machine import build, guest, machine, packages
 from labkit.node.node import Node
-from labkit.node.observe.source import Source, Sources
+from labkit.node.observe.source import Source, Sources, Watch
 from labkit.node.pods.api_access import LabApi
 from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
@@ -120,16 +121,14 @@ class MachineSources(Sources):
         super().__init__(node, ["containerd"])
         self.places, self.host = node.places, node.host
 
-    def process_events(self) -> EventStream:
-        """The kernel's tracer tells them, exactly; their times are shifted to this machine's clock."""
+    def open(self, _: Watch = watch) -> Source:
+        """The machine's tracer tells them, exactly; their times are shifted to this machine's clock."""
         try:
             by = clock.offset(self.places.door)
         except (OSError, ValueError) as error:
             raise EventsError(f"The virtual machine cannot be reached ({error}).", "`labkit status` says more.") from None
-        return clock.shifted(watch_tracefs(self.host.popen), by)
-
-    def open(self) -> Source:
-        return Source(self.process_events(), self.node.kernel, self.node.listener().pid, self.node.socket_path)
+        events = clock.shifted(watch_tracefs(self.host.popen), by)
+        return Source(events, self.node.kernel, self.node.listener().pid, self.node.socket_path)
 
     def clock_ahead_ns(self) -> int:
         with contextlib.suppress(OSError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from labkit.kernel.events.stream import EventsError, EventStream
 from labkit.node.host.access import ObservedNode
 from labkit.node.observe import callers, external_calls
 from labkit.recording.calls.log import CallLog
+
+Watch = Callable[[], EventStream]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,10 @@ class Sources:
     def shell(self, argv: Sequence[str], *, timeout: float = 30.0) -> str:
         return self.node.host.shell(argv, timeout=timeout)
 
-    def process_events(self) -> EventStream:
-        """Fork, exec and exit on the node's kernel from now on (see `labkit.kernel.events.stream`). Raises EventsError."""
-        return watch()
-
-    def open(self) -> Source:
-        """What a recording takes the node's processes from. Raises EventsError."""
-        return Source(self.process_events(), self.node.kernel, self.node.listener().pid)
+    def open(self, watch: Watch = watch) -> Source:
+        """What a recording takes the node's processes from: fork, exec and exit on the node's kernel from now on (see
+        `labkit.kernel.events.stream`). watch: reads this machine's kernel, where that is the node's. Raises EventsError."""
+        return Source(watch(), self.node.kernel, self.node.listener().pid)
 
     def other_calls(self, log: CallLog, *, live: bool = False) -> contextlib.AbstractContextManager[list[str]]:
         """Calls of other programs go into `log` while the block runs (see `labkit.node.observe.external_calls`)."""
@@ -88,16 +87,13 @@ class Sources:
 class ContainerSources(Sources):
     """Of a node that is a container, whose engine keeps what it wrote to its console."""
 
-    def process_events(self) -> EventStream:
-        """By a poll of the node's processes: it says so, and what it may miss."""
-        return watch_by_polling(self.node.kernel)
-
-    def open(self) -> Source:
-        """The kernel's own events where this machine's kernel is the node's and root asks, else the poll."""
-        return on_this_machine(self.node) or super().open()
+    def open(self, watch: Watch = watch) -> Source:
+        """The kernel's own events where this machine's kernel is the node's and root asks, else a poll of the node's processes:
+        it says so, and what it may miss."""
+        return on_this_machine(self.node, watch) or super().open(lambda: watch_by_polling(self.node.kernel))
 
 
-def on_this_machine(node: SourcesNode) -> Source | None:
+def on_this_machine(node: SourcesNode, watch: Watch) -> Source | None:
     """For root, and a node that is a container on this very kernel: the kernel's own events, exact. None where that is not so.
 
     The proc connector tells pids of the initial pid namespace; NSpid (man 5 proc) has the node's.
