@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 
-from labkit.util.showable import showable_lines
+from labkit.util.showable import ReadableError
 
 CONNECT_SECONDS = 0.5
 GONE = re.compile(r"could not find (container|pod)\b")
@@ -26,12 +26,14 @@ has ended."""
 ANSWERS_LATE = "the endpoint accepts connections but did not answer within the time-out"
 
 
-class CriError(Exception):
+class CriError(ReadableError):
     """A CRI call that failed.
 
     `rpc` is the RPC's name ("" where no call was made), `code` the gRPC status code's name ("NOT_FOUND"), `message`
     what the runtime said, `hint` one sentence on what to do next. `str()` is all of it, ready to be printed.
     """
+
+    shows_class = True
 
     def __init__(self, rpc: str, code: str, message: str, hint: str) -> None:
         self.rpc, self.code, self.message, self.hint = rpc, code, message, hint
@@ -46,10 +48,6 @@ class CriError(Exception):
     def __str__(self) -> str:
         where = f"{self.rpc} failed" if self.rpc else "The CRI endpoint cannot be used"
         return f"{where} ({self.code}): {self.message.rstrip('.')}.\n{self.hint}"
-
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback (IPython's protocol)."""
-        return showable_lines(f"{type(self).__name__}: {self}").split("\n")
 
 
 def from_rpc_error(rpc: str, error: grpc.RpcError, path: str) -> CriError:

@@ -19,6 +19,7 @@ from labkit.podspec.schema import Field
 from labkit.podspec.schema.decoding import Undecodable, decoded, read_value
 from labkit.podspec.validation.field_errors import shown
 from labkit.podspec.validation.pod import metadata_and_spec
+from labkit.util.showable import ReadableError
 
 STATIC_UIDS = uuid.UUID("6b1f3c52-6f5e-5d55-9d0c-6c61626b6974")
 UID = r"[0-9A-Za-z]([-.0-9A-Za-z]{0,126}[0-9A-Za-z])?"
@@ -28,8 +29,10 @@ TYPES = {"string": "a string", "integer": "an integer", "boolean": "true or fals
 NO_USER_NAMESPACE = "spec.hostUsers: Forbidden: a user namespace needs id ranges, which only a kubelet hands out"
 
 
-class ManifestError(ValueError):
+class ManifestError(ReadableError, ValueError):
     """A Pod manifest that cannot be run. `problems` has a line for each thing wrong; `str()` has all of them."""
+
+    shows_class = True
 
     def __init__(self, problems: list[str], name: str = "") -> None:
         self.problems = tuple(problems)
@@ -40,12 +43,6 @@ class ManifestError(ValueError):
         whole = f'The Pod "{self.name}" is invalid' if self.name else "The Pod is invalid"
         what = f"{whole}: {self.problems[0]}." if len(self.problems) == 1 else "\n* ".join([f"{whole}:", *self.problems])
         return f"{what}\nCorrect the manifest; `kubectl explain pod.spec` describes each field."
-
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback (IPython's protocol)."""
-        from labkit.util.showable import showable_lines
-
-        return showable_lines(f"{type(self).__name__}: {self}").split("\n")
 
 
 class DefaultedPod(dict[str, Any]):

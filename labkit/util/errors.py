@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from labkit.util.showable import showable_lines
+from labkit.util.showable import ReadableError
 
 
-class NodeError(Exception):
-    """A node cannot be used, started, reached or removed. `happened` says what, `todo` says what to do about it."""
+class AdvisedError(ReadableError):
+    """`happened` is a sentence of what happened, `todo` one of what to do about it."""
 
     def __init__(self, happened: str, todo: str = "") -> None:
         self.happened, self.todo = happened, todo
         super().__init__(f"{happened} {todo}".strip())
 
-    def _render_traceback_(self) -> list[str]:
-        """Notebooks show the two sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [showable_lines(self)]
+
+class NodeError(AdvisedError):
+    """A node cannot be used, started, reached or removed."""

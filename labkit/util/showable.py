@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 LONGEST = 400
 """So many letters of one text are shown."""
@@ -22,15 +22,21 @@ _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u316
 """Letters that take part in a text by Unicode's categories, and show nothing."""
 
 
-class Absent(KeyError):
+class ReadableError(Exception):
+    """An error of which a notebook shows the sentences, not the stack. `shows_class`: after the name of its class."""
+
+    shows_class: ClassVar[bool] = False
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback (IPython's protocol)."""
+        return showable_lines(f"{type(self).__name__}: {self}" if self.shows_class else self).split("\n")
+
+
+class Absent(ReadableError, KeyError):
     """What was asked for by its name is not there. `str()` is a sentence, which names what is there."""
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback (IPython's protocol)."""
-        return [showable_lines(self)]
 
 
 def showable(text: object, longest: int = LONGEST) -> str:
@@ -66,6 +72,11 @@ def showable_lines(text: object, longest: int = 20 * LONGEST) -> str:
     words = cut(str(text), longest)
     lines = words.replace("\r\n", "\n").expandtabs(4).split("\n")
     return "\n".join(showable(line, longest) for line in lines)
+
+
+def last_line(output: str) -> str:
+    """The last line that a program printed: where it failed, as a rule why."""
+    return (output.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def escaped(letter: str) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 
-from labkit.util.showable import showable_lines
+from labkit.util.errors import AdvisedError
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,8 @@ class Event:
     ns_pids: tuple[int, ...] = ()
 
 
-class EventsError(Exception):
-    """Process events cannot be had, or no longer: `happened` says what, `todo` what to do about it."""
-
-    def __init__(self, happened: str, todo: str = "") -> None:
-        self.happened, self.todo = happened, todo
-        super().__init__(f"{happened} {todo}".strip())
-
-    def _render_traceback_(self) -> list[str]:
-        """Notebooks show the two sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [showable_lines(self)]
+class EventsError(AdvisedError):
+    """Process events cannot be had, or no longer."""
 
 
 @dataclass(frozen=True)

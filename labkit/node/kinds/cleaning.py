@@ -80,7 +80,7 @@ def remove_own_files(home: Home, keep: bool) -> residue.Traces:
 
 
 def own_traces(home: Home) -> residue.Traces:
-    """The same as `traces.find`, for a user who is not root: processes of hers (a registry on loopback), and her directories."""
+    """The same as `residue.find`, for a user who is not root: processes of hers (a registry on loopback), and her directories."""
     own = lab_processes.own_processes(home) if sys.platform == "linux" else []
     return {
         "processes": [f"{p.comm} (pid {p.pid})" for p in own],

@@ -126,7 +126,7 @@ def room_mb(home: Home) -> float:
 
 
 def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> residue.Traces:
-    """Stop the node and remove every trace of it from this machine; what there was, by kind. `traces.find` tells what is left.
+    """Stop the node and remove every trace of it from this machine; what there was, by kind. `residue.find` has what is left.
     keep: the list of nodes elsewhere stays (see `labkit.node.kinds.cleaning`)."""
     require_root()
     found = residue.find(home)

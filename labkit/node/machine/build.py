@@ -33,6 +33,7 @@ from labkit.node.registry.oci import canonical_json
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
 from labkit.node.state import trust
 from labkit.util.progress import Progress
+from labkit.util.showable import last_line
 
 RECIPE = "2"
 """Changed with anything of this module's that changes the disks."""
@@ -270,7 +271,7 @@ def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:
     )
     if done.returncode:
         raise ProgramsError(
-            f"mksquashfs could not write the disk: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
+            f"mksquashfs could not write the disk: {last_line(done.stderr)}",
             f"See that there is room in {target.parent}, and try again.",
         )
 

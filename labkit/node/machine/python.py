@@ -23,6 +23,7 @@ from labkit.node.machine.tools import place
 from labkit.node.packages.apt import Apt, ProgramsError
 from labkit.node.packages.unpack import fetch, load
 from labkit.util.progress import Progress
+from labkit.util.showable import last_line
 
 if TYPE_CHECKING:
     from labkit.node.machine.packages import Parts
@@ -114,7 +115,7 @@ def download(wanted: Sequence[str], version: str, directory: Path) -> None:
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
+        why = last_line(done.stderr).removeprefix("ERROR: ")
         raise ProgramsError(f"pip could not bring libraries for the machine: {why}.", "See that pip works here, and try again.")
 
 
@@ -186,7 +187,7 @@ def run(root: Path, python: Python, parts: Parts, *arguments: str) -> str:
              "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"},
     )
     if done.returncode:
-        why = ((done.stdout + done.stderr).strip().splitlines() or ["it said nothing"])[-1]
+        why = last_line(done.stdout + done.stderr)
         raise ProgramsError(f"Python {python.version} does not run for the machine: {why}.", "Try `labkit vm build` again.")
     return done.stdout
 

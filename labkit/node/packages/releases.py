@@ -33,6 +33,7 @@ from labkit.node.packages.unpack import (
     write_record,
 )
 from labkit.util.progress import Progress
+from labkit.util.showable import last_line
 
 PACKAGE = "containerd"
 FILES = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -245,6 +246,6 @@ def _says(program: Path, file: str) -> str:
         raise ProgramsError(f"The containerd in {file} does not run here ({error.strerror}).", instead("")) from None
     match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", done.stdout)
     if not match:
-        words = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        words = last_line(done.stderr)
         raise ProgramsError(f"The containerd in {file} does not run here: {words}.", instead(""))
     return versions.upstream(match[1])

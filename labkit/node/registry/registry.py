@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from labkit.node.registry.oci import Blob, Image, index
+from labkit.util.errors import AdvisedError
 from labkit.util.progress import looks
 
 Login = tuple[str, str]
@@ -34,12 +35,8 @@ PASSWORD_COST = 4
 """bcrypt's least (log2 of rounds): the password is printed in the course and guards nothing, and each request checks it."""
 
 
-class RegistryError(Exception):
-    """A registry does not answer. `happened` and `todo` are a sentence each."""
-
-    def __init__(self, happened: str, todo: str) -> None:
-        self.happened, self.todo = happened, todo
-        super().__init__(f"{happened} {todo}")
+class RegistryError(AdvisedError):
+    """A registry does not answer."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from labkit.node.state.home import Home
 from labkit.node.state.ledger import Ledger, mark_of
 from labkit.node.state.node_selector import Choice
 from labkit.util.errors import NodeError
+from labkit.util.showable import last_line
 
 CLUSTER = "labkit"
 CONFIG = Path(__file__).with_name("kind-cluster.yaml")
@@ -53,7 +54,7 @@ def make(home: Home, engine: Engine, progress: Any) -> None:
             if EXISTS in done.stderr:  # another lab began to make it just before
                 ledger(home, engine).drop("cluster")
             raise NodeError(
-                f"kind could not make the cluster: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}",
+                f"kind could not make the cluster: {last_line(done.stderr)}",
                 f"Run it by hand to see all of it: kind create cluster --name {CLUSTER} --config {CONFIG}",
             )
         put_mark(home, engine)
@@ -140,7 +141,7 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
     progress(f"deleting the cluster {CLUSTER}")
     done = kind(engine, "delete", "cluster", "--name", CLUSTER)
     if still := nodes(engine):
-        words = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        words = last_line(done.stderr)
         return [f"the cluster {CLUSTER} ({', '.join(names(still))}); kind: {words}"], []
     ledger(home, engine).forget()
     return [], []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cri.pods import ROLES
 from labkit.recording.flight.data import PRECISION, Call, Exec, FlightProcess, described
-from labkit.util.showable import showable_lines
+from labkit.util.showable import ReadableError
 
 if TYPE_CHECKING:
     from labkit.recording.flight.flight import Flight
@@ -23,12 +23,8 @@ CALL_OPTIONAL, PROCESS_OPTIONAL = ("source",), ("name", "pod", "container")
 """What it may have besides, left out where there is nothing to say."""
 
 
-class FlightError(ValueError):
+class FlightError(ReadableError, ValueError):
     """A text that is no recording this labkit can read: one sentence what it is, one what to do."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Notebooks show the sentences, not the stack (IPython's hook for exceptions of one's own)."""
-        return [showable_lines(self)]
 
 
 def write(flight: Flight) -> str:
