@@ -300,6 +300,12 @@ REFUSED: dict[tuple[str, str], tuple[dict[str, Any], str]] = {
 """Fields that are refused: a spec with such a field, and words of the answer."""
 CHECKED: dict[tuple[str, str], tuple[dict[str, Any], str]] = {
     ("PodSpec", "serviceAccount"): ({"serviceAccount": "absent"}, 'serviceaccount "absent" not found'),
+    ("TopologySpreadConstraint", "matchLabelKeys"): (
+        {"topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule", "matchLabelKeys": ["a"]}
+        ]},
+        "matchLabelKeys: Forbidden: must not be specified when labelSelector is not set",
+    ),
     ("PodSchedulingGate", "name"): ({"schedulingGates": [{"name": "a"}, {"name": "a"}]}, 'Duplicate value: "a"'),
     ("ObjectFieldSelector", "apiVersion"): (
         {

@@ -377,3 +377,54 @@ def test_ephemeral_containers_are_added_below_the_pod_and_stay_as_they_are(api: 
         api.update(PODS, "default", "p", {**whole, "spec": {"ephemeralContainers": [added]}}, sub=sub)
     with refused(422, "spec: Forbidden: pod updates may not change fields other than"):
         api.update(PODS, "default", "p", {**whole, "spec": {**whole["spec"], "ephemeralContainers": [added]}})
+
+
+def test_a_new_pod_has_its_class_its_gates_and_its_selectors_filled_in(api: Api) -> None:
+    term = {"topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["app", "none"], "mismatchLabelKeys": ["tier"]}
+    new = pod(
+        schedulingGates=[{"name": "a/b"}],
+        affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+        topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+                                    "labelSelector": {"matchLabels": {"x": "y"}}, "matchLabelKeys": ["app"]}],
+    )  # fmt: skip
+    new["metadata"]["labels"] = {"app": "web", "tier": "front"}
+    made = api.create(PODS, "default", new).obj
+    (condition,) = made["status"]["conditions"]
+    assert (made["status"]["qosClass"], condition["reason"]) == ("BestEffort", "SchedulingGated")
+    (found,) = made["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert found["labelSelector"]["matchExpressions"] == [
+        {"key": "app", "operator": "In", "values": ["web"]}, {"key": "tier", "operator": "NotIn", "values": ["front"]},
+    ]  # fmt: skip
+    selector = made["spec"]["topologySpreadConstraints"][0]["labelSelector"]
+    assert selector == {"matchLabels": {"x": "y"}, "matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "profile"),
+    [
+        ("runtime/default", {"type": "RuntimeDefault"}), ("unconfined", {"type": "Unconfined"}),
+        ("localhost/mine", {"type": "Localhost", "localhostProfile": "mine"}), ("localhost/", None), ("nonsense", None),
+    ],
+)  # fmt: skip
+def test_an_annotation_for_apparmor_becomes_a_field(api: Api, annotation: str, profile: Any) -> None:
+    key, new, options = "container.apparmor.security.beta.kubernetes.io/app", pod(), Options()
+    new["metadata"]["annotations"] = {key: annotation}
+    (container,) = api.create(PODS, "default", new, options).obj["spec"]["containers"]
+    assert (container.get("securityContext") or {}).get("appArmorProfile") == profile
+    words = f'metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
+    assert options.warnings.count(words) == 1
+
+
+def test_a_change_of_a_pods_status_leaves_owners_class_and_generations(api: Api) -> None:
+    new = pod()
+    new["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "1"}]
+    api.create(PODS, "default", new)
+    ready = {"type": "Ready", "status": "True", "observedGeneration": 1}
+    api.patch(PODS, "default", "p", {"status": {"observedGeneration": 1, "conditions": [ready]}}, patch.STRATEGIC, sub="status")
+    whole = copied(api.get(PODS, "default", "p"))
+    whole["metadata"]["ownerReferences"] = []
+    whole["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    stored = api.update(PODS, "default", "p", whole, sub="status").obj
+    assert stored["metadata"]["ownerReferences"] == new["metadata"]["ownerReferences"]
+    assert (stored["status"]["qosClass"], stored["status"]["observedGeneration"]) == ("BestEffort", 1)
+    assert stored["status"]["conditions"][0] == {"type": "Ready", "status": "False", "observedGeneration": 1}

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.admission import object_warnings, pod_security, warnings
 from labkit.apiserver.api_resources import ApiResource
-from labkit.apiserver.objects import apply, object_defaults, patch, strategy, validation
+from labkit.apiserver.objects import apply, object_defaults, patch, pod_strategy, strategy, validation
 from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
 from labkit.podspec.schema import decoding
@@ -107,6 +107,8 @@ class Api:
             meta["managedFields"] = owners
         strategy.admit(self.store, resource, obj)  # what admission adds is nobody's
         self._check(resource, obj, None)
+        if resource.plural == "pods":
+            options.warnings.extend(pod_strategy.prepare(obj))
         options.warnings.extend(self._warned(resource, obj, None))
         options.warnings.extend(self._admit(resource, obj, None))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
@@ -259,6 +261,8 @@ class Api:
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if sub == "status":
             new |= {key: value for key, value in old.items() if key not in ("metadata", "status")}
+            if resource.plural == "pods":
+                pod_strategy.keep_in_status(new, old)
         elif sub == "ephemeralcontainers":
             given = (new.get("spec") or {}).get("ephemeralContainers") or []
             kept = {key: value for key, value in old["metadata"].items() if key != "managedFields"}

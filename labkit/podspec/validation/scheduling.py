@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.podspec.validation import field_errors
-from labkit.podspec.validation.checks import enum, first, must, wrong
+from labkit.podspec.validation.checks import enum, first, must, never, wrong
 from labkit.podspec.validation.field_errors import Causes, duplicate, invalid, required
 from labkit.podspec.validation.meta import SELECTOR, operator
 from labkit.podspec.validation.rules import At, Table, always, every, filled, given, inside, needed
@@ -77,8 +77,19 @@ NODE_SELECTOR: Table = (
 WEIGHT = always("weight", must(lambda value: 1 <= value <= 100, "must be in the range 1-100"), absent=0)
 
 
+def label_keys(field: str) -> Table:
+    """Names of labels whose values, as the Pod has them, the selector is to have too."""
+    no_selector = never("must not be specified when labelSelector is not set")
+    return (
+        filled(field, no_selector, when=lambda at: at["labelSelector"] is None),
+        every(field, field_errors.qualified_name),
+    )
+
+
 POD_TERM: Table = (
     inside("labelSelector", SELECTOR),
+    *label_keys("matchLabelKeys"),
+    *label_keys("mismatchLabelKeys"),
     inside("namespaceSelector", SELECTOR),
     every("namespaces", field_errors.label, path=lambda here: f"{here.holder.path}.namespace"),
     needed("topologyKey", detail="can not be empty"),
@@ -113,6 +124,7 @@ SPREAD: Table = (
     given("minDomains", wrong(MIN_DOMAINS), when=lambda at: at["whenUnsatisfiable"] != "DoNotSchedule"),
     given("nodeAffinityPolicy", enum),
     given("nodeTaintsPolicy", enum),
+    *label_keys("matchLabelKeys"),
     inside("labelSelector", SELECTOR),
 )
 """Of `topologySpreadConstraints`."""
