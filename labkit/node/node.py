@@ -24,7 +24,7 @@ from labkit.node.pods.api_access import NoApi
 from labkit.node.pods.cluster import Cluster
 from labkit.node.pods.kubelet_pause import Hold
 from labkit.node.pods.node_dns import NodeDns
-from labkit.node.pods.own_pods import OwnPods, is_ours
+from labkit.node.pods.own_pods import OwnPods, is_ours, no_pod
 from labkit.node.registry.course_images import IMAGES, Images
 from labkit.node.state import incident_note, unfinished
 from labkit.node.state.home import Home
@@ -288,7 +288,7 @@ class Node:
         """
         made = Cluster(
             self.api.kube, self.api.node_name(), self.api.kubectl, self.lesson, cri_pods.host_paths(self.settings), self.ledger
-        )  # fmt: skip
+        )
         if not self._is_held_down():  # no kubelet could remove a Pod
             made.remove_leftovers()
         return made
@@ -348,14 +348,3 @@ class Node:
         except NodeError:  # it is not labkit's: the next call tells what is wrong with it
             return
         daemon.start()
-
-
-def no_pod(pod: PodSnapshot | Manifest | str, there: Sequence[str]) -> NodeError:
-    """Why a node has no such Pod. there: the names of those that it has."""
-    name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
-    if name in there:
-        return NodeError(
-            f"Your Pod {name} is gone: another run of a cell, or another notebook, has started the {name} that is here now.",
-            "Run the notebook again from its first cell.",
-        )
-    return NodeError(f"There is no Pod {name} on this node.", f"It has {', '.join(there) or 'none'}.")

@@ -18,6 +18,10 @@ QUIET_S = 5.0
 SUMMARY: contextvars.ContextVar[bool] = contextvars.ContextVar("SUMMARY", default=False)
 
 
+def quiet(text: str) -> None:
+    """A Progress that shows nothing."""
+
+
 def in_notebook() -> bool:
     """Whether this Python is a notebook's kernel."""
     if "IPython" not in sys.modules:
@@ -56,7 +60,7 @@ def shown(after_s: float = 0.0) -> Iterator[Progress]:
     nbval compares, has any of it. So the cell's output is the same whether there was anything to wait for or not.
     """
     if SUMMARY.get():
-        yield lambda text: None
+        yield quiet
         return
     if not in_notebook():
         yield lambda text: print(f"labkit: {text}", file=sys.stderr, flush=True)

@@ -115,6 +115,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert [circle for module in IMPORTS if (circle := visit(module, []))] == []
 
 
+LINES = 350
+
+
+def test_no_module_is_longer_than_350_lines() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES.values()}
+    assert {path: lines for path, lines in lengths.items() if lines > LINES} == {}
+
+
 LAYERS = 8
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import pytest
 
 from labkit.kernel.events import connector_socket
-from labkit.kernel.events.connector import Connector, telling_line, wait_readable
+from labkit.kernel.events.connector import Connector, telling_line
 from labkit.kernel.events.connector_process import Record
 from labkit.kernel.events.connector_socket import EXEC, FORK
 from labkit.kernel.events.poll import differences
+from labkit.kernel.events.reader_process import wait_readable
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.kernel.events.tracefs import Trace, arguments
 from labkit.kernel.model import Process, Snapshot

@@ -15,7 +15,8 @@ from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.objects import patch
-from labkit.apiserver.objects.rest import FOREGROUND, ORPHAN, Api, Deletion, Options
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.objects.write_options import FOREGROUND, ORPHAN, Deletion, Options
 from labkit.apiserver.storage.store import WatchEvent
 
 log = logging.getLogger("kubeapi")

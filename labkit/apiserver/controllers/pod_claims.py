@@ -14,8 +14,8 @@ from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.objects import patch
-from labkit.apiserver.objects.rest import Options
 from labkit.apiserver.objects.strategy import IN_USE
+from labkit.apiserver.objects.write_options import Options
 from labkit.apiserver.storage.store import Object, WatchEvent
 
 log = logging.getLogger("kubeapi")

@@ -16,7 +16,8 @@ from tornado.web import RequestHandler
 from labkit.apiserver import api_errors
 from labkit.apiserver.discovery import protobuf
 from labkit.apiserver.http import credentials
-from labkit.apiserver.objects.rest import Api, Deletion, Options
+from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.objects.write_options import Deletion, Options
 from labkit.apiserver.printers import tables
 from labkit.apiserver.requests import bodies, paths
 from labkit.apiserver.requests.paths import Query, Target, number, one

@@ -169,3 +169,14 @@ def prefixes(fields: Fields) -> Iterator[Path]:
     for path in fields:
         for length in range(1, len(path) + 1):
             yield path[:length]
+
+
+def unchanged(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether nothing was changed, the times in managedFields aside."""
+
+    def without_times(obj: dict[str, Any]) -> dict[str, Any]:
+        meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+        owners = [{**owner, "time": ""} for owner in obj["metadata"].get("managedFields") or []]
+        return {**{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}, "metadata": meta, "owners": owners}
+
+    return without_times(new) == without_times(old)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.admission import object_warnings, pod_security, warnings
 from labkit.apiserver.api_resources import ApiResource
-from labkit.apiserver.objects import apply, object_defaults, patch, pod_strategy, strategy, validation
+from labkit.apiserver.objects import apply, object_defaults, ownership, patch, pod_strategy, strategy, validation
+from labkit.apiserver.objects.write_options import BY_ITS_OWN, DEFAULT, Deletion, Options
 from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
 from labkit.podspec.schema import decoding
@@ -24,45 +25,9 @@ KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSec
 """Metadata that only the API itself writes."""
 GENERATED_AT_MOST = 8
 """So often a name is made of generateName before one that is taken is refused."""
-ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
-"""Finalizers by which a deletion waits for the garbage collector."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a write is meant. `validation` is Strict, Warn or Ignore (unknown fields); words for the client go to `warnings`.
-    `twice`: words about fields that the body has twice."""
-
-    manager: str = "labkit"
-    dry_run: bool = False
-    validation: str = "Ignore"
-    force: bool = False
-    warnings: list[str] = field(default_factory=list)
-    twice: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """DeleteOptions: seconds of grace (None: the Pod's own), what the object must still be, and what becomes of its dependents
-    (Foreground, Background, Orphan; "": what its finalizers say, else Background)."""
-
-    grace: int | None = None
-    uid: str = ""
-    resource_version: str = ""
-    propagation: str = ""
-
-    def finalizers(self, there: list[str]) -> list[str]:
-        """The object's finalizers from now on."""
-        own = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(self.propagation)
-        kept = [each for each in there if each not in (ORPHAN, FOREGROUND)] if self.propagation else there
-        return [*kept, own] if own else kept
-
-
-DEFAULT = Options()
 NO_VERSION = validation.Cause(
     "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
 )
-BY_ITS_OWN = Deletion()
 
 
 class Api:
@@ -282,7 +247,7 @@ class Api:
             meta["generation"] = old["metadata"].get("generation", 0) + 1
         if not tracked:
             apply.track(resource, old, new, options.manager, sub)
-        if _same(new, old):
+        if ownership.unchanged(new, old):
             return entry
         if sub != "status":
             options.warnings.extend(self._warned(resource, new, old))
@@ -378,14 +343,3 @@ def copied(entry: StoredObject) -> Object:
     """A version of the object that may be changed."""
     obj: Object = json.loads(entry.raw)
     return obj
-
-
-def _same(new: Object, old: Object) -> bool:
-    """Whether nothing was changed, the times in managedFields aside."""
-
-    def bare(obj: Object) -> Object:
-        meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-        owners = [{**owner, "time": ""} for owner in obj["metadata"].get("managedFields") or []]
-        return {**{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}, "metadata": meta, "owners": owners}
-
-    return bare(new) == bare(old)

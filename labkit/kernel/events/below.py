@@ -7,7 +7,7 @@ import marshal
 import socket
 from collections.abc import Iterable, Iterator
 
-from labkit.kernel.events import below_process, connector
+from labkit.kernel.events import below_process, reader_process
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 
 PRECISION = "Each fork, exec and exit with the kernel's own time stamp, without the program that it is of (proc connector)."
@@ -16,7 +16,7 @@ PRECISION = "Each fork, exec and exit with the kernel's own time stamp, without 
 class DescendantStream(EventStream):
     """See `watch_below`."""
 
-    def __init__(self, reader: connector.ReaderProcess) -> None:
+    def __init__(self, reader: reader_process.ReaderProcess) -> None:
         self._reader, self._stopping = reader, False
         super().__init__("proc-connector", PRECISION, self._read(), self._stop)
 
@@ -33,24 +33,24 @@ class DescendantStream(EventStream):
     def _read(self) -> Iterator[Batch]:
         try:
             while not self._stopping:
-                word, received = connector.receive(self._reader)
+                word, received = reader_process.receive(self._reader)
                 if word == "events":
                     yield Batch([Event(*fields) for fields in received])
                 elif word == "refused":
                     raise EventsError(*received)
                 elif not self._stopping:
-                    raise EventsError(connector.killed(self._reader), connector.KEPT)
+                    raise EventsError(reader_process.killed(self._reader), reader_process.KEPT)
         finally:
-            connector.end([self._reader])
+            reader_process.end([self._reader])
 
 
 def watch_below() -> DescendantStream:
     """Process events of this machine's kernel from now on, of the processes that `follow` names. An event has its kind, time
     and pid, and that of a fork its ppid; nothing else is known of it. Raises EventsError as `connector.watch`."""
-    reader = connector.start(below_process.__file__)
-    word, words = connector.receive(reader)
+    reader = reader_process.start(below_process.__file__)
+    word, words = reader_process.receive(reader)
     if word != "ready":
-        happened, todo = words or (connector.killed(reader), "Try again.")
-        connector.end([reader])
+        happened, todo = words or (reader_process.killed(reader), "Try again.")
+        reader_process.end([reader])
         raise EventsError(happened, todo)
     return DescendantStream(reader)

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import marshal
 import os
 import select
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from labkit.kernel.events import connector_process, connector_socket
 from labkit.kernel.events.connector_process import Record
 from labkit.kernel.events.connector_socket import COMM, EXEC, EXIT, FORK, UID
+from labkit.kernel.events.reader_process import KEPT, ReaderProcess, end, killed, receive, start, wait_readable
 from labkit.kernel.events.stream import Batch, Event, EventsError, EventStream
 from labkit.kernel.files import read_text
 from labkit.kernel.parse import parse_cmdline, parse_namespace_link
-from labkit.util import environment
 
-# A bare interpreter starts in 30 ms, an environment's in twice that.
-PYTHON = [sys.executable, "-I", "-S"]
 PRECISION = "Each fork, exec and exit with the kernel's own time stamp, to the nanosecond (proc connector)."
 SETTLED_NS = 40_000_000
 """What one reader tells may come so much later than what another one does. After that it is in order."""
 EXEC_NS = 500_000
 """Between an exec's new memory, in which its argv is, and the exec's message lies less than this."""
 EXITS_WITHIN_S = 2.0
-MESSAGE_BYTES = 8 * 1024 * 1024
-"""As much as an exec's arguments can be (6 MB, man 2 execve), and the room for messages that wait between two readings."""
-SO_SNDBUFFORCE = 32
-KEPT = "The events before that are kept; start a new recording for those to come."
 
 
 def watch(room: int = connector_socket.RECEIVE_BYTES) -> EventStream:
@@ -63,12 +52,6 @@ def watch(room: int = connector_socket.RECEIVE_BYTES) -> EventStream:
     return EventStream("proc-connector", PRECISION, connector.batches(), connector.stop)
 
 
-@dataclass(frozen=True)
-class ReaderProcess:
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-
-
 def may_be_real_time() -> bool:
     """Tried in a thread of its own, since it is a thread's property (man 7 sched) and ends with it."""
     allowed = []
@@ -82,60 +65,6 @@ def may_be_real_time() -> bool:
     thread.start()
     thread.join()
     return bool(allowed)
-
-
-def start(program: str, *arguments: str) -> ReaderProcess:
-    """A reader: a program of the standard library alone, with a channel as its stdin."""
-    channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, MESSAGE_BYTES)
-    except PermissionError:
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
-    try:
-        process = subprocess.Popen(
-            [*PYTHON, program, *arguments],
-            env=environment.daemon(),
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # Nobody's Ctrl-C ends it: it ends when its channel does.
-            start_new_session=True,
-        )
-    except OSError as error:
-        channel.close()
-        raise EventsError(f"The reader of process events cannot be started ({error}).", "See that Python can be run.") from None
-    finally:
-        theirs.close()
-    return ReaderProcess(process, channel)
-
-
-def receive(reader: ReaderProcess, flags: int = 0) -> tuple[str, Any]:
-    """("", ()) where the reader has ended. Raises BlockingIOError with MSG_DONTWAIT where no message waits."""
-    try:
-        message = reader.channel.recv(MESSAGE_BYTES, flags)
-    except ConnectionResetError:
-        message = b""
-    return marshal.loads(message) if message else ("", ())
-
-
-def end(readers: list[ReaderProcess]) -> None:
-    for reader in readers:
-        reader.channel.close()
-    for reader in readers:
-        reader.process.wait()
-
-
-def wait_readable(channel: socket.socket) -> None:
-    """Wait until there is something to read, or the other side has ended. select(2) takes no descriptor above 1023."""
-    waiting = select.poll()
-    waiting.register(channel, select.POLLIN)
-    waiting.poll()
-
-
-def killed(reader: ReaderProcess) -> str:
-    code = reader.process.wait()
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
-    return f"The process that reads the kernel's events (pid {reader.process.pid}) {how}."
 
 
 class Connector:

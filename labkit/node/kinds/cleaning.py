@@ -17,10 +17,10 @@ from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, changed_nodes
 from labkit.node.state.node_selector import Choice
 from labkit.util import trees
-from labkit.util.progress import Progress
+from labkit.util.progress import Progress, quiet
 
 
-def clean(home: Home, progress: Progress = lifecycle.quiet, *, cache: bool = False, forget: bool = False) -> dict[str, Any]:
+def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget: bool = False) -> dict[str, Any]:
     """Remove everything of labkit's; with `cache`, the downloaded programs too. Idempotent. Raises NodeError.
 
     Returns {"removed": {kind: [what]}, "left": [what was found again, or could not be looked at], "alone": [what belongs to

@@ -18,6 +18,7 @@ from labkit.node.host import containerd_setup
 from labkit.node.lab import control, kubernetes
 from labkit.node.registry import registry
 from labkit.node.state.home import Home
+from labkit.util.progress import quiet
 
 WITHIN_S = 3.0
 """A program that answers needs milliseconds; on a busy machine some hundred."""
@@ -32,7 +33,7 @@ def probes(home: Home, endpoint: Path) -> dict[str, Probe]:
     """What asks the node's owner, the runtime behind the socket `endpoint`, the API and the kubelet; each raises when there is no
     good answer."""
     return {
-        OWNER: lambda: control.ask(home, lambda text: None, WITHIN_S, do=control.PING),
+        OWNER: lambda: control.ask(home, quiet, WITHIN_S, do=control.PING),
         "containerd": lambda: containerd_setup.answer(endpoint, WITHIN_S),
         "kubeapi": lambda: kubernetes.ask(home.kubeconfig, PROVES_TOKEN, WITHIN_S),
         "kubelet": lambda: kubernetes.kubelet_answers(home, WITHIN_S),

@@ -18,15 +18,11 @@ from labkit.node.state import incident_note, status
 from labkit.node.state.home import Home
 from labkit.node.state.turns import only_one
 from labkit.util.errors import NodeError
-from labkit.util.progress import Progress, looks
+from labkit.util.progress import Progress, looks, quiet
 
 START_WITHIN_S = 90.0
 STOP_WITHIN_S = 45.0
 OWNER_ENDS_WITHIN_S = 20.0
-
-
-def quiet(text: str) -> None:
-    """A progress that shows nothing."""
 
 
 def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:

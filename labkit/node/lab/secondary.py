@@ -12,7 +12,7 @@ from labkit.node.host import containerd_setup
 from labkit.node.host.lab_processes import end, own_processes
 from labkit.node.host.services import last_words
 from labkit.node.lab import residue
-from labkit.node.lab.lifecycle import quiet, remove_pods
+from labkit.node.lab.lifecycle import remove_pods
 from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
@@ -20,7 +20,7 @@ from labkit.node.state.home import SOCKET_PATH_MAX, Home
 from labkit.node.state.turns import only_one
 from labkit.util import environment, trees
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import looks, quiet
 from labkit.util.termination import end_child
 
 READY_WITHIN_S = 30.0

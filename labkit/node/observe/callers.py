@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
+from labkit.node.host.access import Shell
 from labkit.node.registry.certs import plain
 from labkit.util.errors import NodeError
 
@@ -21,13 +21,7 @@ RELAYS = ("socat", "sh")
 """labkit's own way into a node, one process or more a connection."""
 
 
-class ShellNode(Protocol):
-    """A Node, as far as it is needed here."""
-
-    def shell(self, argv: Sequence[str], *, timeout: float = ...) -> str: ...
-
-
-def caller(node: ShellNode, socket: str, names: Mapping[int, str] | None = None) -> str:
+def caller(node: Shell, socket: str, names: Mapping[int, str] | None = None) -> str:
     """The one program that is connected to a runtime's socket, by its name in `names` (pid → name), else by its comm.
 
     "?" where there are several or none, and where it cannot be known. Left out: this process, relays, and processes that a

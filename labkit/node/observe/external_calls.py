@@ -11,10 +11,11 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from labkit.node.host.access import Shell
 from labkit.node.observe.callers import UNKNOWN
 from labkit.recording.calls.containerd_log import LoggedCalls, same_call
 from labkit.recording.calls.log import CallLog
@@ -40,13 +41,11 @@ true
 """$1: the runtime's pid. Says where its standard error goes; nothing where that cannot be known or read."""
 
 
-class CallSources(Protocol):
+class CallSources(Shell, Protocol):
     """`sources.sources`, as far as it is needed here."""
 
     @property
     def runtime(self) -> str: ...
-
-    def shell(self, argv: Sequence[str], *, timeout: float = ...) -> str: ...
 
     def console(self, since: float) -> str:
         """What the node's first process and its children wrote to their console since a time (s since 1970)."""

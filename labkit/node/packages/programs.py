@@ -18,8 +18,8 @@ from pathlib import Path
 from labkit.node.packages.apt import ProgramsError, apt_usable
 from labkit.node.packages.elf import is_static
 from labkit.node.packages.suites import read_os_release
-from labkit.node.packages.unpack import Unpacked, fetch, load, quiet
-from labkit.util.progress import Progress
+from labkit.node.packages.unpack import Unpacked, fetch, load
+from labkit.util.progress import Progress, quiet
 
 __all__ = [
     "PROGRAMS", "Program", "Programs", "ProgramsError", "ensure_programs", "fetch", "find_programs", "install_command",

@@ -27,12 +27,11 @@ from labkit.node.packages.unpack import (
     filled,
     load,
     one_at_a_time,
-    quiet,
     require_checksum,
     verified,
     write_record,
 )
-from labkit.util.progress import Progress
+from labkit.util.progress import Progress, quiet
 from labkit.util.showable import last_line
 
 PACKAGE = "containerd"

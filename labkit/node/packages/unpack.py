@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from labkit.node.packages.apt import Apt, Package, ProgramsError, disk_full, explain, run
 from labkit.node.state import trust
-from labkit.util.progress import Progress
+from labkit.util.progress import Progress, quiet
 
 RECORD = "contents.json"
 
@@ -37,10 +37,6 @@ class Unpacked:
     root: Path
     versions: dict[str, str]
     library_path: tuple[Path, ...]
-
-
-def quiet(text: str) -> None:
-    """A Progress that says nothing."""
 
 
 def fetch(

@@ -50,7 +50,7 @@ class CriPodsNode(Protocol):
 
 
 def start(node: CriPodsNode, manifest: DefaultedPod, auth: Mapping[str, str] | None, runtime_handler: str) -> PodSnapshot:
-    """Start a complete manifest's Pod (see `CriPodsNode.start_pod`). What could not be started is removed again."""
+    """Start a complete manifest's Pod (see `Node.start_pod`). What could not be started is removed again."""
     pod_files.refuse_volumes(manifest)
     config = sandbox_config(node, manifest)
     replace_twin(node, manifest)
@@ -67,7 +67,7 @@ def start(node: CriPodsNode, manifest: DefaultedPod, auth: Mapping[str, str] | N
 
 
 def sandbox_config(node: CriPodsNode, pod: Manifest, **more: Any) -> api_pb2.PodSandboxConfig:
-    """See `CriPodsNode.sandbox_config`."""
+    """See `Node.sandbox_config`."""
     pod = defaulted(pod)
     if "dns" not in more:
         more["dns"] = node.dns.of_pod(pod)
@@ -77,7 +77,7 @@ def sandbox_config(node: CriPodsNode, pod: Manifest, **more: Any) -> api_pb2.Pod
 
 
 def container_config(node: CriPodsNode, pod: Manifest, name: str, **more: Any) -> api_pb2.ContainerConfig:
-    """See `CriPodsNode.container_config`."""
+    """See `Node.container_config`."""
     pod = defaulted(pod)
     if "pod_ip" not in more:
         more["pod_ip"] = operations.pod_ip(node.cri, pod["metadata"]["uid"])
@@ -93,7 +93,7 @@ def container_config(node: CriPodsNode, pod: Manifest, name: str, **more: Any) -
 
 
 def host_paths(settings: Mapping[str, Any]) -> str:
-    """Where on a node the Pods' hostPath volumes may lie: beside the kubelet's directory of `CriPodsNode.settings`."""
+    """Where on a node the Pods' hostPath volumes may lie: beside the kubelet's directory of `Node.settings`."""
     return posixpath.join(posixpath.dirname(settings.get("container", {}).get("kubelet_root") or "/tmp/kubelet"), "hostpath")
 
 

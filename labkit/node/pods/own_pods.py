@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from labkit.cri import CriClient
@@ -72,7 +72,7 @@ class OwnPods:
         return [s for s in listed if all(v in (None, getattr(s.metadata, k)) for k, v in wanted.items())]
 
     def remove(self, pod: PodSnapshot | Manifest | str) -> None:
-        """See `OwnPodsNode.remove_pod`."""
+        """See `Node.remove_pod`."""
         for sandbox in self.sandboxes(pod):
             if not self.has(sandbox):
                 who = "this lab" if is_ours(sandbox.labels) else "labkit"
@@ -87,7 +87,7 @@ class OwnPods:
         self.remove_files(sandbox)
 
     def remove_container(self, pod: PodSnapshot | Manifest | str, name: str, attempt: int) -> None:
-        """See `OwnPodsNode.remove_container`."""
+        """See `Node.remove_container`."""
         for sandbox in filter(self.has, self.sandboxes(pod)):
             operations.remove_containers(self.node.cri, sandbox.id, name, attempt)
 
@@ -103,3 +103,14 @@ class OwnPods:
 def is_ours(labels: Mapping[str, str] | None) -> bool:
     """Whether a Pod's labels say that labkit made it."""
     return (labels or {}).get(MANAGED_BY) == "labkit"
+
+
+def no_pod(pod: PodSnapshot | Manifest | str, there: Sequence[str]) -> NodeError:
+    """Why a node has no such Pod. there: the names of those that it has."""
+    name = pod if isinstance(pod, str) else pod.name if isinstance(pod, PodSnapshot) else pod["metadata"]["name"]
+    if name in there:
+        return NodeError(
+            f"Your Pod {name} is gone: another run of a cell, or another notebook, has started the {name} that is here now.",
+            "Run the notebook again from its first cell.",
+        )
+    return NodeError(f"There is no Pod {name} on this node.", f"It has {', '.join(there) or 'none'}.")
