@@ -112,6 +112,23 @@ def test_configuration_reaches_the_container(cluster: Cluster) -> None:
     assert [line for line in cluster.log("reader").splitlines() if "touch:" not in line] == wanted
 
 
+def test_a_variable_comes_from_a_file_that_an_init_container_wrote(cluster: Cluster) -> None:
+    mount = [{"name": "shared", "mountPath": "/shared"}]
+    writes = {**shell("echo \"A='b c'\" > /shared/env", volumeMounts=mount), "name": "writes"}
+
+    def variable(key: str, **more: Any) -> dict[str, Any]:
+        return {"name": key, "valueFrom": {"fileKeyRef": {"volumeName": "shared", "path": "env", "key": key, **more}}}
+
+    reads = shell('echo "$A, ${B-not set}"', env=[variable("A"), variable("B", optional=True)])
+    volumes = [{"name": "shared", "emptyDir": {}}]
+    cluster.create(pod("reads", reads, initContainers=[writes], volumes=volumes, restartPolicy="Never"))
+    cluster.create(pod("misses", shell("true", env=[variable("C")]), initContainers=[writes], volumes=volumes))
+    assert ends(cluster, "reads") == "Succeeded"
+    assert cluster.log("reads") == "b c, not set\n"
+    words = 'environment variable key "C" not found in file'
+    wait_for(lambda: words in str(cluster.status("misses").get("containerStatuses")), "the container to say why it waits")
+
+
 def test_init_containers_come_first_and_sidecars_stay(cluster: Cluster) -> None:
     share = [{"name": "v", "mountPath": "/v"}]
     init = [

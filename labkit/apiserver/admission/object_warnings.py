@@ -39,6 +39,7 @@ def of_secret(secret: Manifest, old: Manifest | None) -> Iterator[str]:
 def _pair(certificate: str, key: str) -> str:
     """What is wrong with a certificate and its key, both in base64, in the words of Go's tls.X509KeyPair."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     for what, content, kind in (("certificate", certificate, "CERTIFICATE"), ("key", key, "PRIVATE KEY")):
@@ -53,11 +54,11 @@ def _pair(certificate: str, key: str) -> str:
             return f"{NO_BLOCK} after skipping PEM blocks of the following types: [{' '.join(found)}]"
     try:
         own = load_pem_private_key(base64.b64decode(key), None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return "tls: failed to parse private key"
     try:
         public = x509.load_pem_x509_certificate(base64.b64decode(certificate)).public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         return f"x509: malformed certificate: {error}"
     return "" if own.public_key() == public else "tls: private key does not match public key"
 

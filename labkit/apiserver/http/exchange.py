@@ -32,6 +32,8 @@ DRAINED_AT_MOST = 64 * 1024 * 1024
 """A body too large is read so far, that the client gets to see why; beyond, the connection is cut."""
 
 MANAGER_MAX = 128
+WARNING_MAX = 4096
+"""As much as kube-apiserver says in all (pkg/endpoints/filters/warning.go)."""
 POLICIES = ("Foreground", "Background", "Orphan")
 INT32 = range(-(2**31), 2**31)
 
@@ -146,7 +148,7 @@ class Exchange(RequestHandler):
     def warn(self, warnings: Iterable[str]) -> None:
         """Say something about the request, which kubectl prints before its answer."""
         for warning in dict.fromkeys(warnings):
-            text = "".join(c if c.isascii() and c.isprintable() else "?" for c in warning)[:500]
+            text = "".join(c if c.isascii() and c.isprintable() else "?" for c in warning)[:WARNING_MAX]
             self.add_header("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
 
     def answer_list(self, target: Target, found: listing.Listed) -> None:

@@ -11,11 +11,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labkit.cri import lenient
 from labkit.kubelet.api import ApiClientError
+from labkit.kubelet.containers import env_files
 from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes import inside, subpaths
 from labkit.kubelet.volumes.bound_claims import CLAIMS
@@ -94,6 +96,7 @@ class Configuration:
                 secrets=named["secrets"],
                 volume_paths=self._claimed(pod),
                 target_id=target_id,
+                env_file=partial(self._from_file, pod),
             )
             self._volume_mounts(pod, container, config)
             self._files(pod, container, config, ips)
@@ -150,6 +153,26 @@ class Configuration:
                 Path(mount.host_path).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 Path(mount.host_path).touch(mode=0o666)
                 Path(mount.host_path).chmod(0o666)
+
+    def _from_file(self, pod: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+        """The value of a fileKeyRef; None where it is optional and not there. Raises CreateContainerConfigError."""
+        name, key = reference["volumeName"], reference["key"]
+        volume = next((each for each in pod["spec"].get("volumes", ()) if each["name"] == name), None)
+        if volume is None:
+            raise CreateContainerConfigError(f'cannot find the volume "{name}" referenced by FileKeyRef')
+        if self.volumes.place(pod, volume) is None:
+            raise CreateContainerConfigError(f'failed to get host path for volume "{name}"')
+        try:
+            with contextlib.ExitStack() as stack:
+                found, _ = stack.enter_context(self.volumes.opened(pod, volume))
+                file = subpaths.open_inside(found, reference["path"], make=False)
+                stack.callback(os.close, file)
+                value = env_files.value_of(env_files.read(file), key)
+        except (OSError, ValueError):
+            raise CreateContainerConfigError("couldn't parse env file") from None
+        if not value and not reference.get("optional"):
+            raise CreateContainerConfigError(f'environment variable key "{key}" not found in file')
+        return value or None
 
     def _recursively(self, mount: Mapping[str, Any]) -> bool:
         """Whether what is mounted below a read-only volume is read-only too (resolveRecursiveReadOnly)."""

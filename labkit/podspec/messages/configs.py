@@ -15,7 +15,7 @@ from typing import Any
 from labkit.cri.v1 import api_pb2 as pb
 from labkit.podspec.manifest import defaulted, find_container
 from labkit.podspec.messages import dns as of_dns
-from labkit.podspec.messages.container_env import CreateContainerConfigError, Data, environment, expand
+from labkit.podspec.messages.container_env import CreateContainerConfigError, Data, EnvFile, environment, expand
 from labkit.podspec.messages.container_mounts import container_mounts
 from labkit.podspec.messages.hosts import CLUSTER_DOMAIN, kernel_hostname
 from labkit.podspec.messages.linux_resources import (
@@ -110,6 +110,7 @@ def container_config(
     secrets: Data | None = None,
     volume_paths: Mapping[str, str] | None = None,
     target_id: str = "",
+    env_file: EnvFile | None = None,
 ) -> pb.ContainerConfig:
     """The ContainerConfig of one container (regular, init or ephemeral) of a Pod, for CreateContainer.
 
@@ -118,8 +119,9 @@ def container_config(
     machine: the node's (default: this one), memory_capacity: its memory in bytes; allocatable: what it gives to Pods, as its
     status has it. services: manifests of Services, for their variables. env: more variables, before the manifest's. configmaps,
     secrets: name → key → value. volume_paths: volume name → path on the node, for volumes whose plugin decides. target_id: the
-    container whose PID namespace an ephemeral container joins. A value of `secrets` that is not UTF-8 reaches the runtime as it
-    is. Raises ManifestError, and CreateContainerConfigError where something that the manifest refers to is missing.
+    container whose PID namespace an ephemeral container joins. env_file: reads the value of a fileKeyRef. A value of `secrets`
+    that is not UTF-8 reaches the runtime as it is. Raises ManifestError, and CreateContainerConfigError where something that the
+    manifest refers to is missing.
     """
     pod, machine = defaulted(pod), machine or MachineInfo.here()
     if memory_capacity is not None:
@@ -141,6 +143,7 @@ def container_config(
         configmaps=configmaps or {},
         secrets=secrets or {},
         extra=env or {},
+        env_file=env_file,
     )
     try:
         return pb.ContainerConfig(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from labkit.podspec.go_text import go_quote
@@ -18,6 +18,10 @@ from labkit.podspec.quantity import exact
 
 Data = Mapping[str, Mapping[str, str | bytes]]
 """ConfigMaps or Secrets of the Pod's namespace: name → key → value (Secrets decoded)."""
+
+
+EnvFile = Callable[[Mapping[str, Any]], str | None]
+"""Reads what a fileKeyRef names, in a volume on the node; None where that is optional and not there."""
 
 
 class CreateContainerConfigError(ValueError):
@@ -35,6 +39,7 @@ def environment(
     configmaps: Data,
     secrets: Data,
     extra: Mapping[str, str],
+    env_file: EnvFile | None = None,
 ) -> dict[str, str]:
     """The variables in order: envFrom, env, then those of services. Raises CreateContainerConfigError."""
     of_services = service_variables(services, pod["metadata"]["namespace"], pod["spec"]["enableServiceLinks"])
@@ -45,6 +50,8 @@ def environment(
         value: str | None
         if variable.get("value"):
             value = expand(variable["value"], {**of_services, **result})
+        elif env_file and "fileKeyRef" in variable.get("valueFrom", {}):
+            value = env_file(variable["valueFrom"]["fileKeyRef"])
         elif "valueFrom" in variable:
             value = _from_reference(pod, container, variable, pod_ips, host_ips, machine, configmaps, secrets)
         else:
