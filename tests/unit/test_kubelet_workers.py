@@ -11,6 +11,7 @@ import pytest
 
 from labkit.cri import CriError
 from labkit.cri.v1 import api_pb2 as pb
+from labkit.kubelet.cleanup.housekeeping import Housekeeping
 from labkit.kubelet.cleanup.loop import CleanupLoop
 from labkit.kubelet.core.kubelet import FAILED_RETRY_LONGEST_S, PASSES_WITHIN, RUNTIME_RETRY_S, Kubelet, read_pod
 from labkit.kubelet.core.pleg import RuntimeList
@@ -204,6 +205,37 @@ def test_a_chore_that_fails_makes_an_event_and_keeps_no_other_from_being_done() 
     kubelet.sources_ready.set()
     cleanup.clean_up()
     assert done[2:] == ["bad", "good"] and events == [("ContainerGCFailed", "TypeError: no such thing")]
+
+
+def test_a_pod_that_has_finished_since_the_runtime_was_listed_is_no_orphan() -> None:
+    """With the runtime's events a list can be ten seconds old: nothing of such a Pod is stopped and removed once more."""
+    tidied: list[set[str]] = []
+    box = pb.PodSandbox(id="box", metadata=pb.PodSandboxMetadata(uid="u1"))
+    configuration: Any = SimpleNamespace(marked=lambda uid: True)
+    housekeeping = Housekeeping(None, configuration, None, None)  # type: ignore[arg-type]
+    keep: Any = SimpleNamespace(
+        orphans=lambda listed, known: tidied.append({*housekeeping.orphans(listed, known)}) or (),
+        stale_traces=lambda owned: [],
+        collect=lambda listed, wanted: None,
+        forget_marks=lambda listed, known: None,
+        rotate_logs=lambda listed: None,
+    )
+    pleg = SimpleNamespace(listed=RuntimeList())
+
+    def list_runtime() -> None:
+        pleg.listed = RuntimeList({"u1": [box]}, {}, time.monotonic(), time.monotonic())
+
+    kubelet = kubelet_of(lambda state: state.progress.reach(PodStage.FINISHED), [], pleg=pleg)
+    kubelet.sources_ready.set()
+    cleanup = CleanupLoop(kubelet, keep, None, kubelet.pod_sync.recorder)  # type: ignore[arg-type]
+    cleanup._rotated = time.monotonic()
+    list_runtime()
+    sync_next(kubelet, PodState("u1", pod(), PodRuntime("u1"), {}))
+    assert kubelet.pods == {}
+    cleanup.clean_up()
+    list_runtime()
+    cleanup.clean_up()
+    assert tidied == [set(), {"u1"}]
 
 
 def test_the_loop_goes_on_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

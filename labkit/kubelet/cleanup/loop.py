@@ -50,7 +50,8 @@ class CleanupLoop:
         if not listed.at:  # the runtime has not been listed yet
             return
         if self.kubelet.sources_ready.is_set():
-            for uid in keep.orphans(listed, set(pods)):
+            # A list shows what there was when it began: Pods that have finished since are no orphans.
+            for uid in keep.orphans(listed, self.kubelet.known_since(listed.began)):
                 yield partial(keep.remove_orphan, listed, uid)
             for uid in keep.stale_traces(self._owned):
                 yield partial(keep.remove_traces, uid)

@@ -49,6 +49,7 @@ class Kubelet:
         self.queue = WorkQueue()
         self.sources_ready = threading.Event()
         """Set when all Pods of this node are known."""
+        self._finished: dict[str, float] = {}
         self._lock = threading.RLock()
         self._pool = ThreadPoolExecutor(THREADS, "pod")
 
@@ -249,11 +250,19 @@ class Kubelet:
             wait_s = self._failed(state, f"{type(error).__name__}: {error}", state.timers.failures)
         if state.progress.stage == PodStage.FINISHED:
             with self._lock:
+                self._finished[state.uid] = time.monotonic()
                 self.pods.pop(state.uid, None)
             if state.removed:
                 self.pod_sync.writer.forget(state.uid)
         elif wait_s is not None:
             self.queue.add_after(state.uid, wait_s)
+
+    def known_since(self, when: float) -> set[str]:
+        """The Pods of the kubelet, and those of which nothing has been left since `when` (time.monotonic()): what it has of
+        others that have finished is forgotten."""
+        with self._lock:
+            self._finished = {uid: at for uid, at in self._finished.items() if at >= when}
+            return {*self.pods, *self._finished}
 
     def _failed(self, state: PodState, words: str, times: int) -> float:
         """The kubelet cannot go on with a Pod: an event and its waiting containers say so. Seconds until it is tried again, more

@@ -32,11 +32,13 @@ UNHEALTHY_S = 180.0
 
 @dataclass(frozen=True)
 class RuntimeList:
-    """What one list of everything shows: uid → items of ListPodSandbox, of ListContainers. `at` is time.monotonic()."""
+    """What one list of everything shows: uid → items of ListPodSandbox, of ListContainers. `began` and `at`: before and after
+    the runtime was asked, as time.monotonic()."""
 
     sandboxes: Mapping[str, list[Any]] = field(default_factory=dict)
     containers: Mapping[str, list[Any]] = field(default_factory=dict)
     at: float = 0.0
+    began: float = 0.0
 
     def states(self, uid: str) -> dict[str, object]:
         """Id → state of everything of a Pod, as `PodRuntime.states` has it."""
@@ -76,11 +78,12 @@ class Pleg:
         """List everything and keep the list. Returns the uids of the Pods that changed. Raises CriError."""
         sandboxes: dict[str, list[Any]] = {}
         containers: dict[str, list[Any]] = {}
+        began = time.monotonic()
         for box in self.cri.list_pod_sandbox().items:
             sandboxes.setdefault(box.metadata.uid, []).append(box)
         for container in self.cri.list_containers().containers:
             containers.setdefault(container.labels.get(POD_UID, ""), []).append(container)
-        before, self.listed = self.listed, RuntimeList(sandboxes, containers, time.monotonic())
+        before, self.listed = self.listed, RuntimeList(sandboxes, containers, time.monotonic(), began)
         return [uid for uid in before.uids | self.listed.uids if before.states(uid) != self.listed.states(uid)]
 
     def period_s(self, pods: Sized) -> float:
