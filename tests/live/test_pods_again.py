@@ -53,6 +53,7 @@ def test_each_change_is_seen_in_the_next_call(node: Node) -> None:
     node.cri.exec_sync(container_id=container.id, cmd=["sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"])
     (by_exec,) = (p.pid for p in seen().processes if p.pid not in others)
     os.kill(main, signal.SIGSTOP)
+    wait_for(lambda: stat(main) == "T", "process 1 is held: until then it may still take a child in that has ended")
     os.kill(by_exec, signal.SIGKILL)
     wait_for(lambda: stat(by_exec) == "Z")
     assert [p.ended for p in seen().processes if p.pid == by_exec] == ["zombie"]
