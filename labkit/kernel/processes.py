@@ -49,16 +49,16 @@ class ProcReader:
         self._stayed = False
         self._lock = threading.Lock()
 
-    def read(self, fds: bool) -> tuple[list[Process], list[Held]]:
+    def read(self, fds: bool, programs: bool = True) -> tuple[list[Process], list[Held]]:
         """The processes, ascending by pid, and with `fds` what their open files hold. Left out without an error: what ends while
-        it is read, and what the reader may not see at all (hidepid, man 5 proc). Raises OSError only where `proc` cannot be
-        listed."""
+        it is read, and what the reader may not see at all (hidepid, man 5 proc). programs: whether the name of a sleeping
+        process's program is looked at again. Raises OSError only where `proc` cannot be listed."""
         with self._lock:
-            self._look()
+            self._look(programs)
             processes = [known.process for known in self._known.values()]
             return processes, [each for known in self._known.values() for each in self._held(known)] if fds else []
 
-    def _look(self) -> None:
+    def _look(self, programs: bool) -> None:
         self._pid_namespace = own_namespace(self._proc, "pid") if _numbers_are_own(self._proc) else None
         before = self._known
         # Before any cgroup is read: a move that comes later makes the next count another one.
@@ -68,7 +68,7 @@ class ProcReader:
         found = {}
         for pid in pids:
             known = before.get(pid)
-            if known is not None and self._unchanged(known):
+            if known is not None and self._unchanged(known, programs):
                 found[pid] = known
             elif (now := self._read(pid, known)) is not None:
                 found[pid] = now
@@ -78,7 +78,7 @@ class ProcReader:
         used = {known.cgroup: known.process.cgroups for known in found.values()}
         self._known, self._cgroups, self._moved = found, used, moved
 
-    def _unchanged(self, known: _Known) -> bool:
+    def _unchanged(self, known: _Known, programs: bool) -> bool:
         process, kept = known.process, known.kept
         if not known.ran or process.state in "RZ":
             return False
@@ -86,7 +86,7 @@ class ProcReader:
             return (
                 kept.read("schedstat") == known.ran
                 and (self._stayed or _read_record(f"{self._proc}/{process.pid}/cgroup") == known.cgroup)
-                and (known.kernel_thread or _exe(f"{self._proc}/{process.pid}/exe") == process.exe)
+                and (not programs or known.kernel_thread or _exe(f"{self._proc}/{process.pid}/exe") == process.exe)
                 and (process.threads == 1 or _same_to_other_threads(process, kept))
             )
         except OSError:

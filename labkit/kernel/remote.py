@@ -46,25 +46,25 @@ class RemoteKernel:
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def snapshot(self, fds: bool = True) -> Snapshot:
+    def snapshot(self, fds: bool = True, programs: bool = True) -> Snapshot:
         """Everything the node's kernel shows, by one command, which leaves itself out.
 
-        fds: as in LocalKernel.snapshot. Not looked for, unlike there: bind mounts of namespaces that only another mount namespace
-        than the node's has. at_ns: the node's CLOCK_MONOTONIC where /proc/timer_list tells it (root), else from /proc/uptime,
-        which counts in steps of 10 ms, and suspended time too.
+        fds: as in LocalKernel.snapshot; programs are always looked at. Not looked for, unlike there: bind mounts of namespaces
+        that only another mount namespace than the node's has. at_ns: the node's CLOCK_MONOTONIC where /proc/timer_list tells it
+        (root), else from /proc/uptime, which counts in steps of 10 ms, and suspended time too.
         """
         token, (clock, mountinfo, links, *files) = self._ask(_SNAPSHOT, "fds" if fds else "")
         held: list[Held] = []
         namespaces: dict[str, dict[str, int]] = {}
-        programs: dict[str, str] = {}
+        exes: dict[str, str] = {}
         for (pid, *place), target in _links(links, token):
             if place[0] == "exe":
-                programs[pid] = target
+                exes[pid] = target
             elif place[0] == "ns":
                 namespaces.setdefault(pid, {})[place[1]] = parse_namespace_link(target)[1]
             elif target.partition(":[")[0] in NAMESPACE_TYPES:
                 held.append((*parse_namespace_link(target), int(pid), int(place[1])))
-        return assemble(_ns(clock), _processes(files, namespaces, programs), parse_mountinfo(mountinfo), fds=held)
+        return assemble(_ns(clock), _processes(files, namespaces, exes), parse_mountinfo(mountinfo), fds=held)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The mounts of the node, those that a command there sees."""

@@ -30,17 +30,18 @@ class LocalKernel:
         self._processes, self._pins, self._mounts = ProcReader(self._proc), PinReader(self._proc), MountReader(self._proc)
         self._last: Snapshot | None = None
 
-    def snapshot(self, fds: bool = True) -> Snapshot:
+    def snapshot(self, fds: bool = True, programs: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
 
         With fds=False it looks where `lsns` looks: at the processes and at the node's own mounts. It misses what else can hold a
         namespace, and the namespaces that nothing else holds: open files, and bind mounts that only another mount namespace
-        than the node's has. That spares more than half of the time (tests/bench/bench_snapshot.py). Raises OSError only where
-        there is no readable /proc.
+        than the node's has. That spares more than half of the time (tests/bench/bench_snapshot.py). With programs=False `exe` of
+        a process that has not run is as it was, though somebody may have renamed or removed its program. Raises OSError only
+        where there is no readable /proc.
         """
         at_ns = time.monotonic_ns()
         before, mounts = self._last, self._mounts.read()
-        processes, held = self._processes.read(fds)
+        processes, held = self._processes.read(fds, programs)
         pins = self._pins.read(processes, own_namespace(self._proc, "mnt"), mounts) if fds else []
         if before and not fds and _same_namespaces(before, processes, mounts):
             snapshot = Snapshot(at_ns, {process.pid: process for process in processes}, before.namespaces, mounts)

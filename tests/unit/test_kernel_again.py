@@ -386,6 +386,7 @@ def test_a_program_whose_file_is_removed(tmp_path):
         wait_for(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "program\n")
         seen_again(kernel, child.pid)
         program.unlink()
+        assert not kernel.snapshot(fds=False, programs=False).processes[child.pid].exe.endswith("(deleted)")
         assert seen_again(kernel, child.pid).exe.endswith("program (deleted)")
     finally:
         child.kill()

@@ -35,7 +35,7 @@ def node_of(lesson: str | None, tmp_path: Path) -> Any:
     node: Any = Node(kind="containerd", name="n", endpoint=f"unix://{tmp_path}/s", runtime="", why="", lesson=lesson)
     found = {p.pid: process(p.pid, p.ppid) for each in PODS for p in each.processes} | {1: process(1, 0)}
     snapshot = Snapshot(0, found, {}, ())
-    node.kernel = SimpleNamespace(snapshot=lambda fds=True: snapshot, unix_listener=lambda path: None)
+    node.kernel = SimpleNamespace(snapshot=lambda **which: snapshot, unix_listener=lambda path: None)
     node.sources = SimpleNamespace(is_runtime=lambda process: False)
     node.__dict__["_pods"] = SimpleNamespace(read=lambda snapshot: PODS)
     return node

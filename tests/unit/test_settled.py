@@ -29,7 +29,7 @@ def seen(*looks: PodSnapshot) -> tuple[PodSnapshot, int]:
         read_at.append(snapshot)
         return (looks[min(len(read_at), len(looks)) - 1],)
 
-    kernel: Any = SimpleNamespace(snapshot=lambda fds: None)
+    kernel: Any = SimpleNamespace(snapshot=lambda fds, programs: None)
     (found,) = pod_processes.settled(kernel, SimpleNamespace(read=read))[1]  # type: ignore[arg-type]
     return found, len(read_at)
 

@@ -28,13 +28,13 @@ class ProcessesNode(ObservedNode, Protocol):
 
 
 def settled(kernel: Kernel, reader: PodReader) -> tuple[Snapshot, tuple[PodSnapshot, ...]]:
-    """The kernel's view and the Pods in it, taken when no container is between two programs.
+    """The kernel's view, but for what was done to programs' files, and the Pods in it, when no container is between two programs.
 
     StartContainer answers when runc has let the container's process go; that process, still `runc init`, becomes the
     application a moment later. SETTLED_WITHIN_S is waited for it, no longer, and not at all for one that was not started.
     """
     for _ in looks(SETTLED_WITHIN_S):
-        snapshot = kernel.snapshot(fds=False)
+        snapshot = kernel.snapshot(fds=False, programs=False)
         pods = reader.read(snapshot)
         if not any(map(starts, pods)):
             break
