@@ -21,7 +21,7 @@ node = labkit.connect(lesson="NUMBER")
 hold = node.kubelet_held()
 hold.start()
 -----
-(You make a Pod by hand. A kubelet removes what it does not know, so on a cluster's node it is held still until the last cell.)
+(You make a Pod by hand. A kubelet deletes Pods that it did not create. So a notebook suspends a cluster's kubelet.)
 
 ## TODO The first experiment, named by what is done
 
@@ -70,7 +70,7 @@ labkit.check("NUMBER.1", node)
 **Sources:** TODO by name and section, so that they are found in any version, as in: CRI: `api.proto`, messages `…`. The kubelet:
 `pkg/kubelet/…`. man 7 namespaces.
 
-The last cell lets the kubelet go on, if there is one, and removes what this notebook made.
+The last cell removes what this notebook made, and resumes the kubelet if the notebook suspended one.
 -----
 %%
 node.remove_leftovers()

@@ -88,12 +88,20 @@ class Lesson:
         return self.root / "tests" / "notebooks" / "wrong" / f"{exercise}.py"
 
     def wrong_answers(self, exercise: str) -> dict[str, str]:
-        """Code by the reason for which the check must refuse it: the blocks of wrong/08.1.py, each below a line `# %% reason`.
-        What stands above the first belongs to each of them."""
-        if not self.wrong(exercise).exists():
-            return {}
-        above, *blocks = re.split(r"(?m)^# %% *(.*)\n", self.wrong(exercise).read_text())
-        return {reason: above + code for reason, code in zip(blocks[::2], blocks[1::2], strict=True)}
+        """Code by the reason for which the check must refuse it."""
+        return answers(self.wrong(exercise))
+
+    def right_answers(self, exercise: str) -> dict[str, str]:
+        """Code by what is unusual about it: the check must pass it as it does the solution. Few exercises have any."""
+        return answers(self.root / "tests" / "notebooks" / "right" / f"{exercise}.py")
+
+
+def answers(path: Path) -> dict[str, str]:
+    """The blocks of a file, each below a line `# %% name`, by their names. What is above the first belongs to each of them."""
+    if not path.exists():
+        return {}
+    above, *blocks = re.split(r"(?m)^# %% *(.*)\n", path.read_text())
+    return {name: above + code for name, code in zip(blocks[::2], blocks[1::2], strict=True)}
 
 
 def lessons(root: Path = ROOT) -> Iterator[Lesson]:

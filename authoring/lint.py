@@ -20,6 +20,7 @@ from authoring.lesson import Cell, Lesson, lessons
 from authoring.predictions import Prediction, unreachable
 from authoring.predictions import predictions as asked_in
 from authoring.prose import Block, blocks
+from authoring.stale import stale as outdated
 from labkit.course.quiz import Question, quiz
 from labkit.node import NodeError
 
@@ -232,6 +233,14 @@ def predictions(lesson: Lesson, questions: Mapping[str, Question]) -> list[Predi
 def predicts(cell: Cell) -> bool:
     """Whether the prose asks for a prediction; the list of an experiment's four steps in notebook 00 does not."""
     return any(stress.startswith("Predict") for block in parsed(cell) if block.kind != "item" for stress in block.emphasis)
+
+
+@rule
+def stale(lesson: Lesson) -> Found:
+    """Outputs have the words of the quizzes: each question, each verdict, and the questions of earlier notebooks that the opening
+    asks again. Whoever rewords a question saves its notebook and each one that asks it again."""
+    with contextlib.suppress(NodeError):  # the rule `prediction` says what is wrong with a quiz
+        yield from ((number, f"{says}: ./course lesson save {lesson.number}") for number, says in outdated(lesson))
 
 
 @rule

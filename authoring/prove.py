@@ -3,7 +3,8 @@ own cell nor a wrong answer does.
 
 Outputs are compared by nbval, strictly; tests/notebooks/sanitize.cfg names what may differ. Its rules for "elsewhere" apply only
 where kind, runtime or cgroups of the node are not those that the notebook's metadata name. Wrong answers are the blocks of
-tests/notebooks/wrong/08.1.py, each below a line `# %% why it is wrong`.
+tests/notebooks/wrong/08.1.py, each below a line `# %% why it is wrong`; tests/notebooks/right/08.1.py may have right answers in
+another form than the solution's.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def judged(lesson: Lesson, exercise: str, node: Node) -> Iterator[tuple[str, str
     starter = lesson.starters()[exercise].source
     answers = [("the exercise's own cell is refused", "", False)]
     answers += [(f"refused: {reason}", code, False) for reason, code in lesson.wrong_answers(exercise).items()]
+    answers += [(f"passes: {name}", code, True) for name, code in lesson.right_answers(exercise).items()]
     solution = lesson.solution(exercise)
     said: dict[str, str] = {}
     clear(node)
@@ -90,7 +92,7 @@ def judged(lesson: Lesson, exercise: str, node: Node) -> Iterator[tuple[str, str
     for what, code, wanted in answers:
         try:
             verdict, fault = tried_answer(exercise, starter, code, wanted, node)
-            same = said.setdefault(verdict, what)
+            same = what if wanted else said.setdefault(verdict, what)
             yield f"{exercise}, {what}", fault or ("" if same is what else f"the check says the same as for “{same}”: {verdict}")
         finally:
             clear(node)

@@ -27,7 +27,7 @@ WITH_VERSION = ("upgrade", "downgrade")
 
 
 def add(verb: AddVerb) -> None:
-    text = "kill, stop, start or replace the node's containerd; Pods go on"
+    text = "kill, stop, start or replace the node's containerd; Pods run on"
     command = verb("containerd", run, text, "labkit containerd upgrade 1.7", reports=False, node=False)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, what in ACTIONS.items():

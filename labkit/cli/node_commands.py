@@ -104,7 +104,7 @@ def show_status(arguments: argparse.Namespace) -> int:
         if report["state"] == "incident":
             return f"The node is up. {incident_note.OPEN_HERE}, so what works on it is for you to find out: `labkit incident`."
         if report["state"] == "stopped":
-            return "The node's containerd is stopped, and its Pods go on. Start it with `labkit containerd start`."
+            return "The node's containerd is stopped, and its Pods run on. Start it with `labkit containerd start`."
         runs = f" It runs {', '.join(report['processes'])}." if report.get("processes") else ""
         if report.get("memory_mb"):
             runs += f" It takes {report['memory_mb']} MB of memory ({report['accelerator']}, {report['how']})."
@@ -115,7 +115,7 @@ def show_status(arguments: argparse.Namespace) -> int:
             pid = f" (pid {found['pid']})" if found["pid"] else ""
             runs += f"\n{name}{pid} does not answer: {found['error']}. {found['todo']}\n"
         if report.get("kubelet_held"):
-            runs += " Its kubelet is held still: the cluster's `kubectl logs` and `exec` wait meanwhile, release() lets it go on."
+            runs += " Its kubelet is suspended. `kubectl logs` and `exec` wait until the notebook resumes it with release()."
         scale = f" The kubelet's back-offs are {report['time_scale']:g} times as long as real ones." if scaled(report) else ""
         return f"The node is {report['state']}: {describe(report)}, since {report['since']}.{runs}{scale} Log: {home.log_file}"
 

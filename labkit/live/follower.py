@@ -86,7 +86,7 @@ class Follower:
             self.panels[panel.view.name] = panel
             self._reopen |= panel.view.asks_api and self._api is False
         if earlier:
-            earlier.end("Another panel of this kind was opened, and goes on in place of this one.")
+            earlier.end("Another panel of this kind was opened, and has taken the place of this one.")
         panel.closing, panel.looking = lambda: self.leave(panel), self.changed
         try:
             self._show([panel], self.look(api=panel.view.asks_api))

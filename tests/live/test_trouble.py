@@ -120,7 +120,7 @@ def test_status_asks_each_program(cluster: Cluster, name: str) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert report["state"] == "degraded"
-    assert report["unanswered"] == {name: {"pid": pid, "error": "a signal stopped it", "todo": f"Let it go on: kill -CONT {pid}"}}
+    assert report["unanswered"] == {name: {"pid": pid, "error": "a signal stopped it", "todo": f"Resume it: kill -CONT {pid}"}}
     wait_for(lambda: asked(cluster)["state"] == "ready", "it to answer again")
 
 

@@ -69,6 +69,7 @@ def test_notebooks_leave_no_pod(node: Node) -> None:
 
 @pytest.mark.parametrize("exercise", CHECKS)
 def test_a_check_passes_the_solution_and_tells_the_starter_wrong_answers_and_cheats_apart(node: Node, exercise: str) -> None:
-    wrong = find(exercise[:2]).wrong_answers(exercise)
-    tried = dict(prove.judged(find(exercise[:2]), exercise, node))
-    assert len(tried) == len(wrong) + 2 and [f"{what}: {fault}" for what, fault in tried.items() if fault] == []
+    lesson = find(exercise[:2])
+    tried = dict(prove.judged(lesson, exercise, node))
+    others = [*lesson.wrong_answers(exercise), *lesson.right_answers(exercise)]
+    assert len(tried) == len(others) + 2 and [f"{what}: {fault}" for what, fault in tried.items() if fault] == []

@@ -106,7 +106,7 @@ def test_the_kubelet_goes_on_though_the_runtime_is_gone(node: FakeNode) -> None:
     assert state(node.kubelet) == "T"
     node.pods_error = AWAY
 
-    assert holding.release() == "The kubelet of kind-control-plane goes on."
+    assert holding.release() == "The kubelet of kind-control-plane runs again."
 
     assert state(node.kubelet) == "S"
 
@@ -114,13 +114,13 @@ def test_the_kubelet_goes_on_though_the_runtime_is_gone(node: FakeNode) -> None:
 def test_a_kubelet_that_cannot_be_told_is_still_called_held_and_the_next_call_tells_it(node: FakeNode) -> None:
     holding = held(node)
     node.run_error = REFUSED
-    with pytest.raises(NodeError, match=r"could not be told to go on.*15 s"):
+    with pytest.raises(NodeError, match=r"could not be resumed.*15 s"):
         holding.release()
     assert state(node.kubelet) == "T"
     node.run_error = None
 
-    assert "goes on" in holding.release() and state(node.kubelet) == "S"
-    assert holding.release() == "No kubelet was held."
+    assert "runs again" in holding.release() and state(node.kubelet) == "S"
+    assert holding.release() == "No kubelet was suspended."
 
 
 def test_a_cell_that_holds_again_leaves_one_hold_which_one_release_ends(node: FakeNode) -> None:
@@ -167,7 +167,7 @@ def test_release_waits_until_the_node_is_ready_and_untainted(node: FakeNode, mon
     tainted = node_object(ready=True, taints=("node.kubernetes.io/not-ready",))
     node.said = [well, ill, ConnectionResetError(), ill, tainted, well]
 
-    assert holding.release() == "The kubelet of kind-control-plane goes on."
+    assert holding.release() == "The kubelet of kind-control-plane runs again."
 
     assert node.said == [well]
 
@@ -176,7 +176,7 @@ def test_a_trouble_that_was_there_before_is_not_waited_for_and_a_new_one_is_told
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node.said = [node_object(ready=False)]
-    assert held(node).release() == "The kubelet of kind-control-plane goes on."
+    assert held(node).release() == "The kubelet of kind-control-plane runs again."
     monkeypatch.setattr(kubelet_pause, "READY_WITHIN_S", 0.3)
     node.said = [node_object(ready=True)]
     holding = held(node)
@@ -205,4 +205,4 @@ def test_what_has_let_go_is_not_held_again_by_a_notebook_that_lives(node: FakeNo
     kubelet_pause.let_go(node, "anne.")  # what `labkit clean` does
     time.sleep(0.5)
     assert state(node.kubelet) == "S" and len(node.watchers) == 1
-    assert "goes on" in holding.release()
+    assert "runs again" in holding.release()

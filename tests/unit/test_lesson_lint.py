@@ -14,6 +14,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from authoring import glossary, lint, new
 from authoring.lesson import LessonError, find, lessons
+from labkit.course.answer import NOT_COMMITTED, verdict
+from labkit.course.predict import Prediction
+from labkit.course.quiz import quiz
 from tests.conftest import ROOT
 from tests.unit.test_lesson_new import copy_readme
 
@@ -130,6 +133,11 @@ FAULTS = {
     "a question in prose only": (
         lambda n: n.cells.insert(6, new_markdown_cell("**Predict:** what?")) or n.cells.insert(7, code("1")),
         "prediction", "cannot commit"),
+    "question in other words": (put(code(ASK, result("Who?"))), "stale", "not have the question 08.which as it is now"),
+    "opening in other words": (put(code('labkit.review("08")', result("Before"))), "stale", "the questions of the opening"),
+    "verdict in other words": (
+        put(code(f'{ASK}which.seen("one")', result(f"Seen: one. {NOT_COMMITTED}", **{"text/markdown": "It was so."}))),
+        "stale", "not have the verdict on 08.which"),
     "figure without text": (put(code("draw()", result(None, **PNG))), "figure", "has no text"),
     "figure of matplotlib": (put(code("draw()", result("<Figure size 640x480>", **PNG))), "figure", "has no text"),
     "SVG without text": (put(code("draw()", result("A tree.", **SVG))), "figure", "SVG has no text"),
@@ -170,7 +178,7 @@ def asks_which(root: Path, text: str = WHICH) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found(course: Path, name: str) -> None:
     how, rule, says = FAULTS[name]
-    if rule == "prediction":
+    if rule in ("prediction", "stale"):
         asks_which(course)
     with (course / glossary.SOURCE).open("a") as file:
         for term, lesson in (("frobber", "09"), ("quux", "08")):
@@ -245,6 +253,15 @@ def test_what_a_call_returns_may_be_any_option(course: Path) -> None:
     change(course, put(code(f"{ASK}which.seen({{3: 'one'}}.get(count, 'two'))")))
     change(course, put(code(f"{ASK}which.seen(next(o for o in which.options if o in seen))")))
     change(course, put(code(f"{ASK}seen = which.options[0]\nif node:\n    seen = which.options[1]\nwhich.seen(seen)")))
+    assert found(course) == []
+
+
+def test_outputs_with_the_words_of_the_quiz_are_not_stale(course: Path) -> None:
+    asks_which(course)
+    asked = quiz(find("08", course).quiz)["08.which"]
+    shown = verdict(asked, "one", None)._repr_mimebundle_()
+    change(course, put(code(f"{ASK}which.seen('one' if node else 'two')", result(None, **shown))))
+    change(course, put(code('labkit.predict("08.which")', result(repr(Prediction(asked))))))
     assert found(course) == []
 
 

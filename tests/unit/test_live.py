@@ -308,7 +308,7 @@ def test_the_last_panel_that_closes_ends_the_threads(followed: SimpleNamespace) 
 
 def test_a_second_panel_of_a_kind_takes_the_place_of_the_first(followed: SimpleNamespace) -> None:
     first, second = labkit.live.tree(followed.node), labkit.live.tree(followed.node)
-    assert first.closed and "goes on in place of this one" in first.status and not second.closed
+    assert first.closed and "has taken the place of this one" in first.status and not second.closed
 
 
 def test_the_api_is_watched_once_a_panel_shows_it(followed: SimpleNamespace) -> None:

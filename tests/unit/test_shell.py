@@ -277,7 +277,7 @@ def test_status_says_that_a_kubelet_is_held(home: Home, held: bool, monkeypatch:
               "since": "now", "kubelet_held": held}
     made = replace(discovery.own()["kind"], report=lambda home, choice: report)
     monkeypatch.setitem(discovery.own(), "kind", made)
-    assert ("kubelet is held" in run("status", "--node", "kind")) == held
+    assert ("kubelet is suspended" in run("status", "--node", "kind")) == held
     assert json.loads(run("status", "--node", "kind", "--json"))["kubelet_held"] is held
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.checks.pod_checks import absent, command, find, not_ready, own_processes, running, sleeps, too_few
@@ -123,6 +124,8 @@ def made_again(node: Node) -> Check:
         )
     if wrong := ended_well(second, 1):
         return wrong
+    if wrong := another_program(node, attempts[0], second):
+        return wrong
     if second.created_at < attempts[0].finished_at:
         return refused(
             "attempt 1 of once was created before attempt 0 had ended.",
@@ -131,6 +134,25 @@ def made_again(node: Node) -> Check:
             taught=CRASH,
         )
     return passed("attempt 0 of once ended, and attempt 1 followed it in the same sandbox.")
+
+
+def another_program(node: Node, first: Any, second: Any) -> Check | None:
+    """A restart creates the same container again. None where it is the same, or where the runtime does not tell."""
+    ran = [argv_of(node, status.id) for status in (first, second)]
+    if ran[0] == ran[1]:
+        return None
+    return refused(
+        f"attempt 0 of once ran {shlex.join(ran[0])}, and attempt 1 ran {shlex.join(ran[1])}.",
+        "the same container once more: only its attempt differs.",
+        "The kubelet makes both ContainerConfigs from one manifest.",
+        taught=CRASH,
+    )
+
+
+def argv_of(node: Node, container_id: str) -> list[str]:
+    """The program of a container and its arguments, as the OCI configuration has them; empty where it is not reported."""
+    spec = verbose.at(verbose.info(node.cri.container_status(container_id=container_id, verbose=True)), "runtimeSpec")
+    return list(spec["process"]["args"]) if spec else []
 
 
 def attempts_of(node: Node, pod: PodSnapshot) -> dict[int, Any]:

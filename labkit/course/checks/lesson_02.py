@@ -74,7 +74,15 @@ def reaped(node: Node) -> Check:
 
 def after_the_pause(node: Node, pod: PodSnapshot) -> Check:
     """Step 2 of the exercise has killed the pause; the runtime still knows what the Pod was."""
-    pid = node.cri.pod_sandbox_status(pod_sandbox_id=pod.id).status.linux.namespaces.options.pid
+    options = node.cri.pod_sandbox_status(pod_sandbox_id=pod.id).status.linux.namespaces.options
+    pid = options.pid
+    if options.network == POD and not pod.pinned:
+        return refused(
+            "the sandbox of twins was stopped: the bind mount of its network namespace is gone.",
+            "a twins whose pause was killed.",
+            "StopPodSandbox ends the containers itself. Step 2 is about what the kernel does when the pause ends.",
+            taught="notebook 02, “Kill the pause”",
+        )
     ended = [c for c in pod.containers if c.state == "Exited" and c.exit_code == 137]
     if pid == POD and len(ended) >= 2:
         return passed(

@@ -16,7 +16,9 @@ from labkit.util.unix_sockets import private_socket
 if TYPE_CHECKING:
     from labkit.node import Node
 
-QUIET_S, AWAY_S, HEARD_WITHIN_S = 1.0, 1.0, 10.0
+QUIET_S, HEARD_WITHIN_S = 1.0, 10.0
+AWAY_S = {"once": 1.0, "twice": 4.0}
+"""How long containerd is down: not equally long, so that a script that counts seconds is found out."""
 WORDS = ["away", "back"]
 TAUGHT = "notebook 04, “Kill containerd”"
 SOCKETS = "notebook 02, exercise 02.1, and notebook 00, “The socket”"
@@ -27,7 +29,7 @@ def noticed(node: Node) -> Check:
     """04.1: a Pod `watchman` whose log says "away" when containerd goes and "back" when it has returned, and nothing else.
 
     Watches the log while nothing happens, kills containerd, starts it again, and reads what was logged meanwhile. It does so
-    twice, so that a script that counts seconds is found out. Another socket's name begins like containerd's all the time.
+    twice. Another socket's name begins like containerd's all the time.
     """
     pod = find(node, "watchman")
     if pod is None:
@@ -57,7 +59,7 @@ def one_death(node: Node, pod: PodSnapshot, path: str, count: str) -> Check | No
         )
     try:
         node.daemon.kill()
-        time.sleep(AWAY_S)
+        time.sleep(AWAY_S[count])
     finally:
         node.daemon.start()
     heard = wait_for(node, path, known)

@@ -64,16 +64,27 @@ def runs(node: Node, name: str) -> Check | None:
     return None
 
 
+def own_program(node: Node, name: str) -> tuple[int, str]:
+    """The process that runs the Pod's own program, and its container. The Pod runs it (see `runs`)."""
+    return next((p.pid, p.container or "") for p in first_processes(node.pod(name)).values() if p.cmdline == COMMANDS[name])
+
+
 def newest_event(node: Node, name: str) -> str:
     """What the last event that gives a reason says, as `kubectl describe` has it; "Error: ErrImagePull" gives none."""
     events = [e for e in node.cluster.events(name) if e.type == "Warning" and not e.message.startswith("Error: ")]
     return f": {events[-1].reason}, “{events[-1].message[:160].strip().rstrip('.')}”" if events else ""
 
 
-def mount_paths(pod: Any, secret: str) -> list[str]:
-    """Where the containers of the Pod mount that Secret."""
-    volumes = {v.name for v in pod.spec.volumes or [] if v.secret and v.secret.secret_name == secret}
-    return [m.mount_path for c in pod.spec.containers for m in c.volume_mounts or [] if m.name in volumes]
+def mount_paths(pod: Any, secret: str, container: str) -> list[str]:
+    """Where a container of the Pod mounts that Secret, alone or with other sources of a projected volume."""
+    volumes = {v.name for v in pod.spec.volumes or [] if secret in secrets_of(v)}
+    return [m.mount_path for c in pod.spec.containers if c.name == container for m in c.volume_mounts or [] if m.name in volumes]
+
+
+def secrets_of(volume: Any) -> set[str]:
+    """The names of the Secrets from which a volume takes its files."""
+    projected = volume.projected.sources if volume.projected else None
+    return ({volume.secret.secret_name} if volume.secret else set()) | {s.secret.name for s in projected or [] if s.secret}
 
 
 @exercise("05.1")
@@ -81,7 +92,16 @@ def api_repaired(node: Node) -> Check:
     """05.1: `api` runs, and has a key from its Secret (an optional Secret need not be there, and an empty one has no key)."""
     if wrong := runs(node, "api"):
         return wrong
-    paths = mount_paths(node.kube.read_namespaced_pod("api", "default"), SECRET)
+    pid, container = own_program(node, "api")
+    api: Any = node.kube.read_namespaced_pod("api", "default")
+    paths = mount_paths(api, SECRET, container)
+    if others := [c.name for c in api.spec.containers if not paths and mount_paths(api, SECRET, c.name)]:
+        return refused(
+            f"the container {others[0]} of api mounts the Secret {SECRET}, and {container}, which runs api's program, does not.",
+            f"the Secret's files in the container {container}.",
+            "A volume belongs to the Pod. Which field brings it into a container?",
+            taught=VOLUME,
+        )
     if not paths:
         return refused(
             f"the Pod api runs, but no longer mounts its Secret {SECRET}.",
@@ -107,7 +127,6 @@ def api_repaired(node: Node) -> Check:
             "When a Pod starts, only the Secret's name matters. The program reads a file for each key.",
             taught=VOLUME,
         )
-    pid = next(iter(first_processes(node.pod("api"))))
     files = node.shell(["sh", "-c", f"ls /proc/{pid}/root{shlex.quote(paths[0])}"]).split()
     if not files:
         return refused(

@@ -52,9 +52,9 @@ def exact_fit(node: Node) -> Check:
         )
     mine, free, younger = request_and_free(node, cpu)
     if mine < free:
-        rest = f"; {', '.join(younger)} requested more since then" if younger else ""
+        rest = f" or taken by {', '.join(younger)}, which came later" if younger else ""
         return refused(
-            f"the Pod exact requests {mine}m, and {free}m were free when it was made{rest}.",
+            f"the Pod exact requests {mine}m, and {free - mine}m besides are free{rest}.",
             "a request of all CPU that is free.",
             "Allocatable less all requests is what is free. How many millicores is that?",
             "Remove exact, and what you have started since. Then read the number of free millicores, and use it.",

@@ -106,14 +106,19 @@ def program(node: Node, pod: PodSnapshot, container: str) -> tuple[str, ...]:
 
 
 def starts_no_other(argv: tuple[str, ...]) -> bool:
-    """Whether the program is one of the few that start no other one; busybox may have been called by its own name."""
-    names = [word.rpartition("/")[2] for word in argv[:2]]
-    return next((name for name in names if name != "busybox"), "") in STARTS_NO_OTHER
+    """Whether the program is one of the few that start no other one."""
+    return applet(argv) in STARTS_NO_OTHER
 
 
 def sleeps(process: PodProcess) -> bool:
     """Whether a process is a sleep; busybox may have been called by its own name."""
-    return process.comm == "sleep" or process.cmdline[1:2] == ("sleep",)
+    return applet(process.cmdline) == "sleep" and process.comm in ("sleep", "busybox")
+
+
+def applet(argv: tuple[str, ...]) -> str:
+    """The name of the program that runs: "sleep" of `/bin/sleep 5` and of `busybox sleep 5`."""
+    names = [word.rpartition("/")[2] for word in argv[:2]]
+    return next((name for name in names[:2 if names[:1] == ["busybox"] else 1] if name != "busybox"), "")
 
 
 def command(process: PodProcess) -> str:

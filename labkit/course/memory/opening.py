@@ -74,9 +74,7 @@ class Review:
         self._box: Any = None
 
     def __repr__(self) -> str:
-        if not self._same:
-            return NONE
-        return "\n".join([HEAD, *(line for each in self._same for line in (worded(each), *Prediction(each).lines()))])
+        return in_plain_text(self._same)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if not self.asked:
@@ -87,6 +85,12 @@ class Review:
             head = ipywidgets.HTML(f"<p>{HEAD}</p>")
             self._box = ipywidgets.VBox([head, *(each.widget() for each in self.asked)])
         return {**self._box._repr_mimebundle_(), "text/plain": repr(self)}
+
+
+def in_plain_text(asked: Sequence[Question]) -> str:
+    """The opening where there are no buttons, the same for everybody."""
+    lines = (line for each in asked for line in (worded(each), *Prediction(each).lines()))
+    return "\n".join([HEAD, *lines]) if asked else NONE
 
 
 def review(lesson: str) -> Review:

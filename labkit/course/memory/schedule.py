@@ -6,7 +6,7 @@ A question's state is computed from its answers each time, so the file needs no 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -64,11 +64,13 @@ def cards(events: Iterable[LearnerEvent]) -> dict[str, Remembered]:
     return {item: remembered for item, (_, remembered) in found.items()}
 
 
-def chosen(lesson: str, events: Iterable[LearnerEvent], now: datetime) -> list[str]:
+def chosen(
+    lesson: str, events: Iterable[LearnerEvent], now: datetime, among: Mapping[str, Question] | None = None
+) -> list[str]:
     """Up to three questions of earlier lessons: those answered wrongly first, then those that are due, then others that can be
-    asked apart from their experiment, the unanswered before the answered."""
+    asked apart from their experiment, the unanswered before the answered. among: instead of the questions of this course."""
     known = cards(events)
-    earlier = {name: each for name, each in questions().items() if name[:2] < lesson}
+    earlier = {name: each for name, each in (questions() if among is None else among).items() if name[:2] < lesson}
     asked = sorted((each for name, each in known.items() if name in earlier), key=lambda each: (not each.wrong, each.due))
     again = [each.question for each in asked if each.is_due(now)]
     apart = tuple(name for name, each in earlier.items() if each.later and name not in again)

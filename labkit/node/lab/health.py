@@ -92,4 +92,4 @@ def is_stopped(pid: int) -> bool:
 
 
 def stopped(pid: int) -> dict[str, Any]:
-    return {"pid": pid, "error": "a signal stopped it", "todo": f"Let it go on: kill -CONT {pid}"}
+    return {"pid": pid, "error": "a signal stopped it", "todo": f"Resume it: kill -CONT {pid}"}

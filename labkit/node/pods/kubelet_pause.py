@@ -48,7 +48,7 @@ SETTLED_S = 3.0
 READY_WITHIN_S = 60.0
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
-NOT_HELD = "The lab's kubelet leaves alone what is made by hand, so it need not be held."
+NOT_HELD = "The lab's kubelet ignores Pods made by hand, so it is not suspended."
 
 
 class Said(str):
@@ -94,14 +94,14 @@ class Hold:
     Also a context manager: `with node.kubelet_held(): …`.
     """
 
-    def __init__(self, why: str = "No kubelet runs on this node, so none has to be held.") -> None:
+    def __init__(self, why: str = "No kubelet runs on this node, so none is suspended.") -> None:
         self.why = why
 
     def start(self) -> Said:
         return Said(self.why)
 
     def release(self) -> Said:
-        return Said("No kubelet was held.")
+        return Said("No kubelet was suspended.")
 
     def others(self) -> list[str]:
         """The holds of other notebooks on this node's kubelet. Raises NodeError."""
@@ -151,8 +151,8 @@ class KubeletHold(Hold):
             self.since = time.monotonic()
             try:
                 self.watch(pids)
-                if not progress.wait("the kubelet is held still", self.begun, HELD_WITHIN_S):
-                    raise NodeError(f"The kubelet of {self.node.name} could not be held still.", "Try again.")
+                if not progress.wait("the kubelet is suspended", self.begun, HELD_WITHIN_S):
+                    raise NodeError(f"The kubelet of {self.node.name} could not be suspended.", "Try again.")
             except BaseException:
                 self.since = None
                 let_go(self.node, self.name)
@@ -161,8 +161,8 @@ class KubeletHold(Hold):
             self.beats = threading.Thread(target=self.beat, daemon=True)
             self.beats.start()
             HELD[self.key] = self
-        how = "its Lease is renewed" if self.lease else f"{WITHOUT_LEASE_S} s at the longest, since its Lease cannot be renewed"
-        return Said(f"The kubelet of {self.node.name} is held still until release() or until this notebook ends ({how}).")
+        how = "its Lease is renewed" if self.lease else f"for {WITHOUT_LEASE_S} s at most, since its Lease cannot be renewed"
+        return Said(f"The kubelet of {self.node.name} is suspended until release() or until this notebook ends ({how}).")
 
     def release(self) -> Said:
         """Remove labkit's Pods, let the kubelet go on, and wait until the node is ready again. Idempotent.
@@ -187,13 +187,13 @@ class KubeletHold(Hold):
                 let_go(self.node, self.name)
             except NodeError as error:
                 raise NodeError(
-                    f"The kubelet of {self.node.name} could not be told to go on: {error.happened}",
-                    f"It goes on by itself {SILENT_S} s after this, or call release() again.",
+                    f"The kubelet of {self.node.name} could not be resumed: {error.happened}",
+                    f"It resumes by itself {SILENT_S} s after this, or call release() again.",
                 ) from None
         held_s, self.since = time.monotonic() - self.since, None
         HELD.pop(self.key, None)
         left = wait_ready(self.node, held_s, self.before) if self.lease else ""
-        return Said(f"The kubelet of {self.node.name} goes on{left}.")
+        return Said(f"The kubelet of {self.node.name} runs again{left}.")
 
     def others(self) -> list[str]:
         return [name for name in holders(self.node) if name != self.name]
@@ -281,8 +281,8 @@ def ask(name: str) -> None:
     if os.environ.get(CONSENT, "").lower() in ("yes", "1", "true"):
         return
     question = (
-        f"labkit did not make this cluster. It would hold the kubelet of {name} still (SIGSTOP) while you make Pods by hand, "
-        "renew the node's Lease meanwhile, and let it go on afterwards. Go on? [y/N] "
+        f"labkit did not make this cluster. It would suspend the kubelet of {name} (SIGSTOP) while you make Pods by hand, "
+        "renew the node's Lease meanwhile, and resume the kubelet afterwards. Continue? [y/N] "
     )
     try:
         agreed = input(question).strip().lower() in ("y", "yes")
@@ -293,7 +293,7 @@ def ask(name: str) -> None:
 
 
 def refuse_limits(node: ClusterNode) -> None:
-    """Raises NodeError where somebody's Pod has a time limit that a kubelet held still cannot keep (activeDeadlineSeconds)."""
+    """Raises NodeError where somebody's Pod has a time limit that a suspended kubelet cannot keep (activeDeadlineSeconds)."""
     try:
         pods: Any = node.api.kube.list_pod_for_all_namespaces(
             field_selector=f"spec.nodeName={node.api.node_name()}", _request_timeout=5
@@ -301,7 +301,7 @@ def refuse_limits(node: ClusterNode) -> None:
     except Exception:  # no API server to ask: then the hold is short (WITHOUT_LEASE_S)
         return
     if limited := [p.metadata.name for p in pods if p.spec.active_deadline_seconds is not None]:
-        raise NodeError(f"The Pod {limited[0]} on {node.name} has a time limit, which a kubelet held still cannot keep.",
+        raise NodeError(f"The Pod {limited[0]} on {node.name} has a time limit, which a suspended kubelet cannot keep.",
                         "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def pick(engine: Engine, choice: Choice) -> NodeContainer:
         )
     node = (own or meant)[0]
     if node.state == "paused":
-        raise NodeError(f"The node {node.name} is paused.", f"Let it go on with `{engine.command} unpause {node.name}`.")
+        raise NodeError(f"The node {node.name} is paused.", f"Resume it with `{engine.command} unpause {node.name}`.")
     if node.state != "running":
         raise NodeError(
             f"The node {node.name} does not run (it is {node.state}).", f"Start it with `{engine.command} start {node.name}`."

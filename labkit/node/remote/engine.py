@@ -228,5 +228,5 @@ def sentences(command: str, words: str, code: int) -> tuple[str, str]:
     if "is not running" in low:
         return (f"The node's container is not running ({message}).", f"Start it with `{command} start NAME`.")
     if "is paused" in low:
-        return (f"The node's container is paused ({message}).", f"Let it go on with `{command} unpause NAME`.")
+        return (f"The node's container is paused ({message}).", f"Resume it with `{command} unpause NAME`.")
     return (f"{command} said: {message}", f"Run it by hand to see more: `{command} ps --all`.")

@@ -158,7 +158,7 @@ def remove_pods(place: Place, found: list[str]) -> None:
 
 def find_hold(place: Place) -> list[str]:
     names = place.shell(["sh", "-c", f"ls {kubelet_pause.HOLDS} 2>/dev/null || true"]).split()
-    return ["a kubelet held still"] if any(name.startswith(f"{mark_of(place.ledger.home)}.") for name in names) else []
+    return ["a suspended kubelet"] if any(name.startswith(f"{mark_of(place.ledger.home)}.") for name in names) else []
 
 
 def end_hold(place: Place, found: list[str]) -> None:

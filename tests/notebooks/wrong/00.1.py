@@ -19,3 +19,6 @@ node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
 server = {"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}
 mine = node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})
 node.cri.exec_sync(container_id=mine.container("main").id, cmd=["sh", "-c", "sleep 1000000 >/dev/null 2>&1 &"])
+# %% cheat: sleep is the name of a file that another program looks for
+server = {"name": "main", "image": node.images["busybox"], "command": ["tail", "sleep", "-f", "/etc/hosts"]}
+node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [server]}})

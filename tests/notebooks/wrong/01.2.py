@@ -29,10 +29,24 @@ second = node.container_config(again, "once", attempt=1)
 made = node.cri.create_container(pod_sandbox_id=sandbox.id, config=second, sandbox_config=node.sandbox_config(again))
 node.cri.start_container(container_id=made.container_id)
 # %% cheat: attempt 1 is made before attempt 0 has ended
-once = {"name": "once", "image": node.images["busybox"], "command": ["sleep", "1"]}
+command = ["sh", "-c", "until [ -e /go ]; do usleep 50000; done"]
+once = {"name": "once", "image": node.images["busybox"], "command": command}
 again = node.manifest({"metadata": {"name": "again"}, "spec": {"containers": [once]}})
 sandbox = node.start_pod(again)
 second = node.container_config(again, "once", attempt=1)
+made = node.cri.create_container(pod_sandbox_id=sandbox.id, config=second, sandbox_config=node.sandbox_config(again))
+node.cri.start_container(container_id=made.container_id)
+for attempt in node.pod("again").containers:
+    node.shell(["touch", f"/proc/{attempt.pid}/root/go"])
+    node.wait_exit(attempt.id)
+# %% attempt 1 is another container under the same name
+once = {"name": "once", "image": node.images["busybox"], "command": ["true"]}
+again = node.manifest({"metadata": {"name": "again"}, "spec": {"containers": [once]}})
+sandbox = node.start_pod(again)
+node.wait_exit(sandbox.container("once").id)
+once["command"] = ["sleep", "0"]
+other = node.manifest({"metadata": {"name": "again"}, "spec": {"containers": [once]}})
+second = node.container_config(other, "once", attempt=1)
 made = node.cri.create_container(pod_sandbox_id=sandbox.id, config=second, sandbox_config=node.sandbox_config(again))
 node.cri.start_container(container_id=made.container_id)
 node.wait_exit(made.container_id)

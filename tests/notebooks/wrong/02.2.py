@@ -21,3 +21,8 @@ node.wait_not_ready(twins.id)
 sleeper = {"image": node.images["busybox"], "command": ["sleep", "1000000"]}
 two = [{"name": "one", **sleeper}, {"name": "two", **sleeper}]
 node.start_pod({"metadata": {"name": "twins"}, "spec": {"hostPID": True, "containers": two}})
+# %% cheat: the sandbox was stopped
+sleeper = {"image": node.images["busybox"], "command": ["sleep", "1000000"]}
+two = [{"name": "one", **sleeper}, {"name": "two", **sleeper}]
+twins = node.start_pod({"metadata": {"name": "twins"}, "spec": {"shareProcessNamespace": True, "containers": two}})
+node.cri.stop_pod_sandbox(pod_sandbox_id=twins.id)

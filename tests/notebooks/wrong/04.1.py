@@ -20,3 +20,8 @@ script = (
 )
 main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", script]}
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
+# %% cheat: it notices each time, and says back by the clock
+look = f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done'
+main = {"name": "main", "image": node.images["busybox"]}
+main["command"] = ["sh", "-c", f"while :; do {look}; echo away; sleep 2; echo back; done"]
+node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})

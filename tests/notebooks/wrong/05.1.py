@@ -30,3 +30,12 @@ spec = {"containers": [main], "volumes": volumes, "terminationGracePeriodSeconds
 node.cluster.kubectl("create", "secret", "generic", "api-key-05")
 node.cluster.recreate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"}, "spec": spec})
 node.cluster.wait_status("api", "Running")
+# %% the Secret is mounted into another container
+main = {"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}
+mounts = [{"name": "key", "mountPath": "/etc/key"}]
+side = {"name": "side", "image": node.images["busybox"], "command": ["sleep", "1000000"], "volumeMounts": mounts}
+volumes = [{"name": "key", "secret": {"secretName": "api-key-05"}}]
+spec = {"containers": [main, side], "volumes": volumes, "terminationGracePeriodSeconds": 1}
+node.cluster.kubectl("create", "secret", "generic", "api-key-05", "--from-literal=key=1")
+node.cluster.recreate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"}, "spec": spec})
+node.cluster.wait_status("api", "Running")
