@@ -48,9 +48,18 @@ def test_a_volume_over_its_limit(full):
 def test_a_pod_and_a_container_over_their_limits(tmp_path):
     all_of_it = "Pod ephemeral local storage usage exceeds the total limit of containers 100Ki. "
     assert eviction(tmp_path, FULL).why(limited("100Ki")) == all_of_it
+    assert eviction(tmp_path, FULL).why(limited("100Ki", container("free"))) == all_of_it  # those without a limit count too
+    other = container("other", resources={"limits": {"ephemeral-storage": "300Ki"}})
     one = 'Container app exceeded its local ephemeral storage limit "100Ki". '
-    assert eviction(tmp_path, FULL).why(limited("100Ki", container("free"))) == one
+    assert eviction(tmp_path, FULL).why(limited("100Ki", other)) == one
+    assert eviction(tmp_path, 5 * FULL).why(limited("100Ki", other)) == all_of_it.replace("100Ki", "400Ki")
     assert eviction(tmp_path, FULL).why(limited("1Mi")) == ""
+
+
+def test_the_limit_of_an_init_container_is_the_pods_where_it_is_the_greatest(tmp_path):
+    manifest = pod(initContainers=[container("first", resources={"limits": {"ephemeral-storage": "150Ki"}})])
+    words = "Pod ephemeral local storage usage exceeds the total limit of containers 150Ki. "
+    assert eviction(tmp_path, FULL).why(manifest) == words
 
 
 def test_a_pod_without_limits_is_not_asked_about():

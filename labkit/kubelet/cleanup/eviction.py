@@ -16,7 +16,8 @@ from labkit.kubelet.core.pod_state import PodStage, PodState
 from labkit.kubelet.volumes.pod_volumes import Volumes
 from labkit.podspec import volume_kind
 from labkit.podspec.messages.configs import CONTAINER_NAME, POD_UID
-from labkit.podspec.quantity import whole
+from labkit.podspec.quantity import binary, whole
+from labkit.podspec.requests import pod_total
 from labkit.util.trees import usage
 
 REASON = "Evicted"
@@ -50,19 +51,18 @@ class Eviction:
         return ""
 
     def containers_over(self, pod: Mapping[str, Any]) -> str:
-        """First the Pod against the sum of its containers' limits, then each container against its own."""
+        """First the whole Pod against the limits that its containers have together, then each container against its own."""
         used, metadata = self.layers(pod["metadata"]["uid"]), pod["metadata"]
         logs = self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
         for name in used:
             used[name] += usage(logs / name)
         limits = {c["name"]: limit for c in pod["spec"]["containers"] if (limit := c["resources"].get("limits", {}).get(STORAGE))}
-        if len(limits) == len(pod["spec"]["containers"]):
-            places = (self.volumes.place(pod, v) for v in pod["spec"].get("volumes", ()) if on_disk(v))
-            whole_use = sum(used.values()) + sum(usage(place) for place in places if place is not None)
-            allowed = sum(map(whole, limits.values()))
-            if whole_use > allowed:
-                shown = next(iter(limits.values())) if len(limits) == 1 else allowed
-                return f"Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
+        places = (self.volumes.place(pod, v) for v in pod["spec"].get("volumes", ()) if on_disk(v))
+        whole_use = sum(used.values()) + sum(usage(place) for place in places if place is not None)
+        allowed = pod_total(pod, "limits")[STORAGE]
+        if whole_use > allowed:
+            shown = next((limit for limit in limits.values() if whole(limit) == allowed), binary(allowed))
+            return f"Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
         for name, limit in limits.items():
             if used.get(name, 0) > whole(limit):
                 return f'Container {name} exceeded its local ephemeral storage limit "{limit}". '
@@ -90,7 +90,7 @@ def has_sized_volume(pod: Mapping[str, Any]) -> bool:
 
 
 def has_storage_limit(pod: Mapping[str, Any]) -> bool:
-    return any(STORAGE in container["resources"].get("limits", {}) for container in pod["spec"]["containers"])
+    return STORAGE in pod_total(pod, "limits")
 
 
 def on_disk(volume: Mapping[str, Any]) -> bool:
