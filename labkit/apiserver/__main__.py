@@ -49,7 +49,7 @@ LOCK_WITHIN_S = 5.0
 CONTROLLERS = (
     Scheduler, Binder, NodeLifecycleController, TaintEviction, NamespaceController, DependentsCollector, EphemeralClaims,
     StorageProtection, EventExpiry,
-)  # fmt: skip
+)
 
 
 def main() -> None:

@@ -246,7 +246,7 @@ def test_a_node_whose_kubelet_went_silent_turns_unknown_and_comes_back(api: Api)
     assert (said["Ready"]["reason"], said["Ready"]["message"]) == ("NodeStatusUnknown", "Kubelet stopped posting node status.")
     assert {t["effect"] for t in api.get(NODES, "", "sim-worker").obj["spec"]["taints"] if t["key"] == UNREACHABLE} == {
         "NoSchedule", "NoExecute",
-    }  # fmt: skip
+    }
     assert next(c for c in pod(api)["status"]["conditions"] if c["type"] == "Ready")["status"] == "False"
     assert {e["reason"] for e in events(api)} == {"NodeNotReady"} and len(events(api)) == 2
     later = {**ready, "lastHeartbeatTime": "2026-11-23T21:30:00Z"}
@@ -288,7 +288,7 @@ def test_a_no_execute_taint_evicts_what_does_not_tolerate_it(api: Api) -> None:
     assert "deletionTimestamp" in pod(api, "goes")["metadata"]
     condition = next(c for c in pod(api, "goes")["status"]["conditions"] if c["type"] == "DisruptionTarget")
     assert (condition["reason"], condition["message"]) == (
-        "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")  # fmt: skip
+        "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
     assert [entry.obj["message"] for _, entry in api.store.list("events") if entry.obj["reason"] == "TaintManagerEviction"] == [
         "Marking for deletion Pod default/goes"
     ]
@@ -364,7 +364,7 @@ def test_an_owner_of_another_uid_namespace_or_kind_counts_as_gone_and_one_that_n
     far = api.get(MAPS, "kube-system", "far").obj["metadata"]["uid"]
     for name, kind, version, uid in (
         ("far-child", "ConfigMap", "v1", far), ("old-child", "ConfigMap", "v1", "0"), ("unknown", "ReplicaSet", "apps/v1", "1"),
-    ):  # fmt: skip
+    ):
         reference = {"apiVersion": version, "kind": kind, "name": "far", "uid": uid}
         api.create(MAPS, "default", {"metadata": {"name": name, "ownerReferences": [reference]}})
     settle(collector)
@@ -440,7 +440,7 @@ def test_a_claim_that_a_pod_uses_stays_until_the_pod_is_gone_and_its_volume_with
          'error getting deleter volume plugin for volume "pv": no deletable volume plugin matched'),
         ("Recycle", {"hostPath": None, "nfs": {"server": "s", "path": "/"}}, "Failed", "no recyclable volume plugin matched"),
     ],
-)  # fmt: skip
+)
 def test_what_becomes_of_a_volume_whose_claim_is_gone(api: Api, policy: str, source: Any, phase: str, words: str) -> None:
     make_volume(api, "pv", persistentVolumeReclaimPolicy=policy, **source)
     api.create(CLAIMS, "default", {"metadata": {"name": "data"}, "spec": CLAIM_SPEC})

@@ -281,7 +281,7 @@ def test_a_repair_may_change_what_is_wrong_and_not_the_users_program() -> None:
     mine = pod()
     assert not repair.changed(pod(web={"image": "registry.lab/busybox:2", "resources": {"limits": {}}}), mine)
     for changed in ({"command": ["sleep", "1"]}, {"image": "registry.lab/pause:1"}, {"env": [{"name": "X"}]},
-                    {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {"readinessProbe": {"tcpSocket": {}}}):  # fmt: skip
+                    {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {"readinessProbe": {"tcpSocket": {}}}):
         assert repair.changed(pod(web=changed), mine)
     token = [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
     assert not repair.changed(pod(web={"volumeMounts": token}), mine)
@@ -290,7 +290,7 @@ def test_a_repair_may_change_what_is_wrong_and_not_the_users_program() -> None:
 def test_a_pod_is_made_again_without_what_the_cluster_filled_in() -> None:
     token = {"name": "kube-api-access-x", "mountPath": "/t"}
     found = pod(web={"volumeMounts": [token, {"name": "own", "mountPath": "/own"}]}, nodeName="n", serviceAccountName="default",
-                volumes=[{"name": "kube-api-access-x"}, {"name": "own"}])  # fmt: skip
+                volumes=[{"name": "kube-api-access-x"}, {"name": "own"}])
     made = as_made(found)
     assert made["spec"]["volumes"] == [{"name": "own"}] and "nodeName" not in made["spec"] and "status" not in made
     assert made["spec"]["containers"][0]["volumeMounts"] == [{"name": "own", "mountPath": "/own"}]
@@ -324,7 +324,7 @@ def test_a_second_incident_and_one_on_another_kind_of_node_start_no_node(
     monkeypatch.delattr(incident_command, "connect")
     monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice(wanted.kind if wanted.kind != "auto" else "containerd"))
     for words, says in ((["--seed", "8"], "seed 7 is open"), (["start", "--fault", "other"], "seed 7 is open"),
-                        (["start", "--node", "vm"], "open on a node of kind containerd")):  # fmt: skip
+                        (["start", "--node", "vm"], "open on a node of kind containerd")):
         assert main(["incident", *words]) == 1
         assert says in capsys.readouterr().err
 
@@ -393,7 +393,7 @@ def test_bad_words_on_the_command_line_are_one_sentence_and_start_no_node(
                         (["hint"], "No incident is open"), (["report"], "There was no incident"),
                         (["--fault", "gremlin"], "no fault 'gremlin'"), (["start", "--fault", "gremlin"], "no fault 'gremlin'"),
                         (["start", "--node", "cri:unix:///run/x.sock"], "no fault can be made"),
-                        (["--node", "gremlin"], "no kind of node")):  # fmt: skip
+                        (["--node", "gremlin"], "no kind of node")):
         assert main(["incident", *words]) == 1
         assert says in capsys.readouterr().err
 

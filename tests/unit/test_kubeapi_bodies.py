@@ -75,7 +75,7 @@ def test_a_secret_in_protobuf() -> None:
     assert protobuf.decode(envelope("Secret", raw)) == {
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": {"app": "x"}}, "data": {"k": "AP8="},
         "type": "Opaque", "immutable": True,
-    }  # fmt: skip
+    }
 
 
 def test_delete_options_in_protobuf() -> None:
@@ -83,7 +83,7 @@ def test_delete_options_in_protobuf() -> None:
     assert protobuf.decode(envelope("DeleteOptions", raw)) == {
         "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": "u"},
         "propagationPolicy": "Background",
-    }  # fmt: skip
+    }
 
 
 def test_a_pod_in_protobuf() -> None:
@@ -103,7 +103,7 @@ def test_a_pod_in_protobuf() -> None:
                             "securityContext": {"runAsUser": 0}}],
             "terminationGracePeriodSeconds": 0,
         },
-    }  # fmt: skip
+    }
 
 
 def test_times_in_protobuf() -> None:
@@ -161,7 +161,7 @@ def test_paths(path: str, expected: tuple[str, str, str, str]) -> None:
         "/", "/api", "/api/v1", "/api/v2/pods", "/apis/apps/v1/deployments", "/api/v1/pods/p", "/api/v1/namespaces//pods",
         "/api/v1/namespaces/a/nodes", "/api/v1/namespaces/a/pods/b/log/x", "/apis/v1/pods", "/api/v1/leases", "/api/v1/pods//log",
     ],
-)  # fmt: skip
+)
 def test_paths_that_lead_nowhere(path: str) -> None:
     assert paths.target(path) is None
 
@@ -256,7 +256,7 @@ def test_numbers_of_base_60_are_text_and_merges_are_made() -> None:
     text = b"port: 22:22\nbase: &b {x: 1}\nuses: {<<: *b, y: 0x10}\noctal: 010\nfloat: 1.5e+3\n"
     assert bodies.decode(text, bodies.YAML) == {
         "port": "22:22", "base": {"x": 1}, "uses": {"x": 1, "y": 16}, "octal": 8, "float": 1500,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("kind", [bodies.JSON, bodies.YAML])

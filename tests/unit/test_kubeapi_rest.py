@@ -386,7 +386,7 @@ def test_a_new_pod_has_its_class_its_gates_and_its_selectors_filled_in(api: Api)
         affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
         topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
                                     "labelSelector": {"matchLabels": {"x": "y"}}, "matchLabelKeys": ["app"]}],
-    )  # fmt: skip
+    )
     new["metadata"]["labels"] = {"app": "web", "tier": "front"}
     made = api.create(PODS, "default", new).obj
     (condition,) = made["status"]["conditions"]
@@ -394,7 +394,7 @@ def test_a_new_pod_has_its_class_its_gates_and_its_selectors_filled_in(api: Api)
     (found,) = made["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert found["labelSelector"]["matchExpressions"] == [
         {"key": "app", "operator": "In", "values": ["web"]}, {"key": "tier", "operator": "NotIn", "values": ["front"]},
-    ]  # fmt: skip
+    ]
     selector = made["spec"]["topologySpreadConstraints"][0]["labelSelector"]
     assert selector == {"matchLabels": {"x": "y"}, "matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}
 
@@ -405,7 +405,7 @@ def test_a_new_pod_has_its_class_its_gates_and_its_selectors_filled_in(api: Api)
         ("runtime/default", {"type": "RuntimeDefault"}), ("unconfined", {"type": "Unconfined"}),
         ("localhost/mine", {"type": "Localhost", "localhostProfile": "mine"}), ("localhost/", None), ("nonsense", None),
     ],
-)  # fmt: skip
+)
 def test_an_annotation_for_apparmor_becomes_a_field(api: Api, annotation: str, profile: Any) -> None:
     key, new, options = "container.apparmor.security.beta.kubernetes.io/app", pod(), Options()
     new["metadata"]["annotations"] = {key: annotation}

@@ -21,7 +21,7 @@ from labkit.apiserver.storage.store import Store
 
 MERGE, STRATEGIC, JSON = (
     "application/merge-patch+json", "application/strategic-merge-patch+json", "application/json-patch+json",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
         ("persistentvolumes", {"spec": {"nfs": {}}}, "spec.nfs: The lab's kubelet has no plugin"),
         ("persistentvolumes", {"spec": {"hostPath": {}, "mountOptions": ["ro"]}}, "spec.mountOptions: The lab's kubelet mounts"),
     ],
-)  # fmt: skip
+)
 def test_what_is_said_of_other_kinds(plural: str, fields: dict[str, Any], words: str) -> None:
     assert [each for each in OTHERS[plural]({"metadata": {}, **fields}, None) if each.startswith(words)]
     assert list(OTHERS[plural]({"metadata": {}}, None)) == []
@@ -127,7 +127,7 @@ def made_pod(api: Api) -> None:
         (MERGE, {"spec": {"activeDeadlineSeconds": "x"}},
          ": json: cannot unmarshal string into Go struct field PodSpec.spec.activeDeadlineSeconds of type int64"),
     ],
-)  # fmt: skip
+)
 def test_a_patch_of_the_wrong_type(api: Api, kind: str, change: Any, words: str) -> None:
     made_pod(api)
     with pytest.raises(ApiError) as refused:
@@ -164,7 +164,7 @@ def test_an_unknown_field_in_a_patch(api: Api) -> None:
          "copy operation does not apply: doc is missing from path: /nix: missing value"),
         ({"op": "jump", "path": "/spec"}, "Unexpected kind: jump"),
     ],
-)  # fmt: skip
+)
 def test_an_operation_that_does_not_apply(api: Api, operation: Any, words: str) -> None:
     made_pod(api)
     with pytest.raises(ApiError) as refused:

@@ -18,7 +18,7 @@ ENFORCE, WARN, AUDIT = (f"pod-security.kubernetes.io/{mode}" for mode in ("enfor
 SAFE = {
     "runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
-}  # fmt: skip
+}
 NGINX = (
     'pods "web" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "app" must '
     'set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container "app" must set '
@@ -79,7 +79,7 @@ def test_a_common_pod_is_refused_by_restricted(api: Api) -> None:
         ({"containers": [container(livenessProbe={"httpGet": {"port": 1, "host": "127.0.0.1"}})]},
          'probe or lifecycle host (container "app" uses probe or lifecycle host "127.0.0.1")'),
     ],
-)  # fmt: skip
+)
 def test_what_baseline_refuses(api: Api, fields: dict[str, Any], words: str) -> None:
     within(api, **{ENFORCE: "baseline"})
     made(api)

@@ -118,7 +118,7 @@ def file(path: str) -> dict[str, str]:
         (volume(projected={"sources": [{}]}), ['volume "v" (Projected) has no sources provided']),
         (volume(projected={"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s", "items": [file("t")]}}]}), []),
     ],
-)  # fmt: skip
+)
 def test_what_is_hardly_meant_is_said(spec: dict[str, Any], expected: list[str]) -> None:
     assert said(spec) == expected
 
@@ -144,7 +144,7 @@ def test_a_name_that_is_no_host_s_and_addresses_that_are_written_otherwise() -> 
     spec = {
         "containers": [APP], "dnsConfig": {"nameservers": ["1.2.3.4", "2001:db8:0:0::2"]},
         "hostAliases": [{"ip": "::ffff:1.2.3.4"}],
-    }  # fmt: skip
+    }
     assert list(warnings.of_pod({"metadata": {"name": "web.a"}, "spec": spec}, ())) == [
         "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: "
         "[must not contain dots]",

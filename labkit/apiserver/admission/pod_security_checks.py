@@ -13,7 +13,7 @@ from labkit.podspec.validation.field_errors import shown
 Manifest = Mapping[str, Any]
 LATEST = 10**9
 CAPABILITIES = ("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-                "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT")  # fmt: skip
+                "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT")
 APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 SYSCTLS = {  # name → the minor version of Kubernetes since which baseline allows it
     **dict.fromkeys(("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies",
@@ -22,10 +22,10 @@ SYSCTLS = {  # name → the minor version of Kubernetes since which baseline all
     **dict.fromkeys(("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
                      "net.ipv4.tcp_keepalive_probes"), 29),
     **dict.fromkeys(("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"), 32),
-}  # fmt: skip
+}
 VOLUMES = ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret")
 HANDLERS = (*((probe,) for probe in ("livenessProbe", "readinessProbe", "startupProbe")),
-            ("lifecycle", "postStart"), ("lifecycle", "preStop"))  # fmt: skip
+            ("lifecycle", "postStart"), ("lifecycle", "preStop"))
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ BASELINE = (
     SecurityControl("forbidden sysctls", _sysctls),
     SecurityControl("hostProcess", _must_not("set securityContext.windowsOptions.hostProcess=true",
                                    lambda c: [True] if (c.get("windowsOptions") or {}).get("hostProcess") else [])),
-)  # fmt: skip
+)
 RESTRICTED = (
     SecurityControl("allowPrivilegeEscalation != false", _unless_windows(NO_ESCALATION), 8),
     SecurityControl("unrestricted capabilities", _unless_windows(_capabilities), 22),
@@ -258,7 +258,7 @@ RESTRICTED = (
     SecurityControl("runAsUser=0", _unless_user_namespace(ROOT_ID), 23),
     SecurityControl("seccompProfile", _unless_windows(_pod_or_each_must(
           'set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"', _confined, UNCONFINED)), 19),
-)  # fmt: skip
+)
 CHECKS = {
     "privileged": (),
     "baseline": BASELINE,

@@ -98,7 +98,7 @@ class Binder(Controller):
         """Each names the other; the volume first, so that a kill between the two is mended at the next start."""
         meta = claim["metadata"]
         reference = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta["namespace"], "name": meta["name"],
-                     "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}  # fmt: skip
+                     "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
         if (volume["spec"].get("claimRef") or {}).get("uid") != meta["uid"]:
             chosen = annotated(volume, {} if volume["spec"].get("claimRef") else {BY_CONTROLLER: "yes"})
             status = {**(volume.get("status") or {}), "phase": "Bound"}

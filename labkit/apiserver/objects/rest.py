@@ -148,7 +148,7 @@ class Api:
         meta = entry.obj["metadata"]
         for what, wanted, there in (
             ("UID", how.uid, meta["uid"]), ("ResourceVersion", how.resource_version, meta["resourceVersion"]),
-        ):  # fmt: skip
+        ):
             if wanted and wanted != there:
                 why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {there}"
                 raise api_errors.conflict(resource.plural, name, why, resource.group)
@@ -211,7 +211,7 @@ class Api:
     def _replace(
         self, resource: ApiResource, entry: StoredObject, namespace: str, name: str, new: Object, options: Options, sub: str,
         tracked: bool = False,
-    ) -> StoredObject:  # fmt: skip
+    ) -> StoredObject:
         old, meta = entry.obj, self._metadata(resource, namespace, new)
         self._check_name(meta, name)
         if meta.get("uid") and meta["uid"] != old["metadata"]["uid"]:

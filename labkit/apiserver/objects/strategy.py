@@ -174,7 +174,7 @@ def _admit_priority(pod: Object, spec: dict[str, Any]) -> None:
     computed = PRIORITY_CLASSES.get(name, 0)
     if isinstance(given, int) and given != computed:
         why = (f"the integer value of priority ({given}) must not be provided in pod spec; priority admission controller "
-               f"computed {computed} from the given PriorityClass name")  # fmt: skip
+               f"computed {computed} from the given PriorityClass name")
         raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
     spec.setdefault("priority", computed)
 

@@ -169,7 +169,7 @@ def user_pod(scene: Scene, **container: Any) -> dict[str, Any]:
     spec = container.pop("spec", {})
     web = {"name": "web", "image": scene.node.images["busybox"], "command": ["httpd", "-f", "-h", "/var/www"], **container}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD},
-            "spec": {"containers": [web], "terminationGracePeriodSeconds": 1, **spec}}  # fmt: skip
+            "spec": {"containers": [web], "terminationGracePeriodSeconds": 1, **spec}}
 
 
 def start(scene: Scene, manifest: dict[str, Any], *, until: Callable[[], object] | None, what: str) -> None:

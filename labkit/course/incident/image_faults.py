@@ -63,7 +63,7 @@ def login(registry: str, password: str) -> dict[str, Any]:
     config = {"auths": {registry: {"username": "learner", "password": password}}}
     text = base64.b64encode(json.dumps(config).encode()).decode()
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LOGIN}, "type": "kubernetes.io/dockerconfigjson",
-            "data": {".dockerconfigjson": text}}  # fmt: skip
+            "data": {".dockerconfigjson": text}}
 
 
 @fault

@@ -102,7 +102,7 @@ class MemoryLimit(Fault):
         load = "sleep 1; dd if=/dev/zero of=/dev/null bs=48M count=1 2>/dev/null || exit 137; exec httpd -f -h /var/www"
         manifest = user_pod(
             scene, command=["sh", "-c", load], resources={"limits": {"memory": "32Mi"}}, readinessProbe=answers(80)
-        )  # fmt: skip
+        )
         start(scene, manifest, until=has_event(scene, "BackOff"), what="the container has ended twice")
 
 
@@ -164,11 +164,11 @@ class VolumeFull(Fault):
         mounts = [{"name": "data", "mountPath": "/var/orders"}]
         volumes = [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
         archive = {"name": "archive", "image": scene.node.images["busybox"], "volumeMounts": mounts,
-                   "command": ["sh", "-c", "dd if=/dev/zero of=/var/orders/archive bs=64k count=32 || true"]}  # fmt: skip
+                   "command": ["sh", "-c", "dd if=/dev/zero of=/var/orders/archive bs=64k count=32 || true"]}
         write = {"exec": {"command": ["sh", "-c", "echo an order >/var/orders/new"]}, "periodSeconds": 1, "timeoutSeconds": 5}
         manifest = user_pod(
             scene, volumeMounts=mounts, readinessProbe=write, spec={"initContainers": [archive], "volumes": volumes}
-        )  # fmt: skip
+        )
         start(scene, manifest, until=has_event(scene, "Unhealthy"), what="the probe cannot write")
 
 

@@ -115,11 +115,11 @@ def image(
         "created": EPOCH, "architecture": architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
         "history": [{"created": EPOCH, "created_by": command} for command in history or ["labkit"] * len(layers)],
-    }))  # fmt: skip
+    }))
     manifest = Blob(MANIFEST, canonical_json({
         "schemaVersion": 2, "mediaType": MANIFEST, "config": configuration.descriptor,
         "layers": [layer.descriptor for layer in layers],
-    }))  # fmt: skip
+    }))
     return Image(name, tag, architecture, tuple(layers), configuration, manifest)
 
 
@@ -141,7 +141,7 @@ def write_archive(path: Path, images: Sequence[Image]) -> None:
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
         **image.manifest.descriptor, "platform": {"architecture": image.architecture, "os": "linux"},
         "annotations": {"io.containerd.image.name": image.reference, "org.opencontainers.image.ref.name": image.tag},
-    } for image in images]}  # fmt: skip
+    } for image in images]}
     files = {"oci-layout": canonical_json({"imageLayoutVersion": "1.0.0"}), "index.json": canonical_json(index)}
     files |= {"blobs/" + digest.replace(":", "/"): data for digest, data in blobs.items()}
     write_whole(path, layer(Entry(name, data, mode=0o644) for name, data in files.items()).data, 0o644)

@@ -36,7 +36,7 @@ GO_ALIASES = {  # strings and maps that have types of their own in k8s.io/api
     "NodeSelectorRequirement.operator": "v1.NodeSelectorOperator", "PodSpec.restartPolicy": "v1.RestartPolicy",
     "SeccompProfile.type": "v1.SeccompProfileType", "Secret.type": "v1.SecretType",
     "Toleration.operator": "v1.TolerationOperator",
-}  # fmt: skip
+}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 LAYOUT = "2006-01-02T15:04:05Z07:00"
 SHOWN_UNSET = ("eventTime", "firstTimestamp", "lastProbeTime", "lastTimestamp", "lastTransitionTime")
