@@ -22,6 +22,7 @@ from labkit.util.errors import NodeError
 
 Changed = Callable[[], None]
 SOURCES = {"proc-connector": "the kernel's process events (proc connector)", "tracefs": "the kernel's process events (tracefs)"}
+UNSEEN = "A process that a container starts or ends by itself is shown when you press “Look again”."
 AGAIN_S = 1.0
 """A watch that the API server has ended is begun again after this time."""
 CONNECT_WITHIN_S = 5.0
@@ -201,7 +202,7 @@ def describe(feeds: list[Feed], missing: str) -> str:
     if not names:
         return f"Nothing tells this panel of changes: press “Look again”. {missing}".strip()
     several = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    return f"Follows {several}.{f' {missing}' if missing else ''}"
+    return f"Follows {several}.{f' {missing} {UNSEEN}' if missing else ''}"
 
 
 def moment() -> str:

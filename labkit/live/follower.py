@@ -204,7 +204,8 @@ class Follower:
     def _wait_until_back(self, error: CriError | NodeError) -> None:
         """The runtime or the node is away: say so, and wait for its socket."""
         runtime, since = self.node.runtime.partition(" ")[0] or "The runtime", feeds.moment()
-        todo = error.hint if isinstance(error, CriError) else error.todo
+        # What to do about a call that took too long is nothing to a reader of the panel.
+        todo = error.todo if isinstance(error, NodeError) else error.hint if error.code == "UNAVAILABLE" else ""
         for panel in list(self.panels.values()):
             panel.tell(f"{runtime} is down{f': what you see is from {panel.seen_at}' if panel.seen_at else ''}. {todo}".strip())
         while not self.ended and not self._is_back():

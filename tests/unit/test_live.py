@@ -204,7 +204,7 @@ def test_a_panel_says_what_it_follows_and_what_it_lacks() -> None:
     assert feeds.describe([processes, runtime, api], "") == (
         "Follows the kernel's process events (tracefs), the runtime's events and the API's watches."
     )
-    assert feeds.describe([runtime], "They need root.") == "Follows the runtime's events. They need root."
+    assert feeds.describe([runtime], "They need root.") == f"Follows the runtime's events. They need root. {feeds.UNSEEN}"
     assert feeds.describe([Feed("the runtime's events", served=False)], "They need root.") == (
         "Nothing tells this panel of changes: press “Look again”. They need root."
     )
