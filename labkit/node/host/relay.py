@@ -34,7 +34,7 @@ from labkit.util.outputs import read_note
 from labkit.util.termination import terminate
 
 PYTHON = [sys.executable, "-I", "-S"]
-START_WITHIN_S = 10.0
+START_WITHIN_S = 30.0
 CONNECT_WITHIN_S = 5.0
 STOP_WITHIN_S = relay_loop.GRACE_S + 3.0
 JOIN = (
