@@ -247,7 +247,6 @@ OWNER = "Whoever has the lab's kubeconfig may do everything that is served."
         ("create quota q --hard=pods=1", "Nothing here limits or extends a Pod"),
         ("get storageclasses", "nothing provisions them"),
         ("get componentstatuses", "`labkit status` shows the parts of the lab."),
-        ("debug web --image=x --attach=false", "Use kubectl exec, or kubectl debug with --copy-to."),
         ("get --raw /metrics", "could not find the requested resource"),
     ],
 )

@@ -145,7 +145,8 @@ def test_pods_of_a_machine_that_was_killed(learner: User, node: dict[str, Any]) 
         process = learner.popen(*LABKIT_UP)
         out, words = process.communicate(timeout=300)
         assert json.loads(out)["lost"] == ["byhand"] and "byhand" in words
-        assert json.loads(learner.labkit("status", "--json"))["lost"] == ["byhand"]
+        # Slow: its runtime may not answer yet.
+        assert json.loads(learner.labkit("status", "--json", code=None))["lost"] == ["byhand"]
         wait_ready(learner, "web")
         now = pods(learner)
         assert now["web"]["metadata"]["uid"] == uid and now["once"]["status"]["phase"] == "Succeeded"
