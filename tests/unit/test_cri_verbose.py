@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from labkit.cri import CriError, verbose
 from labkit.cri.v1 import api_pb2 as pb
+from labkit.node.lab import garbage_collection
 from labkit.node.lab.garbage_collection import owned_namespaces
 from labkit.node.registry import certs
 from tests.truth import TRUTH
@@ -101,6 +104,32 @@ def test_no_namespace_is_nobodys_while_a_sandbox_does_not_tell_its_own() -> None
     assert owned_namespaces(Runtime(info=told), {"one"}) == {verbose.namespace_paths(told)["network"]}  # type: ignore[arg-type]
     for info in ({}, {"pid": 1}, {"runtimeSpec": {}}):
         assert owned_namespaces(Runtime(info=info), {"one"}) is None  # type: ignore[arg-type]
+
+
+def test_a_sandbox_that_is_removed_while_its_namespace_is_asked_for_owns_none() -> None:
+    class Removed(Runtime):
+        def pod_sandbox_status(self, **request: Any) -> Any:
+            raise CriError("PodSandboxStatus", "NOT_FOUND", "not found", "")
+
+    assert owned_namespaces(Removed(), {"one"}) == set()  # type: ignore[arg-type]
+
+
+def test_a_namespace_that_may_be_anybodys_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that is being made when containerd starts tells nothing of its own; later it does, or is gone."""
+    answers: list[Any] = [None, {"/run/owned"}]
+    there = {"/run/owned", "/run/left"}
+    monkeypatch.setattr(garbage_collection, "CriClient", lambda endpoint: contextlib.nullcontext(Runtime()))
+    monkeypatch.setattr(Runtime, "list_pod_sandbox", lambda self: pb.ListPodSandboxResponse(), raising=False)
+    monkeypatch.setattr(garbage_collection, "owned_namespaces", lambda cri, sandboxes: answers.pop(0))
+    monkeypatch.setattr(garbage_collection, "namespaces", lambda home: sorted(there))
+    monkeypatch.setattr(garbage_collection, "strangers", lambda home: garbage_collection.Orphans())
+    monkeypatch.setattr(garbage_collection, "remove_namespace", lambda path: there.discard(path) or path)
+    home: Any = SimpleNamespace(socket="s")
+    collector = garbage_collection.GarbageCollector(home)
+    _, collector.undecided = garbage_collection.free_namespaces(home, frozenset({*there, "/run/gone"}))
+    assert collector.undecided == there == {"/run/owned", "/run/left"}
+    collector.look()
+    assert (collector.undecided, there) == (frozenset(), {"/run/owned"})
 
 
 @pytest.mark.parametrize(

@@ -50,23 +50,33 @@ def relics(home: Home) -> PreStartState:
     )
 
 
-def sweep(home: Home, then: PreStartState) -> list[str]:
-    """Remove what no sandbox owns of what was there before containerd started; what it was. Raises CriError."""
+def sweep(home: Home, then: PreStartState) -> tuple[list[str], frozenset[str]]:
+    """Remove what no sandbox owns of what was there before containerd started. What it was, and the network namespaces of which
+    that cannot be said yet. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
     with CriClient(f"unix://{home.socket}") as cri:
         sandboxes = {s.id for s in cri.list_pod_sandbox().items}
         known = sandboxes | {c.id for c in cri.list_containers().containers}
-        unowned = set(namespaces(home)) & then.namespaces
-        if unowned:
-            owned = owned_namespaces(cri, sandboxes)
-            unowned = set() if owned is None else unowned - owned
     orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
     removed = [end_shim(home, snapshot, p) for p in orphans]
     removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
-    removed += [remove_namespace(n) for n in sorted(unowned)]
+    freed, undecided = free_namespaces(home, then.namespaces)
     others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
     unowned_addresses = [f for f in addresses(home) if f in then.addresses and owner_of(f) not in sandboxes | others]
-    return removed + [release_address(f) for f in unowned_addresses]
+    return removed + freed + [release_address(f) for f in unowned_addresses], undecided
+
+
+def free_namespaces(home: Home, those: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """Remove those of the network namespaces that no sandbox owns. What they were, and all of them where that cannot be said
+    yet. Raises CriError."""
+    unowned = those & set(namespaces(home))
+    if not unowned:
+        return [], frozenset()
+    with CriClient(f"unix://{home.socket}") as cri:
+        owned = owned_namespaces(cri, {s.id for s in cri.list_pod_sandbox().items})
+    if owned is None:
+        return [], unowned
+    return [remove_namespace(each) for each in sorted(unowned - owned)], frozenset()
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ class GarbageCollector:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.then: PreStartState | None = None
+        self.undecided: frozenset[str] = frozenset()
         self.strangers = Orphans()
         self.next = 0.0
 
@@ -126,12 +137,15 @@ class GarbageCollector:
         removed: list[str] = []
         try:
             if self.then:
-                removed = sweep(self.home, self.then)
+                removed, self.undecided = sweep(self.home, self.then)
                 self.then = None
             elif time.monotonic() > self.next:
                 self.next = time.monotonic() + LOOK_EVERY_S
                 before, self.strangers = self.strangers, strangers(self.home)
                 removed = end(self.home, before & self.strangers)
+                if self.undecided:
+                    freed, self.undecided = free_namespaces(self.home, self.undecided)
+                    removed += freed
         except (CriError, OSError) as error:
             log.warning("could not look for what belongs to nobody: %s", error)
         except Exception:
@@ -192,7 +206,12 @@ def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str] | None:
     one of them has no configuration there, so that any namespace may be its."""
     owned = set()
     for sandbox in sandboxes:
-        info = verbose.info(cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True))
+        try:
+            info = verbose.info(cri.pod_sandbox_status(pod_sandbox_id=sandbox, verbose=True))
+        except CriError as error:
+            if error.gone:
+                continue  # it has been removed since they were listed
+            raise
         if not verbose.at(info, "runtimeSpec", "linux"):
             return None
         owned.add(verbose.namespace_paths(info).get("network", ""))
