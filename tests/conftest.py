@@ -17,6 +17,7 @@ import pytest
 
 from labkit.node import Home
 from labkit.node.packages.programs import ensure_programs
+from labkit.node.state.node_selector import CLUSTER, NODE, NODE_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
@@ -66,6 +67,17 @@ def labkit(*arguments: str, check: bool = True, timeout: float = 180, **env: str
 def progress_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where there is no LABKIT_HOME either, what a test answers is no progress of whoever runs the tests."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def node_that_is_meant() -> Iterator[None]:
+    """A command with --node that a test runs in this process says it in the environment, where the next test does not find it."""
+    before = {name: os.environ.get(name) for name in (NODE, CLUSTER, NODE_NAME)}
+    yield
+    for name, word in before.items():
+        os.environ.pop(name, None)
+        if word is not None:
+            os.environ[name] = word
 
 
 @pytest.fixture(scope="session")
