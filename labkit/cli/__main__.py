@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def failed(arguments: argparse.Namespace, why: str, code: int = 1) -> int:
     """Say why a command failed: to people, and to a program that asked for JSON. The exit code."""
+    with contextlib.suppress(NodeError):  # of a home that cannot be used
+        incident_store.note(Home.find(), "error", why.split("\n")[0])
     print(f"labkit: {showable_lines(why)}", file=sys.stderr)
     if getattr(arguments, "json", None) is True:  # `record --json FILE` has a name there
         print(json.dumps({"error": why}, indent=1))

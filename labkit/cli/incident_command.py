@@ -7,10 +7,12 @@ import contextlib
 import textwrap
 from pathlib import Path
 
+import yaml
+
 from labkit.cli.common import AddVerb, answer
 from labkit.course.incident import incident_store as store
 from labkit.course.incident import making, session
-from labkit.course.incident.fault import FAULTS, draw, possible, seed_of
+from labkit.course.incident.fault import FAULTS, POD, draw, possible, seed_of
 from labkit.course.incident.result import Result
 from labkit.node import Choice, Home, Node, NodeError, connect
 from labkit.node.kinds import discovery
@@ -19,12 +21,14 @@ ACTIONS = {
     "start": "make a fault and show the user's complaint; with --seed always the same one",
     "status": "show the complaint, what is found and the points (without an action: this, and start where --seed is given)",
     "causes": "list the causes among which to choose",
+    "manifest": "print the manifest of the user's Pod, as she applied it; --pod NAME that of another user's Pod",
     "hint": f"give the next hint, which costs {store.HINT} points",
     "check": "judge --cause and --evidence, and look whether the repair holds",
     "report": "print what was found, when, with which commands; --html FILE writes a page that prints well",
     "end": "end the incident, found or not, and undo its fault",
-    "faults": "for teachers: list the faults, with the first seed that draws each on this kind of node",
 }
+FAULTS_LISTED = "faults"
+"""For teachers (docs/teaching.md), and not in the help: each fault, with the first seed that draws it on this kind of node."""
 
 
 def add(verb: AddVerb) -> None:
@@ -32,11 +36,12 @@ def add(verb: AddVerb) -> None:
     command = verb("incident", incident, text, "labkit incident --seed 7")
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.description = "\n".join([f"{text[0].upper()}{text[1:]}.", "", *(f"  {k:8}{v}" for k, v in ACTIONS.items())])
-    command.add_argument("action", nargs="?", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
+    command.add_argument("action", nargs="?", choices=(*ACTIONS, FAULTS_LISTED), metavar="ACTION", help=", ".join(ACTIONS))
     command.add_argument("--seed", metavar="NUMBER", help="draw the fault of this number; the same one for everybody")
-    command.add_argument("--fault", metavar="NAME", default="", help="make this fault (`labkit incident faults`)")
+    command.add_argument("--fault", metavar="NAME", default="", help="for teachers: make the fault of this name")
     command.add_argument("--cause", metavar="NAME", default="", help="for check: a name of `labkit incident causes`")
     command.add_argument("--evidence", metavar="TEXT", default="", help="for check: what on the node shows the cause")
+    command.add_argument("--pod", metavar="NAME", default=POD, help=f"for manifest: another Pod than {POD}")
     command.add_argument("--html", metavar="FILE", help="for report: write it as a page")
 
 
@@ -51,12 +56,15 @@ def incident(arguments: argparse.Namespace) -> int:
         report = Result(home, store.load(home)).report()
         drawn = f"Seed {report['seed']}. " if report["seed"] is not None else ""
         answer(arguments, report, lambda: f"{made!r}\n{drawn}Find the cause, then run `labkit incident check`.")
-    elif action in ("causes", "faults"):
+    elif action in ("causes", FAULTS_LISTED):
         listed(arguments, action)
     elif action == "hint":
         with store.alone(home):
             text = session.hint(home)
         answer(arguments, {"hint": str(text)}, lambda: str(text))
+    elif action == "manifest":
+        made_from = session.manifest(session.opened(home), arguments.pod)
+        answer(arguments, made_from, lambda: yaml.safe_dump(made_from, sort_keys=False).strip())
     elif action == "check":
         return check(arguments, home)
     elif action == "end":
@@ -85,8 +93,20 @@ def its_node(home: Home) -> Node:
         found = store.load(home)
     if found is None or found.phase == "closed":
         return connect()
-    cluster, node_name = found.kept["choice"]
-    return connect(found.kind, cluster=cluster, node_name=node_name)
+    choice = its_choice(found)
+    return connect(choice.kind, cluster=choice.cluster, node_name=choice.node_name)
+
+
+def its_choice(state: store.State) -> Choice:
+    """How its node is chosen."""
+    cluster, node_name = state.kept["choice"]
+    return Choice(state.kind, cluster=cluster, node_name=node_name)
+
+
+def node_is_down(home: Home, state: store.State) -> bool:
+    with contextlib.suppress(NodeError):
+        return bool(discovery.report(home, its_choice(state))["state"] in ("down", "failed"))
+    return False
 
 
 def listed(arguments: argparse.Namespace, action: str) -> None:
@@ -125,4 +145,6 @@ def show(arguments: argparse.Namespace, home: Home, action: str) -> None:
         answer(arguments, result.report(), result.text)
     else:
         complaint = textwrap.fill(f"The user says: “{FAULTS[result.state.fault].complaint}”", 100)
-        answer(arguments, result.report(), lambda: f"{complaint}\n{result!r}")
+        is_down = result.state.phase == "open" and node_is_down(home, result.state)
+        down = f"\nIts node {result.state.node} is down: `labkit up` brings it up, with its fault." if is_down else ""
+        answer(arguments, {**result.report(), "node_down": is_down}, lambda: f"{complaint}\n{result!r}{down}")

@@ -124,9 +124,11 @@ def chosen(node: Any, arguments: argparse.Namespace) -> Any:
     containers = [c for c in node.cri.list_containers().containers if c.pod_sandbox_id in ids]
     names = sorted({name_of(c) for c in containers})
     wanted = arguments.container or (names[0] if len(names) == 1 else None)
+    if not names:
+        raise NodeError(f"No container of {arguments.pod} was created yet.", f"See `kubectl describe pod {arguments.pod}`.")
     if wanted not in names:
         happened = f"There is no container {wanted} in {arguments.pod}." if wanted else f"{arguments.pod} has several containers."
-        raise NodeError(happened, f"Choose one with -c NAME: {', '.join(names) or 'none was created yet'}.")
+        raise NodeError(happened, f"Choose one with -c NAME: {', '.join(names)}.")
     attempts = sorted((c for c in containers if name_of(c) == wanted), key=lambda c: -c.created_at)
     if len(attempts) <= arguments.previous:
         raise NodeError(f"The container {wanted} of {arguments.pod} has no earlier attempt.", "Leave out --previous.")

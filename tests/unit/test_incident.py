@@ -12,11 +12,12 @@ import pytest
 
 from labkit.cli import incident_command
 from labkit.cli.__main__ import main
-from labkit.course.incident import fault, making, repair, session
+from labkit.course.incident import cells_noted, fault, making, node_faults, repair, session
 from labkit.course.incident import incident_store as store
 from labkit.course.incident.fault import EVERYWHERE, FAULTS, OWN, SEEDS, Fault, Scene, as_made, draw, named, possible, seed_of
 from labkit.course.incident.result import Result
 from labkit.node import Choice, Home, NodeError
+from labkit.node.host.access import ThisMachine
 from labkit.node.kinds import discovery
 from labkit.node.state import incident_note, unfinished
 
@@ -28,6 +29,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.there: dict[str, Any] = {}
+        self.kube = Thing(delete_collection_namespaced_event=lambda namespace, field_selector: None)
 
     def kubectl(self, *arguments: str) -> str:
         return json.dumps(self.there) if arguments[0] == "get" and arguments[2] == "orders" and self.there else ""
@@ -67,7 +69,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         monkeypatch.delitem(FAULTS, name)
     monkeypatch.setitem(FAULTS, "paper", Paper())
     monkeypatch.setitem(FAULTS, "other", Other())
-    monkeypatch.setattr(repair, "trouble", lambda scene, chosen: "The Pod orders is not ready.")
+    monkeypatch.setattr(repair, "trouble", lambda *_, **__: "The Pod orders is not ready.")
     return Home.find()
 
 
@@ -166,8 +168,8 @@ def test_a_fault_that_went_with_the_node_is_made_again(home: Home, node: Any, mo
     incident.check(cause="paper")
     node.daemon.since = "two o'clock"
     verdict = incident.check(evidence="ink")
-    assert "made again" in verdict.saw and verdict.missing == "evidence and repair." and Paper.log == (*MADE, *MADE)
-    assert incident.check(evidence="ink").missing == "repair." and Paper.log == (*MADE, *MADE)
+    assert "made again" in verdict.saw and verdict.missing.startswith("evidence and repair.") and Paper.log == (*MADE, *MADE)
+    assert incident.check(evidence="ink").missing.startswith("repair.") and Paper.log == (*MADE, *MADE)
     node.daemon.since = "three o'clock"
     making.go_on_alone(home, node)
     assert Paper.log == (*MADE, *MADE, *MADE) and store.load(home).found.keys() == {"cause", "evidence"}  # type: ignore[union-attr]
@@ -231,11 +233,14 @@ def test_each_state_has_a_verdict_of_its_own_and_none_gives_the_answer(
     home: Home, node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     incident = session.open_incident(node, 7, fault="paper")
-    verdicts = [incident.check(), incident.check(cause="other"), incident.check(evidence="paper"), incident.check("paper")]
-    assert [each.missing for each in verdicts] == ["cause and evidence and repair."] * 3 + ["evidence and repair."]
-    assert len({each.saw for each in verdicts}) == 4
+    answers: list[dict[str, str]] = [{}, {"cause": "other"}, {"evidence": "ink"}, {"cause": "paper"}, {"evidence": "paper"}]
+    verdicts = [incident.check(**each) for each in answers]
+    missing = [each.missing.partition(".")[0] for each in verdicts]
+    assert missing == ["cause and evidence and repair"] * 3 + ["evidence and repair"] * 2
+    assert len({each.saw for each in verdicts}) == 5 and not any(each.hints for each in verdicts)
+    assert [each.taught for each in verdicts] == [session.HELP] * 3 + ["notebook 05"] * 2
     assert not any(Paper.cause in str(each) or "ink" in str(each) for each in verdicts)
-    monkeypatch.setattr(repair, "trouble", lambda scene, chosen: "")
+    monkeypatch.setattr(repair, "trouble", lambda *_, **__: "")
     last = incident.check(evidence="the ink on it")
     assert last.done and "90 of 100 points" in last.saw
     assert Paper.log == (*MADE, "undo") and incident.result().state.phase == "closed"
@@ -256,6 +261,7 @@ def test_a_wrong_answer_costs_once_and_a_last_hint_nothing_again(home: Home, nod
     for _ in range(3):
         incident.check(cause="other")
         incident.hint()
+    incident.check(cause="other", evidence="no ink in it")  # evidence is judged with its cause, so this costs nothing again
     incident.check(cause="paper")
     state = incident.result().state
     assert (state.hints, state.wrong, state.points) == (2, ["cause other"], 15)
@@ -275,16 +281,6 @@ def test_an_unknown_cause_and_a_whole_log_as_evidence_are_refused(home: Home, no
 def pod(**spec: Any) -> dict[str, Any]:
     web = {"name": "web", "image": "registry.lab/busybox:1", "command": ["httpd"], **spec.pop("web", {})}
     return {"metadata": {"name": "orders", "uid": "1", "labels": {}}, "spec": {"containers": [web], **spec}, "status": {}}
-
-
-def test_a_repair_may_change_what_is_wrong_and_not_the_users_program() -> None:
-    mine = pod()
-    assert not repair.changed(pod(web={"image": "registry.lab/busybox:2", "resources": {"limits": {}}}), mine)
-    for changed in ({"command": ["sleep", "1"]}, {"image": "registry.lab/pause:1"}, {"env": [{"name": "X"}]},
-                    {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {"readinessProbe": {"tcpSocket": {}}}):
-        assert repair.changed(pod(web=changed), mine)
-    token = [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]
-    assert not repair.changed(pod(web={"volumeMounts": token}), mine)
 
 
 def test_a_pod_is_made_again_without_what_the_cluster_filled_in() -> None:
@@ -317,6 +313,107 @@ def test_the_journal_has_what_was_done_while_the_incident_was_open(home: Home, n
     assert "A fault on paper." in page and result.report()["points"] == 40
 
 
+def test_the_page_marks_hints_wrong_answers_and_errors_and_hides_passwords(
+    home: Home, node: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    incident = session.open_incident(node, 7, fault="paper")
+    incident.hint()
+    incident.check(cause="other")
+    store.note(home, "notebook", "kubectl create secret docker-registry x --docker-password=container --docker-username=me")
+    assert main(["incident", "--seed", "x"]) == 1
+    result = incident.result()
+    rows = [(where, text) for _, where, text in result.rows()]
+    assert rows[:2] == [("hint", "hint 1 of 2: First."), ("wrong answer", "cause other")]
+    assert rows[-1][0] == "error" and "is no seed" in rows[-1][1] and "is no seed" in capsys.readouterr().err
+    assert "container" not in result.text().partition("\n\n")[2] and "--docker-password=…" in result.page()
+    assert result.page().count("class=marked") == 3
+
+
+@pytest.mark.parametrize(("text", "left"), [
+    ("--docker-password=container -n x", "--docker-password=… -n x"),
+    ('("--docker-password", "container")', '("--docker-password", …)'),
+    ("{'password': 'a b', 'user': 'me'}", "{'password': …, 'user': 'me'}"), ('{"auth": "bGU="}', '{"auth": …}'),
+    ("ctr pull -u me:secret r/x:1", "ctr pull -u me:… r/x:1"), ("https://me:pw@host:5000/x", "https://me:…@host:5000/x"),
+    ("http://host:5000/x", "http://host:5000/x"), ("kubectl get secret orders-login", "kubectl get secret orders-login"),
+    ("401 Unauthorized", "401 Unauthorized"),
+])
+def test_a_password_is_left_out(text: str, left: str) -> None:
+    assert store.without_secrets(text) == left
+
+
+class Shell:
+    """IPython's shell, as far as cells are noted."""
+
+    def __init__(self, *cells: str) -> None:
+        self.user_ns, self.events, self.called = {"In": ["", *cells]}, self, dict[str, Any]()
+
+    def register(self, event: str, call: Any) -> None:
+        self.called[event] = call
+
+    def run(self, cell: str, error: BaseException | None = None) -> None:
+        self.called["pre_run_cell"](Thing(raw_cell=cell))
+        self.called["post_run_cell"](Thing(error_before_exec=None, error_in_exec=error))
+
+
+def test_a_cell_is_noted_when_it_begins_and_its_error_when_it_ends(home: Home, node: Any) -> None:
+    incident, shell = session.open_incident(node, 7, fault="paper"), Shell("node = labkit.connect()", "open it")
+    cells_noted.watch(home, True, shell)
+    shell.run("1 / 0", ZeroDivisionError("division by zero"))
+    for noise in ('guess = labkit.predict("08.old")\nguess', "guess.seen(\n  'yes')", "guess"):
+        shell.run(noise)
+    shell.run("cluster.delete('x')\nguess.seen('yes')")
+    incident.end()
+    shell.run("after")
+    texts = [(entry["where"], entry["text"].split("\n")[0]) for entry in incident.result().journal]
+    assert texts == [("notebook", "open it"), ("notebook", "1 / 0"), ("error", "ZeroDivisionError: division by zero"),
+                     ("notebook", "cluster.delete('x')")]
+
+
+def test_the_cells_before_an_incident_goes_on_in_another_kernel_belong_to_it(home: Home, node: Any) -> None:
+    session.open_incident(node, 7, fault="paper")
+    shell = Shell("node = labkit.connect()", "incident = labkit.open_incident(node)")
+    cells_noted.watch(home, False, shell)
+    cells_noted.watch(home, False, shell)
+    assert [entry["text"] for entry in store.journal(home)] == shell.user_ns["In"][1:]
+
+
+def test_a_draw_without_a_seed_prefers_what_was_not_met_then_what_was_met_longest_ago(home: Home, node: Any) -> None:
+    home.make()
+    drawn = []
+    for _ in range(6):
+        incident = session.open_incident(node)
+        drawn.append(incident.result().state.fault)
+        incident.end()
+    assert set(drawn[:2]) == {"paper", "other"} and drawn[:2] == drawn[2:4] == drawn[4:]
+    assert store.met(home) == drawn[-2:]
+    (home.data / store.MET).write_text("{")
+    assert store.met(home) == []
+
+
+def test_the_events_of_an_incidents_pods_are_removed(home: Home, node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Other, "neighbours", {"first-come": ()})
+    selectors: list[str] = []
+    node.cluster.kube.delete_collection_namespaced_event = lambda _, field_selector: selectors.append(field_selector)
+    session.open_incident(node, fault="paper")
+    session.end_incident(node)
+    each = [f"involvedObject.kind=Pod,involvedObject.name={name}" for name in ("first-come", "orders", "orders-next")]
+    assert selectors == each * 2
+
+
+def test_the_command_line_has_the_manifest_and_says_that_the_node_is_down(
+    home: Home, node: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.open_incident(node, 7, fault="paper")
+    assert main(["incident", "manifest"]) == 0 and "name: orders" in capsys.readouterr().out
+    assert main(["incident", "manifest", "--pod", "x"]) == 1 and "has no Pod 'x'" in capsys.readouterr().err
+    for state, is_said in (("down", True), ("ready", False)):
+        monkeypatch.setattr(discovery, "report", lambda home, wanted, state=state: {"state": state})
+        assert main(["incident"]) == 0 and ("sim-worker is down" in capsys.readouterr().out) is is_said
+    with pytest.raises(SystemExit):
+        main(["incident", "--help"])
+    assert "faults" not in capsys.readouterr().out
+
+
 def test_a_second_incident_and_one_on_another_kind_of_node_start_no_node(
     home: Home, node: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +424,19 @@ def test_a_second_incident_and_one_on_another_kind_of_node_start_no_node(
                         (["start", "--node", "vm"], "open on a node of kind containerd")):
         assert main(["incident", *words]) == 1
         assert says in capsys.readouterr().err
+
+
+def test_the_networks_files_are_as_before_whatever_the_learner_has_made_of_them(tmp_path: Path) -> None:
+    (tmp_path / "10-lab.conflist").write_text("before\n")
+    (tmp_path / "notes.txt").write_text("hers\n")
+    scene = Scene(Thing(host=ThisMachine(), cni=Thing(directory=str(tmp_path), repair=lambda: "")))  # type: ignore[arg-type]
+    network = node_faults.NetworkFault()
+    network.remember(scene)
+    for damage in (lambda file: file.write_text("hers\n"), Path.unlink, lambda file: None):
+        damage(tmp_path / "10-lab.conflist")
+        network.undo(scene)
+        assert (tmp_path / "10-lab.conflist").read_text() == "before\n" and (tmp_path / "notes.txt").read_text() == "hers\n"
+    assert scene.kept["network"] == {"10-lab.conflist": "before\n"}
 
 
 def test_what_has_not_the_incidents_label_is_not_removed_where_nothing_is_known(home: Home, node: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ import pytest
 
 from labkit.cli import __main__ as cli
 from labkit.cli import node_commands as commands
+from labkit.cli.pod_commands import chosen
 from labkit.cli.record_command import proxied
 from labkit.cri.pods import PodSnapshot
 from labkit.node import Choice, Home, NodeError
@@ -294,6 +296,15 @@ def test_ps_counts_pods_and_not_their_dead_sandboxes(monkeypatch: pytest.MonkeyP
     del found[1:]
     assert "n (r 1), 1 Pod\n" in run("ps")
     assert [pod["id"] for pod in json.loads(run("ps", "--json"))["pods"]] == ["1-Ready"]
+
+
+def test_the_logs_of_a_pod_without_a_container_say_so() -> None:
+    sandbox = SimpleNamespace(id="1", metadata=SimpleNamespace(name="orders", namespace="default"))
+    cri = SimpleNamespace(list_pod_sandbox=lambda: SimpleNamespace(items=[sandbox]),
+                          list_containers=lambda: SimpleNamespace(containers=[]))
+    arguments = argparse.Namespace(pod="orders", namespace=None, container=None, previous=False)
+    with pytest.raises(NodeError, match=r"^No container of orders was created yet\. See `kubectl describe pod orders`"):
+        chosen(SimpleNamespace(cri=cri), arguments)
 
 
 # Failures of commands

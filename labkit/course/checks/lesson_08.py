@@ -23,9 +23,7 @@ def closed(node: Node) -> Check:
     if state is None or state.seed != SEED:
         return refused(
             "no incident of this exercise is open.",
-            f"the incident of seed {SEED}.",
-            "The cell above this one opens it.",
-            f"incident = labkit.open_incident(node, seed={SEED})",
+            f"the incident of seed {SEED}. The cell above this one opens it: labkit.open_incident(node, seed={SEED}).",
             taught="notebook 08, “Exercise 08.1”",
         )
     with store.alone(home):

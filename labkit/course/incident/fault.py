@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 POD = "orders"
 """The user's Pod: what she complains about."""
+NEXT = "orders-next"
+"""A second Pod, which a check starts."""
 EVERYWHERE = ("containerd", "vm", "kind")
 OWN = ("containerd", "vm")
 """The kinds of node of which all is the lab's own."""
@@ -45,10 +47,42 @@ class Scene:
         text = self.node.cluster.kubectl("get", "pod", name, "--ignore-not-found", "-o", "json")
         return dict(json.loads(text)) if text.strip() else None
 
-    def wait_ready(self, name: str = POD, unless: Callable[[], bool] = lambda: False) -> bool:
+    def manifest(self, name: str = POD) -> dict[str, Any]:
+        """The manifest of a Pod of the incident, as its user applied it. Raises NodeError where the incident has no such Pod."""
+        return manifest_of(self.kept, name)
+
+    def neighbour(self, manifest: Mapping[str, Any]) -> None:
+        """Make the Pod of another user, and wait until it is ready."""
+        name = manifest["metadata"]["name"]
+        self.kept.setdefault("neighbours", {})[name] = manifest
+        self.apply(manifest)
+        if not self.wait_ready(name):
+            raise NodeError(f"The Pod {name} did not get ready.", "The fault is undone. Try again.")
+        self.note_uid(name)
+
+    def note_uid(self, name: str) -> None:
+        """Remember which Pod it is that the incident has made: one of the same name may be made in its place."""
+        self.kept.setdefault("uids", {})[name] = (self.pod(name) or {"metadata": {}})["metadata"].get("uid", "")
+
+    def data(self, name: str) -> dict[str, str]:
+        """What a ConfigMap holds; empty where there is none."""
+        text = self.node.cluster.kubectl("get", "configmap", name, "--ignore-not-found", "-o", "json")
+        return dict(json.loads(text).get("data") or {}) if text.strip() else {}
+
+    def wait_ready(
+        self, name: str = POD, unless: Callable[[], bool] = lambda: False, within_s: float = READY_WITHIN_S
+    ) -> bool:
         """Wait until a Pod is ready, unless something else is so; whether it is ready."""
-        waited = progress.wait(f"the Pod {name}", lambda: is_ready(self.pod(name)) or unless(), READY_WITHIN_S, 0.3)
+        waited = progress.wait(f"the Pod {name}", lambda: is_ready(self.pod(name)) or unless(), within_s, 0.3)
         return waited and is_ready(self.pod(name))
+
+    def tried(self, manifest: dict[str, Any], unless: Callable[[], bool]) -> bool:
+        """Whether one more Pod of this manifest gets ready. It is removed."""
+        self.node.cluster.recreate(labelled({**manifest, "metadata": {"name": NEXT}}))
+        try:
+            return self.wait_ready(NEXT, unless)
+        finally:
+            self.node.cluster.delete(NEXT)
 
     def start_again(self, name: str = POD) -> None:
         """Delete a Pod and make it again as it is now."""
@@ -67,7 +101,11 @@ class Fault:
     cause = ""
     """A sentence; the learner chooses among those of all faults."""
     evidence: tuple[str, ...] = ()
-    """Regular expressions: an answer has to match one."""
+    """Regular expressions of what only this fault has. `labkit.course.incident.evidence` also takes the words of a warning."""
+    may_change: tuple[str, ...] = ()
+    """The fields of the user's manifest that the fault concerns: a repair may change them, and what is below them."""
+    neighbours: Mapping[str, tuple[str, ...]] = {}
+    """The Pods of other users, which a repair has to leave running, and the fields of their manifests that it may change."""
     hints: tuple[str, ...] = ()
     """From the first to the plainest; none is the solution."""
     taught = ""
@@ -88,6 +126,10 @@ class Fault:
 
     def make(self, scene: Scene) -> None:
         raise NotImplementedError
+
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        """What only this fault can find wrong with a repair after which all Pods are ready; "" for nothing."""
+        return ""
 
     def undo(self, scene: Scene) -> None:
         pass
@@ -137,6 +179,13 @@ def named(name: str, kind: str) -> Fault:
     return FAULTS[name]
 
 
+def manifest_of(kept: Mapping[str, Any], name: str) -> dict[str, Any]:
+    manifests = {POD: kept["manifest"], **kept.get("neighbours", {})}
+    if name not in manifests:
+        raise NodeError(f"The incident has no Pod {name!r}.", f"It has {', '.join(manifests)}.")
+    return dict(json.loads(json.dumps(manifests[name])))
+
+
 def labelled(manifest: Mapping[str, Any]) -> dict[str, Any]:
     made = json.loads(json.dumps(manifest))
     made["metadata"].setdefault("labels", {})[INCIDENT] = "open"
@@ -176,10 +225,11 @@ def start(scene: Scene, manifest: dict[str, Any], *, until: Callable[[], object]
     """Make the user's Pod and wait until her complaint is true. Raises NodeError where that does not happen."""
     scene.kept["manifest"] = manifest
     scene.apply(manifest)
+    scene.note_uid(POD)
     if until and not progress.wait(what, until, READY_WITHIN_S, 0.2):
         raise NodeError(f"Waited {READY_WITHIN_S:.0f} s for this: {what}. It did not happen.", "The fault is undone. Try again.")
 
 
-def has_event(scene: Scene, reason: str, words: str = "") -> Callable[[], bool]:
-    """Whether the user's Pod has an event of that reason with these words."""
-    return lambda: any(e.reason == reason and words in e.message for e in scene.node.cluster.events(POD))
+def has_event(scene: Scene, reason: str, words: str = "", pod: str = POD) -> Callable[[], bool]:
+    """Whether a Pod has an event of that reason with these words."""
+    return lambda: any(e.reason == reason and words in e.message for e in scene.node.cluster.events(pod))

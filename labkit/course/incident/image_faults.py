@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,21 @@ from labkit.node.state.home import Home
 LOGIN = "orders-login"
 
 
+class ImageAbsent(Fault):
+    """The registry has no such image for this node. `may_change`: the tag, but not whose image it is."""
+
+    may_change = ("containers[web].image (tag)", "containers[web].image (digest)")
+
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        """Remove the user's own image from the node, which had none when the incident began: the registry has to have it."""
+        image = scene.manifest()["spec"]["containers"][0]["image"]
+        if pod["spec"]["containers"][0]["image"] == image:
+            scene.node.cri.remove_image(image={"image": image})
+        return ""
+
+
 @fault
-class ImageTag(Fault):
+class ImageTag(ImageAbsent):
     name = "image-tag"
     complaint = NOT_UP
     cause = "The registry does not have the image's tag."
@@ -40,9 +54,10 @@ class ImageTag(Fault):
 @fault
 class ImageLogin(Fault):
     name = "image-login"
-    complaint = NOT_UP + " I have changed nothing in its manifest but a password, they say it is the new one."
+    complaint = NOT_UP + " Nobody has changed its manifest for it."
     cause = "The registry refuses the login."
-    evidence = (LOGIN, r"\b401\b", "unauthorized")
+    evidence = (r"\b401\b", "unauthorized", r"\bcontainer1\b")
+    may_change = ("imagePullSecrets",)
     hints = (
         "Compare the words at the end of the event's message with those of notebook 05: is it the name, or who asks?",
         "Which object does the Pod name for it? `kubectl get secret … -o yaml` shows what is in it, in base64.",
@@ -67,9 +82,9 @@ def login(registry: str, password: str) -> dict[str, Any]:
 
 
 @fault
-class ImagePlatform(Fault):
+class ImagePlatform(ImageAbsent):
     name = "image-platform"
-    complaint = NOT_UP + " My colleague has built it, on her new laptop."
+    complaint = NOT_UP + " A colleague has built this one."
     cause = "The image is for another CPU architecture than the node's."
     evidence = ("no match for platform", "architecture", r"\b(arm|amd|aarch)64\b")
     hints = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +17,19 @@ from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, write_whole
 
-JOURNAL, LOCK = "incident-journal.jsonl", "incident.lock"
+JOURNAL, LOCK, MET = "incident-journal.jsonl", "incident.lock", "incidents-met"
 PARTS = ("cause", "evidence", "repair")
 POINTS = {"cause": 40, "evidence": 30, "repair": 30}
 HINT, WRONG = 10, 5
 """What a hint and a wrong answer cost."""
 TEXT_MAX = 2000
+HIDDEN = "…"
+SECRET_WORD = r"""(password|passwd|passphrase|token|auth|\.dockerconfigjson)["']?[\s=:,]+"""
+SECRETS = (
+    re.compile(rf"""(?i)({SECRET_WORD})("[^"]*"|'[^']*'|[^\s"',)}}]+)"""),
+    re.compile(r"""((?:-u|--user)[\s=]+[^\s:@/"']+:)[^\s@"']+"""),
+    re.compile(r"""(://[^\s:@/"']+:)[^\s@/"']+(?=@)"""),
+)
 
 
 @dataclass
@@ -52,7 +60,7 @@ class State:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def load(home: Home) -> State | None:
@@ -99,9 +107,29 @@ def note(home: Home, where: str, text: str) -> None:
         state = load(home)
         if state is None or state.phase != "open":
             return
-        entry = {"at": now(), "where": where, "text": text.strip()[:TEXT_MAX]}
+        entry = {"at": now(), "where": where, "text": without_secrets(text.strip())[:TEXT_MAX]}
         with trust.append(home.data / JOURNAL) as journal:
             journal.write(json.dumps(entry) + "\n")
+
+
+def without_secrets(text: str) -> str:
+    """A command whose passwords are left out: the journal's page is meant to be handed in."""
+    for pattern in SECRETS:
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return text
+
+
+def met(home: Home) -> list[str]:
+    """The faults that the learner has met, the last one at the end."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = incident_note.decoded((home.data / MET).read_bytes()).get("faults")
+        return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return []
+
+
+def note_met(home: Home, fault: str) -> None:
+    faults = [*(name for name in met(home) if name != fault), fault]
+    write_whole(home.data / MET, incident_note.encoded({"faults": faults}), PRIVATE)
 
 
 def journal(home: Home) -> list[dict[str, str]]:

@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING
 
 from labkit.course.incident import incident_store as store
-from labkit.course.incident.fault import FAULTS, OWN, POD, Fault, Scene, possible
+from labkit.course.incident.evidence import signs
+from labkit.course.incident.fault import FAULTS, NEXT, OWN, POD, Fault, Scene, possible
 from labkit.course.incident.incident_store import State
+from labkit.node.pods.kubectl import NAMESPACE
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import INCIDENT
 from labkit.util import progress
@@ -30,6 +32,7 @@ def begin(node: Node, home: Home, chosen: Fault, seed: int | None) -> State:
     state = State(seed, chosen.name, node.kind, node.name, store.now(), holds=list(chosen.holds))
     state.kept["choice"] = [node.choice.cluster, node.choice.node_name]
     make(node, home, state)
+    store.note_met(home, chosen.name)
     return state
 
 
@@ -39,7 +42,9 @@ def make(node: Node, home: Home, state: State) -> None:
     store.save(home, state)
     try:
         with progress.summary("making the incident"):
-            FAULTS[state.fault].make(Scene(node, state.kept))
+            scene = Scene(node, state.kept)
+            FAULTS[state.fault].make(scene)
+            state.kept["signs"] = signs(scene)
         state.phase = "open"
         store.save(home, state)
     except BaseException as error:
@@ -111,7 +116,12 @@ def start_runtime(node: Node) -> None:
 
 
 def remove_labelled(node: Node) -> None:
+    """Remove the incident's objects, and what was told of its Pods: that would mislead in the next incident."""
     node.cluster.kubectl("delete", KINDS, "-l", INCIDENT, "--wait=true", "--ignore-not-found", DELETE_WITHIN)
+    neighbours = {name for each in FAULTS.values() for name in each.neighbours}
+    for name in sorted({POD, NEXT, *neighbours}):
+        told = f"involvedObject.kind=Pod,involvedObject.name={name}"
+        node.cluster.kube.delete_collection_namespaced_event(NAMESPACE, field_selector=told)
 
 
 def is_on(state: State, node: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from labkit.course.incident.fault import OWN, POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
@@ -30,8 +31,21 @@ class NetworkFault(Fault):
     lasts = False
     holds = (NETWORK,)
 
+    def remember(self, scene: Scene) -> None:
+        """Keep the files as they are before the fault is made."""
+        host, directory = scene.node.host, scene.node.cni.directory
+        names = host.shell(["sh", "-c", 'cd "$1" && ls -1', "sh", directory]).splitlines()
+        files = [name for name in names if name.endswith((".conf", ".conflist", ".json"))]
+        scene.kept["network"] = {name: host.shell(["cat", f"{directory}/{name}"]) for name in files}
+
     def undo(self, scene: Scene) -> None:
+        """The files are as before also where the learner has written others: `node.cni.repair` leaves hers."""
         scene.node.cni.repair()
+        host, directory = scene.node.host, scene.node.cni.directory
+        for name, text in scene.kept.get("network", {}).items():
+            path = f"{directory}/{name}"
+            if host.shell(["sh", "-c", 'cat "$1" 2>/dev/null; true', "sh", path]) != text:
+                host.write_file(path, text)
 
 
 @fault
@@ -47,6 +61,7 @@ class NetworkPlugin(NetworkFault):
     taught = "notebook 05, “The network”"
 
     def make(self, scene: Scene) -> None:
+        self.remember(scene)
         scene.node.cni.name_no_such_plugin()
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, NO_SUCH_PLUGIN), what="the sandbox fails")
 
@@ -65,6 +80,7 @@ class NetworkAbsent(NetworkFault):
     kinds = OWN  # a cluster evicts other people's Pods from a node that is not ready
 
     def make(self, scene: Scene) -> None:
+        self.remember(scene)
         scene.node.cni.take_away()
         scene.node.cluster.wait_node(ready=False)
         refused = [has_event(scene, reason) for reason in ("NetworkNotReady", "FailedScheduling")]  # bound before, or not at all
@@ -76,29 +92,38 @@ class AddressPool(NetworkFault):
     name = "address-pool"
     complaint = NEW_ONES + " Since when? Since there are a few more of them, I think."
     cause = "No address is left to give to another Pod."
-    evidence = ("no ip addresses available", "range(start|end| set)", r"\.conf(list)?\b", r"net\.d", "host-local")
+    evidence = ("no ip addresses available", r"range(start|end)\W+\d", r"\.conf(list)?\b", r"net\.d")
     hints = (
         "Does the Pod have a sandbox? Whose error does the event pass on?",
         "One plugin asks another one for addresses. How many may that give, and who has them?",
     )
     taught = "notebook 05, “The network”"
     objects = (("pod", FIRST),)
+    neighbours: Mapping[str, tuple[str, ...]] = {FIRST: ()}
 
     def make(self, scene: Scene) -> None:
-        first = user_pod(scene)
-        first["metadata"] = {"name": FIRST}
-        scene.apply(first)
-        scene.node.cluster.wait_status(FIRST, "Running")
+        self.remember(scene)
+        first_come(scene)
         scene.node.cni.shrink_range(scene.node.pod(FIRST).ip)
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, "no IP addresses"), what="the sandbox fails")
+
+
+def first_come(scene: Scene) -> None:
+    """Make the Pod of another user, which was there before."""
+    scene.neighbour({**user_pod(scene), "metadata": {"name": FIRST}})
 
 
 @fault
 class RuntimeStopped(Fault):
     name = "containerd-stopped"
-    complaint = "My new Pod orders does not start, and kubectl exec into the old ones fails. They do answer their users."
+    complaint = f"My new Pod orders does not start, and kubectl exec into the old one, {FIRST}, fails. It does answer its users."
     cause = "The container runtime does not run."
-    evidence = (r"containerd(?!-)", r"\.sock\b", "unavailable", "container runtime is down")
+    evidence = (
+        r"\bcontainerd (is|has|does|was|cannot)( been)? (not|down|stopped|gone|dead|no)\b", r"\bno( process)? containerd\b",
+        r"(nobody|nothing) (answers|listens)", "connection refused", "unavailable", "container ?runtime is ?(down|not)",
+    )
+    objects = (("pod", FIRST),)
+    neighbours: Mapping[str, tuple[str, ...]] = {FIRST: ()}
     hints = (
         "What runs on without it, and what fails? You have seen this list of what fails before.",
         "Ask the runtime for its version by CRI. Who listens on its socket?",
@@ -110,6 +135,7 @@ class RuntimeStopped(Fault):
     holds = (RUNTIME,)
 
     def make(self, scene: Scene) -> None:
+        first_come(scene)
         scene.node.daemon.stop()
         start(scene, user_pod(scene), until=None, what="")
 
@@ -214,7 +240,7 @@ def configuration() -> Path:
 class ShimMissing(ConfigurationFault):
     name = "shim-missing"
     cause = "The shim that the runtime's configuration asks for is not installed."
-    evidence = (r"shim-runc", r"runc\.v3", "runtime_type")
+    evidence = (r"shim-runc-v3", r"runc\.v3")
     hints = (
         "The event passes on containerd's own error. Which program did it look for, and before which other one?",
         "Who starts runc? The name of that program follows from a line in containerd's configuration (`ps` shows the file).",
@@ -226,7 +252,7 @@ class ShimMissing(ConfigurationFault):
 class CgroupDriver(ConfigurationFault):
     name = "cgroup-driver"
     cause = "The runtime and the kubelet use different cgroup drivers."
-    evidence = (r"systemd_?cgroup", r"slice:prefix:name", "cgroups?path")
+    evidence = (r"systemd_?cgroup\W+true", r"slice:prefix:name", "cgroups?path")
     hints = (
         "How far does the start come: is there a shim, is there runc? Whose words are at the end of the event's message?",
         "They are about the name of a cgroup. Who chose it, and who read it otherwise?",
@@ -238,7 +264,7 @@ class CgroupDriver(ConfigurationFault):
 class PluginDirectory(ConfigurationFault):
     name = "cni-directory"
     cause = "The runtime looks for the network's plugins in a directory that does not have them."
-    evidence = ("bin_dir", r"cni/plugins")
+    evidence = (r"cni/plugins",)
     hints = (
         "The network's configuration is as it always was. Is what it names there?",
         "The event's message says which program was not found, and where. Who has said where to look?",

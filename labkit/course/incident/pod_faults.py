@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
-from labkit.course.incident.fault import POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.course.incident.fault import NEXT, POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.podspec.quantity import milli
 from labkit.util import progress
 from labkit.util.errors import NodeError
 
@@ -24,7 +26,8 @@ class VolumeKey(Fault):
     name = "volume-key"
     complaint = NOT_UP
     cause = "A volume wants a key that its ConfigMap does not have."
-    evidence = (r"prices\.conf", SETTINGS)
+    evidence = (r"prices\.(conf|cfg)\b",)
+    may_change = ("volumes[settings].configMap.name", "volumes[settings].configMap.items[0].key")
     hints = (
         "How many CRI calls has the kubelet made for the Pod? Which step comes before the first one?",
         "Compare what the volume lists with what `kubectl describe configmap` shows.",
@@ -33,12 +36,17 @@ class VolumeKey(Fault):
     objects = (("configmap", SETTINGS),)
 
     def make(self, scene: Scene) -> None:
-        scene.apply(settings(**{"prices.cfg": "apple=1"}))
+        scene.kept["value"] = "apple=1"
+        scene.apply(settings(**{"prices.cfg": scene.kept["value"]}))
         items = [{"key": "prices.conf", "path": "prices.conf"}]
         volumes = [{"name": "settings", "configMap": {"name": SETTINGS, "items": items}}]
         mounts = [{"name": "settings", "mountPath": "/etc/orders"}]
         manifest = user_pod(scene, volumeMounts=mounts, spec={"volumes": volumes})
         start(scene, manifest, until=has_event(scene, "FailedMount"), what="the mount fails")
+
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        [source] = [each["configMap"] for each in pod["spec"]["volumes"] if each["name"] == "settings"]
+        return lost(scene, source["name"], source["items"][0]["key"], "The file prices.conf")
 
 
 @fault
@@ -46,7 +54,8 @@ class VariableKey(Fault):
     name = "variable-key"
     complaint = NOT_UP
     cause = "A variable of the container wants a key that its ConfigMap does not have."
-    evidence = (r"\bcurrency\b", SETTINGS)
+    evidence = (r"\bcurr?ency\b",)
+    may_change = tuple(f"containers[web].env[CURRENCY].valueFrom.configMapKeyRef.{field}" for field in ("name", "key"))
     hints = (
         "The sandbox is Ready. Which call comes after the pull of the image, and what does it need from the manifest?",
         "STATUS names a call of CRI and says that its configuration failed. Look at `env`.",
@@ -55,10 +64,22 @@ class VariableKey(Fault):
     objects = (("configmap", SETTINGS),)
 
     def make(self, scene: Scene) -> None:
-        scene.apply(settings(curency="EUR"))
+        scene.kept["value"] = "EUR"
+        scene.apply(settings(curency=scene.kept["value"]))
         value = {"configMapKeyRef": {"name": SETTINGS, "key": "currency"}}
         manifest = user_pod(scene, env=[{"name": "CURRENCY", "valueFrom": value}])
         start(scene, manifest, until=has_event(scene, "Failed", "currency"), what="the container is not created")
+
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        source = pod["spec"]["containers"][0]["env"][0]["valueFrom"]["configMapKeyRef"]
+        return lost(scene, source["name"], source["key"], "The variable CURRENCY")
+
+
+def lost(scene: Scene, name: str, key: str, what: str) -> str:
+    """What is wrong where the Pod has not the value that the user's settings had at the beginning; "" where it has."""
+    if scene.data(name).get(key, "").strip() == scene.kept["value"]:
+        return ""
+    return f"The Pod {POD} is ready. {what} does not have the value that the user's settings had when the incident began."
 
 
 @fault
@@ -67,9 +88,11 @@ class Requests(Fault):
     complaint = "The Pod orders hangs. The node has nothing to do: I have looked at its load."
     cause = "The Pods of the node request all of its CPU."
     evidence = (NIGHTLY, r"insufficient cpu")
+    neighbours: Mapping[str, tuple[str, ...]] = {NIGHTLY: ("containers[report].resources.requests.cpu",)}
     hints = (
         "Who reports it, and had any kubelet heard of the Pod by then?",
-        "`labkit.capacity(cluster.capacity(), node=cluster.node)` draws who has requested what. Use does not count.",
+        "`labkit.capacity(cluster.capacity(), node=cluster.node)` draws who has requested what. Which of them uses what it has"
+        " requested? All of them have to run.",
     )
     taught = "notebook 06, “A node that fills up”"
     objects = (("pod", NIGHTLY),)
@@ -77,13 +100,21 @@ class Requests(Fault):
     def make(self, scene: Scene) -> None:
         cluster = scene.node.cluster
         [free] = [resource.free for resource in cluster.capacity() if resource.name == "cpu"]
-        greedy = user_pod(scene, command=["sleep", "1000000"], resources={"requests": {"cpu": f"{free - 20}m"}})
+        amount = f"{free - 20}m"
+        scene.kept["values"] = [amount]
+        greedy = user_pod(scene, name="report", command=["sleep", "1000000"], resources={"requests": {"cpu": amount}})
         greedy["metadata"] = {"name": NIGHTLY}
         greedy["spec"]["nodeName"] = cluster.node
-        scene.apply(greedy)
+        scene.neighbour(greedy)
         selector = {"kubernetes.io/hostname": cluster.node}
         manifest = user_pod(scene, resources={"requests": {"cpu": "100m"}}, spec={"nodeSelector": selector})
         start(scene, manifest, until=has_event(scene, "FailedScheduling"), what="the scheduler finds no room")
+
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        other = scene.pod(NIGHTLY)
+        if other is None or milli(other["spec"]["containers"][0].get("resources", {}).get("requests", {}).get("cpu", 0)):
+            return ""
+        return f"The Pod {POD} is ready. {NIGHTLY}, another user's Pod, requests no CPU at all any more: nothing is kept for it."
 
 
 @fault
@@ -92,6 +123,7 @@ class MemoryLimit(Fault):
     complaint = "orders starts, and is gone again, all the time. On my laptop it runs."
     cause = "The container needs more memory than its limit."
     evidence = ("oom", r"\b137\b", "32 ?mi", r"memory\.(max|limit|events|oom)")
+    may_change = tuple(f"containers[web].resources.{part}.memory" for part in ("limits", "requests"))
     hints = (
         "How did the last container end: its exit code, its reason? `kubectl describe pod` has both.",
         "128 and a signal: which one, and who sent it, where no kubelet asked for it?",
@@ -112,6 +144,7 @@ class CpuLimit(Fault):
     complaint = "orders is asleep: it takes ages to answer, and nobody sends it requests any more. The node has nothing to do."
     cause = "The container may use next to no CPU."
     evidence = (r"cpu\.(max|stat|cfs)", "throttl", r"\b10m\b", r"cpu limit|limit of cpu|limits\.cpu")
+    may_change = tuple(f"containers[web].resources.{part}.cpu" for part in ("limits", "requests"))
     hints = (
         "READY is 0/1. What does the probe do? Do the same by `kubectl exec`, and count the seconds.",
         "The node's load says what runs, and not what may run. What does the kernel count for the container's cgroup?",
@@ -137,6 +170,7 @@ class ProbePort(Fault):
     complaint = "orders runs, kubectl says Running, and yet our Service sends it not one request."
     cause = "A probe asks at a port at which nothing listens."
     evidence = (r"\b8081\b",)
+    may_change = ("containers[web].readinessProbe", "containers[web].ports")
     hints = (
         "Running is about processes. What does the column READY count, and who decides it?",
         "Compare the address in the event's message with what listens in the Pod: `netstat -ltn` by `kubectl exec`.",
@@ -147,13 +181,26 @@ class ProbePort(Fault):
         manifest = user_pod(scene, readinessProbe=answers(8081))
         start(scene, manifest, until=has_event(scene, "Unhealthy"), what="the probe fails")
 
+    def look(self, scene: Scene, pod: Mapping[str, Any]) -> str:
+        """A probe is good where a program that listens nowhere does not pass it."""
+        [web] = pod["spec"]["containers"]
+        if not web.get("readinessProbe"):
+            return f"The Pod {POD} is ready, and has no readiness probe any more: nobody asks whether it answers."
+        deaf = scene.manifest()
+        deaf["spec"]["containers"][0] |= {"command": ["sleep", "1000000"], "readinessProbe": web["readinessProbe"]}
+        deaf["spec"]["containers"][0] |= {"ports": web["ports"]} if web.get("ports") else {}
+        if scene.tried(deaf, unless=has_event(scene, "Unhealthy", pod=NEXT)):
+            return f"The Pod {POD} is ready, but so would be one that listens nowhere: its probe does not ask the user's program."
+        return ""
+
 
 @fault
 class VolumeFull(Fault):
     name = "volume-full"
     complaint = "orders takes no order any more. It runs, nobody has changed anything, and the disk of the node is half empty."
     cause = "A volume of the Pod is full."
-    evidence = (r"/var/orders", r"no space left", "sizelimit")
+    evidence = (r"no space left", r"sizelimit\W+1 ?mi", r"/var/orders.*\b(full|100 ?%)", r"(full|100 ?%).*/var/orders")
+    may_change = ("volumes[data].emptyDir",)
     hints = (
         "READY is 0/1. What does the probe do, and what does it answer? Do the same by `kubectl exec`.",
         "`df` in the container shows what the node's own disk does not. What is mounted there, and how large may it be?",

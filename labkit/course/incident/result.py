@@ -23,9 +23,14 @@ blockquote { margin: 0; padding: .2rem 1rem; border-left: .25rem solid #5a5a5a }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #b4b4b4 }
 td.at { white-space: nowrap; font-variant-numeric: tabular-nums } tr.found td { background: #f3f3f3; font-weight: bold }
+tr.marked td { background: #f3f3f3; font-style: italic }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: .85em/1.4 ui-monospace, monospace }
 @media print { body { margin: 0; max-width: none; font-size: 10pt } tr { break-inside: avoid } }
 """
+
+
+COMMANDS = ("notebook", "shell")
+MARKED = {"found": " class=found", "notebook": "", "shell": ""}
 
 
 class Text(str):
@@ -68,14 +73,14 @@ class Result:
 
     def text(self) -> str:
         """The result with times and commands."""
-        rows = [f"{clock(at)}  {'found: ' if found else ''}{showable(text)}" for at, _, text, found in self.rows()]
+        rows = [f"{clock(at)}  {'' if where in COMMANDS else f'{where}: '}{showable(text)}" for at, where, text in self.rows()]
         head = [f"Incident, seed {self.state.seed}, on {self.state.node} (kind {self.state.kind})"]
         return "\n".join([*head, f"“{FAULTS[self.state.fault].complaint}”", "", *self.lines(), "", *rows])
 
-    def rows(self) -> list[tuple[str, str, str, bool]]:
-        """Time, where, what, whether something was found: commands and findings in their order."""
-        commands = [(entry["at"], entry["where"], entry["text"], False) for entry in self.journal]
-        found = [(at, "", part, True) for part, at in self.state.found.items()]
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Time, where, what, in their order: commands ("notebook", "shell"), "error", "hint", "wrong answer" and "found"."""
+        commands = [(entry["at"], entry["where"], entry["text"]) for entry in self.journal]
+        found = [(at, "found", part) for part, at in self.state.found.items()]
         return sorted([*commands, *found], key=lambda row: row[0])
 
     def page(self) -> str:
@@ -85,9 +90,8 @@ class Result:
                  ("Ended", day(state.ended) if state.ended else "still open")]
         table = "".join(f"<tr><th scope=row>{name}<td>{escaped(value)}" for name, value in facts)
         rows = "".join(
-            f"<tr{' class=found' if found else ''}><td class=at>{clock(at)}<td>{'found' if found else escaped(where)}"
-            f"<td><pre>{escaped(text)}</pre>"
-            for at, where, text, found in self.rows()
+            f"<tr{MARKED.get(where, ' class=marked')}><td class=at>{clock(at)}<td>{escaped(where)}<td><pre>{escaped(text)}</pre>"
+            for at, where, text in self.rows()
         )
         wrong = "".join(f"<li>{escaped(each)}" for each in state.wrong)
         lines = "".join(f"<p>{escaped(line)}</p>" for line in self.lines())

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from labkit.course.incident import cells_noted, making, repair
 from labkit.course.incident import incident_store as store
-from labkit.course.incident import making, repair
-from labkit.course.incident.fault import FAULTS, SEEDS, Fault, Scene, draw, named, seed_of
+from labkit.course.incident.evidence import merged, shows, signs
+from labkit.course.incident.fault import FAULTS, POD, SEEDS, Fault, Scene, draw, manifest_of, named, seed_of
 from labkit.course.incident.incident_store import State
 from labkit.course.incident.result import Result, Text
-from labkit.course.memory.cells import interactive
 from labkit.course.verdict import Check, passed, refused
 from labkit.node.state import incident_note
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import INCIDENT
+from labkit.util import progress
 from labkit.util.errors import NodeError
 from labkit.util.showable import showable
 
@@ -25,14 +24,16 @@ if TYPE_CHECKING:
 
 EVIDENCE_MAX = 200
 BEGIN = "Begin one: labkit.open_incident(node), or `labkit incident start`."
-HELP = "notebook 05, “Where to look”, and the notebooks before it"
-WATCHED = "_labkit_incident"
+HELP = "notebook 08, “Where to look first”"
+ASK = f"A hint costs {store.HINT} points (incident.hint() or `labkit incident hint`), a wrong answer {store.WRONG}."
+DRAWS = 200
+"""So many seeds are drawn to find a fault that the learner has not met."""
 
 
 def open_incident(node: Node, seed: int | str | None = None, *, fault: str = "") -> Incident:
     """The incident that is open on this node; where none is, one begins. `seed` draws its fault (None: a random seed), `fault`
     names it. Raises NodeError where another one is open, and for an unknown seed or name. Ctrl-C undoes what was made so far."""
-    home = Home.find()
+    home, begins = Home.find(), False
     wanted = check_words(node.kind, seed, fault)
     with store.alone(home):
         state = store.load(home)
@@ -43,10 +44,10 @@ def open_incident(node: Node, seed: int | str | None = None, *, fault: str = "")
         else:
             if state and state.phase == "making":  # whoever made it was killed
                 making.undo(node, home, state)
-            wanted = secrets.randbelow(SEEDS) if wanted is None and not fault else wanted
+            wanted = new_seed(home, node.kind) if wanted is None and not fault else wanted
             chosen = named(fault, node.kind) if fault else draw(wanted or 0, node.kind)
-            state = making.begin(node, home, chosen, wanted)
-    watch(home)
+            state, begins = making.begin(node, home, chosen, wanted), True
+    cells_noted.watch(home, begins)
     return Incident(node, home, state)
 
 
@@ -59,6 +60,13 @@ def check_words(kind: str, seed: object, fault: str) -> int | None:
     else:
         draw(wanted or 0, kind)
     return wanted
+
+
+def new_seed(home: Home, kind: str) -> int:
+    """A random seed: of a fault that the learner has not met, else of the one that she met longest ago."""
+    met = store.met(home)
+    seeds = [secrets.randbelow(SEEDS) for _ in range(DRAWS)]
+    return min(seeds, key=lambda seed: met.index(name) + 1 if (name := draw(seed, kind).name) in met else 0)
 
 
 def end_incident(node: Node) -> Any:
@@ -89,15 +97,6 @@ def forget_incident(node: Node) -> None:
         store.forget(home)
 
 
-def watch(home: Home) -> None:
-    """Keep the cells that are run in this kernel in the incident's journal."""
-    shell = interactive()
-    if shell is None or getattr(shell, WATCHED, False):
-        return
-    setattr(shell, WATCHED, True)
-    shell.events.register("post_run_cell", lambda result: store.note(home, "notebook", str(result.info.raw_cell)))
-
-
 class Incident:
     """The open incident. Its `repr` is the user's complaint, and no more."""
 
@@ -112,11 +111,9 @@ class Incident:
         """The causes among which to choose, by the names that `check` takes: also those that this kind of node cannot have."""
         return Text("\n".join(f"{name}: {FAULTS[name].cause}" for name in sorted(FAULTS)))
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest of the user's Pod, as she applied it, with the incident's label."""
-        manifest = json.loads(json.dumps(self._state.kept["manifest"]))
-        manifest["metadata"].setdefault("labels", {})[INCIDENT] = "open"
-        return dict(manifest)
+    def manifest(self, pod: str = POD) -> dict[str, Any]:
+        """The manifest of the user's Pod, or of another user's, as it was applied, with the incident's label."""
+        return manifest(self._state, pod)
 
     def hint(self) -> Text:
         """The next hint. Each costs points; the last one is given again for nothing."""
@@ -124,9 +121,9 @@ class Incident:
             return hint(self.home)
 
     def check(self, cause: str = "", evidence: str = "") -> Check:
-        """Judge a cause (by its name in `causes`) and the evidence (what on the node shows it: a name, a path, a value, a
-        message), and look whether the user's Pod is well and stays so after a restart. When all three are found, the incident is
-        closed."""
+        """Judge a cause (by its name in `causes`) and, when that is found, the evidence (what only this fault shows: words of a
+        warning, a value, a key with its value, a file). Look whether the user's Pod is well and as in her manifest but for what
+        was wrong, and stays so after a restart. When all three are found, the incident is closed."""
         with store.alone(self.home):
             return check(self.node, self.home, cause, evidence)
 
@@ -152,6 +149,12 @@ def opened(home: Home) -> State:
     return state
 
 
+def manifest(state: State, pod: str = POD) -> dict[str, Any]:
+    found = manifest_of(state.kept, pod)
+    found["metadata"].setdefault("labels", {})[INCIDENT] = "open"
+    return found
+
+
 def hint(home: Home) -> Text:
     state = opened(home)
     chosen = FAULTS[state.fault]
@@ -159,6 +162,7 @@ def hint(home: Home) -> Text:
     state.hints += more
     store.save(home, state)
     number = state.hints
+    store.note(home, "hint", f"hint {number} of {len(chosen.hints)}: {chosen.hints[number - 1]}")
     costs = f"costs {store.HINT} points" if more else "the last one, costs nothing again"
     taught = f"\nSee {chosen.taught}." if number == len(chosen.hints) else ""
     return Text(f"Hint {number} of {len(chosen.hints)} ({costs}): {chosen.hints[number - 1]}{taught}")
@@ -172,25 +176,30 @@ def check(node: Node, home: Home, cause: str, evidence: str) -> Check:
     making.refuse_another_node(state, node)
     if making.go_on(home, node, state):
         saw = "the node was brought up again since the fault was made, so it has been made again."
-        return refused(saw, f"{missing(state)}.", "What was repaired is to be repaired again.", taught=HELP)
-    verdicts = [judged_cause(state, cause), judged_evidence(state, FAULTS[state.fault], evidence)]
+        return refused(saw, f"{missing(state)}. What was repaired is to be repaired again.", taught=HELP)
+    scene, chosen, wrong = Scene(node, state.kept), FAULTS[state.fault], len(state.wrong)
+    verdicts = [judged_cause(state, cause), judged_evidence(scene, state, chosen, evidence)]
     store.save(home, state)
+    for answer in state.wrong[wrong:]:
+        store.note(home, "wrong answer", answer)
     if "repair" not in state.found:
-        wrong = repair.trouble(Scene(node, state.kept), FAULTS[state.fault])
-        if not wrong:
-            state.found["repair"] = store.now()
-        verdicts.append(wrong or "The repair holds: orders was started again, and is ready.")
+        verdicts.append(judged_repair(scene, state, chosen))
     else:
         verdicts.append("The repair held.")
     store.save(home, state)
     if state.solved:
         return judged_closed(making.close(node, home, state))
-    return refused(
-        " ".join(verdicts),
-        f"{missing(state)}.",
-        f"incident.hint() gives one, and costs {store.HINT} points. A wrong answer costs {store.WRONG}.",
-        taught=HELP,
-    )
+    taught = chosen.taught if "cause" in state.found else HELP
+    return refused(" ".join(verdicts), f"{missing(state)}. {ASK}", taught=taught)
+
+
+def judged_repair(scene: Scene, state: State, chosen: Fault) -> str:
+    with progress.shown() as show:
+        wrong = repair.trouble(scene, chosen, cause_found="cause" in state.found, show=show)
+    if wrong:
+        return wrong
+    state.found["repair"] = store.now()
+    return f"The repair holds: {POD} was started again, and is ready."
 
 
 def missing(state: State) -> str:
@@ -201,7 +210,7 @@ def judged_closed(state: State) -> Check:
     if state.solved:
         return passed(f"cause, evidence and repair are found. {state.points} of 100 points. The incident is closed.")
     found = ", ".join(part for part in store.PARTS if part in state.found) or "nothing"
-    return refused(f"the incident was ended. Found was: {found}.", "an incident that is open.", BEGIN, taught=HELP)
+    return refused(f"the incident was ended. Found was: {found}.", f"an incident that is open. {BEGIN}", taught=HELP)
 
 
 def judged_cause(state: State, cause: str) -> str:
@@ -218,7 +227,8 @@ def judged_cause(state: State, cause: str) -> str:
     return f"{cause} is not the cause."
 
 
-def judged_evidence(state: State, chosen: Fault, evidence: str) -> str:
+def judged_evidence(scene: Scene, state: State, chosen: Fault, evidence: str) -> str:
+    """Evidence is evidence of a cause: it is judged, and may cost, when that is found."""
     if "evidence" in state.found:
         return "The evidence is found."
     text = " ".join(str(evidence or "").split())
@@ -226,7 +236,10 @@ def judged_evidence(state: State, chosen: Fault, evidence: str) -> str:
         return "No evidence is named."
     if len(text) > EVIDENCE_MAX:
         raise NodeError(f"The evidence has {len(text)} letters.", f"Name one thing, in {EVIDENCE_MAX} at most.")
-    if any(re.search(pattern, text, re.IGNORECASE) for pattern in chosen.evidence):
+    if "cause" not in state.found:
+        return "The evidence is judged when the cause is found."
+    state.kept["signs"] = merged(state.kept.get("signs", {}), signs(scene))
+    if shows(chosen, state.kept, text):
         state.found["evidence"] = store.now()
         return "The evidence is found."
     note_wrong(state, f"evidence {text}")

@@ -82,7 +82,7 @@ def of_incident(node: UnfinishedNode) -> list[str]:
     """Of an incident, for every other notebook than its own."""
     if node.lesson in (None, INCIDENTS) or not incident_note.is_open(Home.find(), node.kind, node.name):
         return []
-    return [f"{incident_note.OPEN_HERE}, so cells may fail that do not else; `labkit incident end` ends it."]
+    return [f"{incident_note.OPEN_HERE}, so cells may fail here that otherwise do not. `labkit incident end` ends it."]
 
 
 def of_stopped(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

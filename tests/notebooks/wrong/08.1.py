@@ -27,6 +27,6 @@ manifest = incident.manifest()
 manifest["spec"]["containers"][0]["command"] = ["httpd", "-f", "-h", "/var/www"]
 node.cluster.recreate(manifest)
 wait_ready()
-# %% cheat: the incident was ended, and only the evidence found
-incident.check(evidence="OOMKilled")
+# %% cheat: the incident was ended before the repair
+incident.check(cause="memory-limit", evidence="OOMKilled")
 incident.end()
