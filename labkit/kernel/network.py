@@ -6,13 +6,13 @@ socket stays in that namespace, the thread ends, and no other thread of the proc
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 
+from labkit.kernel.files import checked, libc
 from labkit.kernel.model import Interface
 from labkit.kernel.parse import PAIRED_KINDS
 
@@ -99,10 +99,7 @@ def _enter(namespace: str) -> None:
         if os.path.samestat(os.fstat(descriptor), os.stat("/proc/thread-self/ns/net")):
             return
         # os.setns exists since Python 3.12 only.
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        checked(libc.setns(descriptor, _CLONE_NEWNET))
     finally:
         os.close(descriptor)
 

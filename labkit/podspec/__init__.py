@@ -5,7 +5,15 @@ not imported here, since the API server needs no protobuf.
 """
 
 from labkit.podspec.container_kinds import container_kind, container_names
-from labkit.podspec.manifest import DefaultedPod, ManifestError, defaulted, find_container, volume_kind, with_defaults
+from labkit.podspec.manifest import (
+    DefaultedPod,
+    ManifestError,
+    defaulted,
+    find_container,
+    own_claim_name,
+    volume_kind,
+    with_defaults,
+)
 
 __all__ = [
     "DefaultedPod",
@@ -14,6 +22,7 @@ __all__ = [
     "container_names",
     "defaulted",
     "find_container",
+    "own_claim_name",
     "volume_kind",
     "with_defaults",
 ]

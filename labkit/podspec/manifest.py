@@ -94,6 +94,11 @@ def find_container(pod: Mapping[str, Any], name: str) -> dict[str, Any]:
     raise ManifestError([f"container {name} is not valid for pod {of}: its containers are {has}"], of)
 
 
+def own_claim_name(pod: Mapping[str, Any], volume: Mapping[str, Any]) -> str:
+    """The claim that is made for an ephemeral volume of a Pod (component-helpers' storage/ephemeral)."""
+    return f"{pod['metadata']['name']}-{volume['name']}"
+
+
 def volume_kind(volume: Mapping[str, Any]) -> str:
     """The type of a volume, such as "configMap": the field besides its name."""
     return next((key for key in volume if key != "name"), "emptyDir")

@@ -14,6 +14,7 @@ from labkit.apiserver import api_errors
 from labkit.apiserver.admission.pod_security_checks import CHECKS, LATEST
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec.container_kinds import KINDS, containers
+from labkit.podspec.matching import labels
 from labkit.podspec.validation.field_errors import Causes, invalid
 
 Manifest = Mapping[str, Any]
@@ -49,7 +50,7 @@ class Policy:
 def of_namespace(store: Store, new: Object, old: Object | None) -> Iterator[str]:
     """Warnings about a namespace that is made or changed: its Pods that would not be let in any more, labels without effect.
     Raises ApiError (422) for a label that says no policy."""
-    name, values, before = new["metadata"]["name"], _labels(new), _labels(old or {})
+    name, values, before = new["metadata"]["name"], labels(new), labels(old) if old else {}
     wrong = list(_unknown(values))
     if wrong and wrong != list(_unknown(before)):
         raise api_errors.invalid("Namespace", name, wrong)
@@ -75,7 +76,7 @@ def admit(store: Store, pod: Object, old: Object | None) -> Iterator[str]:
     if old is not None and not _significant(pod, old):
         return
     entry = store.get("namespaces", "", pod["metadata"]["namespace"])
-    values = _labels(entry.obj if entry else {})
+    values = labels(entry.obj) if entry else {}
     enforced, warned = policy_of(values, "enforce"), policy_of(values, "warn")
     if words := enforced.words(pod):
         raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), f'violates PodSecurity "{enforced}": {words}')
@@ -96,10 +97,6 @@ def _unknown(values: Mapping[str, str]) -> Causes:
             yield invalid(f"metadata.labels[{level}]", values[level], f"must be one of {', '.join(LEVELS)}")
         if not _is_version(values.get(version, "latest")):
             yield invalid(f"metadata.labels[{version}]", values[version], 'must be "latest" or "v1.x"')
-
-
-def _labels(obj: Manifest) -> Mapping[str, str]:
-    return (obj.get("metadata") or {}).get("labels") or {}
 
 
 def _is_version(text: str) -> bool:

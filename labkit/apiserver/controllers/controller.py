@@ -7,10 +7,15 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from labkit.apiserver.api_errors import ApiError
+from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.controllers.event_recorder import StoreEventRecorder
+from labkit.apiserver.objects import patch
 from labkit.apiserver.objects.rest import Api
+from labkit.apiserver.objects.write_options import Options
 from labkit.apiserver.storage.store import WatchEvent
 
 log = logging.getLogger("kubeapi")
@@ -37,6 +42,20 @@ class Controller:
         """Bring the objects to where they should be. Returns the seconds after which it has to be called again even if nothing
         changes; math.inf for never. `now`: seconds of a clock that never goes back. May raise ApiError."""
         raise NotImplementedError
+
+    def options(self) -> Options:
+        """How a controller writes: new each time, since what there is to say to a client is gathered in it."""
+        return Options(manager="kube-controller-manager")
+
+    def change_metadata(self, resource: ApiResource, obj: Mapping[str, Any], change: Mapping[str, Any]) -> None:
+        """Change the metadata of this object, and of no later one of its name. Raises ApiError."""
+        meta = obj["metadata"]
+        new = {"metadata": {"uid": meta["uid"], **change}}
+        self.api.patch(resource, meta.get("namespace") or "", meta["name"], new, patch.MERGE, self.options())
+
+    def without_finalizer(self, resource: ApiResource, obj: Mapping[str, Any], name: str) -> None:
+        """Take a finalizer away from an object. Raises ApiError."""
+        self.change_metadata(resource, obj, {"finalizers": [each for each in obj["metadata"]["finalizers"] if each != name]})
 
     async def run(self) -> None:
         """Reconcile for ever. A write that failed (the disk may be full) is tried again after a second, any other failure later

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labkit.podspec import own_claim_name
 from labkit.podspec.matching import labels, node_selected, repelled, selects, wants_node
 from labkit.podspec.ports import ports_are_free
 from labkit.podspec.requests import added, amounts, lacking, pod_requests
@@ -98,15 +99,18 @@ def refused_for_all(pod: Manifest, known: ClusterSnapshot) -> str | None:
 
 def claims_of(pod: Manifest, known: ClusterSnapshot) -> list[tuple[str, Manifest | None]]:
     """The claims that the Pod's volumes name, each with its object or None."""
+    return [(name, known.claims.get((pod["metadata"]["namespace"], name))) for name in claim_names(pod)]
+
+
+def claim_names(pod: Manifest) -> list[str]:
+    """The claims that the Pod's volumes name, then those of its ephemeral volumes."""
     volumes = pod["spec"].get("volumes") or []
-    names = [v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")]
-    names += ephemeral_claims(pod)
-    return [(name, known.claims.get((pod["metadata"]["namespace"], name))) for name in names]
+    return [v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")] + ephemeral_claims(pod)
 
 
 def ephemeral_claims(pod: Manifest) -> list[str]:
-    """The names of the claims that a controller would make for the Pod's ephemeral volumes."""
-    return [f"{pod['metadata']['name']}-{v['name']}" for v in pod["spec"].get("volumes") or [] if v.get("ephemeral")]
+    """The names of the claims that a controller makes for the Pod's ephemeral volumes."""
+    return [own_claim_name(pod, volume) for volume in pod["spec"].get("volumes") or [] if volume.get("ephemeral")]
 
 
 def is_bound(claim: Manifest) -> bool:

@@ -14,9 +14,8 @@ from labkit.apiserver import api_resources
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.controllers.controller import Controller
-from labkit.apiserver.objects import patch
 from labkit.apiserver.objects.rest import Api
-from labkit.apiserver.objects.write_options import FOREGROUND, ORPHAN, Deletion, Options
+from labkit.apiserver.objects.write_options import FOREGROUND, ORPHAN, Deletion
 from labkit.apiserver.storage.store import WatchEvent
 
 log = logging.getLogger("kubeapi")
@@ -24,7 +23,6 @@ Manifest = Mapping[str, Any]
 Item = tuple[ApiResource, Manifest]
 COLLECTED = tuple(resource for resource in api_resources.RESOURCES if resource.plural != "events")
 KINDS = {(resource.api_version, resource.kind): resource for resource in COLLECTED}
-MANAGER = Options(manager="kube-controller-manager")
 
 
 class DependentsCollector(Controller):
@@ -85,7 +83,7 @@ class DependentsCollector(Controller):
                 solid.append(reference)
         if solid:
             if gone or waiting:
-                self.change(resource, obj, {"ownerReferences": solid})
+                self.change_metadata(resource, obj, {"ownerReferences": solid})
             return
         propagation = "Foreground" if waiting and has_dependents else ""
         how = Deletion(uid=obj["metadata"]["uid"], resource_version=obj["metadata"]["resourceVersion"], propagation=propagation)
@@ -95,16 +93,8 @@ class DependentsCollector(Controller):
         """The dependents forget their owner, which then may go."""
         for kind, dependent in dependents:
             others = [o for o in dependent["metadata"]["ownerReferences"] if o["uid"] != obj["metadata"]["uid"]]
-            self.change(kind, dependent, {"ownerReferences": others})
+            self.change_metadata(kind, dependent, {"ownerReferences": others})
         self.without_finalizer(resource, obj, ORPHAN)
-
-    def without_finalizer(self, resource: ApiResource, obj: Manifest, name: str) -> None:
-        self.change(resource, obj, {"finalizers": [each for each in obj["metadata"]["finalizers"] if each != name]})
-
-    def change(self, resource: ApiResource, obj: Manifest, change: Mapping[str, Any]) -> None:
-        meta = obj["metadata"]
-        new = {"metadata": {"uid": meta["uid"], **change}}
-        self.api.patch(resource, meta.get("namespace") or "", meta["name"], new, patch.MERGE, MANAGER)
 
     def report(self, resource: ApiResource, obj: Manifest, owner: Manifest) -> None:
         """An owner in another namespace counts as gone, once with an event."""

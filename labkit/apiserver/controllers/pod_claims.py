@@ -13,14 +13,13 @@ from typing import Any
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.controller import Controller
-from labkit.apiserver.objects import patch
+from labkit.apiserver.controllers.filters import claim_names
 from labkit.apiserver.objects.strategy import IN_USE
-from labkit.apiserver.objects.write_options import Options
 from labkit.apiserver.storage.store import Object, WatchEvent
+from labkit.podspec import own_claim_name
 
 log = logging.getLogger("kubeapi")
 Manifest = Mapping[str, Any]
-MANAGER = Options(manager="kube-controller-manager")
 CLAIMS = BY_PLURAL["persistentvolumeclaims"]
 
 
@@ -41,7 +40,7 @@ class EphemeralClaims(Controller):
                 if self.store.get(CLAIMS.plural, namespace, claim["metadata"]["name"]):
                     continue
                 try:
-                    self.api.create(CLAIMS, namespace, claim, MANAGER)
+                    self.api.create(CLAIMS, namespace, claim, self.options())
                 except ApiError as error:
                     self.recorder.event(entry.obj, "Pod", "Warning", "FailedCreate", str(error))
         return math.inf
@@ -55,7 +54,7 @@ def own_claims(pod: Manifest) -> Iterator[Object]:
         if template := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
             own = {key: value for key, value in (template.get("metadata") or {}).items() if key in ("annotations", "labels")}
             references = [{**owner, "controller": True, "blockOwnerDeletion": True}]
-            named = {"name": f"{meta['name']}-{volume['name']}", "ownerReferences": references}
+            named = {"name": own_claim_name(pod, volume), "ownerReferences": references}
             yield {"metadata": {**own, **named}, "spec": template["spec"]}
 
 
@@ -76,15 +75,5 @@ class StorageProtection(Controller):
                 meta = entry.obj["metadata"]
                 free = key not in used if plural == CLAIMS.plural else (entry.obj.get("status") or {}).get("phase") != "Bound"
                 if "deletionTimestamp" in meta and finalizer in (meta.get("finalizers") or ()) and free:
-                    change = {"metadata": {"finalizers": [each for each in meta["finalizers"] if each != finalizer]}}
-                    self.api.patch(BY_PLURAL[plural], *key, change, patch.MERGE, MANAGER)
+                    self.without_finalizer(BY_PLURAL[plural], entry.obj, finalizer)
         return math.inf
-
-
-def claim_names(pod: Manifest) -> Iterator[str]:
-    """The claims that a Pod's volumes stand for."""
-    for volume in pod["spec"].get("volumes") or ():
-        if "persistentVolumeClaim" in volume:
-            yield volume["persistentVolumeClaim"]["claimName"]
-        elif "ephemeral" in volume:
-            yield f"{pod['metadata']['name']}-{volume['name']}"

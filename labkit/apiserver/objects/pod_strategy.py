@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labkit.apiserver.admission.pod_security_checks import APPARMOR
 from labkit.apiserver.objects.strategy import timestamp
 from labkit.apiserver.storage.store import Object
 from labkit.podspec.container_kinds import containers
 from labkit.podspec.messages.linux_resources import qos_of
 
-APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 OLD_APPARMOR = 'deprecated since v1.30; use the "appArmorProfile" field instead'
 GATED = "Scheduling is blocked due to non-empty scheduling gates"
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from labkit.course.incident import cells_noted, making, repair
 from labkit.course.incident import incident_store as store
 from labkit.course.incident.evidence import merged, shows, signs
-from labkit.course.incident.fault import FAULTS, POD, SEEDS, Fault, Scene, draw, manifest_of, named, seed_of
+from labkit.course.incident.fault import FAULTS, POD, SEEDS, Fault, Scene, draw, labelled, manifest_of, named, seed_of
 from labkit.course.incident.incident_store import State
 from labkit.course.incident.result import Result, Text
 from labkit.course.verdict import Check, passed, refused
 from labkit.node.state import incident_note
 from labkit.node.state.home import Home
-from labkit.node.state.ledger import INCIDENT
 from labkit.util import progress
 from labkit.util.errors import NodeError
 from labkit.util.showable import showable
@@ -150,9 +149,7 @@ def opened(home: Home) -> State:
 
 
 def manifest(state: State, pod: str = POD) -> dict[str, Any]:
-    found = manifest_of(state.kept, pod)
-    found["metadata"].setdefault("labels", {})[INCIDENT] = "open"
-    return found
+    return labelled(manifest_of(state.kept, pod))
 
 
 def hint(home: Home) -> Text:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.kubelet.api import ApiClient, ApiClientError, segment
+from labkit.podspec import own_claim_name
 
 CLAIMS = ("persistentVolumeClaim", "ephemeral")
 ABOUT_ALL = ("capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
@@ -33,7 +34,7 @@ class VolumeSource:
 def resolve(api: ApiClient, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> VolumeSource:
     """The source that a volume of kind persistentVolumeClaim or ephemeral stands for. Raises NotBound."""
     namespace, own = pod["metadata"]["namespace"], "ephemeral" in volume
-    wanted = {"claimName": f"{pod['metadata']['name']}-{volume['name']}"} if own else volume["persistentVolumeClaim"]
+    wanted = {"claimName": own_claim_name(pod, volume)} if own else volume["persistentVolumeClaim"]
     name = wanted["claimName"]
     try:
         claim = _read(api, f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", name, "PVC")

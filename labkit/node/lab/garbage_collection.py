@@ -57,26 +57,31 @@ def sweep(home: Home, then: PreStartState) -> tuple[list[str], frozenset[str]]:
     with CriClient(f"unix://{home.socket}") as cri:
         sandboxes = {s.id for s in cri.list_pod_sandbox().items}
         known = sandboxes | {c.id for c in cri.list_containers().containers}
+        unowned, undecided = unowned_namespaces(home, then.namespaces, cri, sandboxes)
     orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
     removed = [end_shim(home, snapshot, p) for p in orphans]
     removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
-    freed, undecided = free_namespaces(home, then.namespaces)
     others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
     unowned_addresses = [f for f in addresses(home) if f in then.addresses and owner_of(f) not in sandboxes | others]
-    return removed + freed + [release_address(f) for f in unowned_addresses], undecided
+    removed += [remove_namespace(n) for n in sorted(unowned)]
+    return removed + [release_address(f) for f in unowned_addresses], undecided
 
 
 def free_namespaces(home: Home, those: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     """Remove those of the network namespaces that no sandbox owns. What they were, and all of them where that cannot be said
     yet. Raises CriError."""
-    unowned = those & set(namespaces(home))
-    if not unowned:
-        return [], frozenset()
     with CriClient(f"unix://{home.socket}") as cri:
-        owned = owned_namespaces(cri, {s.id for s in cri.list_pod_sandbox().items})
-    if owned is None:
-        return [], unowned
-    return [remove_namespace(each) for each in sorted(unowned - owned)], frozenset()
+        unowned, undecided = unowned_namespaces(home, those, cri, {s.id for s in cri.list_pod_sandbox().items})
+    return [remove_namespace(n) for n in sorted(unowned)], undecided
+
+
+def unowned_namespaces(
+    home: Home, those: frozenset[str], cri: CriClient, sandboxes: Set[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Those of the network namespaces that none of the sandboxes owns, and those of which that cannot be said yet."""
+    there = those & frozenset(namespaces(home))
+    owned = owned_namespaces(cri, sandboxes) if there else set()
+    return (frozenset(), there) if owned is None else (there - owned, frozenset())
 
 
 @dataclass(frozen=True)
