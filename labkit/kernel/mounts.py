@@ -21,8 +21,6 @@ _FAN_MARK_ADD, _FAN_MARK_MNTNS = 1, 0x110
 _FAN_MNT_ATTACH, _FAN_MNT_DETACH = 0x1000000, 0x2000000
 _READ_SIZE = 65536
 
-libc.fanotify_mark.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p)
-
 
 def read_mountinfo(proc: str) -> str:
     """Of the reader's own mount namespace, or of process 1 where `proc` is another pid namespace's."""
@@ -83,7 +81,7 @@ class MountWatch:
 
     def add(self, namespace: int) -> None:
         """Watch one more mount namespace, of which a descriptor is given. Raises OSError."""
-        mask = _FAN_MNT_ATTACH | _FAN_MNT_DETACH
+        mask = ctypes.c_uint64(_FAN_MNT_ATTACH | _FAN_MNT_DETACH)
         checked(libc.fanotify_mark(self._events, _FAN_MARK_ADD | _FAN_MARK_MNTNS, mask, namespace, None))
 
     def changed(self) -> bool:
