@@ -35,7 +35,7 @@ def add(verb: AddVerb) -> None:
     text = "make one fault on the node, to be found from its user's complaint and repaired (notebook 08)"
     command = verb("incident", incident, text, "labkit incident --seed 7")
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.description = "\n".join([f"{text[0].upper()}{text[1:]}.", "", *(f"  {k:8}{v}" for k, v in ACTIONS.items())])
+    command.description = "\n".join([f"{text[0].upper()}{text[1:]}.", "", *(f"  {k:10}{v}" for k, v in ACTIONS.items())])
     command.add_argument("action", nargs="?", choices=(*ACTIONS, FAULTS_LISTED), metavar="ACTION", help=", ".join(ACTIONS))
     command.add_argument("--seed", metavar="NUMBER", help="draw the fault of this number; the same one for everybody")
     command.add_argument("--fault", metavar="NAME", default="", help="for teachers: make the fault of this name")
