@@ -73,8 +73,9 @@ def apply_conflict(message: str, causes: Sequence[dict[str, str]]) -> ApiError:
     return ApiError(409, "Conflict", message, {"causes": list(causes)})
 
 
-def forbidden(plural: str, name: str, why: str, group: str = "") -> ApiError:
-    return ApiError(403, "Forbidden", f'{_qualified(plural, group)} "{name}" is forbidden: {why}', _about(plural, group, name))
+def forbidden(plural: str, name: str, why: str, group: str = "", causes: Sequence[dict[str, str]] = ()) -> ApiError:
+    details = _about(plural, group, name) | ({"causes": list(causes)} if causes else {})
+    return ApiError(403, "Forbidden", f'{_qualified(plural, group)} "{name}" is forbidden: {why}', details)
 
 
 def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> ApiError:

@@ -63,6 +63,7 @@ class Subresource:
 STREAM = ("create", "get")
 SUBRESOURCES = {
     "status": Subresource("", ("get", "patch", "update")),
+    "finalize": Subresource("", ("update",)),
     "binding": Subresource("Binding", ("create",)),
     "ephemeralcontainers": Subresource("", ("get", "patch", "update")),
     "log": Subresource("Pod", ("get",)),
@@ -83,7 +84,7 @@ POD_FIELDS = (
 RESOURCES = (
     ApiResource("configmaps", "ConfigMap", short=("cm",)),
     ApiResource("events", "Event", short=("ev",), fields=EVENT_FIELDS, made_by_update=True),
-    ApiResource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",),
+    ApiResource("namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("finalize", "status"),
              fields=("status.phase", "name")),
     ApiResource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",), fields=("spec.unschedulable",)),
     ApiResource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), subresources=("status",), fields=("name",)),

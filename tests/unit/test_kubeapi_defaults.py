@@ -137,7 +137,7 @@ def test_other_kinds():
     }
     namespace = filled("namespaces", {"metadata": {"name": "n"}})
     assert namespace["metadata"]["labels"] == {"kubernetes.io/metadata.name": "n"}
-    assert namespace["spec"] == {"finalizers": ["kubernetes"]} and namespace["status"] == {"phase": "Active"}
+    assert namespace["spec"] == {} and namespace["status"] == {"phase": "Active"}
     claim = filled("persistentvolumeclaims", {"spec": {}})
     assert claim["spec"]["volumeMode"] == "Filesystem" and claim["status"]["phase"] == "Pending"
     assert filled("persistentvolumes", {"spec": {}})["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
@@ -147,12 +147,6 @@ def test_decoding_leaves_out_what_go_leaves_out():
     got = filled("pods", pod(container(env=[], tty=None, imagee="x"), nodeSelector={}, meta={"labels": {}}))
     assert "labels" not in got["metadata"] and "nodeSelector" not in got["spec"]
     assert not {"env", "tty", "imagee"} & set(got["spec"]["containers"][0])
-
-
-def test_a_namespace_on_its_way_out_keeps_its_finalizers_off():
-    assert "finalizers" not in filled("namespaces", {"metadata": {"name": "n", "deletionTimestamp": "2026-01-02T03:04:05Z"}}).get(
-        "spec", {}
-    )
 
 
 @pytest.mark.parametrize("resource", sorted(schema.KINDS))

@@ -10,6 +10,7 @@ import pytest
 
 from labkit.apiserver.api_errors import ApiError, not_served
 from labkit.apiserver.api_resources import BY_PLURAL
+from labkit.apiserver.controllers.namespaces import NamespaceController
 from labkit.apiserver.objects import patch
 from labkit.apiserver.objects.rest import Api, Deletion, Options, copied
 from labkit.apiserver.requests import paths
@@ -77,8 +78,8 @@ def test_an_object_of_the_same_name_is_a_conflict(api: Api) -> None:
     ("obj", "words"),
     [
         ({"metadata": {"name": "a", "namespace": "other"}}, "does not match the namespace sent on the request"),
-        ({"kind": "Secret", "metadata": {"name": "a"}}, "does not match the kind of the path"),
-        ({"apiVersion": "v2", "metadata": {"name": "a"}}, "does not match the expected API version (v1)"),
+        ({"kind": "Secret", "metadata": {"name": "a"}}, "converting (v1.Secret) to (core.ConfigMap): unknown conversion"),
+        ({"apiVersion": "v2", "metadata": {"name": "a"}}, 'no kind "ConfigMap" is registered for version "v2"'),
         ({"metadata": {"name": "a", "resourceVersion": "1"}}, "resourceVersion should not be set"),
         ({"metadata": []}, "metadata must be an object"),
         ({"metadata": {"name": "a"}, "data": []}, "cannot unmarshal array"),
@@ -200,10 +201,10 @@ def test_a_namespace_takes_its_contents_with_it(api: Api) -> None:
     assert api.delete(NAMESPACES, "", "n").obj["status"]["phase"] == "Terminating"
     with refused(403, "unable to create new content in namespace n because it is being terminated"):
         api.create(CONFIG_MAPS, "n", {"metadata": {"name": "b"}})
-    api.finish_namespaces()
+    NamespaceController(api).reconcile(0)
     assert api.store.get("configmaps", "n", "a") is None and api.store.get("namespaces", "", "n") is not None
     api.delete(PODS, "n", "p", Deletion(grace=0))
-    api.finish_namespaces()
+    NamespaceController(api).reconcile(0)
     assert api.store.get("namespaces", "", "n") is None and not api.store.list("serviceaccounts", "n")
 
 
@@ -277,15 +278,17 @@ def test_a_list_whose_moment_is_forgotten_says_how_to_go_on(api: Api) -> None:
 
 def test_what_an_update_makes_and_what_it_needs_is_of_each_resource(api: Api) -> None:
     leases, events = BY_PLURAL["leases"], BY_PLURAL["events"]
-    made = api.update(leases, "default", "l", {"spec": {"holderIdentity": "a"}})
+    made = api.update(leases, "default", "l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
     with refused(422, 'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified'):
-        api.update(leases, "default", "l", {"spec": {"holderIdentity": "b"}})
-    kept = api.update(leases, "default", "l", {"metadata": {"resourceVersion": str(made.rv)}, "spec": {"holderIdentity": "b"}})
+        api.update(leases, "default", "l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "b"}})
+    meta = {"name": "l", "resourceVersion": str(made.rv)}
+    kept = api.update(leases, "default", "l", {"metadata": meta, "spec": {"holderIdentity": "b"}})
     assert kept.obj["spec"]["holderIdentity"] == "b" and kept.obj["metadata"]["uid"] == made.obj["metadata"]["uid"]
     about = {"kind": "Pod", "namespace": "default", "name": "p"}
-    assert api.update(events, "default", "e", {"involvedObject": about}).obj["metadata"]["name"] == "e"
+    made = api.update(events, "default", "e", {"metadata": {"name": "e"}, "involvedObject": about})
+    assert made.obj["metadata"]["name"] == "e"
     with refused(409, "Precondition failed: UID in precondition: u, UID in object meta: "):
-        api.update(leases, "default", "l2", {"metadata": {"uid": "u"}, "spec": {}})
+        api.update(leases, "default", "l2", {"metadata": {"name": "l2", "uid": "u"}, "spec": {}})
     with refused(404, 'configmaps "c" not found'):
         api.update(CONFIG_MAPS, "default", "c", {"metadata": {"name": "c"}})
 
@@ -321,11 +324,12 @@ def test_a_pod_that_would_wait_for_ever_is_accepted_with_a_word_about_it(api: Ap
 
 def test_apply_refuses_an_item_that_is_named_twice(api: Api) -> None:
     env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
-    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}}
+    spec = {"containers": [{"name": "c", "image": "i", "env": env}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
     words = 'failed to create typed patch object (default/p; /v1, Kind=Pod): .spec.containers[name="c"].env: duplicate entries'
     with refused(500, words + ' for key [name="A"]'):
         api.apply(BY_PLURAL["pods"], "default", "p", pod, Options("m"))
-    twice = {"metadata": {"finalizers": ["a/b", "a/b"]}}
+    twice = {"metadata": {"name": "c", "finalizers": ["a/b", "a/b"]}}
     with refused(500, '.metadata.finalizers: duplicate entries for key [="a/b"]'):
         api.apply(CONFIG_MAPS, "default", "c", twice, Options("m"))
 

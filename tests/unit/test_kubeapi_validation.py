@@ -384,7 +384,7 @@ META = {"name": "a", "namespace": "n"}
             "'-', '_' or '.' (e.g. "
             "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]),
         ("configmaps", {"metadata": META, "data": {"..a": ""}}, ["data[..a]: Invalid value: \"..a\": must not start with '..'"]),
-        ("configmaps", {"metadata": META, "data": {"a": "x" * 1048577}}, [": Too long: may not be more than 1048576 bytes"]),
+        ("configmaps", {"metadata": META, "data": {"a": "x" * 1048577}}, ["[]: Too long: may not be more than 1048576 bytes"]),
         ("secrets", {"metadata": META, "type": "kubernetes.io/tls"}, [
             "data[tls.crt]: Required value", "data[tls.key]: Required value"]),
         ("secrets", {"metadata": META, "type": "kubernetes.io/dockerconfigjson"}, ["data[.dockerconfigjson]: Required value"]),
@@ -553,6 +553,11 @@ def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
         "data: Too long: may not be more than 1048576 bytes"
     ]
     assert said("pods", pod(container(lifecycle={"stopSignal": "SIGUSR1"})))
+    assert said("nodes", {"metadata": {"name": "a"}, "spec": {"podCIDRs": ["10.0.0.0/24"] * 2}})
+    for finalizer, number in (("a b", 0), ("mine", 1)):
+        new = {"metadata": {"name": "a"}, "spec": {"finalizers": ["a/b"] * number + [finalizer]}}
+        (cause,) = {each.field for each in validate("namespaces", new, new, "finalize")}
+        assert cause == f"spec.finalizers[{number}]"
     assert len(finds) > 400 and {rows[key].where for key in rows.keys() - finds} <= UNREACHED
 
 

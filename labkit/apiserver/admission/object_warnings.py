@@ -20,6 +20,7 @@ OLD_OPTIONS = 'deprecated since v1.31; use "mountOptions" attribute instead'
 RECYCLE = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
 MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
 OLD_MOUNTABLE = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+OLD_ID = "this field is deprecated, and is unused by Kubernetes"
 NO_TOKEN = "The lab's API issues no tokens, so nobody fills this Secret."
 NO_COPY = "The lab provisions no volumes, so nothing is copied into this claim's."
 NO_OPTIONS = "The lab's kubelet mounts a volume of this type without options."
@@ -95,7 +96,13 @@ def of_claim(claim: Manifest, old: Manifest | None) -> Iterator[str]:
         yield f"spec.dataSource{'' if spec.get('dataSource') else 'Ref'}: {NO_COPY}"
 
 
+def of_node(node: Manifest, old: Manifest | None) -> Iterator[str]:
+    if (node.get("spec") or {}).get("externalID"):
+        yield f"spec.externalID: {OLD_ID}"
+
+
 OTHERS: dict[str, Callable[[Manifest, Manifest | None], Iterator[str]]] = {
+    "nodes": of_node,
     "persistentvolumeclaims": of_claim,
     "persistentvolumes": of_volume,
     "secrets": of_secret,

@@ -141,7 +141,7 @@ class Handler(Exchange):
         api, where = self.context.api, (target.resource, target.namespace, target.name)
         if target.sub not in target.resource.subresources:
             raise absent.subresource(target.resource.plural, target.sub)
-        if target.sub in ("status", "ephemeralcontainers"):
+        if target.sub in ("status", "ephemeralcontainers") or (target.sub == "finalize" and method == "PUT"):
             return self.named(method, target)
         if target.sub == "binding" and method == "POST":
             api.bind(target.namespace, target.name, self.object(), self.options_of_write())

@@ -31,9 +31,8 @@ def _namespace(namespace: Object) -> None:
     meta = namespace.setdefault("metadata", {})
     if meta.get("name"):
         meta.setdefault("labels", {})["kubernetes.io/metadata.name"] = meta["name"]
-    if not meta.get("deletionTimestamp"):
-        namespace.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-        set_defaults(namespace.setdefault("status", {}), phase="Active")
+    namespace.setdefault("spec", {})
+    set_defaults(namespace.setdefault("status", {}), phase="Active")
 
 
 def _node(node: Object) -> None:

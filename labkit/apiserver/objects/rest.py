@@ -15,7 +15,7 @@ from typing import Any
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.admission import object_warnings, pod_security, warnings
 from labkit.apiserver.api_resources import ApiResource
-from labkit.apiserver.objects import apply, object_defaults, ownership, patch, pod_strategy, strategy, validation
+from labkit.apiserver.objects import apply, destination, object_defaults, ownership, patch, pod_strategy, strategy, validation
 from labkit.apiserver.objects.write_options import BY_ITS_OWN, DEFAULT, Deletion, Options
 from labkit.apiserver.storage.store import Object, Store, StoredObject, encode
 from labkit.podspec.defaults import generated
@@ -35,11 +35,7 @@ class Api:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        for name in strategy.SYSTEM_NAMESPACES:
-            if not store.get("namespaces", "", name):
-                self.create(api_resources.BY_PLURAL["namespaces"], "", {"metadata": {"name": name}})
-        for _, entry in store.list("namespaces"):
-            self.make_account(entry.obj)
+        self.make_what_every_cluster_has()
 
     def get(self, resource: ApiResource, namespace: str, name: str) -> StoredObject:
         entry = self.store.get(resource.plural, namespace, name)
@@ -52,7 +48,7 @@ class Api:
     ) -> StoredObject:
         """Make an object; `owners` are its managedFields where they are known. Raises ApiError: 400, 403, 404 (no such
         namespace), 409, 422."""
-        meta = self._metadata(resource, namespace, obj)
+        meta = destination.metadata(resource, namespace, obj)
         if meta.get("resourceVersion"):
             raise api_errors.bad_request("resourceVersion should not be set on objects to be created")
         if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
@@ -61,6 +57,7 @@ class Api:
         for name in (*KEPT, "resourceVersion"):
             meta.pop(name, None)
         self._check_form(resource, obj, options)
+        options.warnings.extend(strategy.drop(resource.plural, obj, None))
         strategy.before_create(self.store, resource, obj)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": strategy.timestamp()}
         if resource.counted:
@@ -84,8 +81,8 @@ class Api:
     def update(
         self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options = DEFAULT, sub: str = ""
     ) -> StoredObject:
-        """Replace an object, or with `sub` the part that this path is for (status, ephemeralcontainers); Events and Leases that
-        are not there are made. Raises ApiError: 400, 404, 409, 422."""
+        """Replace an object, or with `sub` the part that this path is for (status, ephemeralcontainers, finalize); Events and
+        Leases that are not there are made. Raises ApiError: 400, 404, 409, 422."""
         if resource.made_by_update and not sub and not self.store.get(resource.plural, namespace, name):
             return self._created_by_update(resource, namespace, name, obj, options)
         entry = self.get(resource, namespace, name)
@@ -94,8 +91,7 @@ class Api:
         return self._replace(resource, entry, namespace, name, self._check_form(resource, obj, options, sub), options, sub)
 
     def _created_by_update(self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options) -> StoredObject:
-        meta = self._metadata(resource, namespace, obj)
-        self._check_name(meta, name)
+        meta = destination.metadata(resource, namespace, obj, name)
         if uid := meta.get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
             raise api_errors.conflict(resource.plural, name, why, resource.group)
@@ -118,8 +114,7 @@ class Api:
         self, resource: ApiResource, namespace: str, name: str, obj: Object, options: Options, sub: str = ""
     ) -> StoredObject:
         """Server-side apply. Raises ApiError: 400, 409 (fields of other managers), 422."""
-        meta = self._metadata(resource, namespace, obj)
-        self._check_name(meta, name)
+        meta = destination.metadata(resource, namespace, obj, name)
         if meta.get("managedFields"):
             raise api_errors.bad_request("metadata.managedFields must be nil")
         self._check_form(resource, obj, options)
@@ -153,7 +148,7 @@ class Api:
                 why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {there}"
                 raise api_errors.conflict(resource.plural, name, why, resource.group)
         if resource.plural == "namespaces":
-            if name in strategy.SYSTEM_NAMESPACES:
+            if name in strategy.PROTECTED_NAMESPACES:
                 raise api_errors.forbidden("namespaces", name, "this namespace may not be deleted")
             return self._terminate_namespace(resource, entry, options)
         grace = strategy.grace_of_pod(self.store, entry.obj, how.grace) if resource.plural == "pods" else 0
@@ -180,29 +175,26 @@ class Api:
         strategy.bound(new, binding)
         return self._keep(pods, new, options)
 
+    def make_what_every_cluster_has(self) -> None:
+        """The namespaces of every cluster, and the service account of each namespace."""
+        for name in strategy.SYSTEM_NAMESPACES:
+            if not self.store.get("namespaces", "", name):
+                self.create(api_resources.BY_PLURAL["namespaces"], "", {"metadata": {"name": name}})
+        for _, entry in self.store.list("namespaces"):
+            self.make_account(entry.obj)
+
     def make_account(self, namespace: Object) -> None:
         """The service account "default" that each namespace has."""
         name, phase = namespace["metadata"]["name"], (namespace.get("status") or {}).get("phase")
         if phase != "Terminating" and not self.store.get("serviceaccounts", name, "default"):
             self.create(api_resources.BY_PLURAL["serviceaccounts"], name, {"metadata": {"name": "default"}})
 
-    def finish_namespaces(self) -> None:
-        """Empty the namespaces that are being deleted, and remove those that are empty."""
-        for (_, name), entry in self.store.list("namespaces"):
-            if (entry.obj.get("status") or {}).get("phase") != "Terminating":
-                continue
-            left = 0
-            for resource in api_resources.RESOURCES:
-                for (namespace, each), thing in self.store.list(resource.plural, name) if resource.namespaced else ():
-                    if "deletionTimestamp" not in thing.obj["metadata"]:
-                        self.delete(resource, namespace, each)
-                    left += self.store.get(resource.plural, namespace, each) is not None
-            if not left and not entry.obj["metadata"].get("finalizers"):
-                self.store.remove("namespaces", "", name)
-
     def _terminate_namespace(self, resource: ApiResource, entry: StoredObject, options: Options) -> StoredObject:
-        if "deletionTimestamp" in entry.obj["metadata"]:
-            return entry
+        meta, spec = entry.obj["metadata"], entry.obj.get("spec") or {}
+        if "deletionTimestamp" in meta:
+            if spec.get("finalizers") or meta.get("finalizers") or options.dry_run:
+                return entry
+            return self.store.remove("namespaces", "", meta["name"])
         new = copied(entry)
         new["metadata"]["deletionTimestamp"] = strategy.timestamp()
         new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
@@ -212,8 +204,7 @@ class Api:
         self, resource: ApiResource, entry: StoredObject, namespace: str, name: str, new: Object, options: Options, sub: str,
         tracked: bool = False,
     ) -> StoredObject:
-        old, meta = entry.obj, self._metadata(resource, namespace, new)
-        self._check_name(meta, name)
+        old, meta = entry.obj, destination.metadata(resource, namespace, new, name)
         if meta.get("uid") and meta["uid"] != old["metadata"]["uid"]:
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
             raise api_errors.conflict(resource.plural, name, why, resource.group)
@@ -226,8 +217,11 @@ class Api:
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         if sub == "status":
             new |= {key: value for key, value in old.items() if key not in ("metadata", "status")}
+            options.warnings.extend(strategy.drop(resource.plural, new, old))
             if resource.plural == "pods":
                 pod_strategy.keep_in_status(new, old)
+            else:
+                object_defaults.fill(resource.plural, new)
         elif sub == "ephemeralcontainers":
             given = (new.get("spec") or {}).get("ephemeralContainers") or []
             kept = {key: value for key, value in old["metadata"].items() if key != "managedFields"}
@@ -240,7 +234,8 @@ class Api:
                 new.pop("status", None)
                 if "status" in old:
                     new["status"] = old["status"]
-            strategy.before_update(resource, new, old)
+            options.warnings.extend(strategy.drop(resource.plural, new, old))
+            strategy.before_update(resource, new, old, sub)
             object_defaults.fill(resource.plural, new)
         self._check(resource, new, old, sub)
         if resource.counted and new.get("spec") != old.get("spec"):
@@ -256,7 +251,7 @@ class Api:
             "deletionTimestamp" in meta
             and not meta.get("finalizers")
             and not meta.get("deletionGracePeriodSeconds")
-            and resource.plural != "namespaces"
+            and not (resource.plural == "namespaces" and (new.get("spec") or {}).get("finalizers"))
         ):
             return entry if options.dry_run else self.store.remove(resource.plural, namespace, name)
         return self._keep(resource, new, options)
@@ -281,33 +276,6 @@ class Api:
             bare = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
             return StoredObject(self.store.rv, encode(bare), bare)
         return self.store.put(resource.plural, obj)
-
-    @staticmethod
-    def _check_name(meta: Object, name: str) -> None:
-        if meta.setdefault("name", name) != name:
-            raise api_errors.bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
-
-    def _metadata(self, resource: ApiResource, namespace: str, obj: Object) -> Object:
-        """The object's metadata, with kind, apiVersion and namespace checked against where it was sent."""
-        if obj.get("kind") not in (None, "", resource.kind):
-            given = obj["kind"]
-            message = f"the kind of the object ({given}) does not match the kind of the path ({resource.kind})"
-            raise api_errors.bad_request(message)
-        if obj.get("apiVersion") not in (None, "", resource.api_version):
-            given, wanted = obj["apiVersion"], resource.api_version
-            message = f"the API version in the data ({given}) does not match the expected API version ({wanted})"
-            raise api_errors.bad_request(message)
-        meta = obj.setdefault("metadata", {})
-        if not isinstance(meta, dict):
-            raise api_errors.bad_request("metadata must be an object")
-        if resource.namespaced:
-            if meta.get("namespace") not in (None, "", namespace):
-                message = "the namespace of the provided object does not match the namespace sent on the request"
-                raise api_errors.bad_request(message)
-            meta["namespace"] = namespace
-        else:
-            meta.pop("namespace", None)
-        return meta
 
     def _check_form(self, resource: ApiResource, obj: Object, options: Options, sub: str = "") -> Object:
         """`_decoded`, its refusal as one of the API: ApiError (400)."""

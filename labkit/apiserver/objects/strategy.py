@@ -7,20 +7,30 @@ Knowledge: kube-apiserver's pkg/registry/core/*/strategy.go, and the admission p
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
+from labkit.apiserver.admission import ignored
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec.quantity import exact
 
-SYSTEM_NAMESPACES = ("default", "kube-system", "kube-node-lease")
+PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
+SYSTEM_NAMESPACES = (*PROTECTED_NAMESPACES, "kube-node-lease")
+"""Every cluster has them, and makes them again."""
 EVICTED_AFTER_S = 300
 PRIORITY_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 """Those that every cluster has; others are not served here."""
 KEEP_STATUS = ("nodes",)
 """Created by their owner, status and all."""
 
+REMOVED = "the feature is removed"
+DROPPED = {
+    "leases": (("spec", "preferredHolder", ignored.ALPHA), ("spec", "strategy", ignored.ALPHA)),
+    "nodes": (("spec", "configSource", REMOVED), ("status", "config", REMOVED)),
+}
+"""Fields that are not kept, and the words about them."""
 NOT_EXPANDABLE = (
     "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
 )
@@ -47,10 +57,13 @@ def before_create(store: Store, resource: api_resources.ApiResource, obj: Object
     if plural not in KEEP_STATUS and resource.has_status:
         obj["status"] = dict(FIRST_STATUS.get(plural, {}))
     if plural == "namespaces":
-        obj.setdefault("spec", {})["finalizers"] = ["kubernetes"]
-        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
+        own = (obj.get("spec") or {}).get("finalizers") or []
+        if "kubernetes" not in own:
+            obj["spec"] = {**(obj.get("spec") or {}), "finalizers": [*own, "kubernetes"]}
     elif plural == "secrets":
         merge_string_data(obj)
+    elif plural == "serviceaccounts":
+        _only_names(obj)
     elif plural in IN_USE and isinstance(there := obj["metadata"].get("finalizers") or [], list) and IN_USE[plural] not in there:
         obj["metadata"]["finalizers"] = [*there, IN_USE[plural]]
 
@@ -61,14 +74,22 @@ def admit(store: Store, resource: api_resources.ApiResource, obj: Object) -> Non
         _admit_pod(store, obj)
 
 
-def before_update(resource: api_resources.ApiResource, new: Object, old: Object) -> None:
+def drop(plural: str, new: Object, old: Object | None) -> Iterator[str]:
+    """Take away the fields that are not kept, unless the old version has them; yields a warning for each."""
+    for part, name, why in DROPPED.get(plural, ()):
+        if name in (new.get(part) or {}) and name not in ((old or {}).get(part) or {}):
+            del new[part][name]
+            yield f"{part}.{name}: {why}"
+
+
+def before_update(resource: api_resources.ApiResource, new: Object, old: Object, sub: str = "") -> None:
     """Change the new version as an update of the object itself (not of its status) does."""
     if resource.plural == "secrets":
         merge_string_data(new)
-    elif resource.plural == "namespaces":
+    elif resource.plural == "serviceaccounts":
+        _only_names(new)
+    elif resource.plural == "namespaces" and sub != "finalize":
         new["spec"] = old.get("spec", {})
-    elif resource.plural == "nodes" and "status" not in new:
-        new["status"] = old.get("status", {})
 
 
 def check_growth(new: Object, old: Object) -> None:
@@ -122,6 +143,12 @@ def merge_string_data(secret: Object) -> None:
             del secret["stringData"]
 
 
+def _only_names(account: Object) -> None:
+    """A service account names Secrets of its own namespace."""
+    if account.get("secrets"):
+        account["secrets"] = [{"name": secret["name"]} if secret.get("name") else {} for secret in account["secrets"]]
+
+
 def _namespace_open(store: Store, resource: api_resources.ApiResource, obj: Object) -> None:
     """Refuse what belongs into a namespace that is not there or on its way out."""
     namespace = obj["metadata"]["namespace"]
@@ -130,7 +157,9 @@ def _namespace_open(store: Store, resource: api_resources.ApiResource, obj: Obje
         raise api_errors.not_found("namespaces", namespace)
     if (entry.obj.get("status") or {}).get("phase") == "Terminating":
         why = f"unable to create new content in namespace {namespace} because it is being terminated"
-        raise api_errors.forbidden(resource.plural, obj["metadata"].get("name", ""), why, resource.group)
+        cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated"}
+        causes = [{**cause, "field": "metadata.namespace"}]
+        raise api_errors.forbidden(resource.plural, obj["metadata"].get("name", ""), why, resource.group, causes)
 
 
 def _admit_pod(store: Store, pod: Object) -> None:

@@ -27,9 +27,10 @@ def unchanged(new: At, old: Mapping[str, Any] | None) -> Causes:
 
 RULES: dict[str, tuple[Table, Callable[[At, Mapping[str, Any] | None], Causes], bool]] = {
     "configmaps": (kinds.CONFIG_MAP, kinds.fixed, True),
-    "events": (kinds.EVENT, unchanged, False),
+    "events": (kinds.EVENT, kinds.event, True),
     "leases": (kinds.LEASE, unchanged, False),
     "namespaces": (kinds.NAMESPACE, kinds.namespace, False),
+    "namespaces/finalize": (kinds.FINALIZED, unchanged, False),
     "nodes": (kinds.NODE, kinds.node, False),
     "persistentvolumeclaims": (kinds.CLAIM, kinds.claim, False),
     "persistentvolumes": (kinds.VOLUME, kinds.persistent_volume, False),
@@ -53,7 +54,7 @@ def validate(resource: str, new: dict[str, Any], old: dict[str, Any] | None, sub
         return list(dict.fromkeys(ephemeral_update(new, old)))
     if resource == "pods":
         return list(dict.fromkeys(pod(new) if old is None else pod_update(new, old)))
-    table, changes, changes_first = RULES[resource]
+    table, changes, changes_first = RULES.get(f"{resource}/{sub}", RULES[resource])
     here = At(new, kind=schema.KINDS[resource])
     rows, update = check(table, here), changes(here, old)
     before = metadata_update(new.get("metadata") or {}, old.get("metadata") or {}) if old is not None else ()

@@ -10,7 +10,7 @@ from typing import Any
 from labkit.podspec import schema
 from labkit.podspec.quantity import canonical, exact
 from labkit.podspec.validation import field_errors
-from labkit.podspec.validation.checks import enum, must, never, wrong
+from labkit.podspec.validation.checks import enum, must, never
 from labkit.podspec.validation.field_errors import (
     IMMUTABLE,
     Cause,
@@ -25,7 +25,7 @@ from labkit.podspec.validation.field_errors import (
 )
 from labkit.podspec.validation.meta import SELECTOR, finalizer_name, metadata, not_negative
 from labkit.podspec.validation.resources import quantity
-from labkit.podspec.validation.rules import At, Check, Table, always, every, filled, given, inside, needed
+from labkit.podspec.validation.rules import At, Check, Table, always, check, every, filled, given, inside, needed
 from labkit.podspec.validation.scheduling import NODE_SELECTOR, TAINT
 from labkit.podspec.validation.update import difference
 from labkit.podspec.validation.volumes import one_source, sources_of
@@ -34,7 +34,7 @@ Manifest = Mapping[str, Any]
 LARGEST = 1024 * 1024
 NEEDED_KEYS = {  # of Secrets by type
     "kubernetes.io/dockercfg": (".dockercfg",), "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",), "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
 SET_IMMUTABLE = "field is immutable when `immutable` is set"
 OF_TOKEN = "kubernetes.io/service-account.name"
@@ -72,12 +72,28 @@ NAMESPACE: Table = (
                 *each(here.path, value, finalizer_name(value, here))))),
     )),
 )
+FINALIZED: Table = (
+    NAMESPACE[0],
+    every("spec.finalizers", field_errors.qualified_name),
+    every("spec.finalizers", finalizer_name),
+)
+"""A namespace whose finalizers are written (its subresource finalize)."""
+
+
+def families(blocks: list[str], here: At) -> Causes:
+    """One network for each IP family, each of them once."""
+    if len(blocks) > 2 or len({":" in block for block in blocks}) < len(blocks):
+        yield invalid(here.path, blocks, "may specify no more than one CIDR for each IP family")
+    yield from (duplicate(f"{here.path}[{number}]", block) for number, block in enumerate(blocks) if block in blocks[:number])
+
+
 NODE: Table = (
     metadata(field_errors.subdomain, namespaced=False),
     inside("spec.taints", TAINT, path=lambda here: "metadata.taints"),
     filled("status.capacity", amounts),
     filled("status.allocatable", amounts),
     every("spec.podCIDRs", must(is_network, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")),
+    filled("spec.podCIDRs", families),
 )
 
 
@@ -96,6 +112,8 @@ def node(new: At, old: Manifest | None) -> Causes:
         before = (old.get("spec") or {}).get(field)
         if before and before != (new[f"spec.{field}"] or type(before)()):
             yield forbidden(f"spec.{field}", f'node updates may not change {name} except from "" to valid')
+    if (new["spec.externalID"] or "") != ((old.get("spec") or {}).get("externalID") or ""):
+        yield forbidden("spec.externalID", "may not be updated")
 
 
 # ConfigMaps, Secrets
@@ -129,9 +147,11 @@ def keys_of_type(secret: Manifest, here: At) -> Causes:
     if kind == "kubernetes.io/service-account-token" and not (here["metadata.annotations"] or {}).get(OF_TOKEN):
         yield required(f"metadata.annotations[{OF_TOKEN}]")
     if kind == "kubernetes.io/basic-auth" and not {"username", "password"} & set(data):
-        yield from (required(f"data[{name}]") for name in ("username", "password"))
+        yield from (required(f"data[%s][{name}]") for name in ("username", "password"))  # so it is called in Kubernetes
+    if kind == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        yield required("data[%s][ssh-privatekey]")
     for name in NEEDED_KEYS.get(kind, ()):
-        if name not in data or (kind == "kubernetes.io/ssh-auth" and not data[name]):
+        if name not in data:
             yield required(f"data[{name}]")
         elif kind.startswith("kubernetes.io/dockerc"):
             yield from each(f"data[{name}]", "<secret contents redacted>", docker_config(base64.b64decode(data[name])))
@@ -149,7 +169,7 @@ CONFIG_MAP: Table = (
     metadata(field_errors.subdomain, namespaced=True),
     filled("data", keys),
     filled("binaryData", keys),
-    given("", fits("", "data", "binaryData")),
+    given("", fits("[]", "data", "binaryData")),
 )
 SECRET: Table = (
     metadata(field_errors.subdomain, namespaced=True),
@@ -290,9 +310,8 @@ def at_most(number: int) -> Any:
     )
 
 
+OF_EVENT: Table = (metadata(field_errors.path_segment, namespaced=True),)
 EVENT: Table = (
-    filled("metadata.name", field_errors.path_segment),
-    needed("metadata.name", detail="name or generateName is required"),
     given("", namespace_of_event),
     inside("", (
         needed("reportingComponent"),
@@ -302,10 +321,17 @@ EVENT: Table = (
     ), when=lambda at: at["eventTime"]),
     always("metadata.namespace", field_errors.subdomain, path=lambda here: "namespace"),
 )
+
+
+def event(new: At, old: Manifest | None) -> Causes:
+    """What is asked of any object's metadata: Events' own rules leave it out, and at creation it is not said beside them."""
+    if old is not None or not any(check(EVENT, new)):
+        yield from check(OF_EVENT, new)
+
+
 SERVICE_ACCOUNT: Table = (metadata(field_errors.subdomain, namespaced=True),)
 LEASE: Table = (
     metadata(field_errors.subdomain, namespaced=True),
     given("spec.leaseDurationSeconds", must(lambda value: value > 0, "must be greater than 0")),
     given("spec.leaseTransitions", not_negative),
-    given("spec.holderIdentity", wrong("must not be empty"), when=lambda at: at["spec.holderIdentity"] == ""),
 )

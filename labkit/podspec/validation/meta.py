@@ -66,6 +66,8 @@ def finalizer_name(finalizer: str, here: At) -> Iterator[str]:
 
 def _owners(owners: list[Mapping[str, Any]], here: At) -> Causes:
     for owner in owners:
+        if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
+            yield invalid(here.path, dict(owner), "/v1, Kind=Event is disallowed from being an owner")
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
                 yield invalid(f"{here.path}.{field}", "", f"{'version ' if field == 'apiVersion' else ''}must not be empty")
