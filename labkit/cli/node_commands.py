@@ -19,7 +19,7 @@ from labkit.node.host.access import NO_STREAMS
 from labkit.node.kinds import cleaning, discovery
 from labkit.node.lab import kubernetes
 from labkit.node.packages import releases
-from labkit.node.state import incident_note, node_selector
+from labkit.node.state import incident_note
 
 
 def add(verb: AddVerb) -> None:
@@ -93,12 +93,13 @@ def show_status(arguments: argparse.Namespace) -> int:
 
     def text() -> str:
         if report["state"] == "down":
-            stale = (
-                " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
-                if report.get("stale")
-                else ""
-            )
-            return f"The node is down. Start it with `labkit up`.{stale} {report.get('error', '')}".rstrip()
+            if report.get("stale"):
+                why = " Its owner was killed; `labkit up` finds its Pods again, `labkit clean` removes them."
+            elif report.get("deleted"):
+                why = " Its directory was deleted while it ran. Its programs still run; `labkit clean` ends them."
+            else:
+                why = ""
+            return f"The node is down. Start it with `labkit up`.{why} {report.get('error', '')}".rstrip()
         if report["state"] == "failed":
             return f"The node is not up. {report['error']}"
         if report["state"] == "incident":
@@ -130,8 +131,8 @@ def scaled(report: dict[str, Any]) -> bool:
 def down(arguments: argparse.Namespace) -> int:
     home, wanted = Home.find(), Choice.parse()
     discovery.refuse_unknown(wanted)
-    brought = node_selector.remembered(home)
-    meant = brought if arguments.all else [c for c in [discovery.known(wanted, home)] if c]
+    brought = discovery.brought_up(home)
+    meant = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
     if brought and not meant:
         there = " or ".join(f"`{c.command('down')}`" for c in brought)
         raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")

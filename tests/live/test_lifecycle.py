@@ -16,7 +16,7 @@ import pytest
 
 import labkit as lab
 from labkit.node import Home
-from labkit.node.host import containerd_setup
+from labkit.node.host import containerd_setup, lab_processes
 from tests.conftest import labkit
 from tests.live import machine
 from tests.live.test_pods import manifest
@@ -82,6 +82,30 @@ def test_clean_after_everything_was_killed(own_home: Home) -> None:
     report = json.loads(labkit("clean", "--json").stdout)
     assert report["left"] == []
     assert machine.of(own_home) == {}
+
+
+def test_a_lab_whose_directory_was_moved_or_deleted_while_it_ran_is_ended_and_leaves_nothing(own_home: Home) -> None:
+    base, elsewhere = own_home.run.parent, own_home.run.parent.with_name(f"{own_home.run.parent.name}-moved")
+    labkit("up")
+    lab.connect(lesson="test").start_pod(manifest("a"))
+    base.rename(elsewhere)
+    moved = labkit("up", check=False, LABKIT_HOME=str(elsewhere))
+    assert moved.returncode == 1 and f"{own_home.run} was moved" in moved.stderr
+    assert f"{own_home.run} was moved" in labkit("status", check=False, LABKIT_HOME=str(elsewhere)).stdout
+    assert labkit("down", LABKIT_HOME=str(elsewhere)).returncode == 0
+    assert machine.of(own_home).keys() <= {"files"}
+
+    elsewhere.rename(base)
+    labkit("up")
+    node = lab.connect(lesson="test")
+    node.start_pod(manifest("b"))
+    node.cri.run_pod_sandbox(config={"metadata": {"name": "by-hand", "namespace": "default", "uid": "1-2-3"}, "linux": {}})
+    owners = lab_processes.node_owners(own_home)
+    subprocess.run(["rm", "-rf", own_home.run, own_home.data], stderr=subprocess.DEVNULL)  # what is mounted stays
+    assert "Its programs still run; `labkit clean` ends them." in labkit("status", check=False).stdout
+    report = json.loads(labkit("clean", "--json").stdout)
+    assert report["left"] == [] and any(str(owners[0].pid) in found for found in report["removed"]["processes"])
+    assert machine.of(own_home) == {} and not own_home.run.exists() and not own_home.data.exists()
 
 
 def test_up_twice_and_down_twice(own_home: Home) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from labkit.kernel import LocalKernel, Process
+from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node.host import relay_loop
 from labkit.node.state.home import VM, Home
 from labkit.node.state.status import start_time
@@ -21,14 +23,16 @@ log = logging.getLogger("labkit")
 DAEMONS = ("containerd", "docker-registry")
 KUBEAPI, KUBELET = "labkit.apiserver", "labkit.kubelet"
 OLDER_KUBEAPI = "labkit.kubeapi"
-OWNERS = frozenset({"labkit.node.lab.supervisor", "labkit.node.supervisor"})
-"""What `python -m` runs; the second is its name in an older labkit, whose lab may run still."""
+OWNERS = frozenset({"labkit.node.lab.supervisor", "labkit.node.vm.owner", "labkit.node.supervisor"})
+"""What `python -m` runs; the last is a name in an older labkit, whose lab may run still."""
+RUNTIMES_CGROUP = re.compile(r"/k8s\.io/([0-9a-f]{64})")
+"""Where containerd puts a container whose sandbox asks for no cgroup_parent: below its namespace, by the container's id."""
 
 
 @dataclass(frozen=True)
 class OwnProcess:
-    """A process of this lab; `role` is "owner" (the background process), "daemon", "shim" or "container"; `module` is KUBEAPI
-    or KUBELET for those."""
+    """A process of this lab; `role` is "owner" (a background process: a node's owner, a relay), "daemon", "shim" or "container";
+    `module` is what `python -m` runs, for a node's owner (OWNERS), the API (KUBEAPI) and the kubelet (KUBELET)."""
 
     pid: int
     comm: str
@@ -39,14 +43,42 @@ class OwnProcess:
 def own_processes(home: Home) -> list[OwnProcess]:
     """Every process of this lab: told by its executable's arguments (they name the home's directories) or its cgroup (below the
     home's root, or named after a container of the lab, as containerd names one when a sandbox asks for no cgroup_parent)."""
-    ids = {bundle.name for bundle in home.bundles()}
+    if sys.platform != "linux":
+        return []
+    snapshot = LocalKernel().snapshot(fds=False)
+    ids = container_ids(home, snapshot)
     found = [
         OwnProcess(p.pid, p.comm, role, module_of(p))
-        for p in LocalKernel().snapshot(fds=False).processes.values()
+        for p in snapshot.processes.values()
         if (role := role_of(p, home, ids))
     ]
     order = {"owner": 0, "daemon": 1, "shim": 2, "container": 3}
     return sorted(found, key=lambda p: (order[p.role], p.pid))
+
+
+def container_ids(home: Home, snapshot: Snapshot) -> frozenset[str]:
+    """The ids of the lab's containers: its bundles are named so. Where the bundles were deleted, the cgroups of what its shims
+    have started are."""
+    ids = {bundle.name for bundle in home.bundles()}
+    for shim in snapshot.processes.values():
+        if not is_shim(shim, home):
+            continue
+        for child in snapshot.children(shim.pid):
+            # A child that is in the shim's own cgroup is a runc that works for it.
+            paths = [path for name, path in child.cgroups.items() if path != shim.cgroups.get(name)]
+            ids |= {match[1] for path in paths if (match := RUNTIMES_CGROUP.fullmatch(path))}
+    return frozenset(ids)
+
+
+def is_shim(process: Process, home: Home) -> bool:
+    """Whether it is a shim (or a runc) of the lab's containerd."""
+    names = process.cmdline and os.path.basename(process.cmdline[0]).startswith(("containerd-shim", "runc"))
+    return bool(names) and names_home(process.cmdline, home) and not in_a_container(process)
+
+
+def node_owners(home: Home) -> list[OwnProcess]:
+    """The background processes that own the home's node; at most one, unless the home's files were deleted while it ran."""
+    return [p for p in own_processes(home) if p.module in OWNERS]
 
 
 def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
@@ -58,14 +90,11 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
         return "container"
     if not names_home(process.cmdline, home) or in_a_container(process):
         return None
-    program = os.path.basename(process.cmdline[0])
-    if OWNERS.intersection(process.cmdline) or str(relay_loop.PROGRAM) in process.cmdline:
+    if (module := module_of(process)) in OWNERS or str(relay_loop.PROGRAM) in process.cmdline:
         return "owner"
-    if program in DAEMONS or module_of(process):
+    if module or os.path.basename(process.cmdline[0]) in DAEMONS:
         return "daemon"
-    if program.startswith(("containerd-shim", "runc")):
-        return "shim"
-    return None
+    return "shim" if is_shim(process, home) else None
 
 
 def in_a_container(process: Process) -> bool:
@@ -79,9 +108,9 @@ def own_pid_namespace() -> int:
 
 
 def module_of(process: Process) -> str:
-    """What `python -m` runs, where that is one of the lab's own Kubernetes."""
+    """What `python -m` runs, where that is labkit's; "" of other programs."""
     module = process.cmdline[2] if process.cmdline[1:2] == ("-m",) and len(process.cmdline) > 2 else ""
-    return module if module in (KUBEAPI, KUBELET, OLDER_KUBEAPI) else ""
+    return module if module in {KUBEAPI, KUBELET, OLDER_KUBEAPI, *OWNERS} else ""
 
 
 def names_home(cmdline: tuple[str, ...], home: Home) -> bool:

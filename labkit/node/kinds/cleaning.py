@@ -12,6 +12,7 @@ from labkit.node.kinds import discovery
 from labkit.node.lab import lifecycle, residue
 from labkit.node.remote.undo import UNSEEN, first_line, unseen
 from labkit.node.state import node_selector as choices
+from labkit.node.state import status
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, changed_nodes
@@ -44,13 +45,16 @@ def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget
             Ledger(home, known).forget()
     keep = bool(left)
     privileged = os.geteuid() == 0 and sys.platform == "linux"
-    if home.run.exists() or home.data.exists():
-        removed |= lifecycle.clean(home, progress, keep=keep) if privileged else remove_own_files(home, keep)
+    former = status.former_home(home)  # its directories are this home's by now, and its names in the kernel are not
+    if not privileged:
+        removed |= remove_own_files(home, keep)
+    elif home.run.exists() or home.data.exists() or residue.in_kernel(home):
+        removed |= lifecycle.clean(home, progress, keep=keep)
     if cache and home.cache.exists():
         removed["files"].append(str(home.cache))
         shutil.rmtree(home.cache, ignore_errors=True)
     residue.remove_empty_parents(home)
-    again = residue.find(home) if privileged else own_traces(home)
+    again = residue.find(home, former) if privileged else own_traces(home)
     for kind in again.keys() & {"files", "cgroups"}:
         again[kind] = list(dict.fromkeys([*again[kind], *residue.still_there(removed.get(kind, []))]))
     if keep:
@@ -61,7 +65,8 @@ def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget
 
 def nodes(home: Home) -> list[Choice]:
     """Every node that was brought up or changed since it was cleaned, but for the private one."""
-    return list(dict.fromkeys([*(c for c in choices.remembered(home) if c.kind != "containerd"), *changed_nodes(home)]))
+    brought = [c for c in discovery.brought_up(home) if c.kind != "containerd"]
+    return list(dict.fromkeys([*brought, *changed_nodes(home)]))
 
 
 def clean_node(home: Home, choice: Choice, progress: Progress) -> Cleaned:
@@ -74,16 +79,15 @@ def clean_node(home: Home, choice: Choice, progress: Progress) -> Cleaned:
 def remove_own_files(home: Home, keep: bool) -> residue.Traces:
     """Remove what a user who is not root has on this machine; what there was."""
     found = own_traces(home)
-    lab_processes.end(lab_processes.own_processes(home) if sys.platform == "linux" else [])
+    lab_processes.end(lab_processes.own_processes(home))
     residue.remove_trees(home, keep)
     return found
 
 
 def own_traces(home: Home) -> residue.Traces:
     """The same as `residue.find`, for a user who is not root: processes of hers (a registry on loopback), and her directories."""
-    own = lab_processes.own_processes(home) if sys.platform == "linux" else []
     return {
-        "processes": [f"{p.comm} (pid {p.pid})" for p in own],
+        "processes": [f"{p.comm} (pid {p.pid})" for p in lab_processes.own_processes(home)],
         "files": [str(d) for d in (home.run, home.data) if d.exists()],
     }
 

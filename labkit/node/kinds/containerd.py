@@ -10,6 +10,7 @@ from typing import Any
 
 from labkit.cri.v1 import api_pb2
 from labkit.kernel import Mount, Process
+from labkit.node.host import lab_processes
 from labkit.node.lab import health, lifecycle, residue, secondary
 from labkit.node.lab.daemon import Daemon
 from labkit.node.lab.secondary import Second
@@ -208,6 +209,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         **({"unexpected": odd} if there and (odd := status.unexpected(home.data, found["since"])) else {}),
         **({"error": found["error"]} if "error" in found else {}),
         **({"stale": True} if found.get("stale") else {}),
+        **({"deleted": True} if found == {"state": "down"} and lab_processes.node_owners(home) else {}),
     }
 
 

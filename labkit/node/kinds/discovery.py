@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from labkit.node.host import lab_processes
 from labkit.node.state import node_selector as choices
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability, KindOfNode
@@ -55,8 +56,8 @@ def brought() -> dict[str, KindOfNode]:
 
 def examine(home: Home, wanted: Choice | None = None) -> list[Availability]:
     """A verdict for every kind of node: for the node of that kind that is `wanted`, else for the one that was brought up last."""
-    found = {wanted.kind: known(wanted, home) or wanted} if wanted else {}
-    return [kind.probe(home, found.get(name) or known(Choice(name), home)) for name, kind in kinds().items()]
+    found = {wanted.kind: last_used(wanted, home) or wanted} if wanted else {}
+    return [kind.probe(home, found.get(name) or last_used(Choice(name), home)) for name, kind in kinds().items()]
 
 
 def refuse_unknown(wanted: Choice) -> None:
@@ -66,9 +67,18 @@ def refuse_unknown(wanted: Choice) -> None:
         raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of {', '.join(names)}.")
 
 
-def known(wanted: Choice, home: Home) -> Choice | None:
+def brought_up(home: Home) -> list[Choice]:
+    """Every node that was brought up since the last `clean`, the newest last. Where the home's files were deleted, and the list
+    with them: the nodes whose programs still run."""
+    if listed := choices.remembered(home):
+        return listed
+    machine = [Choice("vm")] if lab_processes.own_processes(home.machine) else []
+    return machine + ([Choice("containerd")] if lab_processes.node_owners(home) else [])
+
+
+def last_used(wanted: Choice, home: Home) -> Choice | None:
     """Of the nodes that fit, the one that was brought up last; None where none was."""
-    return next((c for c in reversed(choices.remembered(home)) if wanted.fits(c)), None)
+    return next((c for c in reversed(brought_up(home)) if wanted.fits(c)), None)
 
 
 def meant(wanted: Choice, home: Home) -> Choice:
@@ -79,7 +89,7 @@ def meant(wanted: Choice, home: Home) -> Choice:
     can be had and what to do.
     """
     refuse_unknown(wanted)
-    if last := known(wanted, home):
+    if last := last_used(wanted, home):
         return last
     if wanted.kind != "auto":
         return wanted

@@ -205,6 +205,7 @@ def ensure_up(home: Home, progress: Progress) -> None:
             if incident_note.holds(home, incident_note.RUNTIME, "vm"):
                 return
             control.ask(places.home, progress, do="start")
+        status.refuse_moved(places.home)
         found = status.read(places.home)
         if found["state"] in ("ready", "restarting"):
             owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
@@ -220,6 +221,7 @@ def ensure_up(home: Home, progress: Progress) -> None:
             build.save_state(image, tools, accelerator, home.cache, progress, warm)
         except machine.MachineError as error:
             raise NodeError(f"The virtual machine could not be made: {error}", "Try `labkit vm build` to see more.") from None
+        end_programs(places.home)  # of a machine whose directory was deleted
         progress(f"resuming the virtual machine ({build.described(accelerator)})")
         status.remove(places.home)
         owner_process.start(places.home, "labkit.node.vm.owner", places.lab.environ())
@@ -257,6 +259,7 @@ def report(home: Home, choice: Choice) -> dict[str, Any]:
         **({"memory_mb": resident_mb(found["processes"]["qemu"])} if up else {}),
         **({"error": found["error"]} if "error" in found and found["state"] == "failed" else {}),
         **({"stale": True} if found.get("stale") else {}),
+        **({"deleted": True} if found == {"state": "down"} and lab_processes.node_owners(places.home) else {}),
     }
 
 
@@ -282,9 +285,10 @@ def resident_mb(pid: int) -> int | None:
 def down(home: Home, choice: Choice, progress: Progress) -> int:
     """End the machine, and its Pods with it. How many there were. Idempotent."""
     places = MachinePaths(home)
-    if not places.home.run.exists():
+    if not places.home.run.exists() and not lab_processes.own_processes(places.home):
         return 0
     with only_one(places.home, progress):
+        former = status.former_home(places.home)
         found = status.read(places.home)
         pods = 0
         if found["state"] in status.UP:
@@ -295,9 +299,17 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
             progress("ending the virtual machine")
             owner_process.end(places.home, found["pid"])
         vm_cluster.part(places)
-        lab_processes.end(p for p in lab_processes.own_processes(places.home) if p.role == "daemon")
+        for each in (places.home, former):
+            if each:
+                end_programs(each)
         status.remove(places.home)
     return pods
+
+
+def end_programs(home: Home) -> None:
+    """End what runs of the machine whose home this is, on this side: its owner, with which qemu ends, relays and the API."""
+    for role in ("owner", "daemon"):
+        lab_processes.end(p for p in lab_processes.own_processes(home) if p.role == role)
 
 
 def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:

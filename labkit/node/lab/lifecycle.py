@@ -9,8 +9,7 @@ import sys
 from typing import Any
 
 from labkit.cri import CriClient, CriError
-from labkit.node.host import links
-from labkit.node.host.lab_processes import end, own_processes, wait_reaped
+from labkit.node.host.lab_processes import end, node_owners, own_processes, wait_gone, wait_reaped
 from labkit.node.lab import control, kubernetes, owner_process, residue
 from labkit.node.packages.programs import ensure_programs
 from labkit.node.pods import operations
@@ -22,6 +21,8 @@ from labkit.util.progress import Progress, looks, quiet
 
 START_WITHIN_S = 90.0
 STOP_WITHIN_S = 45.0
+OWNER_LEAVES_WITHIN_S = 2.0
+"""Between the removal of its status and its end, an owner needs milliseconds."""
 OWNER_ENDS_WITHIN_S = 20.0
 
 
@@ -39,6 +40,10 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
             control.ask(home, progress, do="start")
         if status.read(home)["state"] in ("ready", "restarting"):
             return owner_process.wait_ready(home, START_WITHIN_S)
+        status.refuse_moved(home)
+        if status.read(home)["state"] == "down" and wait_gone(node_owners(home), OWNER_LEAVES_WITHIN_S):
+            progress("ending the node whose directory was deleted while it ran")
+            end_all(home)
         ensure_programs(home.cache, progress)
         if room_mb(home) < 200:
             raise NodeError(
@@ -59,12 +64,18 @@ def down(home: Home, progress: Progress = quiet) -> int:
     """Stop the node: its Pods are stopped and removed, containerd and the registries end, the bridge goes. Images and logs stay.
     What its Kubernetes API holds stays too: its Pods are started again with the next `up`.
 
-    Returns how many Pods were removed. Idempotent; works on what a killed owner left, too.
+    Returns how many Pods were removed. Idempotent; works on what a killed owner left, too, and on a node whose directories were
+    deleted or moved while it ran: its Pods are killed.
     """
     require_root()
-    if not home.run.exists():
+    if not home.run.exists() and not residue.in_kernel(home):
         return 0
     with only_one(home, progress):
+        if former := status.former_home(home):
+            progress(f"ending the node that was started in {former.run}")
+            end_all(former)
+            end_all(home)
+            return 0
         if status.read(home)["state"] == "stopped":
             with contextlib.suppress(NodeError):
                 control.ask(home, progress, do="start")  # only containerd can remove its Pods well
@@ -78,15 +89,19 @@ def down(home: Home, progress: Progress = quiet) -> int:
         for _ in looks(OWNER_ENDS_WITHIN_S):
             if status.read(home)["state"] in ("down", "failed"):
                 break
-        sockets = residue.shim_sockets(home)
-        for role in ("owner", "daemon", "shim", "container"):
-            end(p for p in own_processes(home) if p.role == role)
-        for socket in sockets:
-            socket.unlink(missing_ok=True)
-        residue.remove_kernel_objects(home)
-        links.remove_links(home.bridge)
-        status.remove(home)
+        end_all(home)
     return removed
+
+
+def end_all(home: Home) -> None:
+    """End whatever runs of the node, and remove what it has in the kernel."""
+    sockets, cgroups = residue.shim_sockets(home), residue.cgroups(home)
+    for role in ("owner", "daemon", "shim", "container"):
+        end(p for p in own_processes(home) if p.role == role)
+    for socket in sockets:
+        socket.unlink(missing_ok=True)
+    residue.remove_kernel_objects(home, cgroups)
+    status.remove(home)
 
 
 def remove_pods(home: Home, progress: Progress) -> int:
@@ -125,10 +140,10 @@ def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> resi
     """Stop the node and remove every trace of it from this machine; what there was, by kind. `residue.find` has what is left.
     keep: the list of nodes elsewhere stays (see `labkit.node.kinds.cleaning`)."""
     require_root()
-    found = residue.find(home)
+    found = residue.find(home, status.former_home(home))
     own = own_processes(home)
     down(home, progress)
     wait_reaped(own)  # shims end by themselves when their Pods are removed
     progress("removing files")
-    residue.remove_files(home, keep)
+    residue.remove_files(home, keep, found["files"])
     return found

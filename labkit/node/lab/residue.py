@@ -15,7 +15,7 @@ from pathlib import Path
 from labkit.kernel import LocalKernel
 from labkit.node.host import links
 from labkit.node.host.config import SOCKETS_OF_SHIMS, SYSTEM_DIRECTORIES
-from labkit.node.host.lab_processes import own_processes
+from labkit.node.host.lab_processes import container_ids, own_processes
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import kept_files
 from labkit.util import trees
@@ -30,8 +30,11 @@ NOT_IN_KERNEL = ("not supported", "invalid argument", "does not exist")
 """What these programs say where the kernel has no netfilter of their sort, and so no rule."""
 
 
-def find(home: Home) -> Traces:
-    """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is."""
+def find(home: Home, former: Home | None = None) -> Traces:
+    """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is. former: the home under whose names
+    the lab was started, if another (`labkit.node.state.status.former_home`)."""
+    if former:
+        return {kind: list(dict.fromkeys([*own, *find(former)[kind]])) for kind, own in find(home).items()}
     own = mounts(home)
     return {
         "processes": [f"{p.comm} (pid {p.pid}, {p.role})" for p in own_processes(home)],
@@ -68,7 +71,7 @@ def below(path: str, directory: Path) -> bool:
 def cgroups(home: Home) -> list[Path]:
     """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers
     in containerd's own /k8s.io."""
-    ids = {bundle.name for bundle in home.bundles()}
+    ids = container_ids(home, LocalKernel().snapshot(fds=False))
     found = []
     for mount in LocalKernel().cgroup_mounts().values():
         found += [Path(base) for base, _, _ in os.walk(mount.mount_point + home.cgroup_root)]
@@ -108,7 +111,7 @@ def files(home: Home) -> list[Path]:
 
 def cni_results(home: Home) -> list[Path]:
     """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
-    ids = {bundle.name for bundle in home.bundles()}
+    ids = container_ids(home, LocalKernel().snapshot(fds=False))
     of_network = re.compile(rf"{re.escape(home.network)}-[0-9a-f]{{64}}-")  # another lab's network may begin with this one's name
     return sorted(f for f in CNI_NOTES.glob("*/*") if of_network.match(f.name) or any(i in f.name for i in ids))
 
@@ -168,22 +171,28 @@ def left_system_directories(home: Home) -> list[Path]:
     )
 
 
-def remove_kernel_objects(home: Home) -> None:
-    """Unmount, remove links and cgroups. The processes must be gone."""
+def in_kernel(home: Home) -> bool:
+    """Whether the kernel has anything of the lab, whatever became of its files."""
+    return bool(own_processes(home) or mounts(home) or cgroups(home) or links.links_of(home.bridge))
+
+
+def remove_kernel_objects(home: Home, cgroups_before: Iterable[Path] = ()) -> None:
+    """Unmount, remove links and cgroups. The processes must be gone. cgroups_before: the lab's cgroups while its processes ran,
+    some of which may be known by these alone."""
     for mount_point in mounts(home):
         subprocess.run(["umount", "--lazy", mount_point], capture_output=True)
     links.remove_links(home.bridge)
-    for directory in cgroups(home):
+    for directory in sorted({*cgroups_before, *cgroups(home)}, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):
             directory.rmdir()
 
 
-def remove_files(home: Home, keep: bool = False) -> None:
-    """Remove the lab's files. While anything of it is mounted nothing is removed: a lazy unmount gone wrong must not
-    empty what is mounted."""
+def remove_files(home: Home, keep: bool = False, found: Iterable[str] = ()) -> None:
+    """Remove the lab's files, and those that were `found` while it ran. While anything of it is mounted nothing is removed: a
+    lazy unmount gone wrong must not empty what is mounted."""
     if mounts(home):
         return
-    for stray in files(home):
+    for stray in {*files(home), *map(Path, found)}:
         if stray.is_file() or stray.is_socket():
             stray.unlink(missing_ok=True)
     for directory in left_system_directories(home):
@@ -198,7 +207,7 @@ def remove_trees(home: Home, keep: bool) -> None:
     if not keep:
         trees.remove(home.data)
         return
-    for entry in home.data.iterdir():
+    for entry in home.data.iterdir() if home.data.exists() else ():
         if entry in kept_files(home):
             continue
         if entry.is_dir() and not entry.is_symlink():

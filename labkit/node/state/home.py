@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -27,7 +27,7 @@ REFUSED = "Remove it, or set LABKIT_HOME to a directory that only you can write 
 """What to do about a directory of the lab's that another user may have prepared."""
 
 VM = "vm"
-"""Below both of a home's directories: what a virtual machine has there, which is a home of its own (`labkit.node.vm.vm_home`)."""
+"""Below both of a home's directories: what a virtual machine has there, which is a home of its own (`Home.machine`)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Home:
             if odd := sorted({c for c in str(base) if not c.isascii() or not c.isprintable() or c in ODD}):
                 raise NodeError(f"LABKIT_HOME is {base}, and the node's programs cannot read {' '.join(odd)} in a path.",
                                 "Choose a directory with plain letters.")
-            home = cls(base / "run", base / "data", base / "cache", hashlib.sha256(str(base).encode()).hexdigest()[:6])
+            home = cls.at(base)
         elif os.geteuid() == 0:
             home = cls(Path("/run/labkit"), Path("/var/lib/labkit"), platformdirs.user_cache_path("labkit"))
         else:
@@ -67,6 +67,20 @@ class Home:
         for place in home.places:
             trust.require(place, REFUSED)
         return home
+
+    @classmethod
+    def at(cls, base: Path) -> Home:
+        """The home that LABKIT_HOME=`base` names; `base` is absolute and without links."""
+        return cls(base / "run", base / "data", base / "cache", hashlib.sha256(str(base).encode()).hexdigest()[:6])
+
+    @property
+    def machine(self) -> Home:
+        """The virtual machine's home, below this one."""
+        return replace(self, run=self.run / VM, data=self.data / VM)
+
+    def with_run(self, run: Path) -> Home:
+        """The home that has, or had, this run directory: a lab's own, or its virtual machine's."""
+        return self.at(run.parent.parent).machine if run.name == VM else self.at(run.parent)
 
     def make(self) -> None:
         """Make `run` and `data`, which nobody else may enter, whatever was there. Raises OSError; NodeError as `find`."""

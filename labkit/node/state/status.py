@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.kernel.parse import parse_stat
+from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, read_note, write_whole
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 UP = ("ready", "restarting", "stopped")
 """States of a node whose owner runs."""
+END_MOVED = "End it with `labkit down`, then start it with `labkit up`."
 LOG_BYTES = 1 << 20
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (.*)")
 """A line of logging's: time and words."""
@@ -28,6 +30,7 @@ def read(home: Home) -> dict[str, Any]:
 
     state is "starting", "ready", "restarting", "stopped" (containerd alone, on request), "failed" or "down". A status whose
     owner is gone (same pid, same start time) is "down" with `stale` set: the owner was killed, and its programs may still run.
+    A node whose directories were moved while it ran is "failed".
     """
     note = read_note(home.status_file, dict)
     if not isinstance(note.get("state"), str):
@@ -36,7 +39,35 @@ def read(home: Home) -> dict[str, Any]:
         return note
     if not isinstance(note.get("pid"), int) or start_time(note["pid"]) != note.get("started"):
         return {**note, "state": "down", "stale": True}
+    if former := _former_run(home, note):
+        return {**note, "state": "failed", "error": f"{moved_from(former)} {END_MOVED}"}
     return note
+
+
+def former_home(home: Home) -> Home | None:
+    """The home in which the node that runs was started, where its directories were moved since: its processes, cgroups and links
+    carry the names of that one. None where nothing was moved."""
+    return home.with_run(former) if (former := _former_run(home, read_note(home.status_file, dict))) else None
+
+
+def refuse_moved(home: Home) -> None:
+    """Raises NodeError where the node's directories were moved while it ran."""
+    if former := former_home(home):
+        raise NodeError(moved_from(former.run), END_MOVED)
+
+
+def moved_from(run: Path) -> str:
+    return f"The node's directory {run} was moved while the node ran."
+
+
+def _former_run(home: Home, note: dict[str, Any]) -> Path | None:
+    run, pid = note.get("run"), note.get("pid")
+    if not isinstance(run, str) or not isinstance(pid, int) or start_time(pid) != note.get("started"):
+        return None
+    with contextlib.suppress(OSError):
+        if os.path.samefile(run, home.run):
+            return None
+    return Path(run)
 
 
 def write(home: Home, **news: Any) -> None:
@@ -44,6 +75,7 @@ def write(home: Home, **news: Any) -> None:
     note = read_note(home.status_file, dict)
     if news.get("state") == "starting":
         note = {}
+        news["run"] = str(home.run)
         news["since"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     note = {k: v for k, v in {**note, **news}.items() if v is not None}
     write_whole(home.status_file, json.dumps(note, indent=1).encode(), PRIVATE)

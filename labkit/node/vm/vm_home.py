@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from functools import cached_property
 from pathlib import Path
 
 from labkit.node.host import relay
 from labkit.node.machine import guest
-from labkit.node.state.home import VM, Home
+from labkit.node.state.home import Home
 from labkit.node.vm import enter
 from labkit.util.outputs import PRIVATE, write_whole
 
@@ -20,11 +18,7 @@ class MachinePaths:
     """The machine's part of a home. `home`: one whose status, log and locks are the machine's."""
 
     def __init__(self, home: Home) -> None:
-        self.lab = home
-
-    @cached_property
-    def home(self) -> Home:
-        return dataclasses.replace(self.lab, run=self.lab.run / VM, data=self.lab.data / VM)
+        self.lab, self.home = home, home.machine
 
     @property
     def sockets(self) -> Path:
