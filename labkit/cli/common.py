@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from labkit.node import Choice, Home, NodeError, connect
+from labkit.node import Home, NodeError, NodeSelector, connect
 from labkit.node.kinds import discovery
 from labkit.node.state import incident_note, node_selector
 from labkit.util.showable import showable_lines
@@ -37,7 +37,8 @@ class AddVerb(Protocol):
 def add_node_options(parser: argparse.ArgumentParser) -> None:
     """--node, --cluster and --node-name: the same words for every command."""
     options = parser.add_argument_group("which node (default: the one brought up last, else the first kind that can work)")
-    options.add_argument("--node", metavar="KIND", default="auto", help="kind, containerd, vm or cri:ENDPOINT (LABKIT_NODE)")
+    kinds = ", ".join([*discovery.kind_names(), "cri:ENDPOINT"])
+    options.add_argument("--node", metavar="KIND", default="auto", help=f"{kinds} (LABKIT_NODE)")
     options.add_argument("--cluster", metavar="NAME", default="", help="of that kind cluster (LABKIT_CLUSTER)")
     options.add_argument("--node-name", metavar="NAME", default="", help="of that name in the cluster (LABKIT_NODE_NAME)")
 
@@ -45,8 +46,8 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
 def choose_node(arguments: argparse.Namespace) -> None:
     """Make the environment say what the options do: for this command, and for those that it runs. Raises NodeError."""
     if "node_name" in arguments and (arguments.node != "auto" or arguments.cluster or arguments.node_name):
-        wanted = Choice.parse(arguments.node, arguments.cluster, arguments.node_name)
-        discovery.refuse_unknown(wanted)
+        wanted = NodeSelector.parse(arguments.node, arguments.cluster, arguments.node_name)
+        discovery.require_known_kind(wanted)
         variables = (node_selector.NODE, node_selector.CLUSTER, node_selector.NODE_NAME)
         os.environ.update(dict.fromkeys(variables, "") | wanted.environ())
 
@@ -62,7 +63,7 @@ def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) ->
 
 def state(home: Home) -> dict[str, Any]:
     """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where LABKIT_NODE names no kind."""
-    return discovery.report(home, Choice.parse())
+    return discovery.report(home, NodeSelector.parse())
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -74,9 +75,9 @@ def need_up(home: Home) -> str:
     """The state of the node that is meant. Raises NodeError where it is down: a command that reports starts none."""
     report = state(home)
     if report["state"] == "down":
-        raise NodeError("The node is down.", report.get("error") or f"Start it with `{Choice.parse().command('up')}`.")
+        raise NodeError("The node is down.", report.get("error") or f"Start it with `{NodeSelector.parse().command('up')}`.")
     if report["state"] == "failed":
-        raise NodeError(f"The node is not up. {report.get('error', '')}".strip(), f"Try `{Choice.parse().command('up')}`.")
+        raise NodeError(f"The node is not up. {report.get('error', '')}".strip(), f"Try `{NodeSelector.parse().command('up')}`.")
     return str(report["state"])
 
 
@@ -93,4 +94,4 @@ def running_node() -> Any:
 def is_held_down() -> bool:
     """Whether an open incident has stopped the runtime of the node that is meant: then whoever asks it gets no answer."""
     home = Home.find()
-    return incident_note.holds(home, incident_note.RUNTIME, discovery.meant(Choice.parse(), home).kind)
+    return incident_note.holds(home, incident_note.RUNTIME, discovery.resolve(NodeSelector.parse(), home).kind)

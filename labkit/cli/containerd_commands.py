@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from labkit.cli.common import AddVerb, add_node_options, answer, need_up
-from labkit.node import Choice, Home, connect
+from labkit.node import Home, NodeSelector, connect
 from labkit.node.kinds import discovery
 from labkit.node.lab.daemon import Daemon
 from labkit.node.state.runtime_daemon import RuntimeChange
@@ -69,7 +69,7 @@ def the_daemon() -> Any:
     """The daemon of the node that is meant, also while its containerd is stopped: nothing is started by asking for it."""
     home = Home.find()
     need_up(home)
-    meant = discovery.meant(Choice.parse(), home)
+    meant = discovery.resolve(NodeSelector.parse(), home)
     if meant.kind == "vm":
         return VmDaemon(MachinePaths(home))
     return Daemon(home) if meant.kind == "containerd" else connect().daemon

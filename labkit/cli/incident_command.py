@@ -14,7 +14,7 @@ from labkit.course.incident import incident_store as store
 from labkit.course.incident import making, session
 from labkit.course.incident.fault import FAULTS, POD, draw, possible, seed_of
 from labkit.course.incident.result import Result
-from labkit.node import Choice, Home, Node, NodeError, connect
+from labkit.node import Home, Node, NodeError, NodeSelector, connect
 from labkit.node.kinds import discovery
 
 ACTIONS = {
@@ -77,7 +77,7 @@ def incident(arguments: argparse.Namespace) -> int:
 
 def check_start(arguments: argparse.Namespace, home: Home) -> None:
     """Raises NodeError for what cannot begin, before any node is brought up for it."""
-    kind = discovery.meant(Choice.parse(), home).kind
+    kind = discovery.resolve(NodeSelector.parse(), home).kind
     wanted = session.check_words(kind, arguments.seed, arguments.fault)
     found = store.load(home)
     if found and found.phase != "closed" and found.kind != kind:
@@ -93,19 +93,19 @@ def its_node(home: Home) -> Node:
         found = store.load(home)
     if found is None or found.phase == "closed":
         return connect()
-    choice = its_choice(found)
-    return connect(choice.kind, cluster=choice.cluster, node_name=choice.node_name)
+    selector = selector_of(found)
+    return connect(selector.kind, cluster=selector.cluster, node_name=selector.node_name)
 
 
-def its_choice(state: store.State) -> Choice:
+def selector_of(state: store.State) -> NodeSelector:
     """How its node is chosen."""
     cluster, node_name = state.kept["choice"]
-    return Choice(state.kind, cluster=cluster, node_name=node_name)
+    return NodeSelector(state.kind, cluster=cluster, node_name=node_name)
 
 
 def node_is_down(home: Home, state: store.State) -> bool:
     with contextlib.suppress(NodeError):
-        return bool(discovery.report(home, its_choice(state))["state"] in ("down", "failed"))
+        return bool(discovery.report(home, selector_of(state))["state"] in ("down", "failed"))
     return False
 
 
@@ -113,7 +113,7 @@ def listed(arguments: argparse.Namespace, action: str) -> None:
     if action == "causes":
         causes = [{"name": name, "cause": FAULTS[name].cause} for name in sorted(FAULTS)]
         return answer(arguments, causes, lambda: "\n".join(f"{each['name']:20}{each['cause']}" for each in causes))
-    kind = discovery.meant(Choice.parse(), Home.find()).kind
+    kind = discovery.resolve(NodeSelector.parse(), Home.find()).kind
     seeds: dict[str, int] = {}
     for seed in range(1000):
         seeds.setdefault(draw(seed, kind).name, seed)

@@ -14,7 +14,7 @@ from labkit.cli.common import AddVerb, answer, describe, running_node, say, stat
 from labkit.course.incident import making
 from labkit.course.memory import progress_store
 from labkit.cri import CriError
-from labkit.node import Choice, Home, NodeError, connect, examine
+from labkit.node import Home, NodeError, NodeSelector, connect, probe_all
 from labkit.node.host.access import NO_STREAMS
 from labkit.node.kinds import cleaning, discovery
 from labkit.node.lab import kubernetes
@@ -43,29 +43,29 @@ def add(verb: AddVerb) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    home, wanted = Home.find(), Choice.parse()
-    discovery.refuse_unknown(wanted)
-    verdicts = examine(home, wanted)
+    home, wanted = Home.find(), NodeSelector.parse()
+    discovery.require_known_kind(wanted)
+    availabilities = probe_all(home, wanted)
     try:
-        meant = discovery.meant(wanted, home)
+        meant = discovery.resolve(wanted, home)
     except NodeError:
         meant = None
 
     def text() -> str:
         lines = []
-        for verdict in verdicts:
-            lines.append(f"{'✓' if verdict.usable else '✗'} {verdict.kind:<11} {verdict.why}")
-            if meant and meant.kind == verdict.kind:
+        for availability in availabilities:
+            lines.append(f"{'✓' if availability.usable else '✗'} {availability.kind:<11} {availability.why}")
+            if meant and meant.kind == availability.kind:
                 lines.append(f"  {'':<11}   this is the node that is meant{f': {meant}' if str(meant) != meant.kind else ''}")
-            if verdict.fix:
-                lines.append(f"  {'':<11} → {verdict.fix}")
-            elif verdict.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
+            if availability.fix:
+                lines.append(f"  {'':<11} → {availability.fix}")
+            elif availability.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
                 lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
         return "\n".join(lines)
 
-    report = [{**vars(v), "meant": meant.environ() if meant and meant.kind == v.kind else None} for v in verdicts]
+    report = [{**vars(v), "meant": meant.environ() if meant and meant.kind == v.kind else None} for v in availabilities]
     answer(arguments, report, text)
-    return 0 if any(v.usable for v in verdicts) else 1
+    return 0 if any(v.usable for v in availabilities) else 1
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def up(arguments: argparse.Namespace) -> int:
     if arguments.time_scale:
         os.environ[kubernetes.TIME_SCALE] = arguments.time_scale
     kubernetes.time_scale()
-    wanted, why = discovery.choose(Choice.parse(), home)
+    wanted, why = discovery.resolve_usable(NodeSelector.parse(), home)
     report = incident_note.veiled(home, discovery.kinds()[wanted.kind].up(home, wanted, say))
     if report["state"] == "incident":
         making.go_on_alone(home, connect())
@@ -89,7 +89,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def show_status(arguments: argparse.Namespace) -> int:
     home = Home.find()
-    report = incident_note.veiled(home, discovery.asked(home, Choice.parse()))
+    report = incident_note.veiled(home, discovery.probed_report(home, NodeSelector.parse()))
 
     def text() -> str:
         if report["state"] == "down":
@@ -129,15 +129,15 @@ def scaled(report: dict[str, Any]) -> bool:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    home, wanted = Home.find(), Choice.parse()
-    discovery.refuse_unknown(wanted)
+    home, wanted = Home.find(), NodeSelector.parse()
+    discovery.require_known_kind(wanted)
     brought = discovery.brought_up(home)
     meant = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
     if brought and not meant:
         there = " or ".join(f"`{c.command('down')}`" for c in brought)
         raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
     if not brought and containerd_begun(home):
-        meant = [Choice("containerd")]
+        meant = [NodeSelector("containerd")]
     removed, failures = 0, []
     for node in meant:  # one that fails keeps no other up
         try:
@@ -196,7 +196,7 @@ def env(arguments: argparse.Namespace) -> int:
     node = running_node()
     values = {
         **Home.find().environ(),
-        **node.choice.environ(),
+        **node.selector.environ(),
         "CONTAINER_RUNTIME_ENDPOINT": node.endpoint,
         "IMAGE_SERVICE_ENDPOINT": node.endpoint,
         **node.api.shell_environment(say),

@@ -23,7 +23,7 @@ from labkit.cri.cri_errors import CriError
 from labkit.cri.descriptors import Rpc, own_timeout, services, unknown_field
 from labkit.cri.rpcs import Rpcs
 from labkit.cri.v1 import api_pb2
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_PATH_BYTES = 107
@@ -115,7 +115,7 @@ class CriClient(Rpcs):
 
     def wait_until_ready(self, timeout: float = 30.0) -> api_pb2.VersionResponse:
         """Ask for the version until the runtime answers; its answer. Raises the last CriError after `timeout` seconds."""
-        for left in looks(timeout, READY_POLL_SECONDS):
+        for left in attempts(timeout, READY_POLL_SECONDS):
             try:
                 return self.version(timeout=max(min(left, self.timeout), READY_POLL_SECONDS))
             except CriError as error:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from labkit.node.kinds import discovery
-from labkit.node.kinds.discovery import examine
+from labkit.node.kinds.discovery import probe_all
 from labkit.node.node import Node
-from labkit.node.state import one_kernel, unfinished
+from labkit.node.state import lesson_lock, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Availability
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util import environment, progress
 from labkit.util.errors import NodeError
 
-__all__ = ["Availability", "Choice", "Home", "Node", "NodeError", "connect", "examine"]
+__all__ = ["Availability", "Home", "Node", "NodeError", "NodeSelector", "connect", "probe_all"]
 
 
 def connect(
@@ -31,11 +31,11 @@ def connect(
     environment.prepare_client()
     progress.only_errors()
     home = Home.find()
-    choice, why = discovery.choose(Choice.parse(node, cluster, node_name), home)
+    selector, why = discovery.resolve_usable(NodeSelector.parse(node, cluster, node_name), home)
     if lesson and progress.in_notebook():
-        one_kernel.claim(home, choice, lesson, take_over=take_over)
+        lesson_lock.claim(home, selector, lesson, take_over=take_over)
     with progress.shown() as show:
-        connected = discovery.kinds()[choice.kind].connect(home, choice, why=why, lesson=lesson, progress=show)
+        connected = discovery.kinds()[selector.kind].connect(home, selector, why=why, lesson=lesson, progress=show)
         connected.remove_leftovers()
         connected.remarks += unfinished.sentences(connected)
     if progress.in_notebook():  # on one line: what differs between nodes is compared by no test of a notebook

@@ -16,7 +16,7 @@ from labkit.node.host.access import Host, Kernel, ThisMachine
 from labkit.node.observe import bundles, pod_processes, shims
 from labkit.node.observe.cgroups import Cgroups
 from labkit.node.observe.cni import CniConfiguration
-from labkit.node.observe.noting import NotingClient
+from labkit.node.observe.ledger_client import LedgerClient
 from labkit.node.observe.shims import ShimHold
 from labkit.node.observe.source import Sources
 from labkit.node.pods import cri_pods, operations
@@ -29,7 +29,7 @@ from labkit.node.registry.course_images import IMAGES, Images
 from labkit.node.state import incident_note, unfinished
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import LESSON, Ledger
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.recording import recorder
 from labkit.recording.calls.log import CallLog
 from labkit.util.errors import NodeError
@@ -49,7 +49,7 @@ class Node:
     """A machine with a kernel, a container runtime and, perhaps, Pods.
 
     `cri` speaks CRI to its runtime; `kernel` reads its /proc; `shell` runs a command on it. Pods that labkit starts carry the
-    label app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `choice` chooses
+    label app.kubernetes.io/managed-by=labkit and, in a lesson, labkit.lesson=NN: labkit touches no other Pod. `selector` means
     the same node again.
 
     A kind of node gives `host` and `ledger`, and puts its own parts in place of these: `own_pods`, the Pods that this lab made;
@@ -77,12 +77,12 @@ class Node:
         self.host: Host = host or ThisMachine()
         self.kernel: Kernel = kernel or LocalKernel()
         self.ledger = ledger
-        self.cri = NotingClient(endpoint, ledger) if ledger else CriClient(endpoint)
+        self.cri = LedgerClient(endpoint, ledger) if ledger else CriClient(endpoint)
         self.cri.away, self.cri.exec_within = self._why_away, EXEC_WITHIN_S
         self.socket_path = socket_path or self.cri.path
         self.images: dict[str, str] = Images(IMAGES)
         self.settings = dict(settings or {})
-        self.choice = Choice(kind)
+        self.selector = NodeSelector(kind)
         self.own_pods = OwnPods(self)
         self.api = NoApi(name)
         self.dns = NodeDns(self.host)

@@ -90,7 +90,7 @@ def wait(what: str, happened: Callable[[], object], seconds: float, poll_s: floa
     """Call `happened` until it is true; whether it was within `seconds`. A notebook that waits for long shows what for."""
     shown_once = not in_notebook()
     with shown() as show:
-        for left in looks(seconds, poll_s):
+        for left in attempts(seconds, poll_s):
             if happened():
                 return True
             if seconds - left > QUIET_S and not shown_once:
@@ -99,7 +99,7 @@ def wait(what: str, happened: Callable[[], object], seconds: float, poll_s: floa
     return False
 
 
-def looks(within_s: float, every_s: float = 0.02) -> Iterator[float]:
+def attempts(within_s: float, every_s: float = 0.02) -> Iterator[float]:
     """Yield whenever it is time to look again: at once, then every `every_s` seconds, and a last time when `within_s` are over.
     Each time the seconds that are left."""
     end = time.monotonic() + within_s

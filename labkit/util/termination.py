@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable
 
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 KILLED_WITHIN_S = 10.0
 
@@ -26,7 +26,7 @@ def terminate(find_pid: Callable[[], int | None], gone: Callable[[], object], gr
     find_pid: called each time, since a process that has just started may not have noted its pid yet; None where it has not.
     """
     for number, within_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILLED_WITHIN_S)):
-        for _ in looks(within_s):
+        for _ in attempts(within_s):
             if gone():
                 return True
             if (pid := find_pid()) is not None:

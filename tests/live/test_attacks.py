@@ -22,7 +22,7 @@ from labkit.node import Home
 from labkit.node.host import containerd_setup
 from labkit.node.lab.residue import shim_sockets
 from labkit.node.machine import machine
-from labkit.node.state import turns
+from labkit.node.state import locks
 from labkit.node.vm import enter
 from tests.conftest import labkit
 from tests.live import exposed
@@ -219,12 +219,12 @@ sys.stdin.read()
 
 
 def test_who_holds_the_name_of_a_lock_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "WITHIN_S", 0.2)
+    monkeypatch.setattr(locks, "WITHIN_S", 0.2)
     holder = subprocess.Popen([sys.executable, "-I", "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin and holder.stdout
     with holder:
         assert holder.stdout.readline() == b"held\n"
-        with turns.one_choice_at_a_time("attacked"):
+        with locks.machine_lock("attacked"):
             pass
         holder.stdin.close()
 

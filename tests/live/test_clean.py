@@ -19,7 +19,7 @@ from jupyter_client.manager import start_new_kernel
 
 from labkit.node import Home
 from labkit.node.registry import share
-from labkit.node.remote import container_choice, kind_cluster
+from labkit.node.remote import container_selection, kind_cluster
 from labkit.node.state.ledger import mark_of
 from labkit.util import progress
 from tests.conftest import ROOT, labkit
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_a_lesson_that_was_killed_in_its_middle(cluster: Kind
     before = looked(cluster)
     done = subprocess.run([sys.executable, "-c", LESSON], capture_output=True, text=True, timeout=240)
     assert done.returncode == -9, done.stderr
-    engine = container_choice.need_engine()
+    engine = container_selection.need_engine()
     used_by = kind_cluster.files(engine, engine.node_container(cluster.node.name), share.HOMES)
     assert used_by == {mark_of(own_home): f"{own_home.data}\n"}
     assert_clean()

@@ -18,7 +18,7 @@ import pytest
 
 from labkit import connect
 from labkit.kubelet.api import ApiClientError
-from labkit.node import Choice, Home
+from labkit.node import Home, NodeSelector
 from labkit.node.kinds import discovery
 from tests.conftest import labkit
 from tests.live.cluster import Cluster, wait_for
@@ -105,7 +105,7 @@ def emptied(cluster: Cluster) -> None:
 
 
 def asked(cluster: Cluster) -> dict[str, Any]:
-    return discovery.asked(cluster.home, Choice("containerd"))
+    return discovery.probed_report(cluster.home, NodeSelector("containerd"))
 
 
 @pytest.mark.parametrize("name", ["labkit", "containerd", "kubeapi", "kubelet", "registry", "registry-private"])

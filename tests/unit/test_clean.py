@@ -27,15 +27,15 @@ from labkit.node.kinds import kind as kind_of_cluster
 from labkit.node.observe import cni
 from labkit.node.pods.cluster import Cluster
 from labkit.node.registry import node_registry, share
-from labkit.node.remote import kind_clean, kind_cluster, leavings, undo
+from labkit.node.remote import kind_clean, kind_cluster, pod_residue, undo
 from labkit.node.remote.engine import NodeContainer, explain
-from labkit.node.remote.leavings import PodPaths
+from labkit.node.remote.pod_residue import PodPaths
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state import node_selector as choice
 from labkit.node.state.ledger import HOME, Ledger, changed_nodes, known_pods, locked, mark_of
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 
-NODE = Choice("kind", "kind", "kind-control-plane")
+NODE = NodeSelector("kind", "kind", "kind-control-plane")
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def local(argv: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "module"), [(NODE, kind_clean), (Choice("cri", endpoint="unix:///run/none.sock"), cri_kind)]
+    ("chosen", "module"), [(NODE, kind_clean), (NodeSelector("cri", endpoint="unix:///run/none.sock"), cri_kind)]
 )
 @pytest.mark.parametrize("error", [NodeError("The engine does not run."), CriError("Version", "UNAVAILABLE", "refused", "")])
 def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
-    home: Home, monkeypatch: pytest.MonkeyPatch, chosen: Choice, module: Any, error: Exception
+    home: Home, monkeypatch: pytest.MonkeyPatch, chosen: NodeSelector, module: Any, error: Exception
 ) -> None:
     choice.remember(home, chosen)
     Ledger(home, chosen).note("pod", uid="4711")
@@ -93,17 +93,17 @@ def test_a_node_that_cannot_be_looked_at_is_told_and_remembered(
 
 
 def test_a_node_that_fails_in_any_way_keeps_no_other_from_being_cleaned(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    cleaned: list[Choice] = []
+    cleaned: list[NodeSelector] = []
 
-    def clean(home: Home, choice: Choice, progress: Any) -> tuple[list[str], list[str], list[str]]:
+    def clean(home: Home, choice: NodeSelector, progress: Any) -> tuple[list[str], list[str], list[str]]:
         cleaned.append(choice)
         if choice.node_name == "broken":
             raise ValueError("no JSON")
         return ["Pod a"], [], []
 
-    monkeypatch.setitem(discovery.own(), "kind", replace(kind_of_cluster.KIND, clean=clean))
+    monkeypatch.setitem(discovery.course_kinds(), "kind", replace(kind_of_cluster.KIND, clean=clean))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    nodes = [Choice("kind", "kind", name) for name in ("broken", "well")]
+    nodes = [NodeSelector("kind", "kind", name) for name in ("broken", "well")]
     for node in nodes:
         choice.remember(home, node)
     report = cleaning.clean(home)
@@ -250,7 +250,7 @@ def test_a_cluster_made_by_hand_after_the_labs_own_was_deleted_is_left_alone(
 ) -> None:
     engine = with_engine(monkeypatch, Engine(**{"labkit-worker": ""}))
     kind_cluster.make(home, engine, print)  # type: ignore[arg-type]
-    assert changed_nodes(home) == [Choice("kind", "labkit", engine="docker")]  # also if it was killed just now
+    assert changed_nodes(home) == [NodeSelector("kind", "labkit", engine="docker")]  # also if it was killed just now
     engine.marks, engine.created = {"labkit-worker": ""}, "2199-01-01T00:00:00.5Z"
 
     assert kind_cluster.delete(home, print) == ([], ["the cluster labkit was not made by this lab"])
@@ -360,16 +360,16 @@ def test_leavings_are_known_by_the_pods_uid_in_either_form_of_cgroups() -> None:
     lines = [f"file /logs/default_shop_{mine}", f"file /logs/default_shop_{theirs}", f"file /pods/{mine}",
              f"{top}/kubepods/besteffort/pod{mine}/{64 * 'a'}", f"{top}/kubepods/besteffort/pod{mine}", f"{top}/kubepods", top,
              f"unit labkit-kubepods-besteffort-pod{mine.replace('-', '_')}.slice", "unit labkit.slice"]
-    own = [line for line in lines if leavings.owner(line, places) == mine]
+    own = [line for line in lines if pod_residue.owner(line, places) == mine]
     assert len(own) == 5
 
     def shell(argv: Sequence[str]) -> str:
         return "\n".join(lines)
 
-    assert leavings.find(shell, places, [mine]) == [*own, f"{top}/kubepods", top, "unit labkit.slice"]
+    assert pod_residue.find(shell, places, [mine]) == [*own, f"{top}/kubepods", top, "unit labkit.slice"]
     lines.append(f"{top}/kubepods/pod{theirs}")
-    assert leavings.find(shell, places, [mine]) == own
-    assert leavings.find(shell, places, ["", "..", "/etc", "a/b"]) == []
+    assert pod_residue.find(shell, places, [mine]) == own
+    assert pod_residue.find(shell, places, ["", "..", "/etc", "a/b"]) == []
 
 
 def test_leavings_are_removed_and_a_path_stays_one_argument(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_leavings_are_removed_and_a_path_stays_one_argument(tmp_path: Path) -> N
     for directory in (logs / "default_a pod_uid-1", logs / "default_b_uid-2", pods / "uid-1/volumes"):
         directory.mkdir(parents=True)
     places = PodPaths(str(logs), str(pods), "no-such-cgroup-of-labkit")
-    leavings.remove(local, leavings.find(local, places, ["uid-1"]))
+    pod_residue.remove(local, pod_residue.find(local, places, ["uid-1"]))
     assert [p.name for p in logs.iterdir()] == ["default_b_uid-2"] and not list(pods.iterdir())
 
 
@@ -389,12 +389,12 @@ def test_nothing_is_removed_where_something_is_mounted_whatever_the_pod_is_calle
     mounted.mkdir(parents=True)
     mounts = tmp_path / "mounts"
     mounts.write_text("none " + str(mounted).replace("\\", "\\134").replace(" ", "\\040") + " tmpfs rw 0 0\n")
-    monkeypatch.setattr(leavings, "REMOVE", leavings.REMOVE.replace("/proc/mounts", str(mounts)))
+    monkeypatch.setattr(pod_residue, "REMOVE", pod_residue.REMOVE.replace("/proc/mounts", str(mounts)))
     places = PodPaths(str(tmp_path / "logs"), str(tmp_path / "pods"), "no-such-cgroup-of-labkit")
-    found = leavings.find(local, places, [uid])
+    found = pod_residue.find(local, places, [uid])
     assert found == [f"file {tmp_path}/pods/{uid}"]
     with pytest.raises(subprocess.CalledProcessError) as error:
-        leavings.remove(local, found)
+        pod_residue.remove(local, found)
     assert "is still mounted" in error.value.stderr and mounted.exists()
 
 
@@ -402,9 +402,9 @@ def test_systemd_that_does_not_answer_is_not_taken_for_one_without_units(tmp_pat
     (tmp_path / "systemctl").write_text("#!/bin/sh\necho Failed to connect to bus >&2\nexit 1\n")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(leavings, "FIND", leavings.FIND.replace("/run/systemd/system", str(tmp_path)))
+    monkeypatch.setattr(pod_residue, "FIND", pod_residue.FIND.replace("/run/systemd/system", str(tmp_path)))
     with pytest.raises(subprocess.CalledProcessError):
-        leavings.find(local, PodPaths("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
+        pod_residue.find(local, PodPaths("/none", "/none", "no-such-cgroup-of-labkit"), ["uid-1"])
 
 
 def listing(*answers: Any) -> Any:
@@ -469,8 +469,8 @@ def test_a_change_is_written_down_again_after_another_process_has_cleaned(home: 
 
 
 def test_each_node_has_a_ledger_of_its_own_whatever_it_is_called(home: Home) -> None:
-    nodes = [Choice("cri", endpoint=f"unix:///run/{name}.sock") for name in ("a/b", "a_b", 200 * "x", 200 * "x" + "y")]
-    nodes += [Choice("kind", "labkit"), Choice("kind", "minikube", "labkit")]
+    nodes = [NodeSelector("cri", endpoint=f"unix:///run/{name}.sock") for name in ("a/b", "a_b", 200 * "x", 200 * "x" + "y")]
+    nodes += [NodeSelector("kind", "labkit"), NodeSelector("kind", "minikube", "labkit")]
     for node in nodes:
         Ledger(home, node).note("pod", uid=str(node))
     assert len({Ledger(home, node).path for node in nodes}) == len(nodes) and set(changed_nodes(home)) == set(nodes)

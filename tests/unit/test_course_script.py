@@ -18,7 +18,7 @@ case "$*" in
 *_base_executable*) echo "$0" ;;
 *ensurepip*) echo "$FAKES" ;;
 *"-m venv"*) mkdir -p .venv/bin .venv/lib/python3.11/site-packages/pip && cp "$0" .venv/bin/python ;;
-*early.py*) exec sleep 60 ;;
+*prefetch.py*) exec sleep 60 ;;
 *"-m pip install"*) [ -z "$PIP_WAITS" ] || { echo pip works >&2 && exec sleep 60; } ;;
 esac
 """

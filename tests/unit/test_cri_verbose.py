@@ -122,7 +122,7 @@ def test_a_namespace_that_may_be_anybodys_is_looked_at_again(monkeypatch: pytest
     monkeypatch.setattr(Runtime, "list_pod_sandbox", lambda self: pb.ListPodSandboxResponse(), raising=False)
     monkeypatch.setattr(garbage_collection, "owned_namespaces", lambda cri, sandboxes: answers.pop(0))
     monkeypatch.setattr(garbage_collection, "namespaces", lambda home: sorted(there))
-    monkeypatch.setattr(garbage_collection, "strangers", lambda home: garbage_collection.Orphans())
+    monkeypatch.setattr(garbage_collection, "find_orphans", lambda home: garbage_collection.Orphans())
     monkeypatch.setattr(garbage_collection, "remove_namespace", lambda path: there.discard(path) or path)
     home: Any = SimpleNamespace(socket="s")
     collector = garbage_collection.GarbageCollector(home)

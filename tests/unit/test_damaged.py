@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.node import Choice, Home
+from labkit.node import Home, NodeSelector
 from labkit.node.host import relay
 from labkit.node.kinds import cri as cri_kind
 from labkit.node.lab import residue
 from labkit.node.registry import share
 from labkit.node.remote import container_access, kind_cluster, undo
 from labkit.node.remote.engine import Engine, NodeContainer
-from labkit.node.remote.leavings import PodPaths
 from labkit.node.remote.loopback_registry import Loopback
+from labkit.node.remote.pod_residue import PodPaths
 from labkit.node.remote.undo import Place
 from labkit.node.state import node_selector, status
 from labkit.node.state.ledger import MARK, Ledger, changed_nodes, known_pods, mark_of
@@ -28,7 +28,7 @@ from labkit.node.vm import vm_pods
 from labkit.util.safepath import component
 from tests.unit.foreign_names import names
 
-NODE = Choice("kind", "kind", "kind-control-plane")
+NODE = NodeSelector("kind", "kind", "kind-control-plane")
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 values = names | st.none() | st.integers() | st.lists(names, max_size=2) | st.dictionaries(names, names, max_size=2)
 KEYS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node import Choice, Home
+from labkit.node import Home, NodeSelector
 from labkit.node.remote import kind_clean
 from labkit.node.remote.engine import DECIDE, Engine, asked
 from labkit.node.state import node_selector
@@ -65,7 +65,7 @@ def test_clean_asks_the_engine_that_the_node_was_found_by(
 
     choose(before)
     (tmp_path / "bin/right").write_text("".join(Engine("docker").pinned().values()))
-    node = Choice("kind", "c", "n", engine=Engine("docker").address())
+    node = NodeSelector("kind", "c", "n", engine=Engine("docker").address())
     node_selector.remember(home, node)
     choose(after)
     shell = {**os.environ}
@@ -77,11 +77,11 @@ def test_clean_asks_the_engine_that_the_node_was_found_by(
 def test_another_command_is_not_asked_in_its_place(home: Home) -> None:
     with pytest.raises(NodeError, match="a container of podman, and labkit finds docker on PATH"), asked("podman"):
         pass
-    _, left, _ = kind_clean.clean(home, Choice("kind", "c", "n", engine="podman"), print)
+    _, left, _ = kind_clean.clean(home, NodeSelector("kind", "c", "n", engine="podman"), print)
     assert left and left[0].startswith("could not look at the node n")
 
 
 def test_a_list_of_an_earlier_labkit_is_read(home: Home) -> None:
     home.data.mkdir(parents=True)
     (home.data / "nodes.json").write_text('[{"kind": "kind", "cluster": "c", "node_name": "n", "endpoint": ""}]')
-    assert node_selector.remembered(home) == [Choice("kind", "c", "n")]
+    assert node_selector.remembered(home) == [NodeSelector("kind", "c", "n")]

@@ -16,7 +16,7 @@ from labkit.course.incident import cells_noted, fault, making, node_faults, repa
 from labkit.course.incident import incident_store as store
 from labkit.course.incident.fault import EVERYWHERE, FAULTS, OWN, SEEDS, Fault, Scene, as_made, draw, named, possible, seed_of
 from labkit.course.incident.result import Result
-from labkit.node import Choice, Home, NodeError
+from labkit.node import Home, NodeError, NodeSelector
 from labkit.node.host.access import ThisMachine
 from labkit.node.kinds import discovery
 from labkit.node.state import incident_note, unfinished
@@ -76,7 +76,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.fixture
 def node() -> Any:
     daemon = Thing(start=lambda: None, since="one o'clock")
-    return Thing(kind="containerd", name="sim-worker", cluster=Cluster(), daemon=daemon, choice=Choice("containerd"))
+    return Thing(kind="containerd", name="sim-worker", cluster=Cluster(), daemon=daemon, selector=NodeSelector("containerd"))
 
 
 # Seeds
@@ -419,7 +419,8 @@ def test_a_second_incident_and_one_on_another_kind_of_node_start_no_node(
 ) -> None:
     session.open_incident(node, 7, fault="paper")
     monkeypatch.delattr(incident_command, "connect")
-    monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice(wanted.kind if wanted.kind != "auto" else "containerd"))
+    kinds = {"auto": "containerd"}
+    monkeypatch.setattr(discovery, "resolve", lambda wanted, home: NodeSelector(kinds.get(wanted.kind, wanted.kind)))
     for words, says in ((["--seed", "8"], "seed 7 is open"), (["start", "--fault", "other"], "seed 7 is open"),
                         (["start", "--node", "vm"], "open on a node of kind containerd")):
         assert main(["incident", *words]) == 1
@@ -498,7 +499,8 @@ def test_bad_words_on_the_command_line_are_one_sentence_and_start_no_node(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(incident_command, "connect")
-    monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice(wanted.kind if wanted.kind != "auto" else "containerd"))
+    kinds = {"auto": "containerd"}
+    monkeypatch.setattr(discovery, "resolve", lambda wanted, home: NodeSelector(kinds.get(wanted.kind, wanted.kind)))
     for words, says in ((["--seed", "x"], "is no seed"), (["--seed", ""], "is no seed"), (["check"], "No incident is open"),
                         (["hint"], "No incident is open"), (["report"], "There was no incident"),
                         (["--fault", "gremlin"], "no fault 'gremlin'"), (["start", "--fault", "gremlin"], "no fault 'gremlin'"),

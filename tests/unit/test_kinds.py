@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from labkit.cli.__main__ import parser
 from labkit.node.kinds import cleaning, discovery
 from labkit.node.node import Node
 from labkit.node.state import node_selector
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode, node_report
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
 
 STUB = replace(
-    discovery.own()["containerd"],
-    probe=lambda home, choice=None: Availability("stub", True, "it is always there", ""),
-    report=lambda home, choice: {**discovery.DOWN, "node": "stub"},
+    discovery.course_kinds()["containerd"],
+    probe=lambda home, selector=None: Availability("stub", True, "it is always there", ""),
+    report=lambda home, selector: node_report("stub"),
 )
 NO_KIND = object()
 
@@ -32,9 +33,15 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """The entry points that packages bring."""
     found: list[EntryPoint] = []
     monkeypatch.setattr(discovery, "entry_points", lambda group: [point for point in found if point.group == group])
-    discovery.brought.cache_clear()
+    for cached in (discovery.plugin_kinds, discovery.kind_names):
+        cached.cache_clear()
     yield found
-    discovery.brought.cache_clear()
+    for cached in (discovery.plugin_kinds, discovery.kind_names):
+        cached.cache_clear()
+
+
+def help_of(verb: str) -> str:
+    return next(action.choices for action in parser()._actions if action.dest == "verb")[verb].format_help()  # type: ignore[index]
 
 
 def point(name: str, value: str) -> EntryPoint:
@@ -45,9 +52,10 @@ def test_a_package_brings_a_kind(points: list[EntryPoint], tmp_path: Path) -> No
     points.append(point("stub", f"{__name__}:STUB"))
     home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
     assert isinstance(discovery.kinds()["stub"], KindOfNode) and list(discovery.kinds())[-1] == "stub"
-    assert "it is always there" in [verdict.why for verdict in discovery.examine(home)]
-    assert discovery.choose(Choice("stub"), home) == (Choice("stub"), "it is always there")
-    assert discovery.report(home, Choice("stub"))["node"] == "stub"
+    assert "it is always there" in [verdict.why for verdict in discovery.probe_all(home)]
+    assert discovery.resolve_usable(NodeSelector("stub"), home) == (NodeSelector("stub"), "it is always there")
+    assert discovery.report(home, NodeSelector("stub"))["node"] == "stub"
+    assert "kind, containerd, vm, stub, cri:ENDPOINT" in " ".join(help_of("up").split())
 
 
 @pytest.mark.parametrize(
@@ -66,20 +74,20 @@ def test_what_cannot_be_used_is_told_with_its_package(points: list[EntryPoint], 
 
 def test_an_unknown_kind_is_told_those_there_are(points: list[EntryPoint]) -> None:
     points.append(point("stub", f"{__name__}:STUB"))
-    with pytest.raises(NodeError, match="Choose one of auto, kind, containerd, vm, cri:ENDPOINT, stub\\."):
-        discovery.refuse_unknown(Choice("cloud"))
+    with pytest.raises(NodeError, match="Choose one of auto, kind, containerd, vm, stub, cri:ENDPOINT\\."):
+        discovery.require_known_kind(NodeSelector("cloud"))
 
 
 def test_a_kind_that_a_package_brings_is_connected_to_and_cleaned(
     points: list[EntryPoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing but a socket: what a stub does not say of itself a Node has already."""
-    cleaned: list[Choice] = []
+    cleaned: list[NodeSelector] = []
 
-    def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> Node:
+    def connect(home: Home, choice: NodeSelector, *, why: str, lesson: str | None, progress: Progress) -> Node:
         return Node(kind="stub", name="here", endpoint=f"unix://{tmp_path}/none.sock", runtime="", why=why, lesson=lesson)
 
-    def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+    def clean(home: Home, choice: NodeSelector, progress: Progress) -> Cleaned:
         cleaned.append(choice)
         return ["Pod a"], [], []
 
@@ -87,10 +95,11 @@ def test_a_kind_that_a_package_brings_is_connected_to_and_cleaned(
     points.append(point("stub", f"{__name__}:STUB"))
     home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
     home.make()
-    with contextlib.closing(discovery.kinds()["stub"].connect(home, Choice("stub"), why="", lesson=None, progress=print)) as node:
+    made = discovery.kinds()["stub"].connect(home, NodeSelector("stub"), why="", lesson=None, progress=print)
+    with contextlib.closing(made) as node:
         assert node.shell(["echo", "a"]) == "a\n" and node.api.environment() == {} and node.socket_path == f"{tmp_path}/none.sock"
         with pytest.raises(NodeError, match="is of no cluster"):
             node.cluster.events()
-    node_selector.remember(home, Choice("stub"))
+    node_selector.remember(home, NodeSelector("stub"))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert cleaning.clean(home)["removed"]["node stub"] == ["Pod a"] and cleaned == [Choice("stub")]
+    assert cleaning.clean(home)["removed"]["node stub"] == ["Pod a"] and cleaned == [NodeSelector("stub")]

@@ -160,7 +160,7 @@ def test_the_nodes_programs_need_the_standard_library_alone(tmp_path: Path) -> N
     """`./course start` brings them while pip brings the packages. An apt-get that fails ends it without a trace."""
     (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 100\n")
     (tmp_path / "apt-get").chmod(0o755)
-    command = [sys.executable, "-I", "-S", ROOT / "labkit/node/packages/early.py", tmp_path / "cache"]
+    command = [sys.executable, "-I", "-S", ROOT / "labkit/node/packages/prefetch.py", tmp_path / "cache"]
     environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) in ((0, "", ""), (1, "", ""))  # 0 where they are installed
@@ -197,7 +197,7 @@ def test_an_interrupted_start_leaves_nothing(sent: signal.Signals, tmp_path: Pat
     (folder / "labkit/node/packages").mkdir(parents=True)
     for name in ("course", "pyproject.toml", "constraints.txt"):
         shutil.copy2(ROOT / name, folder)
-    (folder / "labkit/node/packages/early.py").write_text(FAKE_FETCH)
+    (folder / "labkit/node/packages/prefetch.py").write_text(FAKE_FETCH)
     (folder / "python").write_text(FAKE_PYTHON.format(folder=folder, python=sys.executable))
     (folder / "python").chmod(0o755)
     environ = {**os.environ, "LABKIT_HOME": str(folder / "lab"), "LABKIT_NODE": "containerd", "PYTHON": str(folder / "python")}

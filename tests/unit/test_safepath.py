@@ -19,7 +19,7 @@ from labkit.kubelet.resources.pod_cgroups import PodCgroups
 from labkit.kubelet.volumes.pod_volumes import Volumes, mounts_below
 from labkit.node.kinds import containerd
 from labkit.node.pods import pod_files
-from labkit.node.remote import leavings
+from labkit.node.remote import pod_residue
 from labkit.podspec import ManifestError, with_defaults
 from labkit.podspec.messages import CreateContainerConfigError, MachineInfo, container_config
 from labkit.util import trees
@@ -131,13 +131,13 @@ def test_a_node_removes_only_what_it_can_have_made(tmp_path: Path, namespace: st
     listing = "".join(f"file /var/lib/labkit{path}\n" for path in there)
 
     def shell(argv: Sequence[str]) -> str:
-        removed.extend(argv[5::2] if argv[2] == leavings.REMOVE else [])
-        return listing if argv[2] == leavings.FIND else ""
+        removed.extend(argv[5::2] if argv[2] == pod_residue.REMOVE else [])
+        return listing if argv[2] == pod_residue.FIND else ""
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trees, "remove", removed.append)
         containerd.remove_files(home, {}, SimpleNamespace(metadata=metadata, id="0" * 64))
-    leavings.remove_of_pod(shell, leavings.PLACES, SimpleNamespace(metadata=metadata, id="0" * 64))
+    pod_residue.remove_of_pod(shell, pod_residue.PLACES, SimpleNamespace(metadata=metadata, id="0" * 64))
     parents = {f"{tmp_path}/kubelet/pods", f"{tmp_path}/logs", "/var/lib/labkit/kubelet/pods", "/var/lib/labkit/log/pods"}
     assert pod_files.has_files(metadata) is bool(removed) and not [path for path in removed if str(path).endswith("other")]
     for path in map(str, removed):

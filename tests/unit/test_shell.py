@@ -24,7 +24,7 @@ from labkit.cli import node_commands as commands
 from labkit.cli.pod_commands import chosen
 from labkit.cli.record_command import proxied
 from labkit.cri.pods import PodSnapshot
-from labkit.node import Choice, Home, NodeError
+from labkit.node import Home, NodeError, NodeSelector
 from labkit.node import node as base
 from labkit.node.host import relay
 from labkit.node.host.access import ThisMachine
@@ -36,7 +36,7 @@ from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import DECIDE, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.state import node_selector as choice
 from labkit.node.state.ledger import Ledger
-from tests.unit.test_choice import run
+from tests.unit.test_node_selector import run
 
 SERVERS = {"kind-a": "https://127.0.0.1:1", "kind-b": "https://127.0.0.1:2", "prod": "https://prod.example"}
 
@@ -67,8 +67,8 @@ def node_of(home: Home, cluster: str) -> kind_node.KindNode:
     node.home, node.engine, node.kind = home, Engine("docker"), "kind"
     node.container = NodeContainer(f"{cluster}-worker", cluster, "worker", "running", labels={KIND_CLUSTER: cluster})
     node.name, node.endpoint, node.images = node.container.name, f"unix://{home.run}/kind.sock", {}
-    node.choice = Choice("kind", cluster, node.name)
-    node.ledger = Ledger(home, node.choice)
+    node.selector = NodeSelector("kind", cluster, node.name)
+    node.ledger = Ledger(home, node.selector)
     node.host = InContainer(node.engine, node.container)
     node.api = kind_node.users_api(home, node.host)
     return node
@@ -129,7 +129,7 @@ def test_after_eval_of_a_private_nodes_env_a_kind_node_is_found_too(home: Home, 
     private = object.__new__(base.Node)
     private.host, private.api = ThisMachine(), LabApi("n", home, home.kubeconfig)
     private.kind, private.name, private.endpoint, private.images = "containerd", "n", "unix:///x", {}
-    private.choice = Choice("containerd")
+    private.selector = NodeSelector("containerd")
     users_own = os.environ["KUBECONFIG"]
     for _ in range(2):
         monkeypatch.setattr(commands, "running_node", lambda: private)
@@ -242,7 +242,7 @@ def test_the_state_of_a_node_is_not_asked_through_another_engines_relay(
     assert relays().exists()
     monkeypatch.setattr(Engine, "node_containers", lambda self: [NodeContainer("worker", "a", "worker", "running")])
     monkeypatch.setenv("DOCKER_HOST", "unix:///b.sock")
-    report = kind.report(home, Choice("kind", "a"))
+    report = kind.report(home, NodeSelector("kind", "a"))
     assert report["state"] == "down" and "error" not in report
 
 
@@ -277,8 +277,8 @@ def test_a_stopped_kubelet_is_held_and_one_that_goes_on_is_not(stopped_kubelet: 
 def test_status_says_that_a_kubelet_is_held(home: Home, held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     report = {"node": "kind", "state": "ready", "endpoint": "unix:///x", "runtime": {"name": "r", "version": "1"}, "pid": 1,
               "since": "now", "kubelet_held": held}
-    made = replace(discovery.own()["kind"], report=lambda home, choice: report)
-    monkeypatch.setitem(discovery.own(), "kind", made)
+    made = replace(discovery.course_kinds()["kind"], report=lambda home, choice: report)
+    monkeypatch.setitem(discovery.course_kinds(), "kind", made)
     assert ("kubelet is suspended" in run("status", "--node", "kind")) == held
     assert json.loads(run("status", "--node", "kind", "--json"))["kubelet_held"] is held
 
@@ -336,28 +336,28 @@ def test_an_interrupt_and_a_file_of_the_system_are_json_too(
 
     monkeypatch.setattr("labkit.cli.containerd_commands.the_daemon", lambda: SimpleNamespace(restart=interrupted))
     assert failed(capsys, "containerd", "restart", "--json")[:2] == (130, {"error": "stopped"})
-    monkeypatch.setattr(commands, "examine", interrupted)
+    monkeypatch.setattr(commands, "probe_all", interrupted)
     assert failed(capsys, "doctor", "--json")[0] == 130
 
     def full(*given: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(commands, "examine", full)
+    monkeypatch.setattr(commands, "probe_all", full)
     assert failed(capsys, "doctor", "--json")[:2] == (1, {"error": "No space left on device."})
 
 
 def test_down_of_all_goes_on_after_one_that_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = []
 
-    def down(home: Home, node: Choice, progress: Any) -> int:
+    def down(home: Home, node: NodeSelector, progress: Any) -> int:
         if node.cluster == "a":
             raise NodeError("The node a is stuck.", "Look at it.")
         stopped.append(node)
         return 1
 
-    monkeypatch.setitem(discovery.own(), "kind", replace(discovery.own()["kind"], down=down))
+    monkeypatch.setitem(discovery.course_kinds(), "kind", replace(discovery.course_kinds()["kind"], down=down))
     for cluster in "abc":
-        choice.remember(home, Choice("kind", cluster, f"{cluster}-worker"))
+        choice.remember(home, NodeSelector("kind", cluster, f"{cluster}-worker"))
     with pytest.raises(SystemExit):
         run("down", "--all")
     assert [c.cluster for c in stopped] == ["b", "c"]

@@ -56,7 +56,7 @@ class Node:
 @pytest.fixture
 def provide(monkeypatch: pytest.MonkeyPatch) -> Provide:
     monkeypatch.setattr(node_registry.certs, "directories", lambda *_: ["/etc/containerd/certs.d"])
-    monkeypatch.setattr(node_registry, "parcel", lambda *_: b"")
+    monkeypatch.setattr(node_registry, "registry_bundle", lambda *_: b"")
     return lambda node, **more: node_registry.provide(node, node.run, None, None, lambda line: None, "/run/x.sock", **more)
 
 

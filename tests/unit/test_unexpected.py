@@ -25,7 +25,7 @@ from labkit.node import Home, NodeError
 from labkit.node.host import relay, relay_loop
 from labkit.node.host.services import Service
 from labkit.node.lab import garbage_collection, supervisor
-from labkit.node.lab.runtime_controller import Operator
+from labkit.node.lab.runtime_controller import RuntimeController
 from labkit.node.observe import external_calls
 from labkit.node.observe.external_calls import LogFollower
 from labkit.node.pods import pod_statuses
@@ -151,7 +151,7 @@ def test_an_action_that_fails_is_answered_and_the_owner_lives(tmp_path: Path) ->
     request.refused = lambda *words: said.append(words)
     owner: Any = SimpleNamespace(**{name: lambda say: {} for name in ("kill", "stop", "start", "restart", "replace")})
     owner.home = SimpleNamespace(log_file=tmp_path / "labkit.log")
-    Operator.answer(owner, request)  # type: ignore[arg-type]
+    RuntimeController.answer(owner, request)  # type: ignore[arg-type]
     assert "could not restart containerd: TypeError: " in said[0][0]
 
 
@@ -165,11 +165,11 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
     service = Service("odd", prepare, tmp_path / "log", lambda: None)
     rounds = iter(range(3))
 
-    def heed() -> None:
+    def check_stop() -> None:
         if next(rounds) == 2:
             raise supervisor.Stop
 
-    asked: Any = SimpleNamespace(heed=heed)
+    asked: Any = SimpleNamespace(check_stop=check_stop)
     control: Any = SimpleNamespace(next=lambda seconds: None)
     operator: Any = SimpleNamespace(tidy=lambda: None)
     with pytest.raises(supervisor.Stop):
@@ -177,8 +177,8 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
     assert len(tries) == 1 and service.not_before > 0
 
 
-def test_a_look_for_strangers_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(garbage_collection, "strangers", lambda home: {}["odd"])
+def test_a_search_for_orphans_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(garbage_collection, "find_orphans", lambda home: {}["odd"])
     garbage_collection.GarbageCollector(SimpleNamespace()).look()  # type: ignore[arg-type]
     assert "KeyError" in caplog.text
 
@@ -316,7 +316,7 @@ def test_a_thread_of_the_owner_that_dies_is_told_by_status(tmp_path: Path) -> No
 import logging, threading
 from labkit.node.lab import supervisor
 logging.basicConfig(filename="LOG", format="%(asctime)s %(levelname)s %(message)s")
-threading.excepthook = supervisor.tell_of_thread
+threading.excepthook = supervisor.log_thread_failure
 thread = threading.Thread(target=lambda: {}["odd"], name="pods")
 thread.start()
 thread.join()

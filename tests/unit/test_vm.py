@@ -22,7 +22,7 @@ import pytest
 
 import labkit
 from labkit.kernel.events.stream import Batch, Event, EventStream
-from labkit.node import Choice, Home
+from labkit.node import Home, NodeSelector
 from labkit.node.kinds import discovery, vm
 from labkit.node.machine import build, guest, image_bundle, machine, packages, python, root_files
 from labkit.node.machine.tools import Tools
@@ -399,7 +399,7 @@ def test_events_are_told_in_the_other_clock() -> None:
 def test_the_kind_is_known() -> None:
     assert "vm" in discovery.kinds()
     with pytest.raises(NodeError, match="no kind of node"):
-        discovery.choose(Choice("vmware"), Home.find())
+        discovery.resolve_usable(NodeSelector("vmware"), Home.find())
 
 
 def test_pods_of_a_machine_that_ended_are_named_unless_the_api_knows_them(tmp_path: Path) -> None:

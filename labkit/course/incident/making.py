@@ -30,7 +30,7 @@ def begin(node: Node, home: Home, chosen: Fault, seed: int | None) -> State:
     undo_all(node)
     store.forget(home)
     state = State(seed, chosen.name, node.kind, node.name, store.now(), holds=list(chosen.holds))
-    state.kept["choice"] = [node.choice.cluster, node.choice.node_name]
+    state.kept["choice"] = [node.selector.cluster, node.selector.node_name]
     make(node, home, state)
     store.note_met(home, chosen.name)
     return state

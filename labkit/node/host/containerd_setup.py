@@ -22,7 +22,7 @@ from labkit.node.packages.programs import Programs, find_programs
 from labkit.node.registry import registry
 from labkit.node.registry.course_images import course_images
 from labkit.node.registry.registry import LOGIN, OPEN_REGISTRY, REGISTRIES
-from labkit.node.state.turns import one_choice_at_a_time
+from labkit.node.state.locks import machine_lock
 from labkit.util.environment import search_path
 from labkit.util.errors import NodeError
 from labkit.util.outputs import PRIVATE, write_whole
@@ -61,7 +61,7 @@ def make_bridge(home: Home) -> ipaddress.IPv4Network:
     `labkit.node.host.subnet`)."""
     if not links.loopback_is_up():
         raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
-    with one_choice_at_a_time("subnet"):
+    with machine_lock("subnet"):
         subnet = links.bridge_subnet(home.bridge) or choose_subnet(links.taken(home.bridge))
         links.make_bridge(home.bridge, subnet)
     if (way := links.way_to(str(subnet[2]))) != home.bridge:

@@ -15,7 +15,7 @@ from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node.host import relay_loop
 from labkit.node.state.home import VM, Home
 from labkit.node.state.status import start_time
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 from labkit.util.termination import signal_all
 
 log = logging.getLogger("labkit")
@@ -135,7 +135,7 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
     return listed
 
 
-def end_strays(home: Home) -> None:
+def end_orphaned_daemons(home: Home) -> None:
     """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
     containerd finds them again."""
     for process in end(p for p in own_processes(home) if p.role == "daemon"):
@@ -144,7 +144,7 @@ def end_strays(home: Home) -> None:
 
 def wait_gone(processes: Sequence[OwnProcess], within_s: float) -> Sequence[OwnProcess]:
     """Wait until none of them runs; those that still do after `within_s` seconds."""
-    for _ in looks(within_s):
+    for _ in attempts(within_s):
         if not (processes := [p for p in processes if start_time(p.pid) is not None]):
             break
     return processes
@@ -157,6 +157,6 @@ def wait_reaped(processes: Iterable[OwnProcess]) -> None:
     """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
     take its time."""
     waiting = list(processes)
-    for _ in looks(REAPED_WITHIN_S, 0.05):
+    for _ in attempts(REAPED_WITHIN_S, 0.05):
         if not (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]):
             break

@@ -17,7 +17,7 @@ from typing import Any
 from labkit.node.state import trust
 from labkit.util import environment
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 from labkit.util.termination import end_child
 
 log = logging.getLogger("labkit")
@@ -97,11 +97,11 @@ class Service:
         """Whether it is to be started again now: it has ended, nobody holds it, and its time has come."""
         return not self.held and (self.died() or self.process is None) and time.monotonic() >= self.not_before
 
-    def wait_ready(self, heed: Callable[[], None] = lambda: None) -> None:
-        """Wait until it answers. Raises NodeError with its last words when it dies meanwhile, or takes too long. `heed` is called
-        again and again, and may raise what ends the waiting."""
-        for left in looks(READY_WITHIN_S):
-            heed()
+    def wait_ready(self, check_stop: Callable[[], None] = lambda: None) -> None:
+        """Wait until it answers. Raises NodeError with its last words when it dies meanwhile, or takes too long. `check_stop` is
+        called again and again, and may raise what ends the waiting."""
+        for left in attempts(READY_WITHIN_S):
+            check_stop()
             try:
                 self.ready()
                 self.answered = True

@@ -11,12 +11,11 @@ from labkit.node.host import lab_processes
 from labkit.node.kinds import discovery
 from labkit.node.lab import lifecycle, residue
 from labkit.node.remote.undo import UNSEEN, first_line, unseen
-from labkit.node.state import node_selector as choices
-from labkit.node.state import status
+from labkit.node.state import node_selector, status
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, changed_nodes
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util import trees
 from labkit.util.progress import Progress, quiet
 
@@ -41,7 +40,7 @@ def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget
         left += still
         alone += others
         if not still:
-            choices.forget(home, known)
+            node_selector.forget(home, known)
             Ledger(home, known).forget()
     keep = bool(left)
     privileged = os.geteuid() == 0 and sys.platform == "linux"
@@ -54,7 +53,7 @@ def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget
         removed["files"].append(str(home.cache))
         shutil.rmtree(home.cache, ignore_errors=True)
     residue.remove_empty_parents(home)
-    again = residue.find(home, former) if privileged else own_traces(home)
+    again = residue.find(home, former) if privileged else own_residue(home)
     for kind in again.keys() & {"files", "cgroups"}:
         again[kind] = list(dict.fromkeys([*again[kind], *residue.still_there(removed.get(kind, []))]))
     if keep:
@@ -63,28 +62,28 @@ def clean(home: Home, progress: Progress = quiet, *, cache: bool = False, forget
     return {"removed": removed, "left": left, "alone": sorted(set(alone)), "looked": [*again], "kept": kept(home)}
 
 
-def nodes(home: Home) -> list[Choice]:
+def nodes(home: Home) -> list[NodeSelector]:
     """Every node that was brought up or changed since it was cleaned, but for the private one."""
     brought = [c for c in discovery.brought_up(home) if c.kind != "containerd"]
     return list(dict.fromkeys([*brought, *changed_nodes(home)]))
 
 
-def clean_node(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+def clean_node(home: Home, selector: NodeSelector, progress: Progress) -> Cleaned:
     try:
-        return discovery.kinds()[choice.kind].clean(home, choice, progress)
+        return discovery.kinds()[selector.kind].clean(home, selector, progress)
     except Exception as error:  # whatever it is: the other nodes and this machine are cleaned all the same
-        return [], [unseen(f"the node {choice}", first_line(error))], []
+        return [], [unseen(f"the node {selector}", first_line(error))], []
 
 
-def remove_own_files(home: Home, keep: bool) -> residue.Traces:
+def remove_own_files(home: Home, keep: bool) -> residue.Residue:
     """Remove what a user who is not root has on this machine; what there was."""
-    found = own_traces(home)
+    found = own_residue(home)
     lab_processes.end(lab_processes.own_processes(home))
     residue.remove_trees(home, keep)
     return found
 
 
-def own_traces(home: Home) -> residue.Traces:
+def own_residue(home: Home) -> residue.Residue:
     """The same as `residue.find`, for a user who is not root: processes of hers (a registry on loopback), and her directories."""
     return {
         "processes": [f"{p.comm} (pid {p.pid})" for p in lab_processes.own_processes(home)],

@@ -22,11 +22,10 @@ from labkit.node.pods import pod_files
 from labkit.node.pods.api_access import LabApi
 from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
-from labkit.node.state import node_selector as choices
-from labkit.node.state import status, unfinished
+from labkit.node.state import node_selector, status, unfinished
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, KindOfNode
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.kind_of_node import Availability, KindOfNode, Report, node_report
+from labkit.node.state.node_selector import NodeSelector
 from labkit.podspec.messages.container_mounts import OWN_PODS
 from labkit.util import trees
 from labkit.util.errors import NodeError
@@ -137,7 +136,7 @@ def settings(home: Home) -> dict[str, Any]:
     }
 
 
-def probe(home: Home, choice: Choice | None = None) -> Availability:
+def probe(home: Home, selector: NodeSelector | None = None) -> Availability:
     """Whether a private containerd can run here. Never raises."""
     if sys.platform != "linux":
         return Availability(
@@ -171,55 +170,56 @@ def missing_capabilities() -> list[str]:
     return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> ContainerdNode:
+def connect(home: Home, selector: NodeSelector, *, why: str, lesson: str | None, progress: Progress) -> ContainerdNode:
     """A Node for the private containerd, which is brought up when it is down. Raises NodeError."""
     before = status.read(home)
-    now = ensure_up(home, choice, progress)
+    now = ensure_up(home, selector, progress)
     node = ContainerdNode(home, now, why=why, lesson=lesson)
     node.remarks += unfinished.of_stopped(before, now)
     return node
 
 
-def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
-    ensure_up(home, choice, progress)
-    choices.remember(home, Choice("containerd"), as_last=True)
-    return report(home, choice)
+def up(home: Home, selector: NodeSelector, progress: Progress) -> Report:
+    ensure_up(home, selector, progress)
+    node_selector.remember(home, NodeSelector("containerd"), as_last=True)
+    return report(home, selector)
 
 
-def ensure_up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
+def ensure_up(home: Home, selector: NodeSelector, progress: Progress) -> dict[str, Any]:
     found = lifecycle.up(home, progress)
-    choices.remember(home, Choice("containerd"))
+    node_selector.remember(home, NodeSelector("containerd"))
     return found
 
 
-def report(home: Home, choice: Choice) -> dict[str, Any]:
+def report(home: Home, selector: NodeSelector) -> Report:
     """The node's state as its owner wrote it last."""
     found = status.read(home)
-    there = found["state"] != "down"
-    return {
-        "node": "containerd",
-        "state": found["state"],
-        "endpoint": f"unix://{home.socket}" if there else None,
-        "runtime": found.get("runtime") if there else None,
-        "pid": found.get("pid") if there else None,
-        "since": found.get("since") if there else None,
-        "processes": found.get("processes") if there else None,
-        "time_scale": found.get("time_scale", 1.0) if there else None,
-        "versions": [release.version for release in releases.here(home.cache)],
-        **({"unexpected": odd} if there and (odd := status.unexpected(home.data, found["since"])) else {}),
-        **({"error": found["error"]} if "error" in found else {}),
-        **({"stale": True} if found.get("stale") else {}),
-        **({"deleted": True} if found == {"state": "down"} and lab_processes.node_owners(home) else {}),
-    }
+    versions = [release.version for release in releases.here(home.cache)]
+    if found["state"] == "down":
+        deleted = found == {"state": "down"} and bool(lab_processes.node_owners(home))
+        return node_report("containerd", versions=versions, stale=found.get("stale"), deleted=deleted or None)
+    return node_report(
+        "containerd",
+        found["state"],
+        endpoint=f"unix://{home.socket}",
+        runtime=found.get("runtime"),
+        pid=found.get("pid"),
+        since=found.get("since"),
+        processes=found.get("processes"),
+        time_scale=found.get("time_scale", 1.0),
+        versions=versions,
+        unexpected=status.unexpected(home.data, found["since"]) or None,
+        error=found.get("error"),
+    )
 
 
-def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def unanswered(home: Home, report: Report) -> dict[str, Report]:
     """The node's programs that do not answer now (see `labkit.node.lab.health`)."""
     probes = {**health.probes(home, home.socket), **health.registry_probes(home)}
-    return health.unanswered(probes, {health.OWNER: report["pid"], **(report["processes"] or {})}, home.data)
+    return health.unanswered(probes, {health.OWNER: report["pid"], **report.get("processes", {})}, home.data)
 
 
-def down(home: Home, choice: Choice, progress: Progress) -> int:
+def down(home: Home, selector: NodeSelector, progress: Progress) -> int:
     return lifecycle.down(home, progress)
 
 

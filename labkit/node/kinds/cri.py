@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from labkit.cri import CriClient, CriError, verbose
 from labkit.node.host.access import run_local
@@ -20,17 +19,17 @@ from labkit.node.observe.source import Sources
 from labkit.node.packages.programs import find_programs
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import node_registry
-from labkit.node.remote import kind_clean, leavings, undo
-from labkit.node.remote.container_choice import need_engine
+from labkit.node.remote import kind_clean, pod_residue, undo
+from labkit.node.remote.container_selection import need_engine
 from labkit.node.remote.kind_node import KindNode
 from labkit.node.remote.loopback_registry import Loopback
 from labkit.node.remote.undo import Part, Place
-from labkit.node.state import node_selector as choices
+from labkit.node.state import node_selector
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode, Report, node_report
 from labkit.node.state.ledger import Ledger
-from labkit.node.state.node_selector import IN_A_CONTAINER, Choice
-from labkit.node.state.turns import only_one
+from labkit.node.state.locks import home_lock
+from labkit.node.state.node_selector import IN_A_CONTAINER, NodeSelector
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress
 
@@ -59,9 +58,9 @@ class EndpointNode(Node):
                 "sandbox": {"cgroup_driver": driver, "cgroup_root": home.cgroup_root},
                 "container": {"kubelet_root": str(home.kubelet_root)},
             },
-            ledger=Ledger(home, Choice("cri", endpoint=endpoint)),
+            ledger=Ledger(home, NodeSelector("cri", endpoint=endpoint)),
         )
-        self.own_pods = OwnPods(self, lambda sandbox: leavings.remove_of_pod(self.shell, places(home), sandbox))
+        self.own_pods = OwnPods(self, lambda sandbox: pod_residue.remove_of_pod(self.shell, places(home), sandbox))
         self.sources = Sources(self, [RUNTIMES.get(self.runtime_name, self.runtime_name)])
 
     def provide_images(self, progress: Progress, *, again: bool = False) -> None:
@@ -97,13 +96,13 @@ def allows_plain_http(host: str, directory: Path = Path(REGISTRIES_CONF).parent.
     return any(f'"{host}"' in file.read_text(errors="replace") for file in files if file.is_file())
 
 
-def places(home: Home) -> leavings.PodPaths:
-    return leavings.PodPaths(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
+def places(home: Home) -> pod_residue.PodPaths:
+    return pod_residue.PodPaths(LOGS, str(home.kubelet_root / "pods"), home.cgroup_root.strip("/"))
 
 
-def probe(home: Home, choice: Choice | None = None) -> Availability:
+def probe(home: Home, selector: NodeSelector | None = None) -> Availability:
     """Whether the endpoint answers; without one, what to write. Never raises."""
-    endpoint = choice.endpoint if choice else ""
+    endpoint = selector.endpoint if selector else ""
     if not endpoint:
         return Availability(
             "cri",
@@ -129,8 +128,8 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     if endpoint.startswith("docker://"):
         name, _, inner = endpoint.removeprefix("docker://").partition("/")
         engine = need_engine()
-        choice = Choice("cri", endpoint=endpoint, engine=engine.address())
-        node = KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, choice=choice)
+        selector = NodeSelector("cri", endpoint=endpoint, engine=engine.address())
+        node = KindNode(home, engine, engine.node_container(name), f"/{inner}", why=why, lesson=lesson, selector=selector)
         node.kind = "cri"
         return node
     path = Path(endpoint.removeprefix("unix://"))
@@ -141,47 +140,46 @@ def open_node(home: Home, endpoint: str, *, why: str = "", lesson: str | None = 
     return EndpointNode(home, f"unix://{path}", why=why, lesson=lesson)
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress, again: bool = False) -> Node:
+def connect(home: Home, selector: NodeSelector, *, why: str, lesson: str | None, progress: Progress, again: bool = False) -> Node:
     """A Node for the endpoint, with the course's images within its reach. Raises NodeError or CriError."""
-    with only_one(home, progress):
-        node = open_node(home, choice.endpoint, why=why, lesson=lesson)
+    with home_lock(home, progress):
+        node = open_node(home, selector.endpoint, why=why, lesson=lesson)
         node.provide_images(progress, again=again)
-        node.choice = node.ledger.choice if node.ledger else choice
-        choices.remember(home, node.choice)
+        node.selector = node.ledger.selector if node.ledger else selector
+        node_selector.remember(home, node.selector)
     return node
 
 
-def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
-    node = connect(home, choice, why="", lesson=None, progress=progress, again=True)
+def up(home: Home, selector: NodeSelector, progress: Progress) -> Report:
+    node = connect(home, selector, why="", lesson=None, progress=progress, again=True)
     node.close()
-    choices.remember(home, node.choice, as_last=True)
-    return report(home, choice)
+    node_selector.remember(home, node.selector, as_last=True)
+    return report(home, selector)
 
 
-def report(home: Home, choice: Choice) -> dict[str, Any]:
+def report(home: Home, selector: NodeSelector) -> Report:
     """The node's state, asked at this moment. When it was started is not labkit's to know."""
     try:
-        with contextlib.closing(open_node(home, choice.endpoint)) as node:
+        with contextlib.closing(open_node(home, selector.endpoint)) as node:
             version = node.cri.version()
-            runtime = {"name": version.runtime_name, "version": version.runtime_version}
-            return {"node": "cri", "state": "ready", "endpoint": node.endpoint, "runtime": runtime, "pid": None, "since": None}
     except (NodeError, CriError) as error:
-        none = {"endpoint": None, "runtime": None, "pid": None, "since": None}
-        return {"node": "cri", "state": "down", **none, "error": str(error)}
+        return node_report("cri", error=str(error))
+    runtime = {"name": version.runtime_name, "version": version.runtime_version}
+    return node_report("cri", "ready", endpoint=node.endpoint, runtime=runtime)
 
 
-def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def unanswered(home: Home, report: Report) -> dict[str, Report]:
     """The runtime was asked for the report; nothing else of the lab serves it."""
     return {}
 
 
-def down(home: Home, choice: Choice, progress: Progress) -> int:
+def down(home: Home, selector: NodeSelector, progress: Progress) -> int:
     """Remove the Pods that this lab made by hand, and end its registry. How many Pods there were. Raises NodeError where the
     runtime could not be asked, or something stayed."""
-    if is_in_container(choice):
-        return kind_clean.down(home, choice, progress)
-    with only_one(home, progress):
-        with reached(home, choice) as place:
+    if is_in_container(selector):
+        return kind_clean.down(home, selector, progress)
+    with home_lock(home, progress):
+        with reached(home, selector) as place:
             found, left = undo.undo(place, (undo.NETWORK, undo.PODS))
         Loopback(home).stop()
         if left:
@@ -189,26 +187,26 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
         return sum(what.startswith("Pod ") for what in found)
 
 
-def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+def clean(home: Home, selector: NodeSelector, progress: Progress) -> Cleaned:
     """As `kind_clean.clean`."""
-    if is_in_container(choice):
-        return kind_clean.clean(home, choice, progress)
-    with only_one(home, progress), reached(home, choice) as place:
+    if is_in_container(selector):
+        return kind_clean.clean(home, selector, progress)
+    with home_lock(home, progress), reached(home, selector) as place:
         progress(f"removing labkit's Pods and images from {place.name}")
         found, left = undo.undo(place, PARTS)
         Loopback(home).stop()
     return found, left, place.alone
 
 
-def is_in_container(choice: Choice) -> bool:
-    return choice.endpoint.startswith(IN_A_CONTAINER)
+def is_in_container(selector: NodeSelector) -> bool:
+    return selector.endpoint.startswith(IN_A_CONTAINER)
 
 
 @contextlib.contextmanager
-def reached(home: Home, choice: Choice) -> Iterator[Place]:
-    place = Place(choice.endpoint, Ledger(home, choice), lambda argv: run_local(argv, COMMAND_WITHIN_S), places(home))
+def reached(home: Home, selector: NodeSelector) -> Iterator[Place]:
+    place = Place(selector.endpoint, Ledger(home, selector), lambda argv: run_local(argv, COMMAND_WITHIN_S), places(home))
     try:
-        place.node = open_node(home, choice.endpoint)
+        place.node = open_node(home, selector.endpoint)
     except (NodeError, CriError) as error:
         place.why = undo.first_line(error)
     try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from labkit.node.host import lab_processes
-from labkit.node.state import node_selector as choices
+from labkit.node.state import node_selector
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, KindOfNode
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.kind_of_node import Availability, KindOfNode, Report, node_report
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 
 ENTRY_POINTS = "labkit.kinds"
@@ -25,17 +24,24 @@ KINDS = {
 
 def kinds() -> dict[str, KindOfNode]:
     """The course's kinds of node, and those that other packages bring. Raises NodeError for one that cannot be used."""
-    return {**own(), **brought()}
+    return {**course_kinds(), **plugin_kinds()}
 
 
 @cache
-def own() -> dict[str, KindOfNode]:
+def kind_names() -> list[str]:
+    """The names of all kinds but "cri", which takes an endpoint; none is loaded."""
+    names = [*KINDS, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+    return [name for name in dict.fromkeys(names) if name != "cri"]
+
+
+@cache
+def course_kinds() -> dict[str, KindOfNode]:
     """The course's own kinds."""
     return {name: EntryPoint(name, place, ENTRY_POINTS).load() for name, place in KINDS.items()}
 
 
 @cache
-def brought() -> dict[str, KindOfNode]:
+def plugin_kinds() -> dict[str, KindOfNode]:
     """The kinds of other packages: an entry point of the group `labkit.kinds` names the kind and leads to its KindOfNode. Raises
     NodeError for one that cannot be loaded, or has the name of another."""
     found: dict[str, KindOfNode] = {}
@@ -54,76 +60,75 @@ def brought() -> dict[str, KindOfNode]:
     return found
 
 
-def examine(home: Home, wanted: Choice | None = None) -> list[Availability]:
-    """A verdict for every kind of node: for the node of that kind that is `wanted`, else for the one that was brought up last."""
+def probe_all(home: Home, wanted: NodeSelector | None = None) -> list[Availability]:
+    """The Availability of every kind of node: of the node of that kind that is `wanted`, else of the one brought up last."""
     found = {wanted.kind: last_used(wanted, home) or wanted} if wanted else {}
-    return [kind.probe(home, found.get(name) or last_used(Choice(name), home)) for name, kind in kinds().items()]
+    return [kind.probe(home, found.get(name) or last_used(NodeSelector(name), home)) for name, kind in kinds().items()]
 
 
-def refuse_unknown(wanted: Choice) -> None:
+def require_known_kind(wanted: NodeSelector) -> None:
     """Raises NodeError where LABKIT_NODE or --node names no kind."""
     if wanted.kind not in ("auto", *kinds()):
-        names = ("auto", *(f"{name}:ENDPOINT" if name == "cri" else name for name in kinds()))
-        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of {', '.join(names)}.")
+        names = ", ".join(["auto", *kind_names(), "cri:ENDPOINT"])
+        raise NodeError(f"{wanted.kind!r} is no kind of node.", f"Choose one of {names}.")
 
 
-def brought_up(home: Home) -> list[Choice]:
+def brought_up(home: Home) -> list[NodeSelector]:
     """Every node that was brought up since the last `clean`, the newest last. Where the home's files were deleted, and the list
     with them: the nodes whose programs still run."""
-    if listed := choices.remembered(home):
+    if listed := node_selector.remembered(home):
         return listed
-    machine = [Choice("vm")] if lab_processes.own_processes(home.machine) else []
-    return machine + ([Choice("containerd")] if lab_processes.node_owners(home) else [])
+    machine = [NodeSelector("vm")] if lab_processes.own_processes(home.machine) else []
+    return machine + ([NodeSelector("containerd")] if lab_processes.node_owners(home) else [])
 
 
-def last_used(wanted: Choice, home: Home) -> Choice | None:
+def last_used(wanted: NodeSelector, home: Home) -> NodeSelector | None:
     """Of the nodes that fit, the one that was brought up last; None where none was."""
     return next((c for c in reversed(brought_up(home)) if wanted.fits(c)), None)
 
 
-def meant(wanted: Choice, home: Home) -> Choice:
+def resolve(wanted: NodeSelector, home: Home) -> NodeSelector:
     """The one node that is meant: the rule of `connect` and of every command.
 
     Of the nodes that fit what is wanted, it is the one that `labkit up` brought last, whether it can be used now or not. Where
     none was brought, it is what is wanted, and for "auto" the first kind that can work here. Raises NodeError, saying why none
     can be had and what to do.
     """
-    refuse_unknown(wanted)
+    require_known_kind(wanted)
     if last := last_used(wanted, home):
         return last
     if wanted.kind != "auto":
         return wanted
-    verdicts = examine(home)
-    for verdict in verdicts:
-        if verdict.usable:
-            return Choice(verdict.kind)
-    reasons = "; ".join(f"{v.kind}: {v.why}" for v in verdicts)
-    fixes = " or ".join(v.fix for v in verdicts if v.kind != "cri" and v.fix)
+    availabilities = probe_all(home)
+    for availability in availabilities:
+        if availability.usable:
+            return NodeSelector(availability.kind)
+    reasons = "; ".join(f"{v.kind}: {v.why}" for v in availabilities)
+    fixes = " or ".join(v.fix for v in availabilities if v.kind != "cri" and v.fix)
     raise NodeError(f"No kind of node can work here ({reasons})", f"Try: {fixes}. `labkit doctor` shows all of it.")
 
 
-def choose(wanted: Choice, home: Home) -> tuple[Choice, str]:
+def resolve_usable(wanted: NodeSelector, home: Home) -> tuple[NodeSelector, str]:
     """The node that is meant, and why it can be used. Raises NodeError where it cannot."""
-    chosen = meant(wanted, home)
-    verdict = kinds()[chosen.kind].probe(home, chosen)
-    if not verdict.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
-        raise NodeError(
-            f"A node of kind {chosen.kind} cannot work here. {verdict.why}", f"Try: {verdict.fix}" if verdict.fix else ""
-        )
-    return chosen, verdict.why
+    chosen = resolve(wanted, home)
+    availability = kinds()[chosen.kind].probe(home, chosen)
+    if not availability.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
+        todo = f"Try: {availability.fix}" if availability.fix else ""
+        raise NodeError(f"A node of kind {chosen.kind} cannot work here. {availability.why}", todo)
+    return chosen, availability.why
 
 
-def report(home: Home, wanted: Choice) -> dict[str, Any]:
+def report(home: Home, wanted: NodeSelector) -> Report:
     """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where the kind is unknown."""
-    refuse_unknown(wanted)
+    require_known_kind(wanted)
     try:
-        chosen = meant(wanted, home)
+        chosen = resolve(wanted, home)
     except NodeError as error:
-        return {**DOWN, "node": wanted.kind, "error": str(error)}
+        return node_report(wanted.kind, error=str(error))
     return kinds()[chosen.kind].report(home, chosen)
 
 
-def asked(home: Home, wanted: Choice) -> dict[str, Any]:
+def probed_report(home: Home, wanted: NodeSelector) -> Report:
     """The report, after each of the lab's programs on a node that is up was asked. `unanswered` has those that do not answer,
     with what to do; the node is then not "ready" but "degraded"."""
     found = report(home, wanted)
@@ -133,7 +138,3 @@ def asked(home: Home, wanted: Choice) -> dict[str, Any]:
         found["unanswered"] = unanswered
         found["state"] = "degraded" if found["state"] == "ready" else found["state"]
     return found
-
-
-DOWN = {"node": "", "state": "down", "endpoint": None, "runtime": None, "pid": None, "since": None}
-"""What is always in a report."""

@@ -5,29 +5,27 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.node.host import relay
 from labkit.node.remote import kind_clean
 from labkit.node.remote.container_access import explained, relay_name
-from labkit.node.remote.container_choice import describe, find_socket, may_make, need_engine, pick
+from labkit.node.remote.container_selection import describe, find_socket, may_make, need_engine, pick
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.remote.kind_cluster import make
-from labkit.node.remote.kind_node import KindNode, choice_of
-from labkit.node.state import node_selector as choices
-from labkit.node.state import unfinished
+from labkit.node.remote.kind_node import KindNode, selector_of
+from labkit.node.state import node_selector, unfinished
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, KindOfNode
+from labkit.node.state.kind_of_node import Availability, KindOfNode, Report, node_report
 from labkit.node.state.ledger import Ledger
-from labkit.node.state.node_selector import Choice
-from labkit.node.state.turns import only_one
+from labkit.node.state.locks import home_lock
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 from labkit.util.progress import Progress, in_notebook
 
 
-def probe(home: Home, choice: Choice | None = None) -> Availability:
-    """Whether a node of a kind cluster can be had here; with a choice that names one, whether that one can. Never raises."""
+def probe(home: Home, selector: NodeSelector | None = None) -> Availability:
+    """Whether a node of a kind cluster can be had here; with a selector that names one, whether that one can. Never raises."""
     engine = Engine.find()
     if engine is None:
         fix = "install Docker (https://docs.docker.com/get-docker), then kind, then `labkit up --node kind`"
@@ -37,9 +35,9 @@ def probe(home: Home, choice: Choice | None = None) -> Availability:
     except NodeError as error:
         return Availability("kind", False, error.happened, error.todo)
     running = [n for n in found if n.state == "running"]
-    if choice and (choice.cluster or choice.node_name) and not may_make(choice, found):
+    if selector and (selector.cluster or selector.node_name) and not may_make(selector, found):
         try:
-            running = [pick(engine, choice)]
+            running = [pick(engine, selector)]
         except NodeError as error:
             return Availability("kind", False, error.happened, error.todo)
     if running:
@@ -58,16 +56,18 @@ def probe(home: Home, choice: Choice | None = None) -> Availability:
     )
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> KindNode:
+def connect(home: Home, selector: NodeSelector, *, why: str, lesson: str | None, progress: Progress) -> KindNode:
     """A Node for the chosen cluster node, with the course's images on it. Raises NodeError."""
-    with only_one(home, progress):
-        return prepared(home, choice, why=why, lesson=lesson, progress=progress)
+    with home_lock(home, progress):
+        return prepared(home, selector, why=why, lesson=lesson, progress=progress)
 
 
-def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress, again: bool = False) -> KindNode:
+def prepared(
+    home: Home, selector: NodeSelector, *, why: str, lesson: str | None, progress: Progress, again: bool = False
+) -> KindNode:
     engine = need_engine()
-    container = pick(engine, choice)
-    was_stopped = start_stopped(Ledger(home, choice_of(engine, container)), engine, container.name)
+    container = pick(engine, selector)
+    was_stopped = start_stopped(Ledger(home, selector_of(engine, container)), engine, container.name)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress, again=again)
     node.remarks += unfinished.of_stopped({"state": "stopped"}, {"state": "ready"}) if was_stopped else []
@@ -75,8 +75,8 @@ def prepared(home: Home, choice: Choice, *, why: str, lesson: str | None, progre
         node.remarks.append(remark)
         if not in_notebook():
             print(f"labkit: {remark}", file=sys.stderr, flush=True)
-    node.choice = choice_of(engine, container)
-    choices.remember(home, node.choice)
+    node.selector = selector_of(engine, container)
+    node_selector.remember(home, node.selector)
     return node
 
 
@@ -106,45 +106,42 @@ def import_only(node: KindNode) -> str:
     )
 
 
-def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
+def up(home: Home, selector: NodeSelector, progress: Progress) -> Report:
     """Connect to the cluster's node once, so that relay and images are there; makes the cluster `labkit` when there is
     none. Its status."""
-    with only_one(home, progress):
+    with home_lock(home, progress):
         engine = need_engine()
-        if may_make(choice, engine.node_containers()):
+        if may_make(selector, engine.node_containers()):
             make(home, engine, progress)
-        node = prepared(home, choice, why="", lesson=None, progress=progress, again=True)
-        choices.remember(home, node.choice, as_last=True)
+        node = prepared(home, selector, why="", lesson=None, progress=progress, again=True)
+        node_selector.remember(home, node.selector, as_last=True)
     node.close()
-    return report(home, node.choice)
+    return report(home, node.selector)
 
 
-def report(home: Home, choice: Choice) -> dict[str, Any]:
+def report(home: Home, selector: NodeSelector) -> Report:
     """The node's state, asked at this moment."""
-    down = {"node": "kind", "state": "down", "endpoint": None, "runtime": None, "pid": None, "since": None}
     try:
         engine = need_engine()
-        container = pick(engine, choice)
+        container = pick(engine, selector)
         path = relay.socket_of(home, relay_name(engine, container.name))
         if not path.exists():
-            return {**down, "cluster": container.cluster, "name": container.name}
+            return node_report("kind", cluster=container.cluster, name=container.name)
         with explained(home, engine, container), CriClient(f"unix://{path}", timeout=10) as cri:
             version = cri.version()
     except (NodeError, CriError) as error:
-        return {**down, "error": str(error)}
-    started = engine.inspect(container.name)[0]["State"].get("StartedAt")
-    runtime = {"name": version.runtime_name, "version": version.runtime_version}
-    return {
-        "node": "kind",
-        "state": "ready",
-        "endpoint": f"unix://{path}",
-        "runtime": runtime,
-        "pid": container.pid,
-        "since": started,
-        "cluster": container.cluster,
-        "name": container.name,
-        "kubelet_held": kubelet_is_held(engine, container),
-    }
+        return node_report("kind", error=str(error))
+    return node_report(
+        "kind",
+        "ready",
+        endpoint=f"unix://{path}",
+        runtime={"name": version.runtime_name, "version": version.runtime_version},
+        pid=container.pid,
+        since=engine.inspect(container.name)[0]["State"].get("StartedAt"),
+        cluster=container.cluster,
+        name=container.name,
+        kubelet_held=kubelet_is_held(engine, container),
+    )
 
 
 KUBELET_STOPPED = """
@@ -162,7 +159,7 @@ def kubelet_is_held(engine: Engine, container: NodeContainer) -> bool:
     return False
 
 
-def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def unanswered(home: Home, report: Report) -> dict[str, Report]:
     """The engine and the node's containerd were asked for the report; nothing else of the lab serves it."""
     return {}
 

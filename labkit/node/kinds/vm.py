@@ -27,13 +27,12 @@ from labkit.node.pods.api_access import LabApi
 from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import share
-from labkit.node.remote import leavings
-from labkit.node.state import incident_note, status, unfinished
-from labkit.node.state import node_selector as choices
+from labkit.node.remote import pod_residue
+from labkit.node.state import incident_note, node_selector, status, unfinished
 from labkit.node.state.home import Home
-from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode
-from labkit.node.state.node_selector import Choice
-from labkit.node.state.turns import only_one
+from labkit.node.state.kind_of_node import Availability, Cleaned, KindOfNode, Report, node_report
+from labkit.node.state.locks import home_lock
+from labkit.node.state.node_selector import NodeSelector
 from labkit.node.vm import clock, enter, vm_cluster
 from labkit.node.vm import run as vm_run
 from labkit.node.vm.vm_daemon import VmDaemon
@@ -77,7 +76,7 @@ class VmNode(Node):
             kernel=RemoteKernel(host.run),
             socket_path=guest.SOCKET,
         )
-        self.own_pods = OwnPods(self, lambda sandbox: leavings.remove_of_pod(host.shell, leavings.PLACES, sandbox))
+        self.own_pods = OwnPods(self, lambda sandbox: pod_residue.remove_of_pod(host.shell, pod_residue.PLACES, sandbox))
         self.api = LabApi(self.name, home, self.places.home.kubeconfig)
         self.sources = MachineSources(self)
 
@@ -160,7 +159,7 @@ def settings() -> dict[str, Any]:
     }
 
 
-def probe(home: Home, choice: Choice | None = None) -> Availability:
+def probe(home: Home, selector: NodeSelector | None = None) -> Availability:
     """Whether a virtual machine can run here. Never raises, and starts nothing."""
     if reason := packages.runs_here():
         return Availability("vm", False, reason, "use the kind containerd or kind")
@@ -180,7 +179,7 @@ def available_mb() -> int:
         return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), NEEDS_MB)
 
 
-def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progress: Progress) -> VmNode:
+def connect(home: Home, selector: NodeSelector, *, why: str, lesson: str | None, progress: Progress) -> VmNode:
     """A Node for the machine, which is brought up when it is down. Raises NodeError."""
     before = status.read(MachinePaths(home).home)
     ensure_up(home, progress)
@@ -189,18 +188,18 @@ def connect(home: Home, choice: Choice, *, why: str, lesson: str | None, progres
     return node
 
 
-def up(home: Home, choice: Choice, progress: Progress) -> dict[str, Any]:
+def up(home: Home, selector: NodeSelector, progress: Progress) -> Report:
     ensure_up(home, progress)
     VmNode(home, why="").close()
-    choices.remember(home, Choice("vm"), as_last=True)
-    return report(home, choice)
+    node_selector.remember(home, NodeSelector("vm"), as_last=True)
+    return report(home, selector)
 
 
 def ensure_up(home: Home, progress: Progress) -> None:
     """Bring the machine up, built and saved first where it has to be. Idempotent; two at once are one after the other."""
     places = MachinePaths(home)
     places.make()
-    with only_one(places.home, progress):
+    with home_lock(places.home, progress):
         if status.read(places.home)["state"] == "stopped":
             if incident_note.holds(home, incident_note.RUNTIME, "vm"):
                 return
@@ -233,37 +232,36 @@ def ensure_up(home: Home, progress: Progress) -> None:
             raise
         if lost := status.read(places.home).get("lost"):
             progress(f"lost with the machine that had ended, since nobody but it knew them: {', '.join(lost)}")
-        choices.remember(home, Choice("vm"))
+        node_selector.remember(home, NodeSelector("vm"))
 
 
-def report(home: Home, choice: Choice) -> dict[str, Any]:
+def report(home: Home, selector: NodeSelector) -> Report:
     """The machine's state as its owner wrote it last, with its memory; `runtime` is asked."""
     places = MachinePaths(home)
     found = status.read(places.home)
-    up = found["state"] in status.UP
+    if found["state"] not in status.UP:
+        deleted = found == {"state": "down"} and bool(lab_processes.node_owners(places.home))
+        error = found.get("error") if found["state"] == "failed" else None
+        return node_report("vm", found["state"], error=error, stale=found.get("stale"), deleted=deleted or None)
     endpoint = f"unix://{relay.socket_of(places.home, RELAY)}"
     runtime = None
     if found["state"] == "ready":
         with contextlib.suppress(CriError), CriClient(endpoint, timeout=health.WITHIN_S) as cri:
             version = cri.version()
             runtime = {"name": version.runtime_name, "version": version.runtime_version}
-    more: dict[str, Any] = {key: found[key] for key in REPORTED if up and key in found}
-    return {
-        "node": "vm",
-        "state": found["state"],
-        "endpoint": endpoint if up else None,
-        "runtime": runtime,
-        "pid": found.get("pid") if up else None,
-        "since": found.get("since") if up else None,
-        **more,
-        **({"memory_mb": resident_mb(found["processes"]["qemu"])} if up else {}),
-        **({"error": found["error"]} if "error" in found and found["state"] == "failed" else {}),
-        **({"stale": True} if found.get("stale") else {}),
-        **({"deleted": True} if found == {"state": "down"} and lab_processes.node_owners(places.home) else {}),
-    }
+    return node_report(
+        "vm",
+        found["state"],
+        endpoint=endpoint,
+        runtime=runtime,
+        pid=found.get("pid"),
+        since=found.get("since"),
+        memory_mb=resident_mb(found["processes"]["qemu"]),
+        **{key: found[key] for key in REPORTED if key in found},
+    )
 
 
-def unanswered(home: Home, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def unanswered(home: Home, report: Report) -> dict[str, Report]:
     """The programs that do not answer now (see `labkit.node.lab.health`): those of this machine, and those in the virtual one."""
     places = MachinePaths(home)
     probes = health.probes(places.home, relay.socket_of(places.home, RELAY))
@@ -282,12 +280,12 @@ def resident_mb(pid: int) -> int | None:
     return None
 
 
-def down(home: Home, choice: Choice, progress: Progress) -> int:
+def down(home: Home, selector: NodeSelector, progress: Progress) -> int:
     """End the machine, and its Pods with it. How many there were. Idempotent."""
     places = MachinePaths(home)
     if not places.home.run.exists() and not lab_processes.own_processes(places.home):
         return 0
-    with only_one(places.home, progress):
+    with home_lock(places.home, progress):
         former = status.former_home(places.home)
         found = status.read(places.home)
         pods = 0
@@ -312,10 +310,10 @@ def end_programs(home: Home) -> None:
         lab_processes.end(p for p in lab_processes.own_processes(home) if p.role == role)
 
 
-def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+def clean(home: Home, selector: NodeSelector, progress: Progress) -> Cleaned:
     """End the machine and remove its files; what was built stays in the cache."""
-    down(home, choice, progress)
-    choices.forget(home, choice)
+    down(home, selector, progress)
+    node_selector.forget(home, selector)
     places = MachinePaths(home)
     found = [str(d) for d in (places.home.run, places.home.data) if d.exists()]
     for directory in found:

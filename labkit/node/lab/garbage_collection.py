@@ -42,7 +42,7 @@ class PreStartState:
     addresses: frozenset[Path]
 
 
-def relics(home: Home) -> PreStartState:
+def pre_start_state(home: Home) -> PreStartState:
     """To be called while no containerd runs."""
     found = shims(home, LocalKernel().snapshot(fds=False))
     return PreStartState(
@@ -50,7 +50,7 @@ def relics(home: Home) -> PreStartState:
     )
 
 
-def sweep(home: Home, then: PreStartState) -> tuple[list[str], frozenset[str]]:
+def remove_unowned(home: Home, then: PreStartState) -> tuple[list[str], frozenset[str]]:
     """Remove what no sandbox owns of what was there before containerd started. What it was, and the network namespaces of which
     that cannot be said yet. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
@@ -96,7 +96,7 @@ class Orphans:
         return Orphans(self.shims & other.shims, self.bundles & other.bundles, self.containers & other.containers)
 
 
-def strangers(home: Home) -> Orphans:
+def find_orphans(home: Home) -> Orphans:
     """Shims without a child and without the sandbox that they are for; bundles in which nothing runs, of a container that
     containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
@@ -115,7 +115,7 @@ def strangers(home: Home) -> Orphans:
     return Orphans(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
 
 
-def end(home: Home, those: Orphans) -> list[str]:
+def remove_orphans(home: Home, those: Orphans) -> list[str]:
     """Remove all of them; what they were."""
     snapshot = LocalKernel().snapshot(fds=False) if those.shims else None
     removed = [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in those.shims] if snapshot else []
@@ -130,24 +130,24 @@ class GarbageCollector:
         self.home = home
         self.then: PreStartState | None = None
         self.undecided: frozenset[str] = frozenset()
-        self.strangers = Orphans()
+        self.find_orphans = Orphans()
         self.next = 0.0
 
     def note(self) -> None:
         """To be called just before containerd is started."""
-        self.then = relics(self.home)
+        self.then = pre_start_state(self.home)
 
     def look(self) -> None:
         """To be called while containerd answers, as often as one likes. What is removed stands in the log."""
         removed: list[str] = []
         try:
             if self.then:
-                removed, self.undecided = sweep(self.home, self.then)
+                removed, self.undecided = remove_unowned(self.home, self.then)
                 self.then = None
             elif time.monotonic() > self.next:
                 self.next = time.monotonic() + LOOK_EVERY_S
-                before, self.strangers = self.strangers, strangers(self.home)
-                removed = end(self.home, before & self.strangers)
+                before, self.find_orphans = self.find_orphans, find_orphans(self.home)
+                removed = remove_orphans(self.home, before & self.find_orphans)
                 if self.undecided:
                     freed, self.undecided = free_namespaces(self.home, self.undecided)
                     removed += freed

@@ -24,7 +24,7 @@ from labkit.node.host.lab_processes import KUBEAPI, KUBELET, own_processes
 from labkit.node.host.services import Service
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 from labkit.util.termination import signal_all
 
 NODE_NAME = "sim-worker"
@@ -72,15 +72,15 @@ def time_scale() -> float:
     return scale
 
 
-def wait_node_ready(home: Home, since: str = "", heed: Callable[[], None] = lambda: None) -> None:
+def wait_node_ready(home: Home, since: str = "", check_stop: Callable[[], None] = lambda: None) -> None:
     """Wait until the API has the node and calls it Ready. Raises NodeError.
 
-    since: only what the kubelet said from then on counts (RFC 3339). heed: is called again and again, and may raise what ends the
-    waiting.
+    since: only what the kubelet said from then on counts (RFC 3339). check_stop: is called again and again, and may
+    raise what ends the waiting.
     """
     reason = "the API does not answer"
-    for _ in looks(READY_WITHIN_S):
-        heed()
+    for _ in attempts(READY_WITHIN_S):
+        check_stop()
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             ready = ready_condition(json.loads(ask(home.kubeconfig, f"/api/v1/nodes/{NODE_NAME}")))
             if ready.get("status") == "True" and ready.get("lastHeartbeatTime", "") >= since:

@@ -15,9 +15,9 @@ from labkit.node.packages.programs import ensure_programs
 from labkit.node.pods import operations
 from labkit.node.state import incident_note, status
 from labkit.node.state.home import Home
-from labkit.node.state.turns import only_one
+from labkit.node.state.locks import home_lock
 from labkit.util.errors import NodeError
-from labkit.util.progress import Progress, looks, quiet
+from labkit.util.progress import Progress, attempts, quiet
 
 START_WITHIN_S = 90.0
 STOP_WITHIN_S = 45.0
@@ -33,7 +33,7 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
     A containerd that an open incident has stopped stays so.
     """
     require_root()
-    with only_one(home, progress):
+    with home_lock(home, progress):
         if (found := status.read(home))["state"] == "stopped":
             if incident_note.holds(home, incident_note.RUNTIME, "containerd"):
                 return found
@@ -70,7 +70,7 @@ def down(home: Home, progress: Progress = quiet) -> int:
     require_root()
     if not home.run.exists() and not residue.in_kernel(home):
         return 0
-    with only_one(home, progress):
+    with home_lock(home, progress):
         if former := status.former_home(home):
             progress(f"ending the node that was started in {former.run}")
             end_all(former)
@@ -86,7 +86,7 @@ def down(home: Home, progress: Progress = quiet) -> int:
             if found["state"] in ("starting", "ready", "restarting", "stopped"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(found["pid"], signal.SIGTERM)
-        for _ in looks(OWNER_ENDS_WITHIN_S):
+        for _ in attempts(OWNER_ENDS_WITHIN_S):
             if status.read(home)["state"] in ("down", "failed"):
                 break
         end_all(home)
@@ -136,7 +136,7 @@ def room_mb(home: Home) -> float:
     return room.f_bavail * room.f_frsize / 1e6
 
 
-def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> residue.Traces:
+def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> residue.Residue:
     """Stop the node and remove every trace of it from this machine; what there was, by kind. `residue.find` has what is left.
     keep: the list of nodes elsewhere stays (see `labkit.node.kinds.cleaning`)."""
     require_root()

@@ -10,7 +10,7 @@ from labkit.node.state import status, trust
 from labkit.node.state.home import Home
 from labkit.util import environment
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 from labkit.util.termination import terminate
 
 END_WITHIN_S = 15.0
@@ -35,7 +35,7 @@ def start(home: Home, module: str, environ: dict[str, str]) -> None:
 def wait_ready(home: Home, within_s: float, what: str = "node") -> dict[str, Any]:
     """Wait until the owner says that the node is ready; its status. Raises NodeError."""
     log = f"The log is {home.log_file}."
-    for _ in looks(within_s):
+    for _ in attempts(within_s):
         found = status.read(home)
         if found["state"] == "ready":
             return found

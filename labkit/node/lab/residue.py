@@ -22,7 +22,7 @@ from labkit.util import trees
 from labkit.util.errors import NodeError
 
 KINDS = ("processes", "mounts", "network namespaces", "links", "cgroups", "rules", "files")
-Traces = dict[str, list[str]]
+Residue = dict[str, list[str]]
 CNI_NOTES = Path("/var/lib/cni")
 """Where CNI's library notes what it made (libcni, CacheDir)."""
 
@@ -30,7 +30,7 @@ NOT_IN_KERNEL = ("not supported", "invalid argument", "does not exist")
 """What these programs say where the kernel has no netfilter of their sort, and so no rule."""
 
 
-def find(home: Home, former: Home | None = None) -> Traces:
+def find(home: Home, former: Home | None = None) -> Residue:
     """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is. former: the home under whose names
     the lab was started, if another (`labkit.node.state.status.former_home`)."""
     if former:

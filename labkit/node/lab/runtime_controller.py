@@ -22,7 +22,7 @@ from labkit.util.errors import NodeError
 log = logging.getLogger("labkit")
 
 
-class Operator(ABC):
+class RuntimeController(ABC):
     """Does what requests ask, one at a time; what is the same for each containerd that labkit owns."""
 
     def __init__(self, home: Home) -> None:
@@ -163,7 +163,7 @@ class Collector(Protocol):
     def look(self) -> None: ...
 
 
-class PrivateOperator(Operator):
+class PrivateRuntimeController(RuntimeController):
     """For a private node. `wait_ready` waits until a service answers (raises NodeError)."""
 
     def __init__(

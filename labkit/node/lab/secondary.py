@@ -17,10 +17,10 @@ from labkit.node.packages.programs import find_programs
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
 from labkit.node.state.home import SOCKET_PATH_MAX, Home
-from labkit.node.state.turns import only_one
+from labkit.node.state.locks import home_lock
 from labkit.util import environment, trees
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks, quiet
+from labkit.util.progress import attempts, quiet
 from labkit.util.termination import end_child
 
 READY_WITHIN_S = 30.0
@@ -59,7 +59,7 @@ def running(home: Home, release: Release) -> Iterator[Home]:
 
 def claim(home: Home) -> Home:
     """A directory of the home that no other one uses, emptied. A claim whose process is gone is void."""
-    with only_one(home, quiet):
+    with home_lock(home, quiet):
         for number in range(1, 100):
             second = Second(home.run / f"b{number}", home.data / f"b{number}", home.cache, home.tag)
             if status.read(second)["state"] == "down":
@@ -94,7 +94,7 @@ def start(home: Home, second: Home, release: Release) -> subprocess.Popen[bytes]
 
 
 def wait_ready(second: Home, release: Release, process: subprocess.Popen[bytes]) -> None:
-    for left in looks(READY_WITHIN_S):
+    for left in attempts(READY_WITHIN_S):
         try:
             containerd_setup.answer(second.socket)
             break

@@ -22,7 +22,7 @@ from labkit.node.host.services import Service, limit_size
 from labkit.node.lab import kubernetes
 from labkit.node.lab.control import Control
 from labkit.node.lab.garbage_collection import GarbageCollector
-from labkit.node.lab.runtime_controller import PrivateOperator
+from labkit.node.lab.runtime_controller import PrivateRuntimeController
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
@@ -40,17 +40,17 @@ class Stop(Exception):
 
 
 class StopRequest:
-    """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `heed` is called where it is safe to stop."""
+    """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `check_stop` is called where it is safe to stop."""
 
     def __init__(self) -> None:
         self.to_stop = False
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.hear)
+            signal.signal(number, self.on_signal)
 
-    def hear(self, number: int, frame: object) -> None:
+    def on_signal(self, number: int, frame: object) -> None:
         self.to_stop = True
 
-    def heed(self) -> None:
+    def check_stop(self) -> None:
         if self.to_stop:
             raise Stop
 
@@ -62,8 +62,8 @@ def main() -> int:
     code 1 when another owns the node.
     """
     home = Home.find()
-    call_oneself("labkit")
-    threading.excepthook = tell_of_thread
+    set_process_name("labkit")
+    threading.excepthook = log_thread_failure
     os.umask(0o077)
     log_file = trust.append(home.log_file)
     start_log(log_file)
@@ -86,14 +86,14 @@ def main() -> int:
         scale = kubernetes.time_scale()
         status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
         os.close(write_end)
-        lab_processes.end_strays(home)
+        lab_processes.end_orphaned_daemons(home)
         control = Control(home)
         services = [*containerd_setup.services(home), *kubernetes.services(home)]
         collector = GarbageCollector(home)
-        operator = PrivateOperator(home, services, lambda service: service.wait_ready(stop_request.heed), collector)
+        controller = PrivateRuntimeController(home, services, lambda each: each.wait_ready(stop_request.check_stop), collector)
         bring_up(home, services, stop_request)
         log.info("node is ready")
-        watch(home, services, stop_request, control, operator)
+        watch(home, services, stop_request, control, controller)
     except Stop:
         log.info("asked to stop")
     except (NodeError, OSError, ValueError) as error:
@@ -116,35 +116,37 @@ def main() -> int:
     return code
 
 
-def call_oneself(name: str) -> None:
+def set_process_name(name: str) -> None:
     """Show up under this name in ps and in the process tree (man 2 prctl, PR_SET_NAME)."""
     ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
 
 
-def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+def log_thread_failure(failed: threading.ExceptHookArgs) -> None:
     """A thread of the owner died: its log has it, and so `labkit status` tells of it."""
     log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
 def bring_up(home: Home, services: list[Service], stop_request: StopRequest) -> None:
     """Start every service and wait until each answers."""
-    stop_request.heed()
+    stop_request.check_stop()
     containerd_setup.prepare(home)
     for service in services:
-        stop_request.heed()
+        stop_request.check_stop()
         service.start()
     for service in services:
-        service.wait_ready(stop_request.heed)
+        service.wait_ready(stop_request.check_stop)
     kubernetes.wait_node_ready(home)
     version = containerd_setup.runtime_version(home.socket)
     status.write(home, state="ready", runtime=version, processes={s.name: s.process.pid for s in services if s.process})
 
 
-def watch(home: Home, services: list[Service], stop_request: StopRequest, control: Control, operator: PrivateOperator) -> None:
+def watch(
+    home: Home, services: list[Service], stop_request: StopRequest, control: Control, controller: PrivateRuntimeController
+) -> None:
     """Restart what dies, do what is asked for, and keep logs small, for ever."""
     logs_at = time.monotonic()
     while True:
-        stop_request.heed()
+        stop_request.check_stop()
         if time.monotonic() > logs_at:
             logs_at = time.monotonic() + LOGS_EVERY_S
             for file in (home.log_file, *(service.output for service in services)):
@@ -159,7 +161,7 @@ def watch(home: Home, services: list[Service], stop_request: StopRequest, contro
                     continue
                 status.write(home, state="restarting", restarting=service.name)
                 try:
-                    service.wait_ready(stop_request.heed)
+                    service.wait_ready(stop_request.check_stop)
                 except NodeError as error:
                     log.error("%s", error)
                     continue
@@ -167,8 +169,8 @@ def watch(home: Home, services: list[Service], stop_request: StopRequest, contro
                 state = "stopped" if any(s.held for s in services) else "ready"
                 status.write(home, state=state, restarting=None, processes={s.name: s.process.pid for s in services if s.process})
         if request := control.next(LOOK_EVERY_S):
-            operator.answer(request)
-        operator.tidy()
+            controller.answer(request)
+        controller.tidy()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 from labkit.node.machine import hand_over
 from labkit.node.machine.guest import ADDRESS, API, API_PORT, DOOR_PORT
 from labkit.node.machine.tools import Tools
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 MEMORY_MB = 512
 TRANSLATED_MB = 224
@@ -102,7 +102,7 @@ class Machine:
         """Wait until the machine reads its control line; tell it the time and the door's word."""
         mark = secrets.token_hex(8)
         with self._speaking("control.sock") as line:
-            output, left = b"", looks(within_s, 0.0)
+            output, left = b"", attempts(within_s, 0.0)
             while mark.encode() not in output:
                 self._check(next(left))
                 with contextlib.suppress(TimeoutError):  # a machine that does not read yet: what waits for it is enough
@@ -190,13 +190,13 @@ class Machine:
         mark = secrets.token_hex(8)
         # The mark is written so that an echo of the line is no answer.
         line.sendall(f"{words}; echo {mark[:8]}''{mark[8:]}\n".encode())
-        output, left = b"", looks(within_s, 0.0)
+        output, left = b"", attempts(within_s, 0.0)
         while mark.encode() not in output:
             self._check(next(left))
             output += received(line, 0.5)
 
     def _connect(self, name: str) -> socket.socket:
-        for left in looks(CONNECT_WITHIN_S, POLL_S):
+        for left in attempts(CONNECT_WITHIN_S, POLL_S):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(30.0)
             try:
@@ -208,7 +208,7 @@ class Machine:
         raise AssertionError  # the last look has raised
 
     def _until(self, done: Callable[[], bool], within_s: float) -> None:
-        for left in looks(within_s, POLL_S):
+        for left in attempts(within_s, POLL_S):
             if done():
                 return
             self._check(left)

@@ -9,7 +9,7 @@ from labkit.cri.pods import RUNC_INIT, PodProcess, PodReader, PodSnapshot
 from labkit.cri.pods.pod_kernel import as_member
 from labkit.kernel import Process, Snapshot
 from labkit.node.host.access import Kernel, ObservedNode
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 SETTLED_WITHIN_S = 2.0
 
@@ -33,7 +33,7 @@ def settled(kernel: Kernel, reader: PodReader) -> tuple[Snapshot, tuple[PodSnaps
     StartContainer answers when runc has let the container's process go; that process, still `runc init`, becomes the
     application a moment later. SETTLED_WITHIN_S is waited for it, no longer, and not at all for one that was not started.
     """
-    for _ in looks(SETTLED_WITHIN_S):
+    for _ in attempts(SETTLED_WITHIN_S):
         snapshot = kernel.snapshot(fds=False, programs=False)
         pods = reader.read(snapshot)
         if not any(map(starts, pods)):

@@ -17,7 +17,7 @@ from labkit.podspec.messages import CreateContainerConfigError
 from labkit.podspec.messages.container_env import reads_limits
 from labkit.podspec.messages.hosts import hosts_file
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 if TYPE_CHECKING:
     from labkit.node.pods.api_access import NoApi
@@ -158,7 +158,7 @@ def removed_on_failure(node: CriPodsNode, manifest: Manifest) -> Iterator[None]:
 def remove_patiently(node: CriPodsNode, manifest: Manifest) -> None:
     """Remove what there is of a Pod, also while the runtime is restarted in the middle, once or several times."""
     with contextlib.suppress(CriError):
-        for _ in looks(3 * REMOVE_WITHIN_S, 0.0):
+        for _ in attempts(3 * REMOVE_WITHIN_S, 0.0):
             node.cri.wait_until_ready(REMOVE_WITHIN_S)
             try:
                 return node.own_pods.remove(manifest)

@@ -27,7 +27,7 @@ from labkit.util.errors import NodeError
 
 if TYPE_CHECKING:
     from labkit.node.pods.api_access import NoApi
-    from labkit.node.state.node_selector import Choice
+    from labkit.node.state.node_selector import NodeSelector
 
 HOLDS = "/run/labkit-hold"
 """A directory on the node with a file for each hold: the watcher's pid, then the kubelet's."""
@@ -74,7 +74,7 @@ class ClusterNode(Protocol):
     """A node of a cluster that is a container, as far as it is needed here."""
 
     name: str
-    choice: Choice
+    selector: NodeSelector
 
     @property
     def kernel(self) -> Kernel: ...
@@ -115,18 +115,18 @@ class Hold:
         self.release()
 
 
-HELD: dict[tuple[Choice, str], KubeletHold] = {}
+HELD: dict[tuple[NodeSelector, str], KubeletPause] = {}
 """This process's holds that are not released, by node and by the mark of the home."""
 
 
-class KubeletHold(Hold):
+class KubeletPause(Hold):
     """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
     `mark`: of the home."""
 
     def __init__(self, node: ClusterNode, *, asks: bool, mark: str = "") -> None:
         super().__init__()
         self.node, self.asks = node, asks
-        self.key = node.choice, mark
+        self.key = node.selector, mark
         self.name = f"{mark}.{secrets.token_hex(4)}"
         self.since: float | None = None
         """When this hold began (CLOCK_MONOTONIC); None where there is none."""
@@ -155,7 +155,7 @@ class KubeletHold(Hold):
                     raise NodeError(f"The kubelet of {self.node.name} could not be suspended.", "Try again.")
             except BaseException:
                 self.since = None
-                let_go(self.node, self.name)
+                resume_kubelet(self.node, self.name)
                 raise
             self.done.clear()
             self.beats = threading.Thread(target=self.beat, daemon=True)
@@ -184,7 +184,7 @@ class KubeletHold(Hold):
                 self.beats.join()
                 self.beats = None
             try:
-                let_go(self.node, self.name)
+                resume_kubelet(self.node, self.name)
             except NodeError as error:
                 raise NodeError(
                     f"The kubelet of {self.node.name} could not be resumed: {error.happened}",
@@ -225,12 +225,12 @@ class KubeletHold(Hold):
             number += 1
 
 
-def kubelet_held(node: ClusterNode, *, asks: bool, mark: str = "") -> KubeletHold:
+def kubelet_held(node: ClusterNode, *, asks: bool, mark: str = "") -> KubeletPause:
     """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
-    return HELD.get((node.choice, mark)) or KubeletHold(node, asks=asks, mark=mark)
+    return HELD.get((node.selector, mark)) or KubeletPause(node, asks=asks, mark=mark)
 
 
-def let_go(node: ClusterNode, prefix: str) -> None:
+def resume_kubelet(node: ClusterNode, prefix: str) -> None:
     """End the holds whose names begin with `prefix`: a home's mark, or one hold's name. Raises NodeError."""
     node.host.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
 

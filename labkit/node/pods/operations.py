@@ -10,7 +10,7 @@ from labkit.cri import CriClient, CriError
 from labkit.cri.v1 import api_pb2
 from labkit.podspec.messages.configs import POD_UID
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 
 def remove_sandbox(cri: CriClient, sandbox_id: str) -> None:
@@ -82,7 +82,7 @@ def pod_ip(cri: CriClient, uid: str) -> str:
 
 def wait_exit(cri: CriClient, container_id: str, timeout_s: float) -> int:
     """Wait until the container has exited; its exit code. Raises TimeoutError."""
-    for _ in looks(timeout_s):
+    for _ in attempts(timeout_s):
         status = cri.container_status(container_id=container_id).status
         if status.state == api_pb2.CONTAINER_EXITED:
             return int(status.exit_code)
@@ -91,7 +91,7 @@ def wait_exit(cri: CriClient, container_id: str, timeout_s: float) -> int:
 
 def wait_not_ready(cri: CriClient, sandbox_id: str, timeout_s: float) -> None:
     """Wait until the runtime says that a sandbox is not ready. Raises TimeoutError."""
-    for _ in looks(timeout_s):
+    for _ in attempts(timeout_s):
         if cri.pod_sandbox_status(pod_sandbox_id=sandbox_id).status.state != api_pb2.SANDBOX_READY:
             return
     raise TimeoutError(sandbox_id)

@@ -163,7 +163,7 @@ def serve(cri: CriClient, run: Run, programs: Programs, places: Sequence[str], p
     ports = [registry.free_port() for _ in REGISTRIES]
     made = run(sh(NEW_DIRECTORIES), stdin="".join(f"{path}\n" for path in hosts(places)).encode())
     noted = list(dict.fromkeys([*noted_places(run), *places]))
-    run(["tar", "-C", "/", "-xf", "-"], stdin=parcel(programs, places, ports, made, noted), timeout=60)
+    run(["tar", "-C", "/", "-xf", "-"], stdin=registry_bundle(programs, places, ports, made, noted), timeout=60)
     run(sh(START))
     run(sh(READY), timeout=30)
     try:
@@ -194,7 +194,7 @@ def hosts(places: Sequence[str]) -> list[str]:
     return [f"{place}/{host}" for place in places for host in REGISTRIES.values()]
 
 
-def parcel(programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes, noted: Sequence[str]) -> bytes:
+def registry_bundle(programs: Programs, places: Sequence[str], ports: Sequence[int], made: bytes, noted: Sequence[str]) -> bytes:
     """A tar of everything that goes into the node: the registry's program, its files, the images, hosts.toml for containerd, and
     notes of the directories that are `made` for it, and of all places where a hosts.toml may lie."""
     files: dict[str, tuple[bytes, int]] = {

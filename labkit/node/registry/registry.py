@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from labkit.node.registry.oci import Blob, Image, index
 from labkit.util.errors import AdvisedError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 Login = tuple[str, str]
 """User name and password."""
@@ -209,7 +209,7 @@ def is_free(port: int) -> bool:
 
 def wait_ready(url: str, timeout: float, alive: Callable[[], bool] = lambda: True, ca: Path | None = None) -> None:
     """Wait up to `timeout` s until a registry answers at `url`, while `alive()`. Raises RegistryError."""
-    for _ in looks(timeout):
+    for _ in attempts(timeout):
         if answers(url, ca):
             return
         if not alive():

@@ -10,23 +10,23 @@ from labkit.cri import CriError
 from labkit.node.registry import node_registry, share
 from labkit.node.remote import kind_cluster, kind_node, undo
 from labkit.node.remote.container_access import InContainer
-from labkit.node.remote.container_choice import find_socket, need_engine
+from labkit.node.remote.container_selection import find_socket, need_engine
 from labkit.node.remote.engine import NodeContainer, asked
 from labkit.node.remote.kind_cluster import CLUSTER
-from labkit.node.remote.leavings import PLACES
+from labkit.node.remote.pod_residue import PLACES
 from labkit.node.remote.undo import Part, Place
 from labkit.node.state.home import Home
 from labkit.node.state.kind_of_node import Cleaned
 from labkit.node.state.ledger import Ledger, mark_of
-from labkit.node.state.node_selector import Choice
-from labkit.node.state.turns import only_one
+from labkit.node.state.locks import home_lock
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
-from labkit.util.progress import Progress, looks
+from labkit.util.progress import Progress, attempts
 
 ANSWERS_WITHIN_S = 30.0
 
 
-def down(home: Home, choice: Choice, progress: Progress) -> int:
+def down(home: Home, selector: NodeSelector, progress: Progress) -> int:
     """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
     it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
     """
@@ -35,30 +35,34 @@ def down(home: Home, choice: Choice, progress: Progress) -> int:
         if not share.others(runner(place), mark_of(home)):
             place.shell(node_registry.sh(node_registry.STOP))
 
-    with only_one(home, progress):
-        found, left, _ = undo_parts(home, choice, progress, (undo.NETWORK, undo.PODS, undo.HOLD), stop_registry)
+    with home_lock(home, progress):
+        found, left, _ = undo_parts(home, selector, progress, (undo.NETWORK, undo.PODS, undo.HOLD), stop_registry)
     if left:
         raise NodeError(f"Not all is down: {left[0]}.", "Then run this again.")
     return sum(what.startswith("Pod ") for what in found)
 
 
-def clean(home: Home, choice: Choice, progress: Progress) -> Cleaned:
+def clean(home: Home, selector: NodeSelector, progress: Progress) -> Cleaned:
     """Undo all that this home has changed on a node."""
-    with only_one(home, progress):
-        return undo_parts(home, choice, progress, PARTS)
+    with home_lock(home, progress):
+        return undo_parts(home, selector, progress, PARTS)
 
 
 def undo_parts(
-    home: Home, choice: Choice, progress: Progress, parts: tuple[Part, ...], then: Callable[[Place], None] = lambda place: None
+    home: Home,
+    selector: NodeSelector,
+    progress: Progress,
+    parts: tuple[Part, ...],
+    then: Callable[[Place], None] = lambda place: None,
 ) -> Cleaned:
     """Delete the cluster if this home made it, else undo `parts` of what it changed on the node, and do something more there."""
     found: list[str] = []
     left: list[str] = []
     alone: list[str] = []
     try:
-        with asked(choice.engine), relay_ended(home, choice):
-            left, alone, gone = delete_cluster(home, choice, progress)
-            with contextlib.nullcontext() if gone else reached(home, choice) as place:
+        with asked(selector.engine), relay_ended(home, selector):
+            left, alone, gone = delete_cluster(home, selector, progress)
+            with contextlib.nullcontext() if gone else reached(home, selector) as place:
                 if place:
                     progress(f"undoing labkit's changes on {place.name}")
                     found, still = undo.undo(place, parts)
@@ -66,54 +70,54 @@ def undo_parts(
                     alone += place.alone
                     then(place)
     except (NodeError, CriError) as error:
-        left.append(undo.unseen(f"the node {name_of(choice)}", undo.first_line(error)))
+        left.append(undo.unseen(f"the node {name_of(selector)}", undo.first_line(error)))
     return found, left, alone
 
 
 @contextlib.contextmanager
-def relay_ended(home: Home, choice: Choice) -> Iterator[None]:
+def relay_ended(home: Home, selector: NodeSelector) -> Iterator[None]:
     """End the node's relay when the block is over."""
     try:
         yield
     finally:
-        kind_node.stop(home, name_of(choice))
+        kind_node.stop(home, name_of(selector))
 
 
-def delete_cluster(home: Home, choice: Choice, progress: Progress) -> tuple[list[str], list[str], bool]:
+def delete_cluster(home: Home, selector: NodeSelector, progress: Progress) -> tuple[list[str], list[str], bool]:
     """Delete the cluster of a node where this home made it. (what stays, what was left alone, whether the node is gone)."""
-    if choice.cluster != CLUSTER:
+    if selector.cluster != CLUSTER:
         return [], [], False
     left, alone = kind_cluster.delete(home, progress)
     return left, alone, not left and not alone
 
 
-def name_of(choice: Choice) -> str:
+def name_of(selector: NodeSelector) -> str:
     """The node's container: of kind "kind" by its name, of kind "cri" by its endpoint, docker://NAME/path."""
-    return choice.node_name or choice.endpoint.removeprefix("docker://").partition("/")[0] or choice.cluster
+    return selector.node_name or selector.endpoint.removeprefix("docker://").partition("/")[0] or selector.cluster
 
 
-def container_of(choice: Choice) -> NodeContainer | None:
+def container_of(selector: NodeSelector) -> NodeContainer | None:
     """None where there is no such container any more. Raises NodeError where the engine cannot say."""
     engine = need_engine()
     names = engine.run("ps", "--all", "--format", "{{.Names}}").split()
-    return engine.node_container(name_of(choice)) if name_of(choice) in names else None
+    return engine.node_container(name_of(selector)) if name_of(selector) in names else None
 
 
 @contextlib.contextmanager
-def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
+def reached(home: Home, selector: NodeSelector) -> Iterator[Place | None]:
     """The node: None where it is gone, and all of labkit's with it. Raises NodeError where it cannot be reached."""
-    container = container_of(choice)
+    container = container_of(selector)
     if container is None:
         yield None
         return
     if container.state != "running":
         raise NodeError(f"its container is {container.state}")
     commands = InContainer(need_engine(), container)
-    place = Place(container.name, Ledger(home, choice), commands.shell, PLACES)
+    place = Place(container.name, Ledger(home, selector), commands.shell, PLACES)
     begun = restart_runtime(place)
-    for _ in looks(ANSWERS_WITHIN_S if begun else 0.0, 0.5):
+    for _ in attempts(ANSWERS_WITHIN_S if begun else 0.0, 0.5):
         try:
-            place.node = open_node(home, choice, container, commands)
+            place.node = open_node(home, selector, container, commands)
             break
         except (NodeError, CriError) as error:
             place.why = undo.first_line(error)
@@ -126,10 +130,10 @@ def reached(home: Home, choice: Choice) -> Iterator[Place | None]:
             place.node.close()
 
 
-def open_node(home: Home, choice: Choice, container: NodeContainer, commands: InContainer) -> kind_node.KindNode:
-    socket = str(PurePosixPath("/", choice.endpoint.removeprefix("docker://").partition("/")[2])) if choice.endpoint else ""
+def open_node(home: Home, selector: NodeSelector, container: NodeContainer, commands: InContainer) -> kind_node.KindNode:
+    socket = str(PurePosixPath("/", selector.endpoint.removeprefix("docker://").partition("/")[2])) if selector.endpoint else ""
     engine = commands.engine
-    return kind_node.KindNode(home, engine, container, socket or find_socket(engine, container), why="", choice=choice)
+    return kind_node.KindNode(home, engine, container, socket or find_socket(engine, container), why="", selector=selector)
 
 
 def restart_runtime(place: Place) -> bool:

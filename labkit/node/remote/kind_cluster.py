@@ -22,7 +22,7 @@ from labkit.node.registry import share
 from labkit.node.remote.engine import Engine, EngineError, NodeContainer
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import Ledger, mark_of
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 from labkit.util.showable import last_line
 
@@ -69,7 +69,7 @@ def make(home: Home, engine: Engine, progress: Any) -> None:
 
 def ledger(home: Home, engine: Engine) -> Ledger:
     """What this home noted of the cluster as a whole; each node has one of its own besides."""
-    return Ledger(home, Choice("kind", CLUSTER, engine=engine.address()))
+    return Ledger(home, NodeSelector("kind", CLUSTER, engine=engine.address()))
 
 
 def nodes(engine: Engine) -> list[NodeContainer]:

@@ -8,7 +8,7 @@ from labkit.cri import CriClient, CriError
 from labkit.node.packages.versions import UNIT_DIRECTORIES, upstream
 from labkit.node.state.runtime_daemon import RuntimeChange
 from labkit.util.errors import NodeError
-from labkit.util.progress import in_notebook, looks, shown
+from labkit.util.progress import attempts, in_notebook, shown
 
 if TYPE_CHECKING:
     from labkit.node.remote.kind_node import KindNode
@@ -135,7 +135,7 @@ class KindDaemon:
         return RuntimeChange(action, self.version, self.version, pid)
 
     def _again(self, action: str, before: int | None) -> RuntimeChange:
-        for _ in looks(WITHIN_S, 0.1):
+        for _ in attempts(WITHIN_S, 0.1):
             if self.pid not in (None, before):
                 return RuntimeChange(action, self.version, self.version, self._answering())
         raise NodeError(f"Nobody started containerd on {self.node.name} again.", "Start it there by hand.")

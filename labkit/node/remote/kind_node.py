@@ -21,14 +21,14 @@ from labkit.node.pods.node_dns import KubeletDns
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import node_registry as inside
 from labkit.node.registry import share
-from labkit.node.remote import leavings
+from labkit.node.remote import pod_residue
 from labkit.node.remote.container_access import InContainer, explained, kubeconfig, relay_name, start_relay
 from labkit.node.remote.engine import COMMANDS, KIND_CLUSTER, Engine, NodeContainer
 from labkit.node.remote.kind_cluster import CLUSTER, made_here
 from labkit.node.remote.kind_daemon import KindDaemon
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import Ledger, mark_of
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.progress import Progress
 
 
@@ -40,7 +40,7 @@ class KindNode(Node):
 
     def __init__(
         self, home: Home, engine: Engine, container: NodeContainer, socket: str, *, why: str, lesson: str | None = None,
-        choice: Choice | None = None,
+        selector: NodeSelector | None = None,
     ) -> None:
         self.home, self.engine, self.container = home, engine, container
         host = InContainer(engine, container)
@@ -58,10 +58,10 @@ class KindNode(Node):
             settings=settings(driver),
             host=host,
             kernel=RemoteKernel(host.run),
-            ledger=Ledger(home, choice or choice_of(engine, container)),
+            ledger=Ledger(home, selector or selector_of(engine, container)),
             socket_path=socket,
         )
-        self.own_pods = OwnPods(self, lambda sandbox: leavings.remove_of_pod(host.shell, leavings.PLACES, sandbox))
+        self.own_pods = OwnPods(self, lambda sandbox: pod_residue.remove_of_pod(host.shell, pod_residue.PLACES, sandbox))
         self.api = users_api(home, host)
         self.dns = KubeletDns(host)
         self.sources = EngineSources(self)
@@ -121,9 +121,9 @@ def settings(driver: str) -> dict[str, Any]:
     }
 
 
-def choice_of(engine: Engine, container: NodeContainer) -> Choice:
-    """The choice that means this node alone."""
-    return Choice("kind", container.cluster, container.name, engine=engine.address())
+def selector_of(engine: Engine, container: NodeContainer) -> NodeSelector:
+    """The selector of this node alone."""
+    return NodeSelector("kind", container.cluster, container.name, engine=engine.address())
 
 
 def stop(home: Home, node_name: str) -> None:

@@ -14,13 +14,13 @@ from labkit.node.registry import registry
 from labkit.node.registry.course_images import course_images
 from labkit.node.state import status, trust
 from labkit.node.state.home import Home
-from labkit.node.state.turns import one_choice_at_a_time
+from labkit.node.state.locks import machine_lock
 from labkit.util import environment
 from labkit.util.outputs import PRIVATE, read_note, write_whole
 from labkit.util.progress import Progress
 
 START_WITHIN_S = 8.0
-"""Shorter than a lab waits for another one (`labkit.node.state.turns`)."""
+"""Shorter than a lab waits for another one (`labkit.node.state.locks`)."""
 
 
 class Loopback:
@@ -62,7 +62,7 @@ class Loopback:
             return str(note["host"])
         programs = ensure_programs(self.home.cache, progress)
         progress("starting the course's registry on loopback")
-        with one_choice_at_a_time("registry-port"):
+        with machine_lock("registry-port"):
             return self.start(programs, progress)
 
     def start(self, programs: Programs, progress: Progress) -> str:

@@ -18,8 +18,8 @@ from labkit.node.observe import cni
 from labkit.node.observe.shims import is_shim
 from labkit.node.pods import kubelet_pause, kubelet_watcher, operations
 from labkit.node.pods.own_pods import is_ours
-from labkit.node.remote import leavings
-from labkit.node.remote.leavings import PodPaths, Shell
+from labkit.node.remote import pod_residue
+from labkit.node.remote.pod_residue import PodPaths, Shell
 from labkit.node.state.ledger import HOME, Ledger, known_pods, mark_of
 from labkit.util import progress
 from labkit.util.errors import NodeError
@@ -246,18 +246,18 @@ def find_shims(place: Place) -> list[str]:
 
 
 def end_shims(place: Place, found: list[str]) -> None:
-    leavings.end_shims(place.shell, [argument(p, "-id") for p in orphans(place)])
+    pod_residue.end_shims(place.shell, [argument(p, "-id") for p in orphans(place)])
 
 
 # What Pods leave
 
 
-def find_leavings(place: Place) -> list[str]:
-    return leavings.find(place.shell, place.places, known_pods(place.ledger.home))
+def find_pod_residue(place: Place) -> list[str]:
+    return pod_residue.find(place.shell, place.places, known_pods(place.ledger.home))
 
 
-def remove_leavings(place: Place, found: list[str]) -> None:
-    leavings.remove(place.shell, found)
+def remove_pod_residue(place: Place, found: list[str]) -> None:
+    pod_residue.remove(place.shell, found)
 
 
 NETWORK = Part("the network's configuration", find_network, put_network_back)
@@ -265,4 +265,4 @@ PODS = Part("Pods", find_pods, remove_pods)
 HOLD = Part("the kubelet", find_hold, end_hold)
 OBJECTS = Part("objects of the cluster", find_objects, delete_objects)
 SHIMS = Part("shims", find_shims, end_shims)
-LEAVINGS = Part("files and cgroups of Pods", find_leavings, remove_leavings)
+LEAVINGS = Part("files and cgroups of Pods", find_pod_residue, remove_pod_residue)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.node.state import trust
-from labkit.node.state.node_selector import Choice, of_note
+from labkit.node.state.node_selector import NodeSelector, of_note
 from labkit.util.outputs import PRIVATE, write_whole
 
 if TYPE_CHECKING:
@@ -58,17 +58,17 @@ def mark_of(home: Home) -> str:
 
 
 class Ledger:
-    """The changes of one home on one node, a line of JSON each. `choice` is the node as `labkit clean` finds it.
+    """The changes of one home on one node, a line of JSON each. `selector` is the node as `labkit clean` finds it.
 
     Nothing is kept in memory: another process of the home may clean the node while this one lives.
     """
 
-    def __init__(self, home: Home, choice: Choice) -> None:
-        self.home, self.choice = home, choice
-        name = re.sub("[^A-Za-z0-9.-]", "_", choice.endpoint or choice.node_name or choice.cluster)[:100]
-        decides = {key: value for key, value in vars(choice).items() if value or key != "engine"}  # older ledgers have none
+    def __init__(self, home: Home, selector: NodeSelector) -> None:
+        self.home, self.selector = home, selector
+        name = re.sub("[^A-Za-z0-9.-]", "_", selector.endpoint or selector.node_name or selector.cluster)[:100]
+        decides = {key: value for key, value in vars(selector).items() if value or key != "engine"}  # older ledgers have none
         which = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
-        self.path = home.data / DIRECTORY / f"{choice.kind}-{name}-{which}.jsonl"
+        self.path = home.data / DIRECTORY / f"{selector.kind}-{name}-{which}.jsonl"
 
     @property
     def mark(self) -> str:
@@ -81,7 +81,7 @@ class Ledger:
             known = read(self.path)
             if entry in known:
                 return
-            header = {"change": "node", **vars(self.choice)}
+            header = {"change": "node", **vars(self.selector)}
             # What was cut off by a full disk, or when a process was killed, stays a line of its own.
             begin = "" if (contents(self.path) or "\n").endswith("\n") else "\n"
             with self.path.open("a") as file:
@@ -130,7 +130,7 @@ def text_of(entries: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
 
 
-def changed_nodes(home: Home) -> list[Choice]:
+def changed_nodes(home: Home) -> list[NodeSelector]:
     """Every node on which this home has changed something since its last `clean`."""
     headers = [entry for path in sorted((home.data / DIRECTORY).glob("*.jsonl")) for entry in read(path)]
     named = [{key: value for key, value in entry.items() if key != "change"} for entry in headers if entry["change"] == "node"]
@@ -139,7 +139,7 @@ def changed_nodes(home: Home) -> list[Choice]:
 
 def known_pods(home: Home) -> set[str]:
     """The uids of the Pods that this home made by hand, on whatever node."""
-    return {uid for choice in changed_nodes(home) for uid in Ledger(home, choice).values("pod", "uid")}
+    return {uid for selector in changed_nodes(home) for uid in Ledger(home, selector).values("pod", "uid")}
 
 
 def kept_files(home: Home) -> list[Path]:

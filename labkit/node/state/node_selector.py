@@ -23,7 +23,7 @@ IN_A_CONTAINER = "docker://"
 
 
 @dataclass(frozen=True)
-class Choice:
+class NodeSelector:
     """`kind` is "kind", "containerd", "vm", "cri" or "auto". `cluster` and `node_name` choose among kind nodes, `endpoint` is
     that of kind "cri". What is empty is left open. `engine`, of a node that was found: whose container it is
     (`labkit.node.remote.engine.Engine.address`)."""
@@ -37,7 +37,7 @@ class Choice:
     @classmethod
     def parse(
         cls, node: str = "auto", cluster: str = "", node_name: str = "", environ: Mapping[str, str] | None = None
-    ) -> Choice:
+    ) -> NodeSelector:
         """From "kind", "cri:unix:///run/x.sock", …; what is left open comes from LABKIT_NODE, LABKIT_CLUSTER, LABKIT_NODE_NAME.
 
         A name given here makes the names below it in the environment void: --cluster b is not looked for under LABKIT_NODE_NAME
@@ -64,19 +64,19 @@ class Choice:
             )
         return cls(kind, cluster, node_name, endpoint)
 
-    def fits(self, known: Choice) -> bool:
+    def fits(self, known: NodeSelector) -> bool:
         """Whether all that is chosen here is so of a node that is known."""
         pairs = zip(asdict(self).items(), asdict(known).values(), strict=True)
         return all(mine in (theirs, "auto" if name == "kind" else "") for (name, mine), theirs in pairs)
 
     def environ(self) -> dict[str, str]:
-        """The environment in which this choice is made again."""
+        """The environment in which commands mean the same node."""
         node = f"cri:{self.endpoint}" if self.endpoint else self.kind
         words = {NODE: node, CLUSTER: self.cluster, NODE_NAME: self.node_name}
         return {name: word for name, word in words.items() if word and word != "auto"}
 
     def command(self, verb: str) -> str:
-        """A command of labkit's that means this choice, to be advised: "labkit up --node vm"."""
+        """A command of labkit's that means this node, to be advised: "labkit up --node vm"."""
         words = self.environ().items()
         options = [w for name, word in words for w in (f"--{name.removeprefix('LABKIT_').lower().replace('_', '-')}", word)]
         return shlex.join(["labkit", verb, *options])
@@ -99,35 +99,35 @@ def split(node: str) -> tuple[str, str]:
     return kind, endpoint
 
 
-def remember(home: Home, choice: Choice, *, as_last: bool = False) -> None:
+def remember(home: Home, selector: NodeSelector, *, as_last: bool = False) -> None:
     """Note a node that was brought up: the last one is what "auto" means from now on, all of them are what `clean` cleans.
 
     One that is known keeps its place, so that connecting to it changes no other command; `up` puts it last.
     """
     known = remembered(home)
-    if choice not in known or as_last:
+    if selector not in known or as_last:
         home.make()
-        write(home, [*(c for c in known if c != choice), choice])
+        write(home, [*(c for c in known if c != selector), selector])
 
 
-def remembered(home: Home) -> list[Choice]:
+def remembered(home: Home) -> list[NodeSelector]:
     """Every node that was brought up since the last `clean`, the newest last."""
     return [found for entry in read_note(home.data / "nodes.json", list) if (found := of_note(entry))]
 
 
-def of_note(entry: Any) -> Choice | None:
-    """The choice whose fields were noted, None where they are no choice's."""
+def of_note(entry: Any) -> NodeSelector | None:
+    """The NodeSelector whose fields were recorded, None where they are no NodeSelector's."""
     with contextlib.suppress(TypeError):
-        found = Choice(**entry)
+        found = NodeSelector(**entry)
         if all(isinstance(value, str) for value in asdict(found).values()):
             return found
     return None
 
 
-def forget(home: Home, choice: Choice) -> None:
+def forget(home: Home, selector: NodeSelector) -> None:
     if (home.data / "nodes.json").exists():
-        write(home, [c for c in remembered(home) if c != choice])
+        write(home, [c for c in remembered(home) if c != selector])
 
 
-def write(home: Home, known: list[Choice]) -> None:
+def write(home: Home, known: list[NodeSelector]) -> None:
     write_whole(home.data / "nodes.json", json.dumps([asdict(c) for c in known], indent=1).encode(), PRIVATE)

@@ -23,7 +23,7 @@ from labkit.node.host import containerd_setup, lab_processes
 from labkit.node.host.services import Service, limit_size
 from labkit.node.lab import kubernetes
 from labkit.node.lab.control import Control
-from labkit.node.lab.supervisor import call_oneself, tell_of_thread
+from labkit.node.lab.supervisor import log_thread_failure, set_process_name
 from labkit.node.machine import build, machine
 from labkit.node.machine.machine import Machine, MachineError
 from labkit.node.machine.packages import find_tools
@@ -33,7 +33,7 @@ from labkit.node.state.home import Home
 from labkit.node.vm import clock, vm_cluster
 from labkit.node.vm import vm_pods as vm_pods
 from labkit.node.vm.vm_home import MachinePaths
-from labkit.node.vm.vm_runtime_controller import VmOperator
+from labkit.node.vm.vm_runtime_controller import VmRuntimeController
 from labkit.util.showable import start_log
 
 log = logging.getLogger("labkit")
@@ -48,8 +48,8 @@ def main() -> int:
     who owns it; the owner itself is a child that nobody waits for."""
     home = Home.find()
     places = MachinePaths(home)
-    call_oneself("labkit-vm")
-    threading.excepthook = tell_of_thread
+    set_process_name("labkit-vm")
+    threading.excepthook = log_thread_failure
     os.umask(0o077)
     log_file = trust.append(places.home.log_file)
     start_log(log_file)
@@ -120,7 +120,7 @@ def own(home: Home, places: MachinePaths, running: list[Machine], services: list
         containerd=image.versions.get("containerd"), processes=processes(made, services[0]), time_scale=kubernetes.time_scale(),
         lost=lost or None,
     )
-    watch(made, places, services[0], noted, VmOperator(places), control)
+    watch(made, places, services[0], noted, VmRuntimeController(places), control)
 
 
 def lost_pods(places: MachinePaths) -> list[str]:
@@ -167,15 +167,15 @@ def started(
 
 
 def watch(
-    made: Machine, places: MachinePaths, api: Service, noted: vm_pods.Noted, operator: VmOperator, control: Control
+    made: Machine, places: MachinePaths, api: Service, noted: vm_pods.Noted, controller: VmRuntimeController, control: Control
 ) -> None:
     """Until qemu ends, which is an error with what it said; keep the machine's clock right and the API running, and do what is
     asked for."""
     ahead = time.time() - time.monotonic()
     while True:
         if request := control.next(LOOK_EVERY_S):
-            operator.answer(request)
-        operator.tidy()
+            controller.answer(request)
+        controller.tidy()
         alive(made, noted, places)
         if abs(time.time() - time.monotonic() - ahead) > OFF_S:
             ahead = time.time() - time.monotonic()

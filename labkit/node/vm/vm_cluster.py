@@ -30,17 +30,18 @@ def api(places: MachinePaths) -> Service:
     return kubernetes.api_service(places.home, "--socket", str(places.sockets / API_SOCKET))
 
 
-def join(places: MachinePaths, machine: Machine, since: str, heed: Callable[[], None]) -> None:
+def join(places: MachinePaths, machine: Machine, since: str, check_stop: Callable[[], None]) -> None:
     """Let the machine's kubelet in, and wait until its node is Ready. The API answers already. Raises MachineError, NodeError.
 
-    since: the time before (RFC 3339), for a node of an earlier start is in the API, too. heed: raises what ends the waiting.
+    since: the time before (RFC 3339), for a node of an earlier start is in the API, too. check_stop: raises what ends the
+    waiting.
     """
     relay.start_relay(places.home, RELAY, relay.inside(places.enter_argv(), guest.KUBELET_SOCKET))
     # Of many machines that go on from one saved state, each has an id of its own (man 5 machine-id).
     machine_id = hashlib.sha256(str(places.home.run).encode()).hexdigest()[:32]
     arguments = (kubeconfig(places.home.kubeconfig), resolv_conf(), machine_id, f"{kubernetes.time_scale():g}")
     machine.tell(b" ".join(map(enter.quoted, ["sh", "-c", guest.JOIN_CLUSTER, "sh", *arguments])).decode())
-    kubernetes.wait_node_ready(places.home, since, heed)
+    kubernetes.wait_node_ready(places.home, since, check_stop)
 
 
 def part(places: MachinePaths) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from labkit.cri import CriError
 from labkit.node.host import containerd_setup
 from labkit.node.host.services import weighty
-from labkit.node.lab.runtime_controller import Operator
+from labkit.node.lab.runtime_controller import RuntimeController
 from labkit.node.machine import guest
 from labkit.node.packages.releases import Release
 from labkit.node.state import status
 from labkit.node.vm import run, vm_releases
 from labkit.node.vm.vm_home import MachinePaths
 from labkit.util.errors import NodeError
-from labkit.util.progress import looks
+from labkit.util.progress import attempts
 
 log = logging.getLogger("labkit")
 
@@ -62,7 +62,7 @@ CHOOSE = f"if [ $# = 0 ]; then rm -f {guest.CHOSEN}; else ln -sfn $1 {guest.CHOS
 FORGET = f'cd {guest.RELEASES} && for each in [0-9]*; do [ $each = "$1" ] || rm -rf $each; done; true'
 
 
-class VmOperator(Operator):
+class VmRuntimeController(RuntimeController):
     """For a virtual machine that runs."""
 
     def __init__(self, places: MachinePaths) -> None:
@@ -144,7 +144,7 @@ class VmOperator(Operator):
     def wait_ready(self) -> None:
         """Until it answers; one that ended meanwhile (it is started again) is an error with its last words. Raises NodeError."""
         first = None
-        for left in looks(READY_WITHIN_S, POLL_S):
+        for left in attempts(READY_WITHIN_S, POLL_S):
             try:
                 return containerd_setup.answer(self.places.relay(), ANSWER_WITHIN_S)
             except (CriError, NodeError) as error:

@@ -1,4 +1,4 @@
-"""Bring the node's programs before labkit's own packages are there: `python -I -S early.py CACHE`.
+"""Bring the node's programs before labkit's own packages are there: `python -I -S prefetch.py CACHE`.
 
 `./course start` runs this while pip works. Only the standard library may be imported, so `labkit.node` is entered without its
 `__init__`. What fails here, `labkit up` tries again and reports.

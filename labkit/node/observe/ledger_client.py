@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from labkit.node.state.ledger import Ledger
 
 
-class NotingClient(CriClient):
+class LedgerClient(CriClient):
     """Notes the id of each sandbox: when the runtime has forgotten one whose shim lives, nothing else tells whose it was."""
 
     def __init__(self, endpoint: str, ledger: Ledger) -> None:

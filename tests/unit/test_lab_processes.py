@@ -16,7 +16,7 @@ from labkit.node.kinds import cleaning, discovery
 from labkit.node.lab import residue
 from labkit.node.state import status
 from labkit.node.state.home import Home
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 
 
@@ -77,8 +77,8 @@ def test_a_node_whose_home_was_deleted_is_the_one_that_is_meant(tmp_path: Path, 
     owner = dataclasses.replace(own, pid=1000, cmdline=argv, cgroups={})
     kernel = SimpleNamespace(snapshot=lambda fds: Snapshot(0, {owner.pid: owner}, {}, ()))
     monkeypatch.setattr(lab_processes, "LocalKernel", lambda: kernel)
-    assert discovery.brought_up(home) == cleaning.nodes(home) == [Choice("vm")]
-    assert discovery.last_used(Choice("auto"), home) == Choice("vm")
+    assert discovery.brought_up(home) == cleaning.nodes(home) == [NodeSelector("vm")]
+    assert discovery.last_used(NodeSelector("auto"), home) == NodeSelector("vm")
     assert discovery.brought_up(other) == cleaning.nodes(other) == []
 
 

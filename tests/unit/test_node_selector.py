@@ -21,14 +21,14 @@ import pytest
 from labkit.cli import __main__ as cli
 from labkit.cli import common
 from labkit.cli import node_commands as commands_of_node
-from labkit.node import Choice, Home, NodeError
+from labkit.node import Home, NodeError, NodeSelector
 from labkit.node import node as base
 from labkit.node.host.access import NO_STREAMS, ThisMachine
 from labkit.node.kinds import cri as cri_kind
 from labkit.node.kinds import discovery
 from labkit.node.pods import api_client
 from labkit.node.pods.cluster import Cluster
-from labkit.node.remote import container_choice, kind_node
+from labkit.node.remote import container_selection, kind_node
 from labkit.node.remote.container_access import InContainer
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.state import node_selector as choice
@@ -36,7 +36,7 @@ from tests.conftest import ROOT
 
 NAMES = ("LABKIT_NODE", "LABKIT_CLUSTER", "LABKIT_NODE_NAME")
 TWO = {"a-control-plane": ("a", "control-plane", "running"), "b-control-plane": ("b", "control-plane", "running")}
-A, B = Choice("kind", "a", "a-control-plane"), Choice("kind", "b", "b-control-plane")
+A, B = NodeSelector("kind", "a", "a-control-plane"), NodeSelector("kind", "b", "b-control-plane")
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def has(patch: pytest.MonkeyPatch, nodes: dict[str, tuple[str, str, str]]) -> No
 
 def chosen(home: Home, node: str = "auto", cluster: str = "", node_name: str = "") -> str:
     """The container that `connect` would take, having seen to it that `status` and `look` mean the same one."""
-    wanted = Choice.parse(node, cluster, node_name)
-    meant, _ = discovery.choose(wanted, home)
-    picked = container_choice.pick(Engine("docker"), meant)
+    wanted = NodeSelector.parse(node, cluster, node_name)
+    meant, _ = discovery.resolve_usable(wanted, home)
+    picked = container_selection.pick(Engine("docker"), meant)
     assert discovery.report(home, wanted)["name"] == picked.name
     return picked.name
 
@@ -79,7 +79,7 @@ def test_the_last_one_brought_up_is_meant_where_the_words_leave_it_open(home: Ho
 
 def test_several_nodes_and_none_brought_up_is_an_error_that_names_a_command_for_each(home: Home) -> None:
     with pytest.raises(NodeError) as refused:
-        container_choice.pick(Engine("docker"), discovery.meant(Choice("kind"), home))
+        container_selection.pick(Engine("docker"), discovery.resolve(NodeSelector("kind"), home))
     for name in "ab":
         words = f"labkit up --node kind --cluster {name}"
         assert f"`{words}`" in refused.value.todo
@@ -91,11 +91,11 @@ def test_a_node_that_cannot_be_used_is_not_silently_another(home: Home, monkeypa
     choice.remember(home, B)
     has(monkeypatch, {name: of for name, of in TWO.items() if of[0] == "a"})
     for words in ({}, {"node": "kind"}, {"cluster": "b"}):
-        meant, _ = discovery.choose(Choice.parse(**words), home)
+        meant, _ = discovery.resolve_usable(NodeSelector.parse(**words), home)
         with pytest.raises(NodeError, match="no cluster b") as refused:
-            container_choice.pick(Engine("docker"), meant)
+            container_selection.pick(Engine("docker"), meant)
         assert "labkit up --node kind --cluster a" in refused.value.todo
-        report = discovery.report(home, Choice.parse(**words))
+        report = discovery.report(home, NodeSelector.parse(**words))
         assert report["state"] == "down" and "no cluster b" in report["error"]
 
 
@@ -106,53 +106,54 @@ def test_options_and_environment_are_the_same_words(home: Home, monkeypatch: pyt
             for name in NAMES:
                 patch.setenv(name, "")
             common.choose_node(by_option)
-            after = Choice.parse()
+            after = NodeSelector.parse()
         option = words[0].removeprefix("--").replace("-", "_")
-        assert after == Choice.parse(**{option: words[1]}, environ={})
-        assert Choice.parse(environ=after.environ()) == after
+        assert after == NodeSelector.parse(**{option: words[1]}, environ={})
+        assert NodeSelector.parse(environ=after.environ()) == after
 
 
 @pytest.mark.parametrize(
     ("words", "environ", "meant"),
     [
-        ({"cluster": "b"}, {"LABKIT_CLUSTER": "a", "LABKIT_NODE_NAME": "a-worker"}, Choice("kind", "b")),
-        ({"node_name": "b-worker"}, {"LABKIT_CLUSTER": "a"}, Choice("kind", "", "b-worker")),
-        ({"node": "vm"}, {"LABKIT_NODE": "kind", "LABKIT_CLUSTER": "a"}, Choice("vm")),
-        ({}, {"LABKIT_NODE": "containerd", "LABKIT_CLUSTER": "a"}, Choice("containerd")),
-        ({}, {"LABKIT_CLUSTER": "a"}, Choice("kind", "a")),
-        ({"cluster": "a"}, {"LABKIT_NODE": "vm"}, Choice("kind", "a")),
-        ({"node": "kind"}, {"LABKIT_NODE": "vm", "LABKIT_CLUSTER": "a"}, Choice("kind")),
-        ({}, {"LABKIT_NODE": "cri:unix:/run/x.sock"}, Choice("cri", endpoint="unix:///run/x.sock")),
-        ({"node": "cri:/run/x.sock"}, {}, Choice("cri", endpoint="unix:///run/x.sock")),
-        ({"node": "cri:docker://n/run/x.sock"}, {}, Choice("cri", endpoint="docker://n/run/x.sock")),
+        ({"cluster": "b"}, {"LABKIT_CLUSTER": "a", "LABKIT_NODE_NAME": "a-worker"}, NodeSelector("kind", "b")),
+        ({"node_name": "b-worker"}, {"LABKIT_CLUSTER": "a"}, NodeSelector("kind", "", "b-worker")),
+        ({"node": "vm"}, {"LABKIT_NODE": "kind", "LABKIT_CLUSTER": "a"}, NodeSelector("vm")),
+        ({}, {"LABKIT_NODE": "containerd", "LABKIT_CLUSTER": "a"}, NodeSelector("containerd")),
+        ({}, {"LABKIT_CLUSTER": "a"}, NodeSelector("kind", "a")),
+        ({"cluster": "a"}, {"LABKIT_NODE": "vm"}, NodeSelector("kind", "a")),
+        ({"node": "kind"}, {"LABKIT_NODE": "vm", "LABKIT_CLUSTER": "a"}, NodeSelector("kind")),
+        ({}, {"LABKIT_NODE": "cri:unix:/run/x.sock"}, NodeSelector("cri", endpoint="unix:///run/x.sock")),
+        ({"node": "cri:/run/x.sock"}, {}, NodeSelector("cri", endpoint="unix:///run/x.sock")),
+        ({"node": "cri:docker://n/run/x.sock"}, {}, NodeSelector("cri", endpoint="docker://n/run/x.sock")),
     ],
 )
-def test_what_is_given_overrules_the_environment(words: dict[str, str], environ: dict[str, str], meant: Choice) -> None:
-    assert Choice.parse(**words, environ=environ) == meant
+def test_what_is_given_overrules_the_environment(words: dict[str, str], environ: dict[str, str], meant: NodeSelector) -> None:
+    assert NodeSelector.parse(**words, environ=environ) == meant
 
 
 def test_words_that_contradict_each_other_are_refused(home: Home) -> None:
     for words in ({"node": "vm", "cluster": "a"}, {"node": "cri:tcp://1.2.3.4:5"}):
         with pytest.raises(NodeError):
-            Choice.parse(**words, environ={})
+            NodeSelector.parse(**words, environ={})
     for node in ("kind:a", "containerd:x", "pod", "KIND"):
         with pytest.raises(NodeError, match="is no kind of node"):
-            discovery.meant(Choice.parse(node, environ={}), home)
+            discovery.resolve(NodeSelector.parse(node, environ={}), home)
 
 
 @pytest.mark.parametrize(
     "made",
     [
-        A, Choice("kind", "it's", "a b"), Choice("containerd"), Choice("vm"), Choice("cri", endpoint="unix:///run/a b/it's.sock"),
-        Choice("cri", endpoint="docker://kind-control-plane/run/containerd/containerd.sock"),
+        A, NodeSelector("kind", "it's", "a b"), NodeSelector("containerd"), NodeSelector("vm"),
+        NodeSelector("cri", endpoint="unix:///run/a b/it's.sock"),
+        NodeSelector("cri", endpoint="docker://kind-control-plane/run/containerd/containerd.sock"),
     ],
 )
-def test_the_environment_of_a_choice_makes_it_again_in_another_shell(made: Choice) -> None:
+def test_the_environment_of_a_choice_makes_it_again_in_another_shell(made: NodeSelector) -> None:
     lines = "\n".join(f"export {name}={shlex.quote(word)}" for name, word in made.environ().items())
     script = f'eval "$1"; exec {shlex.quote(sys.executable)} -c "import os, json; print(json.dumps(dict(os.environ)))"'
     for before in ({}, {"LABKIT_NODE": "vm"}, {"LABKIT_NODE": "kind", "LABKIT_CLUSTER": "other", "LABKIT_NODE_NAME": "other-w"}):
         said = subprocess.run(["sh", "-c", script, "sh", lines], env=before, capture_output=True, check=True).stdout
-        assert Choice.parse(environ=json.loads(said)) == made
+        assert NodeSelector.parse(environ=json.loads(said)) == made
 
 
 def test_a_list_of_nodes_that_was_half_written_loses_nothing(home: Home) -> None:
@@ -164,13 +165,13 @@ def test_a_list_of_nodes_that_was_half_written_loses_nothing(home: Home) -> None
 
 
 def test_down_stops_the_node_that_is_meant_and_names_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped: list[Choice] = []
+    stopped: list[NodeSelector] = []
     made = replace(
-        discovery.own()["kind"],
+        discovery.course_kinds()["kind"],
         down=lambda home, choice, progress: stopped.append(choice) or 0,  # type: ignore[func-returns-value]
         report=lambda home, choice: {"state": "down" if choice in stopped else "ready"},
     )
-    monkeypatch.setitem(discovery.own(), "kind", made)
+    monkeypatch.setitem(discovery.course_kinds(), "kind", made)
     choice.remember(home, A)
     choice.remember(home, B)
     said = run("down", "--node", "kind")
@@ -273,15 +274,15 @@ def course(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_course_start_takes_the_options_that_choose_a_node() -> None:
-    def said(*arguments: str, **env: str) -> Choice:
+    def said(*arguments: str, **env: str) -> NodeSelector:
         lines = course("start", *arguments, **env).stdout.splitlines()
-        return Choice.parse(environ=dict(line.split("=", 1) for line in lines))
+        return NodeSelector.parse(environ=dict(line.split("=", 1) for line in lines))
 
     for arguments in (("--cluster", "b"), ("--cluster=b",), ("--node", "kind", "--cluster", "b")):
-        assert said(*arguments) == said(*arguments, LABKIT_CLUSTER="a", LABKIT_NODE_NAME="a-worker") == Choice("kind", "b")
-    assert said("--node-name", "w", LABKIT_CLUSTER="a") == Choice("kind", "", "w")
-    assert said("--node", "vm", LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("vm")
-    assert said(LABKIT_NODE="kind", LABKIT_CLUSTER="a") == Choice("kind", "a")
+        assert said(*arguments) == said(*arguments, LABKIT_CLUSTER="a", LABKIT_NODE_NAME="a-worker") == NodeSelector("kind", "b")
+    assert said("--node-name", "w", LABKIT_CLUSTER="a") == NodeSelector("kind", "", "w")
+    assert said("--node", "vm", LABKIT_NODE="kind", LABKIT_CLUSTER="a") == NodeSelector("vm")
+    assert said(LABKIT_NODE="kind", LABKIT_CLUSTER="a") == NodeSelector("kind", "a")
     assert course("start", "--cluster").returncode == 2
 
 
@@ -315,10 +316,10 @@ def test_an_api_that_is_away_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_doctor_examines_the_socket_that_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    named = Choice.parse("cri:unix:///nowhere/containerd.sock")
-    found = {verdict.kind: verdict for verdict in discovery.examine(home, named)}
+    named = NodeSelector.parse("cri:unix:///nowhere/containerd.sock")
+    found = {verdict.kind: verdict for verdict in discovery.probe_all(home, named)}
     assert "a CRI socket of your own" not in found["cri"].why and "/nowhere/containerd.sock" in found["cri"].why
-    assert "a CRI socket of your own" in {verdict.kind: verdict for verdict in discovery.examine(home)}["cri"].why
+    assert "a CRI socket of your own" in {verdict.kind: verdict for verdict in discovery.probe_all(home)}["cri"].why
 
 
 def test_clean_counts_what_it_removed_in_words() -> None:

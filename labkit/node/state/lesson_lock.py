@@ -10,17 +10,17 @@ import socket
 import sys
 
 from labkit.node.state.home import Home
-from labkit.node.state.node_selector import Choice
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 
 CLAIMED: dict[str, socket.socket] = {}
 """This kernel's claims, for its whole life."""
 
 
-def claim(home: Home, choice: Choice, lesson: str, *, take_over: bool) -> None:
+def claim(home: Home, selector: NodeSelector, lesson: str, *, take_over: bool) -> None:
     """Claim a lesson on a node for this process; a second call changes nothing. Raises NodeError where another kernel has it,
     unless it is to be taken over."""
-    digest = hashlib.sha256(repr((str(home.data), choice, lesson)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((str(home.data), selector, lesson)).encode()).hexdigest()[:16]
     name = f"\0labkit-lesson-{digest}"
     if name in CLAIMED or sys.platform != "linux":
         return

@@ -17,8 +17,8 @@ import pytest
 from labkit.cri import CriError
 from labkit.node import NodeError
 from labkit.node.pods import kubelet_pause
-from labkit.node.pods.kubelet_pause import KubeletHold
-from labkit.node.state.node_selector import Choice
+from labkit.node.pods.kubelet_pause import KubeletPause
+from labkit.node.state.node_selector import NodeSelector
 from tests.waits import wait_for
 
 AWAY = CriError("ListPodSandbox", "UNAVAILABLE", "connection refused", "")
@@ -32,7 +32,7 @@ class FakeNode:
 
     def __init__(self, kubelet: int) -> None:
         self.kubelet = kubelet
-        self.choice = Choice("kind", "", self.name)
+        self.selector = NodeSelector("kind", "", self.name)
         self.watchers: list[subprocess.Popen[bytes]] = []
         self.pods_error: Exception | None = None
         self.run_error: Exception | None = None
@@ -96,8 +96,8 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
         kubelet.kill()
 
 
-def held(node: Any, mark: str = "anne") -> KubeletHold:
-    made = KubeletHold(node, asks=False, mark=mark)
+def held(node: Any, mark: str = "anne") -> KubeletPause:
+    made = KubeletPause(node, asks=False, mark=mark)
     made.start()
     return made
 
@@ -137,9 +137,9 @@ def test_a_cell_that_holds_again_leaves_one_hold_which_one_release_ends(node: Fa
 
 def test_two_homes_hold_one_kubelet_and_it_goes_on_with_the_last(node: FakeNode) -> None:
     hers, his = held(node, "anne"), held(node, "bob")
-    kubelet_pause.let_go(node, "bob.")  # what bob's `labkit clean` does
+    kubelet_pause.resume_kubelet(node, "bob.")  # what bob's `labkit clean` does
     assert state(node.kubelet) == "T" and [name.partition(".")[0] for name in kubelet_pause.holders(node)] == ["anne"]
-    assert "another one holds" in KubeletHold(node, asks=False, mark="bob").release()
+    assert "another one holds" in KubeletPause(node, asks=False, mark="bob").release()
 
     hers.release()
 
@@ -154,7 +154,7 @@ def test_a_watcher_that_was_killed_leaves_no_kubelet_held(node: FakeNode) -> Non
         watcher.wait()
     holding.done.set()
 
-    kubelet_pause.let_go(node, "anne.")
+    kubelet_pause.resume_kubelet(node, "anne.")
 
     assert state(node.kubelet) in "RS" and not os.path.exists(kubelet_pause.HOLDS)
 
@@ -203,7 +203,7 @@ def test_a_hold_that_its_notebook_slept_through_begins_again(node: FakeNode, mon
 def test_what_has_let_go_is_not_held_again_by_a_notebook_that_lives(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubelet_pause, "BEAT_S", 0.05)
     holding = held(node)
-    kubelet_pause.let_go(node, "anne.")  # what `labkit clean` does
+    kubelet_pause.resume_kubelet(node, "anne.")  # what `labkit clean` does
     time.sleep(0.5)
     assert state(node.kubelet) in "RS" and len(node.watchers) == 1
     assert "runs again" in holding.release()

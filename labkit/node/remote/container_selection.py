@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from labkit.node.remote.engine import Engine, NodeContainer
 from labkit.node.remote.kind_cluster import CLUSTER
-from labkit.node.state import node_selector as choices
-from labkit.node.state.node_selector import Choice
+from labkit.node.state import node_selector
+from labkit.node.state.node_selector import NodeSelector
 from labkit.util.errors import NodeError
 
 SOCKETS = (
@@ -25,27 +25,26 @@ def describe(nodes: Sequence[NodeContainer]) -> str:
 def advice(nodes: Sequence[NodeContainer]) -> str:
     """The commands that choose each of the nodes."""
     clusters = [n.cluster for n in nodes]
-    named = [Choice("kind", n.cluster, n.name if clusters.count(n.cluster) > 1 else "") for n in nodes]
+    named = [NodeSelector("kind", n.cluster, n.name if clusters.count(n.cluster) > 1 else "") for n in nodes]
     return " or ".join(f"`{c.command('up')}`" for c in named)
 
 
-def may_make(choice: Choice, found: Sequence[NodeContainer]) -> bool:
+def may_make(selector: NodeSelector, found: Sequence[NodeContainer]) -> bool:
     """Whether `up` makes the cluster that is meant: labkit's own by its name, or where there is none at all and none is named."""
     return not any(n.cluster == CLUSTER for n in found) and (
-        choice.cluster == CLUSTER or not (found or choice.cluster or choice.node_name)
+        selector.cluster == CLUSTER or not (found or selector.cluster or selector.node_name)
     )
 
 
-def pick(engine: Engine, choice: Choice) -> NodeContainer:
+def pick(engine: Engine, selector: NodeSelector) -> NodeContainer:
     """The node container that is meant. Raises NodeError with a list where several could be, or with what is wrong with
     the one."""
     found = engine.node_containers()
-    meant = [n for n in found if choice.cluster in ("", n.cluster) and choice.node_name in ("", n.name)]
+    meant = [n for n in found if selector.cluster in ("", n.cluster) and selector.node_name in ("", n.name)]
     if not meant:
-        if choice.cluster or choice.node_name:
-            wanted = " ".join(
-                filter(None, [choice.cluster and f"cluster {choice.cluster}", choice.node_name and f"node {choice.node_name}"])
-            )
+        if selector.cluster or selector.node_name:
+            parts = [selector.cluster and f"cluster {selector.cluster}", selector.node_name and f"node {selector.node_name}"]
+            wanted = " ".join(filter(None, parts))
             todo = f"There is {describe(found)}: {advice(found)}." if found else "`labkit up --node kind` makes a cluster."
             raise NodeError(f"{engine.command} has no {wanted}.", todo)
         raise NodeError("There is no kind cluster.", "`labkit up --node kind` makes one where the kind command is installed.")
@@ -53,7 +52,7 @@ def pick(engine: Engine, choice: Choice) -> NodeContainer:
     if len(meant) > 1 and not own:
         raise NodeError(
             f"Several nodes could be meant: {describe(meant)}.",
-            f"Choose one: {advice(meant)}, or set {choices.CLUSTER} or {choices.NODE_NAME}.",
+            f"Choose one: {advice(meant)}, or set {node_selector.CLUSTER} or {node_selector.NODE_NAME}.",
         )
     node = (own or meant)[0]
     if node.state == "paused":

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from labkit.node import Choice, Home, NodeError
-from labkit.node.state import one_kernel
+from labkit.node import Home, NodeError, NodeSelector
+from labkit.node.state import lesson_lock
 
 CLAIM = """
 import sys
 from pathlib import Path
-from labkit.node import Choice, Home
-from labkit.node.state import one_kernel as onekernel
+from labkit.node import Home, NodeSelector
+from labkit.node.state import lesson_lock
 data = Path(sys.argv[1])
-onekernel.claim(Home(data, data, data), Choice("containerd"), "05", take_over=False)
+lesson_lock.claim(Home(data, data, data), NodeSelector("containerd"), "05", take_over=False)
 print("claimed", flush=True)
 sys.stdin.read()
 """
@@ -40,13 +40,13 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_kernel_is_refused_until_the_first_one_ends(home: Home, other: subprocess.Popen[str]) -> None:
     with pytest.raises(NodeError, match=r"Another kernel works on lesson 05.*take_over=True"):
-        one_kernel.claim(home, Choice("containerd"), "05", take_over=False)
-    one_kernel.claim(home, Choice("containerd"), "05", take_over=True)
-    one_kernel.claim(home, Choice("containerd"), "06", take_over=False)
-    one_kernel.claim(home, Choice("vm"), "05", take_over=False)
+        lesson_lock.claim(home, NodeSelector("containerd"), "05", take_over=False)
+    lesson_lock.claim(home, NodeSelector("containerd"), "05", take_over=True)
+    lesson_lock.claim(home, NodeSelector("containerd"), "06", take_over=False)
+    lesson_lock.claim(home, NodeSelector("vm"), "05", take_over=False)
 
     other.kill()
     other.wait()
 
     for _ in range(2):
-        one_kernel.claim(home, Choice("containerd"), "05", take_over=False)
+        lesson_lock.claim(home, NodeSelector("containerd"), "05", take_over=False)
