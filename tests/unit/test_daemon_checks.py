@@ -13,15 +13,17 @@ NODE, OWN = {"net": 1}, {"net": 2}
 
 class Lab:
     """A node whose Pod `watchman` logs `quiet` while nothing happens, `killed` at the kill and `started` at the start, or `again`
-    and `returned` at the second of each."""
+    and `returned` at the second of each. pipes: what is in its pipe at the first and at the second time; None where no pipe is
+    seen."""
 
     kind, lesson = "vm", "04"
 
-    def __init__(self, quiet=(), killed=(), started=(), state="Running", there=True, net=NODE, again=None, returned=None):
+    def __init__(self, quiet=(), killed=(), started=(), state="Running", there=True, net=NODE, again=None, returned=None,
+                 pipes=None):
         self.quiet, self.killed, self.started, self.there, self.net = quiet, killed, started, there, net
         self.again = killed if again is None else again
         self.returned = started if returned is None else returned
-        self.log, self.does = ["hello"], []
+        self.log, self.does, self.pipes = ["hello"], [], pipes
         status = SimpleNamespace(status=SimpleNamespace(log_path="/log"))
         self.cri = SimpleNamespace(container_status=lambda container_id: status)
         self.daemon = SimpleNamespace(kill=self.kill, start=self.start)
@@ -35,7 +37,13 @@ class Lab:
     def host_namespaces(self):
         return NODE
 
+    def shims(self, others=False):
+        fifos = ("/c-stdout",) if self.pipes else ()
+        return (SimpleNamespace(sandbox="s", containers=[SimpleNamespace(id="c", fifos=fifos)]),)
+
     def shell(self, argv):
+        if "/c-stdout" in argv:
+            return self.pipes[self.does.count("kill") - 1]
         assert argv == ["cat", "/log"]
         return "".join(f"2026-01-01T00:00:00Z stdout F {line}\n" for line in self.log)
 
@@ -74,6 +82,10 @@ def judged(monkeypatch):
         (Lab(started=["away", "back"], returned=[]), "started again twice"),
         (Lab(killed=["away", "back"], started=["away", "back"]), "away, back, away, back"),
         (Lab(started=["back", "away", "back"]), "back, away, back"),
+        (Lab(started=["away", "back"], pipes=["away\nback\n"]), "killed once. Before it was back, watchman printed away, back"),
+        (Lab(started=["away", "back"], pipes=["away\n", "away\nback\n"]), "killed twice. Before it was back, watchman"),
+        (Lab(started=["away", "back"], pipes=[""]), "Before it was back, watchman printed nothing"),
+        (Lab(pipes=[""]), "printed nothing. the word away after"),
     ],
 )
 def test_what_is_missing_is_said(judged, lab, says):
@@ -84,6 +96,19 @@ def test_what_is_missing_is_said(judged, lab, says):
 def test_both_words_in_order_are_done(judged):
     lab = Lab(started=["away", "back"])  # a log has nothing new before containerd is there to write it
     assert judged(lab).done and lab.does == ["kill", "start"] * 2
+
+
+def test_the_second_time_containerd_is_down_longer_than_watchman_took(judged, monkeypatch):
+    down = []
+    monkeypatch.setattr(lesson_04, "printed_meanwhile", lambda node, pipes, begin, down_s: down.append(down_s) or ["away"])
+    assert judged(Lab(started=["away", "back"])).done
+    assert down[0] == 0.0 and down[1] >= lesson_04.LONGER_S
+
+
+def test_a_word_at_the_start_is_no_word_too_many(judged):
+    lab = Lab(started=["away", "back"])
+    lab.wait = lambda seconds: lab.log.extend(["back"] if lab.log == ["hello"] else [])
+    assert judged(lab).done
 
 
 def test_containerd_is_started_again_whatever_happens(judged):

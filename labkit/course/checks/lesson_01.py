@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from labkit.course.checks.pod_checks import absent, command, find, not_ready, own_processes, running, sleeps, too_few
+from labkit.course.checks.pod_checks import absent, argv_of, command, find, not_ready, own_processes, running, sleeper, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.course.wait import within
 from labkit.cri import verbose
@@ -63,8 +63,8 @@ def of_container(node: Node, pod: PodSnapshot, container: PodContainer) -> Check
             "labkit.field_map shows which field of your manifest reaches which field of the message.",
             taught=MANIFEST,
         )
-    mine = [p for p in own_processes(node, pod) if p.container == container.name]
-    if not any(map(sleeps, mine)):
+    if not sleeper(node, pod, container.name):
+        mine = [p for p in own_processes(node, pod) if p.container == container.name]
         return refused(
             f"{container.name} has all three, and runs {', '.join(map(command, mine))}.",
             "a container that sleeps.",
@@ -147,12 +147,6 @@ def another_program(node: Node, first: Any, second: Any) -> Check | None:
         "The kubelet makes both ContainerConfigs from one manifest.",
         taught=CRASH,
     )
-
-
-def argv_of(node: Node, container_id: str) -> list[str]:
-    """The program of a container and its arguments, as the OCI configuration has them; empty where it is not reported."""
-    spec = verbose.at(verbose.info(node.cri.container_status(container_id=container_id, verbose=True)), "runtimeSpec")
-    return list(spec["process"]["args"]) if spec else []
 
 
 def attempts_of(node: Node, pod: PodSnapshot) -> dict[int, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from labkit.course.checks.pod_checks import absent, find, first_processes, not_ready, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
-from labkit.cri.pods import PodSnapshot
+from labkit.course.wait import within
+from labkit.cri import verbose
+from labkit.cri.pods import PodContainer, PodSnapshot
 from labkit.cri.v1.api_pb2 import POD
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 WHO = "notebook 02, “Who shares what?”"
 PID = "notebook 02, “A shared PID namespace”"
+ENDS_S = 2.0
+"""The runtime may report the end of a container a moment after that of the sandbox."""
 
 
 @exercise("02.1")
@@ -43,7 +48,7 @@ def host_window(node: Node) -> Check:
 
 @exercise("02.2")
 def reaped(node: Node) -> Check:
-    """02.2: a Pod `twins` of two containers in one PID namespace of its own; or the same after its pause was killed."""
+    """02.2: the pause of a Pod `twins` was killed, and two containers that shared its PID namespace have ended with it."""
     pod = find(node, "twins")
     if pod is None:
         return absent(node, "twins", "with two containers and a shared PID namespace")
@@ -69,13 +74,20 @@ def reaped(node: Node) -> Check:
             "The Pod family in this notebook has the field.",
             taught=PID,
         )
-    return passed("the pause and both containers of twins are in one PID namespace. Go on with step 2.")
+    return refused(
+        "step 1 is done: the pause and both containers of twins are in one PID namespace.",
+        "step 2, the death of the pause.",
+        "What did you do with the pause of shop? Do the same with that of twins.",
+        'Among node.pod("twins").processes one has the role pause. node.kill takes its pid and the number of a signal.',
+        taught="notebook 02, “Kill the pause”",
+    )
 
 
 def after_the_pause(node: Node, pod: PodSnapshot) -> Check:
     """Step 2 of the exercise has killed the pause; the runtime still knows what the Pod was."""
     options = node.cri.pod_sandbox_status(pod_sandbox_id=pod.id).status.linux.namespaces.options
-    pid = options.pid
+    apart = [container.name for container in pod.containers if has_its_own(node, "pid", container.id)]
+    shared = options.pid == POD and not apart
     if options.network == POD and not pod.pinned:
         return refused(
             "the sandbox of twins was stopped: the bind mount of its network namespace is gone.",
@@ -83,16 +95,28 @@ def after_the_pause(node: Node, pod: PodSnapshot) -> Check:
             "StopPodSandbox ends the containers itself. Step 2 is about what the kernel does when the pause ends.",
             taught="notebook 02, “Kill the pause”",
         )
-    ended = [c for c in pod.containers if c.state == "Exited" and c.exit_code == 137]
-    if pid == POD and len(ended) >= 2:
-        return passed(
-            "the sandbox of twins has ended with its pause, and both containers ended with it (exit code 137 = 128 + 9)."
-        )
-    if pid == POD:
+    if shared and within(ENDS_S, lambda: len(killed(find(node, pod.name) or pod)) >= 2):
+        return passed("the sandbox of twins has ended with its pause, and its containers with it (exit code 137 = 128 + 9).")
+    if shared:
         return not_ready(pod)
+    whose = "The containers had no PID namespace in common"
+    if options.pid == POD:
+        whose = f"It shared its PID namespace, but {' and '.join(apart)} had one of their own"
     return refused(
-        "the sandbox of twins has ended, and its containers had no PID namespace in common.",
+        f"the sandbox of twins has ended. {whose}.",
         "a Pod twins with one PID namespace for the pause and both containers.",
         "Begin with step 1 again: remove twins, and start it with a shared PID namespace.",
         taught=PID,
     )
+
+
+def killed(pod: PodSnapshot) -> list[PodContainer]:
+    """The containers that SIGKILL has ended."""
+    return [container for container in pod.containers if container.exit_code == 128 + signal.SIGKILL]
+
+
+def has_its_own(node: Node, kind: str, container_id: str) -> bool:
+    """Whether a namespace was made for the container, by its OCI configuration; no where the runtime does not report that."""
+    found = verbose.info(node.cri.container_status(container_id=container_id, verbose=True))
+    listed = verbose.at(found, "runtimeSpec", "linux", "namespaces") or []
+    return any(namespace["type"] == kind and not namespace.get("path") for namespace in listed)

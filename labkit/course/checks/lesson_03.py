@@ -68,7 +68,8 @@ def left_behind(node: Node) -> Check:
             "A shell that ends a line with & does not wait for the program.",
             taught=EXEC,
         )
-    by_exec = [p for p in others if session(node, p) not in {session(node, q) for q in first.values()} | {p.pid}]
+    own_sessions = {session(node, p) for p in first.values()}
+    by_exec = [p for p in others if session(node, p) not in own_sessions]
     if not by_exec:
         return refused(
             f"{command(others[0])} was started by the container's own program, not by an exec.",

@@ -5,31 +5,43 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.course.checks.pod_checks import absent, find, first_processes, not_ready, running, too_few
 from labkit.course.verdict import Check, exercise, passed, refused
+from labkit.course.wait import within
 from labkit.cri.pods import PodSnapshot
 from labkit.util.unix_sockets import private_socket
 
 if TYPE_CHECKING:
     from labkit.node import Node
 
-QUIET_S, HEARD_WITHIN_S = 1.0, 10.0
-AWAY_S = {"once": 1.0, "twice": 4.0}
-"""How long containerd is down: not equally long, so that a script that counts seconds is found out."""
+QUIET_S, HEARD_WITHIN_S, LISTENS_S = 1.0, 10.0, 1
+LONGER_S = 1.0
+"""The second time containerd is down longer than watchman took the first time: who counts seconds says "back" too early."""
 WORDS = ["away", "back"]
 TAUGHT = "notebook 04, “Kill containerd”"
 SOCKETS = "notebook 02, exercise 02.1, and notebook 00, “The socket”"
+
+
+@dataclass(frozen=True)
+class Death:
+    """What watchman printed while containerd was down (None where that cannot be seen), and all that it printed until it said
+    "back" or had time to. took_s: from the death until then."""
+
+    meanwhile: list[str] | None
+    heard: list[str]
+    took_s: float
 
 
 @exercise("04.1")
 def noticed(node: Node) -> Check:
     """04.1: a Pod `watchman` whose log says "away" when containerd goes and "back" when it has returned, and nothing else.
 
-    Watches the log while nothing happens, kills containerd, starts it again, and reads what was logged meanwhile. It does so
-    twice. Another socket's name begins like containerd's all the time.
+    Watches the log while nothing happens, kills containerd, listens at the pipes of the Pod's output, starts containerd again,
+    and reads what was logged. It does so twice. Another socket's name begins like containerd's all the time.
     """
     pod = find(node, "watchman")
     if pod is None:
@@ -38,39 +50,105 @@ def noticed(node: Node) -> Check:
         return not_ready(pod)
     if wrong := too_few(pod, 1, ", which does not end"):
         return wrong
-    path = node.cri.container_status(container_id=running(pod)[0].id).status.log_path
+    logs = [node.cri.container_status(container_id=container.id).status.log_path for container in running(pod)]
     with similar_socket(node):
+        down_s = 0.0
         for count in ("once", "twice"):
-            if wrong := one_death(node, pod, path, count):
+            if early := unasked(node, logs):
+                return too_much(early)
+            death = one_death(node, pod, logs, down_s)
+            if wrong := judged(node, pod, death, count):
                 return wrong
+            down_s = death.took_s + LONGER_S
     return passed("watchman noticed twice that containerd was killed, and twice that it came back.")
 
 
-def one_death(node: Node, pod: PodSnapshot, path: str, count: str) -> Check | None:
-    known = len(logged(node, path))
-    time.sleep(QUIET_S)
-    if early := logged(node, path)[known:]:
-        return refused(
-            f"watchman prints {early[0]!r} although containerd was running all the time.",
-            "a watchman that prints only when something has changed.",
-            "A loop that prints in each round says too much. What must it remember from the round before?",
-            "Does the socket that you look for match one line of /proc/net/unix, and only while containerd runs?",
-            taught=TAUGHT,
-        )
+def unasked(node: Node, logs: list[str]) -> str:
+    """A word that is printed while containerd runs; "" where none is. A script may print one when it starts, so that counts only
+    where another follows."""
+    for _ in range(2):
+        known = len(logged(node, logs))
+        time.sleep(QUIET_S)
+        early = logged(node, logs)[known:]
+        if not early:
+            return ""
+    return early[0]
+
+
+def too_much(early: str) -> Check:
+    return refused(
+        f"watchman prints {early!r} although containerd was running all the time.",
+        "a watchman that prints only when something has changed.",
+        "A loop that prints in each round says too much. What must it remember from the round before?",
+        "Does the socket that you look for match one line of /proc/net/unix, and only while containerd runs?",
+        taught=TAUGHT,
+    )
+
+
+def one_death(node: Node, pod: PodSnapshot, logs: list[str], down_s: float) -> Death:
+    """Kill containerd, and start it when watchman has printed something and `down_s` have passed."""
+    known, pipes, begin = len(logged(node, logs)), output_pipes(node, pod), time.monotonic()
     try:
         node.daemon.kill()
-        time.sleep(AWAY_S[count])
+        meanwhile = printed_meanwhile(node, pipes, begin, down_s)
     finally:
         node.daemon.start()
-    heard = wait_for(node, path, known)
-    if heard == WORDS:
+    heard = wait_for(node, logs, known, 0.0 if meanwhile == [] else HEARD_WITHIN_S)
+    return Death(meanwhile, heard, time.monotonic() - begin)
+
+
+def output_pipes(node: Node, pod: PodSnapshot) -> list[str]:
+    """The pipes between the shim and containerd for what the Pod's containers print; none where the shim has none."""
+    ids = {container.id for container in running(pod)}
+    held = [each for shim in node.shims(others=True) if shim.sandbox == pod.id for each in shim.containers]
+    return [pipe for each in held if each.id in ids for pipe in each.fifos]
+
+
+LISTEN = """
+seconds=$1; shift
+for pipe; do (
+  words=$(timeout $seconds cat "$pipe")
+  [ -z "$words" ] && exit
+  echo "$words"
+  timeout 1 sh -c 'echo "$1" >"$2"' sh "$words" "$pipe"
+) & done
+wait
+"""
+"""Prints what is in the pipes, and puts it back for containerd."""
+
+
+def printed_meanwhile(node: Node, pipes: list[str], begin: float, down_s: float) -> list[str] | None:
+    """What is in the pipes as soon as there is something and `down_s` have passed since `begin`, or after a while."""
+    if not pipes:
+        time.sleep(max(LISTENS_S, down_s))
+        return None
+    while True:
+        words = node.shell(["sh", "-c", LISTEN, "sh", str(LISTENS_S), *pipes]).split()
+        passed_s = time.monotonic() - begin
+        if passed_s > down_s and (words or passed_s > HEARD_WITHIN_S):
+            return words
+
+
+def judged(node: Node, pod: PodSnapshot, death: Death, count: str) -> Check | None:
+    if death.heard == WORDS and death.meanwhile in (None, WORDS[:1]):
         return None
     own = any(p.namespaces["net"] != node.host_namespaces()["net"] for p in first_processes(pod).values())
     where = "a network namespace of its own" if own else "the node's network namespace"
-    saw = f"containerd was killed and started again {count}. watchman is in {where}, and printed {', '.join(heard) or 'nothing'}."
-    if "away" not in heard:
+    if death.meanwhile is not None and ("back" in death.meanwhile or death.heard == WORDS):
+        return refused(
+            f"containerd was killed {count}. Before it was back, watchman printed {', '.join(death.meanwhile) or 'nothing'}.",
+            "the word away while containerd is down, and the word back only after its return.",
+            "Does your script look for the socket again before it prints back, or does it only let time pass?",
+            "Nobody can say how long containerd stays away. Only the list of sockets shows that it has returned.",
+            taught=TAUGHT,
+        )
+    saw = (
+        f"containerd was killed and started again {count}. "
+        f"watchman is in {where}, and printed {', '.join(death.heard) or 'nothing'}."
+    )
+    if "away" not in death.heard:
         return refused(saw, "the word away after the death of containerd.", *on_sight(own), taught=SOCKETS)
-    if "back" not in heard:
+    if "back" not in death.heard:
         hint = "The loop must continue after the first word, and look for the socket again."
         return refused(saw, "the word back after containerd's return.", hint, taught=TAUGHT)
     return refused(
@@ -109,17 +187,13 @@ def similar_socket(node: Node) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def logged(node: Node, path: str) -> list[str]:
-    """The lines of a container's log, without time, stream and tag."""
-    lines = node.shell(["cat", path]).splitlines()
-    return [line.split(" ", 3)[3].strip() for line in lines if line.count(" ") >= 3]
+def logged(node: Node, logs: list[str]) -> list[str]:
+    """The lines of the containers' logs by their times, without time, stream and tag."""
+    lines = [line.split(" ", 3) for line in node.shell(["cat", *logs]).splitlines() if line.count(" ") >= 3]
+    return [words.strip() for _, _, _, words in sorted(lines, key=lambda line: line[0])]
 
 
-def wait_for(node: Node, path: str, known: int) -> list[str]:
+def wait_for(node: Node, logs: list[str], known: int, seconds: float) -> list[str]:
     """What was logged after the first `known` lines, as soon as the last of it is "back", or after a while."""
-    deadline = time.monotonic() + HEARD_WITHIN_S
-    while True:
-        heard = logged(node, path)[known:]
-        if heard[-1:] == ["back"] or time.monotonic() > deadline:
-            return heard
-        time.sleep(0.1)
+    within(seconds, lambda: logged(node, logs)[known:][-1:] == ["back"])
+    return logged(node, logs)[known:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.verdict import Check, exercise, passed, refused
@@ -54,7 +55,7 @@ def exact_fit(node: Node) -> Check:
     if mine < free:
         rest = f" or taken by {', '.join(younger)}, which came later" if younger else ""
         return refused(
-            f"the Pod exact requests {mine}m, and {free - mine}m besides are free{rest}.",
+            f"the Pod exact requests {mine}m, and another {free - mine}m are free{rest}.",
             "a request of all CPU that is free.",
             "Allocatable less all requests is what is free. How many millicores is that?",
             "Remove exact, and what you have started since. Then read the number of free millicores, and use it.",
@@ -64,11 +65,13 @@ def exact_fit(node: Node) -> Check:
 
 
 def request_and_free(node: Node, cpu: Resource) -> tuple[int, int, list[str]]:
-    """The CPU that `exact` requests, how much of it was free when `exact` was made, and the Pods that are no older and request
-    CPU: what they request was free then."""
+    """The CPU that `exact` requests, how much of it was free when `exact` was made, and the younger Pods that request CPU:
+    what they request was free then."""
     pods: Any = node.kube.list_pod_for_all_namespaces().items
     made = {p.metadata.name: p.metadata.creation_timestamp for p in pods}
     requested = {r.pod: r.amount for r in cpu.requests}
     mine = requested.pop("exact")
-    younger = [name for name in requested if made[name] >= made["exact"]]
+    born = {pod.name: container.created_ns for pod in node.pods(others=True) for container in pod.containers[:1]}
+    order = {name: (when, born.get(name, sys.maxsize)) for name, when in made.items()}  # the API counts whole seconds
+    younger = [name for name in requested if order[name] > order["exact"]]
     return mine, cpu.free + mine + sum(requested[name] for name in younger), younger

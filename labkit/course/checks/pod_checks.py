@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from labkit.course.verdict import Check, refused
+from labkit.course.wait import within
 from labkit.cri import verbose
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.node import Node
 
 START = "notebook 00, “A Pod is made of processes”"
+SLEEPS_WITHIN_S = 1.0
 SANDBOX = "notebook 02, “A Pod, one call at a time”"
 
 
@@ -95,18 +98,28 @@ def own_processes(node: Node, pod: PodSnapshot) -> list[PodProcess]:
 
 
 STARTS_NO_OTHER = {"sleep", "httpd", "nginx", "tail", "top", "cat", "pause", "catatonit"}
+WAITS = {"while", "until", "do", "done", "true", "false", ":", "exec", "sleep"}
+"""The words of a script that starts nothing which outlives it."""
+
+
+def argv_of(node: Node, container_id: str) -> tuple[str, ...]:
+    """The program with which a container was started, and its arguments, as the OCI configuration has them: a process can become
+    another program later, and the configuration stays. Empty where the runtime does not report it."""
+    spec = verbose.at(verbose.info(node.cri.container_status(container_id=container_id, verbose=True)), "runtimeSpec")
+    return tuple(spec["process"]["args"]) if spec else ()
 
 
 def program(node: Node, pod: PodSnapshot, container: str) -> tuple[str, ...]:
-    """The program with which a container was started, and its arguments: a process can become another one later, the OCI
-    configuration stays. Where the runtime does not report that, as the container's first process has it."""
+    """The program with which a running container was started; what its first process runs where that is not reported."""
     made = next(c for c in running(pod) if c.name == container)
-    spec = verbose.at(verbose.info(node.cri.container_status(container_id=made.id, verbose=True)), "runtimeSpec")
-    return tuple(spec["process"]["args"]) if spec else first_processes(pod)[made.pid].cmdline
+    return argv_of(node, made.id) or first_processes(pod)[made.pid].cmdline
 
 
 def starts_no_other(argv: tuple[str, ...]) -> bool:
-    """Whether the program is one of the few that start no other one."""
+    """Whether the program is one of the few that start no other one, or a shell that does nothing but sleep."""
+    if applet(argv) in ("sh", "ash") and "-c" in argv[:-1]:
+        words = argv[argv.index("-c") + 1].replace(";", " ").split()
+        return all(word in WAITS or re.fullmatch(r"\d+[smhd]?|inf(inity)?", word) for word in words)
     return applet(argv) in STARTS_NO_OTHER
 
 
@@ -119,6 +132,19 @@ def applet(argv: tuple[str, ...]) -> str:
     """The name of the program that runs: "sleep" of `/bin/sleep 5` and of `busybox sleep 5`."""
     names = [word.rpartition("/")[2] for word in argv[:2]]
     return next((name for name in names[:2 if names[:1] == ["busybox"] else 1] if name != "busybox"), "")
+
+
+def sleeper(node: Node, pod: PodSnapshot, container: str = "") -> PodProcess | None:
+    """A sleep among what the Pod's containers run of their own, or one of them; a shell gets a moment to start it."""
+    found: list[PodProcess] = []
+
+    def look() -> bool:
+        own = own_processes(node, find(node, pod.name) or pod)
+        found.extend(p for p in own if sleeps(p) and container in ("", p.container))
+        return bool(found)
+
+    within(SLEEPS_WITHIN_S, look)
+    return next(iter(found), None)
 
 
 def command(process: PodProcess) -> str:

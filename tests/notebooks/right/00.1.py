@@ -17,3 +17,6 @@ for uid in ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222
     made = {"pod_sandbox_id": node.cri.run_pod_sandbox(config=config).pod_sandbox_id, "sandbox_config": config}
     main = node.cri.create_container(config=node.container_config(mine, "main"), **made)
     node.cri.start_container(container_id=main.container_id)
+# %% a shell that sleeps again and again
+sleeper = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", "while true; do sleep 0.2; done"]}
+node.start_pod({"metadata": {"name": "mine"}, "spec": {"containers": [sleeper]}})

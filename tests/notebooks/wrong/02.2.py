@@ -26,3 +26,22 @@ sleeper = {"image": node.images["busybox"], "command": ["sleep", "1000000"]}
 two = [{"name": "one", **sleeper}, {"name": "two", **sleeper}]
 twins = node.start_pod({"metadata": {"name": "twins"}, "spec": {"shareProcessNamespace": True, "containers": two}})
 node.cri.stop_pod_sandbox(pod_sandbox_id=twins.id)
+# %% step 1 only
+sleeper = {"image": node.images["busybox"], "command": ["sleep", "1000000"]}
+two = [{"name": "one", **sleeper}, {"name": "two", **sleeper}]
+node.start_pod({"metadata": {"name": "twins"}, "spec": {"shareProcessNamespace": True, "containers": two}})
+# %% cheat: containers that share nothing in a sandbox that says they do, and each process killed by hand
+sleeper = {"image": node.images["busybox"], "command": ["sleep", "1000000"]}
+alone = node.manifest({"metadata": {"name": "twins"}, "spec": {"containers": [{"name": n, **sleeper} for n in ("one", "two")]}})
+shared = {**alone, "spec": {**alone["spec"], "shareProcessNamespace": True}}
+config = node.sandbox_config(shared)
+made = {"pod_sandbox_id": node.cri.run_pod_sandbox(config=config).pod_sandbox_id, "sandbox_config": config}
+for name in ("one", "two"):
+    container = node.cri.create_container(config=node.container_config(alone, name), **made)
+    node.cri.start_container(container_id=container.container_id)
+twins = node.pod("twins")
+for victim in sorted((p for p in twins.processes if p.role != "shim"), key=lambda p: p.role == "pause"):
+    node.kill(victim.pid, 9)
+node.wait_not_ready(twins.id)
+for each in twins.containers:
+    node.wait_exit(each.id)

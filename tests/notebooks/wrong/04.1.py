@@ -16,12 +16,24 @@ main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c",
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
 # %% cheat: it notices once, and says back by the clock
 script = (
-    f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done; echo away; sleep 2; echo back; sleep 1000000'
+    f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done; echo away; sleep 5; echo back; sleep 1000000'
 )
 main = {"name": "main", "image": node.images["busybox"], "command": ["sh", "-c", script]}
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
 # %% cheat: it notices each time, and says back by the clock
 look = f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done'
 main = {"name": "main", "image": node.images["busybox"]}
-main["command"] = ["sh", "-c", f"while :; do {look}; echo away; sleep 2; echo back; done"]
+main["command"] = ["sh", "-c", f"while :; do {look}; echo away; sleep 7; echo back; done"]
+node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
+# %% cheat: it says back by the clock, and only then looks for the socket
+look = f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done'
+again = look.replace("while", "until")
+main = {"name": "main", "image": node.images["busybox"]}
+main["command"] = ["sh", "-c", f"while :; do {look}; echo away; sleep 6; echo back; {again}; done"]
+node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
+# %% cheat: it says back by a clock that is quicker than any containerd
+look = f'while grep -q "{node.socket_path}$" /proc/net/unix; do usleep 50000; done'
+again = look.replace("while", "until")
+main = {"name": "main", "image": node.images["busybox"]}
+main["command"] = ["sh", "-c", f"while :; do {look}; echo away; usleep 100000; echo back; {again}; done"]
 node.start_pod({"metadata": {"name": "watchman"}, "spec": {"hostNetwork": True, "containers": [main]}})
