@@ -13,7 +13,7 @@ from labkit.live.views import Look, Picture, View
 
 WIDTH, NARROWEST, WIDEST = 640.0, 300.0, 1000.0
 """px. A panel is drawn for WIDTH until a page has said how wide its place is."""
-CLOSED = "Closed: it shows the node no more. Run the cell again to open it anew."
+CLOSED = "This panel is closed. Run the cell again to open it."
 
 
 class Panel:

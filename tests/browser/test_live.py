@@ -69,7 +69,7 @@ def test_a_panel_beside_the_notebook_shows_a_pod_that_starts(page: Page, jupyter
     menu.get_by_role("button", name="Pods and events").click()
     expect(menu.locator(".labkit-live").get_by_text("Pods and events, live")).to_be_visible()
     beside.get_by_role("button", name="Close").click()
-    expect(beside.get_by_text("Closed: it shows the node no more.")).to_be_visible()
+    expect(beside.get_by_text("This panel is closed.")).to_be_visible()
 
 
 def fits(page: Page, place: str) -> bool:

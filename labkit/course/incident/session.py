@@ -173,7 +173,7 @@ def check(node: Node, home: Home, cause: str, evidence: str) -> Check:
     making.refuse_another_node(state, node)
     if making.go_on(home, node, state):
         saw = "the node was brought up again since the fault was made, so it has been made again."
-        return refused(saw, f"{missing(state)}. What was repaired is to be repaired again.", taught=HELP)
+        return refused(saw, f"{missing(state)}. Repair it once more.", taught=HELP)
     scene, chosen, wrong = Scene(node, state.kept), FAULTS[state.fault], len(state.wrong)
     verdicts = [judged_cause(state, cause), judged_evidence(scene, state, chosen, evidence)]
     store.save(home, state)

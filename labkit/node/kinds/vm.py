@@ -210,7 +210,7 @@ def ensure_up(home: Home, progress: Progress) -> None:
             owner_process.wait_ready(places.home, START_WITHIN_S, WHAT)
             return
         if found["state"] == "failed":
-            progress(f"{found.get('error', 'The machine had ended.')} Starting it anew")
+            progress(f"{found.get('error', 'The machine had ended.')} Starting it again")
         try:
             if image := build.find(home.cache):
                 build.verify(image)

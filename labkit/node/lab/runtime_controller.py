@@ -85,7 +85,7 @@ class RuntimeController(ABC):
         """Another version on the same root and state directories. When it does not start, the old one is started again."""
         release = releases.pick(self.here(), version)
         if release is None:
-            raise NodeError(f"containerd {version} is not here.", f"Bring it with `labkit fetch containerd {version}`.")
+            raise NodeError(f"containerd {version} is not here.", f"Fetch it with `labkit fetch containerd {version}`.")
         old, old_by = self.chosen(), containerd_setup.chosen_by(self.home)
         self.bring(release, say)
         containerd_setup.choose(self.home, release, lesson)

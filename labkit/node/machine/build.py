@@ -105,7 +105,7 @@ def verify(image: MachineImage) -> None:
                 record.unlink()
             raise ProgramsError(
                 f"The machine's {name} in {image.directory} was changed since it was built (its checksum differs).",
-                "Build it anew with `labkit vm build`, or take it from its file again with `labkit vm use FILE`.",
+                "Build it again with `labkit vm build`, or take it from its file again with `labkit vm use FILE`.",
             )
 
 
@@ -115,7 +115,7 @@ def build(cache: Path, tools: Tools, progress: Progress) -> MachineImage:
         make(cache, tools, progress)
     except OSError as error:
         why = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        raise ProgramsError(f"The machine could not be built in {images(cache)} ({why}).", "See that there is room.") from None
+        raise ProgramsError(f"The machine could not be built in {images(cache)} ({why}).", "Free some space there.") from None
     found = find(cache)
     if found is None:
         raise ProgramsError("The machine that was built was changed meanwhile.", "Run `labkit vm build` again.")
@@ -272,7 +272,7 @@ def squash(tools: Tools, root: Path, target: Path, progress: Progress) -> None:
     if done.returncode:
         raise ProgramsError(
             f"mksquashfs could not write the disk: {last_line(done.stderr)}",
-            f"See that there is room in {target.parent}, and try again.",
+            f"Free some space in {target.parent}, and try again.",
         )
 
 

@@ -77,7 +77,7 @@ def ensure_tools(cache: Path, progress: Progress, *, building: bool = False) -> 
         return tools
     if reason := builds_here():
         raise ProgramsError(f"qemu-system-x86_64 or zstd is missing. {reason}", "Install both, and try again.")
-    progress("bringing qemu, mksquashfs and zstd beside the system")
+    progress("fetching qemu, mksquashfs and zstd")
     return _tools(fetch(tuple(TOOLS.values()), dest=place(cache, "tools"), dependencies=True, progress=progress))
 
 
@@ -104,7 +104,7 @@ def ensure_parts(cache: Path, progress: Progress) -> Parts:
 
 
 def _bring_kernel(wanted: str, cache: Path, progress: Progress) -> Unpacked:
-    progress("bringing the kernel for virtual machines")
+    progress("fetching the kernel for virtual machines")
     apt = Apt(place(cache, "kernel").parent / "apt")
     names = apt.with_lists(lambda: kernel_packages(apt, wanted), progress)
     return fetch(names, dest=place(cache, "kernel"), progress=progress)

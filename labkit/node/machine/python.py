@@ -71,7 +71,7 @@ def ensure_python(cache: Path, progress: Progress) -> Python:
     where = place(cache, "python")
     unpacked = load(where, (PACKAGE,))
     if unpacked is None:
-        progress("bringing the distribution's Python beside the system")
+        progress("fetching the distribution's Python")
         apt = Apt(where.parent / "apt")
         names = apt.with_lists(lambda: packages(apt), progress)
         unpacked = fetch((PACKAGE, *names), dest=where, progress=progress)
@@ -94,7 +94,7 @@ def wheels(directory: Path, version: str, progress: Progress) -> tuple[Path, ...
     wanted = [f"{name}=={importlib.metadata.version(name)}" for name in LIBRARIES]
     note = directory / "wanted"
     if not note.exists() or note.read_text().split() != [version, *wanted]:
-        progress(f"bringing {', '.join(LIBRARIES)} for Python {version}")
+        progress(f"fetching {', '.join(LIBRARIES)} for Python {version}")
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch:
             new = Path(scratch, "new")
@@ -116,7 +116,7 @@ def download(wanted: Sequence[str], version: str, directory: Path) -> None:
     )
     if done.returncode:
         why = last_line(done.stderr).removeprefix("ERROR: ")
-        raise ProgramsError(f"pip could not bring libraries for the machine: {why}.", "See that pip works here, and try again.")
+        raise ProgramsError(f"pip could not fetch libraries for the machine: {why}.", "Check that pip works here, and try again.")
 
 
 def lay_out(root: Path, python: Python, parts: Parts) -> list[Path]:

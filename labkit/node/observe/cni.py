@@ -99,7 +99,7 @@ class CniConfiguration:
             return str(json.loads(self._info()["config"])["cni"]["confDir"])
         except (KeyError, ValueError):
             raise NodeError(
-                f"{self.node.runtime} does not tell where its CNI configuration is.", "This experiment needs containerd."
+                f"{self.node.runtime} does not report where its CNI configuration is.", "This experiment needs containerd."
             ) from None
 
     def _info(self) -> Any:

@@ -228,14 +228,14 @@ def _extract(file: str, data: BinaryIO, root: Path) -> None:
                     shutil.copyfileobj(program, out, 1 << 20)
                 target.chmod(0o755)
     except (tarfile.TarError, EOFError) as error:
-        raise ProgramsError(f"{file} is no release file of containerd ({error}).", f"Bring one from {WHERE}.") from None
+        raise ProgramsError(f"{file} is no release file of containerd ({error}).", f"Download one from {WHERE}.") from None
 
 
 def _member(members: Sequence[tarfile.TarInfo], name: str, file: str) -> tarfile.TarInfo:
     for member in members:
         if member.isfile() and member.name.removeprefix("./") == f"bin/{name}" and member.size <= LARGEST:
             return member
-    raise ProgramsError(f"{file} has no bin/{name}, so it is no release file of containerd.", f"Bring one from {WHERE}.")
+    raise ProgramsError(f"{file} has no bin/{name}, so it is no release file of containerd.", f"Download one from {WHERE}.")
 
 
 def _says(program: Path, file: str) -> str:

@@ -164,4 +164,4 @@ def kind(engine: Engine, *arguments: str) -> subprocess.CompletedProcess[str]:
     except subprocess.TimeoutExpired:
         raise NodeError(f"kind {arguments[0]} did not end within {CREATE_WITHIN_S:.0f} s.", "Run it by hand.") from None
     except OSError as error:
-        raise NodeError(f"kind cannot be run: {error.strerror}.", "Install it anew.") from None
+        raise NodeError(f"kind cannot be run: {error.strerror}.", "Install it again.") from None

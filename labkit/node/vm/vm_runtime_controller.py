@@ -132,7 +132,7 @@ class VmRuntimeController(RuntimeController):
         if room < need + SPARE_MB:
             raise NodeError(
                 f"containerd {release.version} takes {need} MB of the machine's memory, of which {room} MB are free.",
-                "Remove Pods that you need no more, or bring the machine up anew: `labkit down`, `labkit up`.",
+                "Remove Pods that you no longer need, or start the machine again: `labkit down`, `labkit up`.",
             )
         say(f"putting containerd {release.version} into the machine ({need} MB)")
         self.sh(PUT, str(vm_releases.directory(release)), stdin=vm_releases.packed(release), timeout=PUT_WITHIN_S)
