@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from labkit.kubelet.api import ApiClientError
-from labkit.kubelet.containers.configuration import expanded
+from labkit.kubelet.containers.configuration import Configuration, expanded
+from labkit.kubelet.containers.images import NodeImage
 from labkit.kubelet.volumes import empty_dirs, fs_group, subpaths
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.objects import Objects
@@ -44,7 +45,7 @@ def volumes(tmp_path):
         login={"kind": "Secret", "data": {"password": base64.b64encode(b"secret").decode()}},
     )
     (tmp_path / "allowed").mkdir()
-    return Volumes(tmp_path, Objects(api), api, MachineInfo(1 << 30, 2), (tmp_path / "allowed",))
+    return Volumes(tmp_path, Objects(api), api, MachineInfo(1 << 30, 2), (tmp_path / "allowed",), lambda *volume: None)
 
 
 def set_up(volumes, volume, **metadata):
@@ -232,6 +233,16 @@ def test_the_variables_of_a_sub_path_must_be_there():
     assert expanded("$(A)/$$(B)", {"A": "x"}) == "x/$(B)"
     with pytest.raises(CreateContainerConfigError, match="missing value for B, C"):
         expanded("$(A)/$(C)/$(B)", {"A": "x", "B": ""})
+    with pytest.raises(CreateContainerConfigError, match=r"^missing value for $"):
+        expanded("$()", {"A": "x"})
+
+
+def test_a_variable_of_a_container_that_is_not_there(volumes, tmp_path):
+    limit = {"resourceFieldRef": {"containerName": "nobody", "resource": "limits.cpu"}}
+    manifest = pod(container(env=[{"name": "A", "valueFrom": limit}]))
+    made = Configuration(tmp_path, tmp_path / "logs", "", "10.0.0.1", GIVES, volumes.objects, volumes)
+    with pytest.raises(CreateContainerConfigError, match=r"^container nobody not found$"):
+        made.container(manifest, manifest["spec"]["containers"][0], 0, NodeImage("sha256:1", 0), ())
 
 
 def test_variables_name_what_they_need(volumes):
@@ -323,3 +334,99 @@ def test_a_path_that_no_volume_can_hold_is_refused_in_the_kubelets_words(path: s
     with pytest.raises(ValueError) as refused:
         check_path(path)
     assert str(refused.value) == f"invalid path: {words}"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "made"),
+    [
+        ({"v": "/etc/app", "w": "/etc/app/data"}, ["data"]),
+        ({"v": "/etc/app/", "w": "/etc/app/a//b", "x": "/etc/app/a/b/c"}, ["a", "a/b"]),
+        ({"v": "/etc/app", "w": "/etc/application", "x": "/etc"}, []),
+        ({"v": "/etc/app", "w": "/etc/app/a-b", "x": "/etc/app/a/c"}, ["a", "a-b", "a/c"]),
+    ],
+)
+def test_a_volume_of_files_has_a_directory_for_what_is_mounted_in_it(
+    volumes: Volumes, mounts: dict[str, str], made: list[str]
+) -> None:
+    """It is read-only in the container, where the runtime could not make one (MakeNestedMountpoints)."""
+    own = [{"name": name, "mountPath": path} for name, path in mounts.items()]
+    others = [{"name": name, "emptyDir": {}} for name in mounts]
+    manifest = pod(container(), initContainers=[container("first", volumeMounts=own)], volumes=others)
+    volume = {"name": "v", "configMap": {"name": "settings", "items": [{"key": "size", "path": "size"}]}}
+    for _ in range(2):
+        volumes.set_up(manifest, volume)
+    place = volumes.place(manifest, volume)
+    assert place
+    found = [str(each.relative_to(place)) for each in place.rglob("*") if each.is_dir() and not each.is_symlink()]
+    assert sorted(each for each in found if not each.startswith("..")) == made
+    assert all(stat.S_IMODE((place / each).stat().st_mode) == 0o755 for each in made) and (place / "size").read_text() == "7"
+
+
+def test_a_mount_path_does_not_lead_a_volume_out_of_the_container(volumes: Volumes) -> None:
+    own = [{"name": "v", "mountPath": "../x"}, {"name": "w", "mountPath": "../x/y"}]
+    with pytest.raises(MountError, match=r"unable to create nested volume mountpoints: .*invalid container mount point \.\./x"):
+        volumes.set_up(
+            pod(container(volumeMounts=own), volumes=[{"name": name, "emptyDir": {}} for name in "vw"]),
+            {"name": "v", "configMap": {"name": "settings"}},
+        )
+
+
+def test_paths_of_files_are_cleaned(tmp_path: Path) -> None:
+    files = {"./a": File(b"1", 0o644), "b//c/": File(b"2", 0o644)}
+    assert write_files(tmp_path, files) is True and write_files(tmp_path, files) is False
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b/c").read_text()) == ("1", "2")
+    assert sorted(each.name for each in tmp_path.iterdir() if not each.name.startswith("..")) == ["a", "b"]
+
+
+def test_what_could_not_be_written_whole_leaves_nothing(tmp_path: Path) -> None:
+    for files in ({"a": File(b"1", 0o644), "a/b": File(b"2", 0o644)}, {"a/b": File(b"2", 0o644), "a": File(b"1", 0o644)}):
+        with pytest.raises(OSError, match="a"):
+            write_files(tmp_path, files)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_projected_source_of_no_kind_has_no_files(volumes: Volumes) -> None:
+    place = set_up(volumes, {"projected": {"sources": [{}, {"configMap": {"name": "settings"}}]}})
+    assert (place / "colour").read_text() == "blue"
+
+
+def test_a_resource_of_a_container_that_is_not_there(volumes: Volumes) -> None:
+    limit = {"path": "cpu", "resourceFieldRef": {"containerName": "nobody", "resource": "limits.cpu"}}
+    words = 'MountVolume.SetUp failed for volume "v" : container nobody not found'
+    assert refused(volumes, {"downwardAPI": {"items": [limit]}}) == words
+
+
+def test_a_link_that_leads_nowhere_is_no_place_for_a_sub_path(tmp_path: Path) -> None:
+    (tmp_path / "loose").symlink_to("absent")
+    (tmp_path / "file").touch()
+    opened = os.open(tmp_path, os.O_PATH)
+    try:
+        for path in ("loose", "loose/deep"):
+            with pytest.raises(FileExistsError):
+                subpaths.open_inside(opened, path)
+        with pytest.raises(NotADirectoryError):
+            subpaths.open_inside(opened, "file/deep")
+    finally:
+        os.close(opened)
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    ("sub_path", "step"),
+    [("loose", "create subPath directory"), ("outside", "prepare subPath"), ("outside/passwd", "prepare subPath"),
+     ("file/deep", "prepare subPath"), ("loop", "prepare subPath")],
+)
+def test_a_sub_path_that_fails_is_named_by_its_step(volumes: Volumes, tmp_path: Path, sub_path: str, step: str) -> None:
+    mount = {"name": "v", "mountPath": "/m", "subPath": sub_path}
+    manifest = pod(container(volumeMounts=[mount]), volumes=[{"name": "v", "emptyDir": {}}])
+    volumes.set_up(manifest, manifest["spec"]["volumes"][0])
+    place = volumes.place(manifest, manifest["spec"]["volumes"][0])
+    assert place
+    (place / "loose").symlink_to("absent")
+    (place / "outside").symlink_to("/etc")
+    (place / "loop").symlink_to("loop")
+    (place / "file").touch()
+    made = Configuration(tmp_path, tmp_path / "logs", "", "10.0.0.1", GIVES, volumes.objects, volumes)
+    with pytest.raises(CreateContainerConfigError) as failed:
+        made.container(manifest, manifest["spec"]["containers"][0], 0, NodeImage("sha256:1", 0), ())
+    assert str(failed.value) == f'failed to {step} for volumeMount "v" of container "app"'

@@ -205,7 +205,7 @@ class Configuration:
                     found, read_only = stack.enter_context(self.volumes.opened(pod, volume))
                 except (OSError, ValueError) as error:
                     raise CreateContainerConfigError(str(error)) from None
-                failed = "prepare subPath" if os.path.lexists(place / sub_path) else "create subPath directory"
+                failed = "create subPath directory" if subpaths.is_missing(place / sub_path) else "prepare subPath"
                 directory = self.pod_directory(pod) / ("volume-subpaths" if sub_path else "host-paths")
                 target = below(directory, mount["name"], container["name"], str(index))
                 try:
@@ -223,8 +223,8 @@ class Configuration:
 def expanded(expression: str, variables: Mapping[str, str]) -> str:
     """A subPathExpr with its variables filled in (ExpandContainerVolumeMounts). Raises CreateContainerConfigError for those that
     are not there, or empty."""
-    named = re.findall(r"\$(?:\$|\(([^)]*)\))", expression)
-    missing = sorted({name for name in named if name and not variables.get(name)})
+    named = (found[1] for found in re.finditer(r"\$(?:\$|\(([^)]*)\))", expression))
+    missing = sorted({name for name in named if name is not None and not variables.get(name)})
     if missing:
         raise CreateContainerConfigError(f"missing value for {', '.join(missing)}")
     return expand(expression, variables)

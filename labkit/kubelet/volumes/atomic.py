@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import shutil
 import tempfile
 import time
@@ -32,6 +33,7 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     in it belongs to that, and can be read by it (kubernetes' pkg/volume/volume_linux.go). Raises OSError, ValueError."""
     for path in files:
         check_path(path)
+    files = {posixpath.normpath(path): file for path, file in files.items()}
     if group is not None:
         files = {path: File(file.data, file.mode | 0o440) for path, file in files.items()}
     volume.mkdir(parents=True, exist_ok=True)
@@ -44,14 +46,13 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
         _link(volume, files)
         return False
     made = Path(tempfile.mkdtemp(prefix=time.strftime("..%Y_%m_%d_%H_%M_%S."), dir=volume))
-    made.chmod(0o755)
-    for path, file in files.items():
-        target = made / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.data)
-        target.chmod(file.mode)
-    if group is not None:
-        fs_group.give(made, group, read_only=True)
+    try:
+        _fill(made, files)
+        if group is not None:
+            fs_group.give(made, group, read_only=True)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     staged = volume / "..data_tmp"
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
@@ -61,6 +62,15 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     if old:
         shutil.rmtree(volume / old, ignore_errors=True)
     return True
+
+
+def _fill(directory: Path, files: Mapping[str, File]) -> None:
+    directory.chmod(0o755)
+    for path, file in files.items():
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.data)
+        target.chmod(file.mode)
 
 
 def give_directory(path: Path, group: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,22 @@ from typing import Any
 from labkit.kernel.parse import mount_points_below
 from labkit.kubelet.api import ApiClient, ApiClientError, segment
 from labkit.kubelet.go_format import os_error
-from labkit.kubelet.volumes import empty_dirs, fs_group, inside
+from labkit.kubelet.volumes import empty_dirs, fs_group, inside, nested
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.bound_claims import CLAIMS, NotBound, VolumeSource, resolve
 from labkit.kubelet.volumes.hostpaths import Fence
 from labkit.kubelet.volumes.objects import Objects
-from labkit.podspec import find_container, volume_kind
+from labkit.podspec import volume_kind
 from labkit.podspec.go_text import go_quote
 from labkit.podspec.messages import CreateContainerConfigError, MachineInfo
-from labkit.podspec.messages.container_env import pod_field, resource_field
+from labkit.podspec.messages.container_env import container_of_field, pod_field, resource_field
 from labkit.podspec.messages.container_mounts import PLUGINS
 from labkit.util import trees
 from labkit.util.safepath import below
 
 FILLED = ("configMap", "secret", "downwardAPI", "projected")
+IN_MEMORY = ("secret", "downwardAPI", "projected")
+"""Those whose files never reach a disk."""
 
 NO_GIT = (
     "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate "
@@ -58,13 +60,14 @@ class MountError(Exception):
 @dataclass(frozen=True)
 class Volumes:
     """Sets up Pods' volumes below `root`/pods/UID/volumes. `host_paths`: the directories that a hostPath may lie in and be
-    written to (see `Fence`)."""
+    written to (see `Fence`). `mount_memory` is for tests that may not mount."""
 
     root: Path
     objects: Objects
     api: ApiClient
     machine: MachineInfo
     host_paths: Sequence[Path]
+    mount_memory: Callable[[Path, Mapping[str, Any], Mapping[str, Any], MachineInfo], None] = empty_dirs.mount_memory
     _claimed: dict[tuple[str, str], VolumeSource] = field(default_factory=dict)
 
     def source(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> VolumeSource:
@@ -119,7 +122,7 @@ class Volumes:
             elif kind in FILLED:
                 place = self.place(pod, volume)
                 assert place is not None
-                write_files(place, dict(self._files(pod, kind, volume[kind])), pod["spec"]["securityContext"].get("fsGroup"))
+                self._filled(pod, volume, kind, place)
             elif kind == "csi":
                 driver = f"driver name {volume['csi']['driver']} not found in the list of registered CSI drivers"
                 raise ValueError(f"kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {driver}")
@@ -165,12 +168,25 @@ class Volumes:
             place.mkdir(parents=True, exist_ok=True)
             place.chmod(0o777)
         if medium and not mounted:
-            empty_dirs.mount_memory(place, pod, volume["emptyDir"], self.machine)
+            self.mount_memory(place, pod, volume["emptyDir"], self.machine)
         group = pod["spec"]["securityContext"].get("fsGroup")
         if group is not None:
             fs_group.give(place, group)
         ready.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         ready.touch()
+
+    def _filled(self, pod: Mapping[str, Any], volume: Mapping[str, Any], kind: str, place: Path) -> None:
+        """A volume of files from API objects, all but a ConfigMap's in memory."""
+        files = dict(self._files(pod, kind, volume[kind]))
+        place.mkdir(parents=True, exist_ok=True)
+        if kind in IN_MEMORY and str(place) not in mounts_below(place):
+            self.mount_memory(place, pod, {"medium": "Memory"}, self.machine)
+        try:
+            nested.make_mount_points(place, volume["name"], pod)
+        except (OSError, ValueError) as error:
+            words = os_error(error, "mkdir") if isinstance(error, OSError) else error
+            raise ValueError(f"unable to create nested volume mountpoints: {words}") from None
+        write_files(place, files, pod["spec"]["securityContext"].get("fsGroup"))
 
     def _local(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> None:
         """A directory of the node, mounted in the Pod's own."""
@@ -204,8 +220,10 @@ class Volumes:
         files: list[tuple[str, File]] = []
         problems: list[str] = []
         for one in sources:
-            inner = next(iter(one))
+            inner = next(iter(one), "")
             try:
+                if not inner:
+                    continue
                 if inner == "serviceAccountToken":
                     files.append(self._token(pod, one[inner], mode))
                 elif inner in ("configMap", "secret", "downwardAPI"):
@@ -245,7 +263,7 @@ class Volumes:
             if "fieldRef" in item:
                 return pod_field(pod, item["fieldRef"]["fieldPath"])
             reference = item["resourceFieldRef"]
-            return resource_field(reference, pod, find_container(pod, reference["containerName"]), self.machine)
+            return resource_field(reference, pod, container_of_field(pod, reference["containerName"]), self.machine)
         except (CreateContainerConfigError, KeyError) as error:
             raise ValueError(str(error)) from None
 

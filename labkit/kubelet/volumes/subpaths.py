@@ -5,8 +5,10 @@ A link that stays inside is followed. Knowledge: kubernetes' pkg/volume/util/sub
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.kubelet.volumes import inside
@@ -23,4 +25,27 @@ def open_inside(volume: int, sub_path: str, *, make: bool = True) -> int:
     parts = inside.parts_below(root, root.joinpath(*names))
     if parts is None:
         raise ValueError(f"subPath {sub_path!r} leads out of the volume")
+    if make:
+        _refuse_loose_link(root, names)
     return inside.open_below(volume, parts, stat.S_IMODE(os.fstat(volume).st_mode) if make else None)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether a sub-path has to be made; one that cannot be looked at has not."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _refuse_loose_link(root: Path, names: Sequence[str]) -> None:
+    """Directories are made where nothing is, not where a link leads. Raises FileExistsError."""
+    for number in range(1, len(names) + 1):
+        path = root.joinpath(*names[:number])
+        if is_missing(path):
+            if path.is_symlink():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            return

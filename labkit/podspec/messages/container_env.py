@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from labkit.podspec.container_kinds import containers
 from labkit.podspec.go_text import go_quote
-from labkit.podspec.manifest import find_container
 from labkit.podspec.messages.linux_resources import MachineInfo
 from labkit.podspec.quantity import exact
 
@@ -123,7 +123,7 @@ def _from_reference(
         return _field(pod, source["fieldRef"]["fieldPath"], variable["name"], pod_ips, host_ips)
     if "resourceFieldRef" in source:
         named = source["resourceFieldRef"].get("containerName")
-        return resource_field(source["resourceFieldRef"], pod, find_container(pod, named) if named else container, machine)
+        return resource_field(source["resourceFieldRef"], pod, container_of_field(pod, named) if named else container, machine)
     for field, kind, objects in (("configMapKeyRef", "configmap", configmaps), ("secretKeyRef", "secret", secrets)):
         if field not in source:
             continue
@@ -173,6 +173,14 @@ def pod_field(pod: Mapping[str, Any], path: str) -> str:
         items = sorted(pod["metadata"].get(path.removeprefix("metadata."), {}).items())
         return "\n".join(f"{key}={go_quote(value)}" for key, value in items)
     return _field(pod, path, path, (), ())
+
+
+def container_of_field(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The container that a resourceFieldRef names. Raises CreateContainerConfigError."""
+    found = next((each for each in containers(pod["spec"], ("containers", "initContainers")) if each["name"] == name), None)
+    if found is None:
+        raise CreateContainerConfigError(f"container {name} not found")
+    return found
 
 
 def reads_limits(container: Mapping[str, Any]) -> bool:
