@@ -32,29 +32,37 @@ def test_not_selected(text: str) -> None:
     assert not all(requirement.met(LABELS) for requirement in selectors.labels(text))
 
 
+VALUE = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "words"),
     [
-        "app in (web",
-        "app in web",
-        "app=web,",
-        ",app",
-        "a b",
-        "=x",
-        "app>x",
-        "app=we b",
-        "-a",
-        "app in (a b)",
-        "a(b)",
-        "()",
-        "!",
-        "a=é",
+        ("app in (web", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("app in (", "unable to parse requirement: found '', expected: ',', or identifier"),
+        ("app in web", "unable to parse requirement: found 'web' expected: '('"),
+        ("app in (a b)", "unable to parse requirement: found 'b', expected: ',' or ')'"),
+        ("app=web,", "found '', expected: identifier after ','"),
+        ("app=web,,", "found ',', expected: identifier after ','"),
+        (",app", "found ',', expected: !, identifier, or 'end of string'"),
+        ("()", "found '(', expected: !, identifier, or 'end of string'"),
+        ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+        ("a(b)", "unable to parse requirement: found '(', expected: in, notin, =, ==, !=, gt, lt"),
+        ("=x", "found '=', expected: !, identifier, or 'end of string'"),
+        ("app=we b", "found 'b', expected: ',' or 'end of string'"),
+        ("app=!b", "unable to parse requirement: found '!', expected: identifier"),
+        ("!", "unable to parse requirement: found '', expected: identifier"),
+        ("!a=b", "found '=', expected: ',' or 'end of string'"),
+        ("app>x", "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be"),
+        ("-a", 'unable to parse requirement: key: Invalid value: "-a": name part must consist of alphanumeric characters'),
+        ("a=é", f'unable to parse requirement: values[0][a]: Invalid value: "é": {VALUE}'),
+        ("a in (b, c/d)", f'unable to parse requirement: values[1][a]: Invalid value: "c/d": {VALUE}'),
     ],
 )
-def test_unparsable(text: str) -> None:
-    with pytest.raises(ApiError, match="unable to parse requirement") as refused:
+def test_unparsable(text: str, words: str) -> None:
+    with pytest.raises(ApiError) as refused:
         selectors.labels(text)
-    assert refused.value.code == 400
+    assert refused.value.code == 400 and refused.value.message.startswith(words), refused.value.message
 
 
 POD = {"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}

@@ -248,3 +248,17 @@ def test_a_namespace_deleted_in_the_foreground_goes_too(api: Api) -> None:
     api.delete(NAMESPACES, "", "a", Deletion(propagation="Foreground"))
     NamespaceController(api).reconcile(0)
     assert api.store.get("namespaces", "", "a") is None
+
+
+def test_a_pod_is_replaced_by_its_own_manifest_but_for_the_account(api: Api) -> None:
+    """Admission keeps priority and tolerations at an update too; the service account it gives at creation alone."""
+    spec: Object = {"containers": [{"name": "c", "image": "i:1"}]}
+    create(api, "pods", named(spec=spec))
+    words = refusal(api, lambda: update(api, "pods", named(spec=spec)))
+    assert "spec: Forbidden: pod updates may not change fields other than" in words
+    assert [line.split(":")[0] for line in words.splitlines() if line.startswith("-")] == [
+        "- \tserviceAccountName", "- \tserviceAccount"]
+    spec = {"serviceAccountName": "default", "containers": [{"name": "c", "image": "i:2"}]}
+    made = update(api, "pods", named(spec=spec))
+    assert made["spec"]["priority"] == 0 and len(made["spec"]["tolerations"]) == 2
+    assert made["spec"]["preemptionPolicy"] == "PreemptLowerPriority"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import socket
 import stat
@@ -14,7 +15,7 @@ import pytest
 from labkit.kubelet.api import ApiClientError
 from labkit.kubelet.containers.configuration import Configuration, expanded
 from labkit.kubelet.containers.images import NodeImage
-from labkit.kubelet.volumes import empty_dirs, fs_group, subpaths
+from labkit.kubelet.volumes import empty_dirs, fs_group, pod_volumes, subpaths
 from labkit.kubelet.volumes.atomic import File, check_path, write_files
 from labkit.kubelet.volumes.objects import Objects
 from labkit.kubelet.volumes.pod_volumes import MountError, Volumes, mounts_below
@@ -369,6 +370,25 @@ def test_a_mount_path_does_not_lead_a_volume_out_of_the_container(volumes: Volum
             pod(container(volumeMounts=own), volumes=[{"name": name, "emptyDir": {}} for name in "vw"]),
             {"name": "v", "configMap": {"name": "settings"}},
         )
+
+
+def test_what_must_not_reach_a_disk_is_in_memory(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted: list[str] = []
+
+    def mount(place: Path, pod: object, source: dict[str, str], machine: object) -> None:
+        assert source == {"medium": "Memory"} and place.is_dir()
+        mounted.append(str(place))
+
+    in_memory = dataclasses.replace(volumes, mount_memory=mount)
+    monkeypatch.setattr(pod_volumes, "mounts_below", lambda directory: [each for each in mounted if each == str(directory)])
+    labels = {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}
+    sources: dict[str, Any] = {
+        "configMap": {"name": "settings"}, "secret": {"secretName": "login"}, "downwardAPI": labels,
+        "projected": {"sources": [{"downwardAPI": labels}]},
+    }
+    for _ in range(2):
+        places = {kind: str(set_up(in_memory, {"name": kind.lower(), kind: source})) for kind, source in sources.items()}
+    assert mounted == [places[kind] for kind in ("secret", "downwardAPI", "projected")], "each of them once"
 
 
 def test_paths_of_files_are_cleaned(tmp_path: Path) -> None:

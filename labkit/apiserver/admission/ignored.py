@@ -32,7 +32,7 @@ IGNORED: dict[str, dict[str, str]] = {
     },
     "SecurityContext": {"windowsOptions": WINDOWS},
     "Container": {
-        "resizePolicy": "The lab serves no pods/resize: the resources of a running Pod stay as they are.",
+        "resizePolicy": "The lab serves no pods/resize: the resources of a running Pod cannot be changed.",
         "volumeDevices": "The lab's kubelet gives containers no block devices: this one waits in CreateContainerConfigError.",
     },
     "ResourceRequirements": {"claims": "The lab serves no ResourceClaims, so the container gets no devices."},

@@ -141,12 +141,16 @@ ABSENT = (
 
 SUBRESOURCES = {
     ("pods", "eviction"): "Delete the Pod instead: kubectl delete pod NAME.",
-    ("pods", "resize"): "The resources of a running Pod stay as they are. Delete the Pod and make it with others.",
+    ("pods", "resize"): (
+        "The resources of a running Pod cannot be changed here. "
+        "Delete the Pod and create it again with the resources that it needs."
+    ),
+    ("pods", "scale"): "A Pod has no replicas: create more Pods, each with its own name.",
     ("pods", "proxy"): "Use kubectl port-forward.",
     ("nodes", "proxy"): "The kubelet's own socket, kubelet.sock in the lab's directory, answers its owner.",
-    ("serviceaccounts", "token"): "A Pod gets no token here, and no token is asked for but the kubeconfig's.",
+    ("serviceaccounts", "token"): "The lab's API issues no tokens. It knows one, which is in the lab's kubeconfig.",
 }
-"""What Kubernetes has below resources that are served."""
+"""What Kubernetes has below resources that are served, or what is asked for there."""
 
 
 def find(path: str) -> UnservedResource | None:

@@ -34,6 +34,10 @@ DRAINED_AT_MOST = 64 * 1024 * 1024
 MANAGER_MAX = 128
 WARNING_MAX = 4096
 """As much as kube-apiserver says in all (pkg/endpoints/filters/warning.go)."""
+NO_OTHERS = (
+    'User "labkit" cannot impersonate resource "users" in API group "" at the cluster scope: '
+    "the lab's API has one user, who may do everything"
+)
 POLICIES = ("Foreground", "Background", "Orphan")
 INT32 = range(-(2**31), 2**31)
 
@@ -94,9 +98,11 @@ class Exchange(RequestHandler):
             self.answer(error.body(), error.code)
 
     def check(self) -> None:
-        """Whether this request may be served at all. Raises ApiError (401, 413)."""
+        """Whether this request may be served at all. Raises ApiError (401, 403, 413)."""
         if not self.allowed:
             raise api_errors.unauthorized()
+        if other := self.request.headers.get("Impersonate-User"):
+            raise api_errors.forbidden("users", other, NO_OTHERS)
         if self.size > bodies.MAX_BYTES:
             raise api_errors.too_large(bodies.MAX_BYTES)
 

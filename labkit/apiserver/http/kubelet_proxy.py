@@ -84,7 +84,9 @@ async def ask(store: Store, run: Path, node: str, request: bytes, read: Callable
     try:
         await stream.connect(str(run / "kubelet.sock"))
     except (OSError, StreamClosedError) as error:
-        words = f'The kubelet of node "{node}" does not answer ({error}). Is it running? See `labkit status`.'
+        why = error.real_error if isinstance(error, StreamClosedError) else error
+        said = (getattr(why, "strerror", None) or "the connection was closed").lower()
+        words = f'The kubelet of node "{node}" does not answer: {said}. Is it running? See `labkit status`.'
         raise api_errors.unavailable(words) from error
     try:
         await stream.write(request)

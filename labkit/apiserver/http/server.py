@@ -160,9 +160,10 @@ class Handler(Exchange):
     def not_here(self, method: str, missing: absent.UnservedResource) -> None:
         """Say that a resource of Kubernetes is not served. Raises ApiError (404)."""
         is_list = method == "GET" and self.path.rstrip("/").endswith(f"/{missing.plural}") and not flag(self.query, "watch")
-        if not (missing.empty and is_list):
-            raise missing.refusal()
         form = self.form()
+        pruning = one(self.query, "labelSelector") and form.shape != "Table"  # kubectl apply --prune lists all kinds by label
+        if not (is_list and (missing.empty or pruning)):
+            raise missing.refusal()
         if form.shape == "Table":  # somebody reads it: other clients ask on their way to something else
             self.warn([str(missing)])
             columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]

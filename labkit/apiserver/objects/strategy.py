@@ -90,6 +90,11 @@ def before_update(resource: api_resources.ApiResource, new: Object, old: Object,
         _only_names(new)
     elif resource.plural == "namespaces" and sub != "finalize":
         new["spec"] = old.get("spec", {})
+    elif resource.plural == "pods" and new.get("spec"):
+        for name in ("priority", "preemptionPolicy"):
+            if name in old["spec"]:
+                new["spec"].setdefault(name, old["spec"][name])
+        _add_tolerations(new["spec"])
 
 
 def check_growth(new: Object, old: Object) -> None:
@@ -184,6 +189,11 @@ def _admit_pod(store: Store, pod: Object) -> None:
         raise api_errors.forbidden("pods", pod["metadata"].get("name", ""), why)
     _admit_priority(pod, spec)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _add_tolerations(spec)
+
+
+def _add_tolerations(spec: dict[str, Any]) -> None:
+    """A Pod stays for a while on a node that is lost (admission plugin DefaultTolerationSeconds)."""
     tolerations = spec.get("tolerations") or []
     if isinstance(tolerations, list) and all(isinstance(toleration, dict) for toleration in tolerations):
         spec["tolerations"] = tolerations + [

@@ -6,16 +6,19 @@ The grammar is apimachinery's (pkg/labels, pkg/fields).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.apiserver import api_errors, api_resources
 from labkit.podspec.matching import meets
+from labkit.podspec.validation import field_errors
 
 TOKEN = re.compile(r"\s*(?:(?P<op>==|!=|=|!|,|\(|\)|<|>)|(?P<word>[^\s=!,()<>]+))")
-KEY = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
-VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+OPERATORS = {"in": "In", "notin": "NotIn", "=": "In", "==": "In", "!=": "NotIn", "<": "Lt", ">": "Gt"}
+BINARY = "in, notin, =, ==, !=, gt, lt"
+"""As refusals list the operators."""
+NOT_INTEGER = "for 'Gt', 'Lt' operators, the value must be an integer"
 
 Labels = Mapping[str, str]
 
@@ -34,20 +37,10 @@ class Requirement:
 
 def labels(text: str) -> tuple[Requirement, ...]:
     """Parse a label selector; () selects everything. Raises ApiError (400)."""
-    tokens, place = [], 0
-    text = text.strip()
-    while place < len(text):
-        found = TOKEN.match(text, place)
-        if not found:
-            raise _unparsable(text, "found an unexpected character")
-        tokens.append(found["op"] or found["word"])
-        place = found.end()
-    requirements = []
-    while tokens:
-        requirements.append(_requirement(tokens, text))
-        if tokens and (tokens.pop(0) != "," or not tokens):
-            raise _unparsable(text, "found garbage at its end")
-    return tuple(requirements)
+    try:
+        return tuple(_requirements(_Tokens(text)))
+    except _Unparsable as error:
+        raise api_errors.bad_request(str(error)) from None
 
 
 def fields(resource: api_resources.ApiResource, text: str) -> tuple[tuple[str, bool, str], ...]:
@@ -84,52 +77,93 @@ def matcher(
     return selected
 
 
-def _requirement(tokens: list[str], text: str) -> Requirement:
+class _Unparsable(Exception):
+    """What is wrong with a selector, in the words of apimachinery's pkg/labels (selector.go)."""
+
+
+class _Tokens:
+    """The words and operators of a selector, and whether each is a word; ("", False) after the last."""
+
+    def __init__(self, text: str) -> None:
+        self._left = [(found["op"] or found["word"], bool(found["word"])) for found in TOKEN.finditer(text.strip())]
+
+    def look(self) -> tuple[str, bool]:
+        return self._left[0] if self._left else ("", False)
+
+    def take(self) -> tuple[str, bool]:
+        return self._left.pop(0) if self._left else ("", False)
+
+    def word(self) -> str:
+        text, is_word = self.take()
+        if not is_word:
+            raise _Unparsable(f"found '{text}', expected: identifier")
+        return text
+
+
+def _requirements(tokens: _Tokens) -> Iterator[Requirement]:
+    while (first := tokens.look())[0]:
+        if not _may_begin(*first):
+            raise _Unparsable(f"found '{first[0]}', expected: !, identifier, or 'end of string'")
+        try:
+            yield _requirement(tokens)
+        except _Unparsable as error:
+            raise _Unparsable(f"unable to parse requirement: {error}") from None
+        text, _ = tokens.take()
+        if text not in ("", ","):
+            raise _Unparsable(f"found '{text}', expected: ',' or 'end of string'")
+        if text and not _may_begin(*tokens.look()):
+            raise _Unparsable(f"found '{tokens.look()[0]}', expected: identifier after ','")
+
+
+def _may_begin(text: str, is_word: bool) -> bool:
+    return is_word or text == "!"
+
+
+def _requirement(tokens: _Tokens) -> Requirement:
     """Take one requirement from the front of the tokens."""
-    key = tokens.pop(0)
-    if key == "!":
-        return Requirement(_checked(KEY, tokens.pop(0) if tokens else "", text, "a label's key"), "DoesNotExist")
-    _checked(KEY, key, text, "a label's key")
-    if not tokens or tokens[0] == ",":
-        return Requirement(key, "Exists")
-    operator = tokens.pop(0)
-    if operator in ("=", "==", "!="):
-        value = tokens.pop(0) if tokens and tokens[0] != "," else ""
-        _checked(VALUE, value, text, "a label's value")
-        return Requirement(key, "NotIn" if operator == "!=" else "In", (value,))
-    if operator in ("<", ">"):
-        value = tokens.pop(0) if tokens else ""
-        if not re.fullmatch(r"-?\d{1,19}", value):
-            raise _unparsable(text, f"for {operator} the value must be an integer")
-        return Requirement(key, "Lt" if operator == "<" else "Gt", (value,))
-    if operator in ("in", "notin"):
-        return Requirement(key, "In" if operator == "in" else "NotIn", _values(tokens, text))
-    raise _unparsable(text, f"found '{operator}', expected: in, notin, =, ==, !=, <, >")
+    absent = tokens.look() == ("!", False)
+    if absent:
+        tokens.take()
+    key = tokens.word()
+    _check("key", key, field_errors.qualified_name(key))
+    if absent or tokens.look()[0] in ("", ","):
+        return Requirement(key, "DoesNotExist" if absent else "Exists")
+    text, _ = tokens.take()
+    if text not in OPERATORS:
+        raise _Unparsable(f"found '{text}', expected: {BINARY}")
+    values = sorted(_values(tokens)) if text in ("in", "notin") else [_value(tokens)]
+    for number, value in enumerate(values):
+        if text in "<>" and not re.fullmatch(r"[-+]?\d{1,19}", value, re.ASCII):
+            _check(f"values[{number}]", value, [NOT_INTEGER])
+        _check(f"values[{number}][{key}]", value, field_errors.label_value(value))
+    return Requirement(key, OPERATORS[text], tuple(values))
 
 
-def _values(tokens: list[str], text: str) -> tuple[str, ...]:
-    if not tokens or tokens.pop(0) != "(":
-        raise _unparsable(text, "expected: '('")
-    values, value = set(), ""
-    while tokens:
-        token = tokens.pop(0)
-        if token in (",", ")"):
-            values.add(_checked(VALUE, value, text, "a label's value"))
-            value = ""
-            if token == ")":
-                return tuple(values)
-        elif value:
-            break
+def _value(tokens: _Tokens) -> str:
+    return "" if tokens.look()[0] in ("", ",") else tokens.word()
+
+
+def _values(tokens: _Tokens) -> set[str]:
+    """What stands in brackets; nothing between two commas is the empty value."""
+    if (text := tokens.take()[0]) != "(":
+        raise _Unparsable(f"found '{text}' expected: '('")
+    values: set[str] = set()
+    value, after = "", "("
+    while after != ")":
+        text, is_word = tokens.take()
+        if is_word and value:
+            raise _Unparsable(f"found '{text}', expected: ',' or ')'")
+        if is_word:
+            value = text
+        elif text in (",", ")"):
+            values.add(value)
+            value, after = "", text
         else:
-            value = token
-    raise _unparsable(text, "expected: ',' or ')'")
+            wanted = "',' or ')'" if value else "',', or identifier"
+            raise _Unparsable(f"found '{text}', expected: {wanted}")
+    return values
 
 
-def _checked(pattern: re.Pattern[str], word: str, text: str, what: str) -> str:
-    if not pattern.match(word):
-        raise _unparsable(text, f"'{word}' is not {what}")
-    return word
-
-
-def _unparsable(text: str, why: str) -> api_errors.ApiError:
-    return api_errors.bad_request(f"unable to parse requirement: '{text}': {why}")
+def _check(path: str, value: str, wrong: Iterable[str]) -> None:
+    if words := "; ".join(wrong):
+        raise _Unparsable(f"{path}: Invalid value: {field_errors.shown(value)}: {words}")

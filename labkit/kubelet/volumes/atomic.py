@@ -37,7 +37,8 @@ def write_files(volume: Path, files: Mapping[str, File], group: int | None = Non
     if group is not None:
         files = {path: File(file.data, file.mode | 0o440) for path, file in files.items()}
     volume.mkdir(parents=True, exist_ok=True)
-    volume.chmod(0o777)
+    if not os.path.ismount(volume):  # a volume in memory keeps a tmpfs's own mode, 1777
+        volume.chmod(0o777)
     if group is not None:
         give_directory(volume, group)
     now = volume / DATA
