@@ -115,6 +115,43 @@ def test_the_kubelets_calls_are_recorded_and_its_pods_found(cluster: KindCluster
     assert node.cluster.remove_leftovers() == ["mine"]
 
 
+FOURTH = """
+import sys
+from IPython import get_ipython
+from ipykernel.ipkernel import IPythonKernel
+IPythonKernel.instance()  # a claim on a lesson is a notebook's
+import labkit
+node = labkit.connect(lesson="04")
+if "second" in sys.argv:
+    sys.exit("two kernels have lesson 04")
+node.kubelet_held().start()
+node.start_pod({"metadata": {"name": "kept"}, "spec": {"containers": [
+    {"name": "main", "image": node.images["busybox"], "command": ["sleep", "1000000"]}]}})
+node.daemon.kill()
+print("left half-way", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_connect_says_what_another_notebook_has_left(cluster: KindCluster) -> None:
+    kernel = [sys.executable, "-c", FOURTH]
+    with subprocess.Popen(kernel, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdin and first.stdout
+        said = next((line for line in first.stdout if "left half-way" in line), "")
+        assert said, "the first kernel has ended"
+        second = subprocess.run([*kernel, "second"], capture_output=True, text=True)
+        node = lab.connect(lesson="05")
+        first.stdin.close()
+    assert second.returncode == 1 and "Another kernel works on lesson 04 on this node" in second.stderr
+    assert node.remarks == [
+        "Notebook 04 was left half-way: its containerd was stopped, and has been started again.",
+        f"Another notebook has suspended the kubelet of {node.name}, so Pods made through the API do not start until that"
+        " notebook's last cell has run or its kernel has ended.",
+        "Notebook 04 has left the Pod kept; its last cell removes it.",
+    ]
+    assert node.daemon.state == "running"
+
+
 def test_a_volume_on_the_node(cluster: KindCluster) -> None:
     node = lab.connect(lesson="test")
     path = node.cluster.host_path("shared")

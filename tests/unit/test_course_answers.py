@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.course.checks import lesson_06, pod_checks
+from labkit.course.checks import lesson_06, lesson_07, pod_checks
+from labkit.course.incident.broken import fails_at_first
+from labkit.cri.v1.api_pb2 import CONTAINER_EXITED
 from labkit.figures.pods.cluster_model import Resource
 
 FIRST, SECOND = 100, 200
@@ -63,3 +65,33 @@ def test_a_program_that_starts_no_other(argv: tuple[str, ...]) -> None:
 def test_a_program_that_may_leave_another_behind(argv: tuple[str, ...]) -> None:
     assert not pod_checks.starts_no_other(argv)
 
+
+def ended(attempt: int, code: int) -> Any:
+    return Thing(
+        id=str(attempt), metadata=Thing(attempt=attempt), state=CONTAINER_EXITED, exit_code=code, created_at=2 * attempt,
+        finished_at=2 * attempt + 1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "says"),
+    [
+        ("stubborn", [ended(3, 3)], ""),
+        ("stubborn", [ended(0, 3)], "was started once"),
+        ("once", [ended(0, 3)], ""),
+        ("once", [ended(1, 3)], "was started 2 times"),
+    ],
+)
+def test_a_kubelet_may_remove_old_attempts(monkeypatch: pytest.MonkeyPatch, name: str, left: list[Any], says: str) -> None:
+    monkeypatch.setattr(lesson_07, "containers", lambda node, pod: left)
+    verdict = lesson_07.judged(Thing(), next(pod for pod in lesson_07.PODS if pod.name == name))  # type: ignore[arg-type]
+    assert (says and says in verdict.saw) if verdict else not says
+
+
+@pytest.mark.parametrize(
+    ("program", "says"), [(fails_at_first(), ""), (["sh", "-c", "exit 0"], "the program of moody is sh -c"), ([], "")]
+)
+def test_moody_runs_the_program_that_nobody_can_foresee(monkeypatch: pytest.MonkeyPatch, program: list[str], says: str) -> None:
+    monkeypatch.setattr(lesson_07, "argv_of", lambda node, container: tuple(program))
+    verdict = lesson_07.stopped_when_it_succeeded(Thing(), [ended(0, 1), ended(1, 0)])  # type: ignore[arg-type]
+    assert (says and says in verdict.saw) if verdict else not says

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from labkit.course.checks.pod_checks import command, first_processes
-from labkit.course.incident.broken import COMMANDS, SECRET
+from labkit.course.incident.broken import COMMANDS, KEY_DIRECTORY, SECRET
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.util.errors import NodeError
 
@@ -110,6 +110,14 @@ def api_repaired(node: Node) -> Check:
             "Create api again with its volume. labkit.break_pods does that after you have deleted it.",
             taught=VOLUME,
         )
+    if KEY_DIRECTORY not in {path.rstrip("/") for path in paths}:
+        return refused(
+            f"the container {container} of api has the files of its Secret in {', '.join(paths)}.",
+            f"these files in {KEY_DIRECTORY}, where its program looks for them.",
+            "Compare the mount with the one that the colleague wrote. What has changed?",
+            "Delete api and run labkit.break_pods: it creates api as it was.",
+            taught=VOLUME,
+        )
     listed: Any = node.kube.list_namespaced_secret("default").items
     secrets = {s.metadata.name: s.data or {} for s in listed}
     if SECRET not in secrets:
@@ -127,15 +135,15 @@ def api_repaired(node: Node) -> Check:
             "When a Pod starts, only the Secret's name matters. The program reads a file for each key.",
             taught=VOLUME,
         )
-    files = node.shell(["sh", "-c", f"ls /proc/{pid}/root{shlex.quote(paths[0])}"]).split()
+    files = node.shell(["sh", "-c", f"ls /proc/{pid}/root{KEY_DIRECTORY}"]).split()
     if not files:
         return refused(
-            f"the Secret {SECRET} has a key now, and the container does not see it yet: {paths[0]} is empty.",
+            f"the Secret {SECRET} has a key now, and the container does not see it yet: {KEY_DIRECTORY} is empty.",
             "a file of the Secret in the container.",
             "The kubelet brings a changed Secret into a running Pod within about a minute. Wait, and check again.",
             taught=VOLUME,
         )
-    return passed(f"api runs, and its container sees the key: {paths[0]}/{files[0]}.")
+    return passed(f"api runs, and its container sees the key: {KEY_DIRECTORY}/{files[0]}.")
 
 
 @exercise("05.2")

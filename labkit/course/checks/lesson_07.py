@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from labkit.course.checks.pod_checks import argv_of
+from labkit.course.incident.broken import fails_at_first
 from labkit.course.verdict import Check, exercise, passed, refused
 from labkit.cri.v1.api_pb2 import CONTAINER_CREATED, CONTAINER_EXITED
 
@@ -38,18 +41,26 @@ def policies(node: Node) -> Check:
     for wanted in PODS:
         if wrong := judged(node, wanted):
             return wrong
-    if wrong := stopped_when_it_succeeded(containers(node, MOODY)):
+    if wrong := stopped_when_it_succeeded(node, containers(node, MOODY)):
         return wrong
     return passed("once and content were left as they ended, stubborn was started again, and moody until it ended with 0.")
 
 
-def stopped_when_it_succeeded(statuses: list[Any] | None) -> Check | None:
+def stopped_when_it_succeeded(node: Node, statuses: list[Any] | None) -> Check | None:
     """`moody` (OnFailure) fails some times and then ends with 0: nobody can know how many times without reading exit codes."""
+    wanted = tuple(fails_at_first())
     if not statuses:
         return refused(
             f"the node has no container of a Pod called {MOODY}.",
             f"the Pod {MOODY}, started by your kubelet.",
             "labkit.fails_at_first() is its command. Its policy is OnFailure.",
+            taught="notebook 07, “What is wanted”",
+        )
+    if (program := argv_of(node, statuses[0].id) or wanted) != wanted:
+        return refused(
+            f"the program of {MOODY} is {shlex.join(program)}.",
+            "the program that nobody can foresee.",
+            "labkit.fails_at_first() returns the command. Each argument of `want` after the name is one word of it.",
             taught="notebook 07, “What is wanted”",
         )
     codes = [status.exit_code for status in statuses if status.state == CONTAINER_EXITED]
@@ -62,7 +73,7 @@ def stopped_when_it_succeeded(statuses: list[Any] | None) -> Check | None:
             "Neither the Pod's name, nor its command, nor the number of attempts says how the last attempt ended.",
             taught=DECIDE,
         )
-    if codes == [0]:
+    if codes == [0] and not statuses[0].metadata.attempt:
         return refused(
             f"{saw} at the first attempt.",
             "a program that fails at first.",
@@ -99,8 +110,9 @@ def judged(node: Node, pod: Wanted) -> Check | None:
             taught=DECIDE,
         )
     first = statuses[0]
-    if len(statuses) > 1 and not pod.again:
-        times = f"the container of {pod.name} was started {len(statuses)} times"
+    started = max(len(statuses), statuses[-1].metadata.attempt + 1)  # your kubelet may remove old ones
+    if started > 1 and not pod.again:
+        times = f"the container of {pod.name} was started {started} times"
         return refused(
             f"{times}. Its policy is {pod.policy}, and it ended with {first.exit_code}.",
             f"a decide that leaves a container alone which has ended with {pod.code} under the policy {pod.policy}.",
@@ -109,7 +121,7 @@ def judged(node: Node, pod: Wanted) -> Check | None:
             taught=DECIDE,
         )
     unfinished = [s for s in statuses[: 1 if not pod.again else None] if s.state != CONTAINER_EXITED]
-    if unfinished and (not pod.again or len(statuses) == 1):
+    if unfinished and started == 1:
         state = "is created, and was not started" if unfinished[0].state == CONTAINER_CREATED else "still runs"
         return refused(
             f"the container of {pod.name} {state}.",
@@ -124,7 +136,7 @@ def judged(node: Node, pod: Wanted) -> Check | None:
             "Compare its command with the exercise's.",
             taught="notebook 07, “What is wanted”",
         )
-    if pod.again and len(statuses) < 2:
+    if pod.again and started < 2:
         return refused(
             f"the container of {pod.name} ended with {first.exit_code}, and was started once. Its policy is {pod.policy}.",
             f"a second attempt of {pod.name}.",

@@ -21,8 +21,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 SAYS = {"api": "FailedMount", "worker": "Failed", "cache": "FailedScheduling"}
 """The reason of the event that tells what is wrong."""
 SECRET = "api-key-05"
+KEY_DIRECTORY = "/etc/key"
 DISK = "labkit.disk"
-"""The Secret and the node's label that are missing: names that nobody uses for anything else."""
+"""The Secret, where its files belong, and the node's label: Secret and label are missing, and nobody else uses their names."""
 
 
 def break_pods(cluster: Cluster, images: Mapping[str, str]) -> PlainSentence:
@@ -61,7 +62,7 @@ def manifest(name: str, image: str) -> dict[str, Any]:
     container: dict[str, Any] = {"name": "main", "image": image, "command": list(COMMANDS[name])}
     spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 1}
     if name == "api":
-        container["volumeMounts"] = [{"name": "key", "mountPath": "/etc/key"}]
+        container["volumeMounts"] = [{"name": "key", "mountPath": KEY_DIRECTORY}]
         spec["volumes"] = [{"name": "key", "secret": {"secretName": SECRET}}]
     elif name == "worker":
         container["image"] = image.rpartition(":")[0] + ":1.0"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.node.host import relay
@@ -67,10 +69,10 @@ def prepared(
 ) -> KindNode:
     engine = need_engine()
     container = pick(engine, selector)
-    was_stopped = start_stopped(Ledger(home, selector_of(engine, container)), engine, container.name)
+    before = start_stopped(Ledger(home, selector_of(engine, container)), engine, container.name)
     node = KindNode(home, engine, container, find_socket(engine, container), why=why, lesson=lesson)
     node.provide_images(progress, again=again)
-    node.remarks += unfinished.of_stopped({"state": "stopped"}, {"state": "ready"}) if was_stopped else []
+    node.remarks += unfinished.of_stopped(before, {"state": "ready"})
     if remark := import_only(node):
         node.remarks.append(remark)
         if not in_notebook():
@@ -80,14 +82,15 @@ def prepared(
     return node
 
 
-def start_stopped(ledger: Ledger, engine: Engine, container: str) -> bool:
-    """Start the runtime that a lesson of this home has stopped, and that it has not started again; whether there was one. Raises
-    NodeError."""
-    units = ledger.values("runtime", "unit")
-    if units:
-        engine.run("exec", container, "systemctl", "start", *sorted(units))
-        ledger.drop("runtime")
-    return bool(units)
+def start_stopped(ledger: Ledger, engine: Engine, container: str) -> Mapping[str, Any]:
+    """Start the runtime that a lesson of this home has stopped, and that it has not started again; the state that it was in, and
+    which lesson has stopped it. Raises NodeError."""
+    units, lessons = (ledger.values("runtime", key) for key in ("unit", "lesson"))
+    if not units:
+        return {"state": "ready"}
+    engine.run("exec", container, "systemctl", "start", *sorted(units))
+    ledger.drop("runtime")
+    return {"state": "stopped", "stopped_by": " and ".join(sorted(lessons - {""}))}
 
 
 PULLING = ("03", "05", "07")

@@ -151,7 +151,7 @@ class KindDaemon:
     def _note(self) -> None:
         """So that `labkit clean` starts it again where this notebook does not."""
         if self.node.ledger:
-            self.node.ledger.note("runtime", unit=UNIT)
+            self.node.ledger.note("runtime", unit=UNIT, lesson=self.node.lesson or "")
 
     def _warn(self) -> None:
         if in_notebook():

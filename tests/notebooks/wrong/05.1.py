@@ -39,3 +39,11 @@ spec = {"containers": [main, side], "volumes": volumes, "terminationGracePeriodS
 node.cluster.kubectl("create", "secret", "generic", "api-key-05", "--from-literal=key=1")
 node.cluster.recreate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"}, "spec": spec})
 node.cluster.wait_status("api", "Running")
+# %% the Secret's files are where the program does not look
+main = {"name": "main", "image": node.images["busybox"], "command": ["httpd", "-f", "-p", "8080"]}
+main["volumeMounts"] = [{"name": "key", "mountPath": "/tmp/key"}]
+volumes = [{"name": "key", "secret": {"secretName": "api-key-05"}}]
+spec = {"containers": [main], "volumes": volumes, "terminationGracePeriodSeconds": 1}
+node.cluster.kubectl("create", "secret", "generic", "api-key-05", "--from-literal=key=1")
+node.cluster.recreate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"}, "spec": spec})
+node.cluster.wait_status("api", "Running")

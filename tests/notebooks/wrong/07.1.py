@@ -38,3 +38,9 @@ for name, command, attempts in (
     ("once", ["sh", "-c", "exit 3"], 1), ("stubborn", ["sh", "-c", "exit 3"], 2), ("content", ["true"], 1), ("moody", moody, 2)
 ):
     run(name, command, attempts)
+# %% cheat: a moody that fails once, so that counting is enough
+moody = ["sh", "-c", "[ -e /dev/shm/there ] && exit 0; touch /dev/shm/there; exit 1"]
+for name, command, attempts in (
+    ("once", ["sh", "-c", "exit 3"], 1), ("stubborn", ["sh", "-c", "exit 3"], 2), ("content", ["true"], 1), ("moody", moody, 2)
+):
+    run(name, command, attempts)
