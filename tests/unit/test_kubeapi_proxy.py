@@ -48,7 +48,10 @@ OUT = {"stdout": ["true"]}
         ("log", pod("app", node=""), {}, "pod p does not have a host assigned"),
         ("log", pod("a", "b", init=("i",)), {}, "for pod p, choose one of: [a b] or one of the init containers: [i]"),
         ("log", pod("app"), {"container": ["x"]}, "container x is not valid for pod p"),
-        ("log", pod("app"), {"tailLines": ["many"]}, "must be an integer"),
+        ("log", pod("app"), {"tailLines": ["many"]}, 'strconv.ParseInt: parsing "many": invalid syntax'),
+        ("log", pod("app"), {"tailLines": [f"{1 << 63}"]}, 'strconv.ParseInt: parsing "9223372036854775808": value out of range'),
+        ("log", pod("app"), {"sinceTime": ["now"]},
+         'parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006"'),
         ("exec", pod("app"), OUT, "at least one command"),
         ("exec", pod("app"), {"command": ["ls"]}, "at least 1 of stdin, stdout, stderr"),
         ("exec", pod("app", phase="Succeeded"), OUT, "completed pod; current phase is Succeeded"),
@@ -64,6 +67,25 @@ def test_refused(what: str, of: dict[str, Any], query: dict[str, list[str]], wor
         else:
             kubelet_proxy.stream_path(of, what, query)
     assert refused.value.code == 400 and words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"tailLines": "-5"}, "tailLines: Invalid value: -5: must be greater than or equal to 0"),
+        ({"limitBytes": "0"}, "limitBytes: Invalid value: 0: must be greater than 0"),
+        ({"sinceSeconds": "0"}, "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        ({"sinceSeconds": "0", "sinceTime": "2026-01-02T03:04:05Z"},
+         "[]: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"),
+        ({"stream": "Stdin"}, 'stream: Unsupported value: "Stdin": supported values: "All", "Stderr", "Stdout"'),
+        ({"stream": "Stderr", "tailLines": "1"},
+         "[]: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"),
+    ],
+)
+def test_options_of_a_log_that_make_no_sense(query: dict[str, str], words: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        kubelet_proxy.log_path(pod("app"), {name: [value] for name, value in query.items()})
+    assert (refused.value.code, refused.value.message) == (422, f'PodLogOptions "p" is invalid: {words}')
 
 
 def test_upgrades_that_the_runtime_understands() -> None:

@@ -154,9 +154,25 @@ def test_binding_happens_once(api: Api) -> None:
     assert [(c["type"], c["status"]) for c in bound["status"]["conditions"]] == [("PodScheduled", "True")]
     with refused(409, 'pod p is already assigned to node "sim-worker"'):
         api.bind("default", "p", {"target": {"name": "other"}})
-    for odd in ({}, {"target": []}, {"target": {"name": 3}}):
+    for odd in ({}, {"target": {"name": ""}}, {"target": {"kind": "Node"}}):
+        with refused(500, "target.name: Required value"):
+            api.bind("default", "p", odd)
+    for odd in ({"target": []}, {"target": {"name": 3}}):
         with refused(400, "target.name"):
             api.bind("default", "p", odd)
+
+
+def test_a_binding_is_of_this_pod_to_a_node_and_not_before_its_gates_are_gone(api: Api) -> None:
+    made = api.create(PODS, "default", pod(schedulingGates=[{"name": "example.com/wait"}])).obj
+    node = {"name": "sim-worker"}
+    with refused(500, 'target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>"'):
+        api.bind("default", "p", {"target": {**node, "kind": "Pod"}})
+    with refused(400, "name in URL does not match name in Binding object"):
+        api.bind("default", "p", {"metadata": {"name": "other"}, "target": node})
+    with refused(409, f"Precondition failed: UID in precondition: u, UID in object meta: {made['metadata']['uid']}"):
+        api.bind("default", "p", {"metadata": {"uid": "u"}, "target": node})
+    with refused(409, "pod p has non-empty .spec.schedulingGates"):
+        api.bind("default", "p", {"target": node})
 
 
 def test_a_bound_pod_waits_for_its_kubelet(api: Api) -> None:
@@ -342,7 +358,7 @@ def test_apply_refuses_an_item_that_is_named_twice(api: Api) -> None:
         ({"resourceVersion": "1", "resourceVersionMatch": "Exact"}, 410, "too old"),
         ({"resourceVersionMatch": "Exact"}, 422, "forbidden unless resourceVersion is provided"),
         ({"resourceVersionMatch": "Odd", "resourceVersion": "1"}, 422, "Unsupported value"),
-        ({"limit": "x"}, 400, "must be an integer"),
+        ({"limit": "x"}, 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ({"continue": "abc"}, 400, "continue key is not valid"),
         ({"sendInitialEvents": "true"}, 422, "forbidden for list"),
     ],

@@ -20,12 +20,15 @@ from labkit.apiserver import api_errors
 from labkit.apiserver.requests.paths import Query, flag, number, one
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec import container_names
+from labkit.podspec.schema import decoding
+from labkit.podspec.validation.field_errors import NOT_NEGATIVE, Causes, forbidden, invalid, unsupported
 
 RUNTIME_SPEAKS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", "")
 """Websocket protocols that the runtimes' streaming servers know. Later ones are translated
 (`labkit.apiserver.http.websockets`)."""
 
 LOG_OPTIONS = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
+LOG_STREAMS = ("All", "Stderr", "Stdout")
 LOG_FLAGS = ("follow", "previous", "timestamps")
 STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 Answered = tuple[IOStream, bytes]
@@ -33,14 +36,36 @@ NOT_FORWARDED = {"authorization", "host", "connection", "content-length", "trans
 
 
 def log_path(pod: Object, query: Query) -> str:
-    """The kubelet's path for a Pod's log. Raises ApiError (400)."""
+    """The kubelet's path for a Pod's log. Raises ApiError (400, 422)."""
     _check_bound(pod)
     container = _container(pod, query)
     options = {key: "true" for key in LOG_FLAGS if flag(query, key)}
     options |= {key: one(query, key) for key in LOG_OPTIONS if one(query, key)}
-    for key in ("sinceSeconds", "tailLines", "limitBytes"):
-        number(query, key)
+    if causes := list(_wrong_log_options(query)):
+        raise api_errors.invalid("PodLogOptions", pod["metadata"]["name"], causes)
     return f"/containerLogs/{_of(pod)}/{quote(container)}" + (f"?{urlencode(options)}" if options else "")
+
+
+def _wrong_log_options(query: Query) -> Causes:
+    """What is wrong with the options of a log, taken together (ValidatePodLogOptions). Raises ApiError (400)."""
+    since, tail, most = (number(query, key) for key in ("sinceSeconds", "tailLines", "limitBytes"))
+    at, stream = one(query, "sinceTime"), one(query, "stream") or "All"
+    try:
+        decoding.read_time(at) if at else ""
+    except decoding.Undecodable as error:
+        raise api_errors.bad_request(str(error)) from None
+    if tail is not None and tail < 0:
+        yield invalid("tailLines", tail, NOT_NEGATIVE)
+    if most is not None and most < 1:
+        yield invalid("limitBytes", most, "must be greater than 0")
+    if since is not None and at:
+        yield forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified")
+    elif since is not None and since < 1:
+        yield invalid("sinceSeconds", since, "must be greater than 0")
+    if stream not in LOG_STREAMS:
+        yield unsupported("stream", stream, LOG_STREAMS)
+    if stream != "All" and tail is not None:
+        yield forbidden("[]", "`tailLines` and specific `stream` are mutually exclusive for now")
 
 
 def stream_path(pod: Object, what: str, query: Query) -> str:

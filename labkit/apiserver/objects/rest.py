@@ -169,7 +169,7 @@ class Api:
         return self._keep(resource, new, options)
 
     def bind(self, namespace: str, name: str, binding: Object, options: Options = DEFAULT) -> StoredObject:
-        """Bind a Pod to a node, as `POST …/pods/NAME/binding` does. Raises ApiError: 400, 404, 409."""
+        """Bind a Pod to a node, as `POST …/pods/NAME/binding` does. Raises ApiError: 400, 404, 409, 500."""
         pods = api_resources.BY_PLURAL["pods"]
         new = copied(self.get(pods, namespace, name))
         strategy.bound(new, binding)

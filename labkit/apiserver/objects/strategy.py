@@ -15,6 +15,7 @@ from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.admission import ignored
 from labkit.apiserver.storage.store import Object, Store
 from labkit.podspec.quantity import exact
+from labkit.podspec.validation.field_errors import required, unsupported
 
 PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public")
 SYSTEM_NAMESPACES = (*PROTECTED_NAMESPACES, "kube-node-lease")
@@ -117,18 +118,30 @@ def grace_of_pod(store: Store, pod: Object, asked: int | None) -> int:
 
 
 def bound(pod: Object, binding: Object) -> None:
-    """Bind a Pod to the node that a Binding names. Raises ApiError (400, 409)."""
-    name = pod["metadata"]["name"]
-    target = binding.get("target")
-    node = target.get("name") if isinstance(target, dict) else None
-    if not node or not isinstance(node, str):
+    """Bind a Pod to the node that a Binding names. Raises ApiError (400, 409, 500)."""
+    meta, own = pod["metadata"], binding.get("metadata") or {}
+    name, target = meta["name"], binding.get("target") or {}
+    if binding.get("target") == [] or not isinstance(target, dict) or not isinstance(target.get("name", ""), str):
         raise api_errors.bad_request("a binding needs target.name: the node that the Pod is bound to")
+    node, kind = target.get("name", ""), target.get("kind") or "Node"
+    causes = [] if kind == "Node" else [unsupported("target.kind", kind, ("Node", "<empty>"))]
+    causes += [] if node else [required("target.name")]
+    if causes:
+        words = [f"{cause.field}: {cause.message}" for cause in causes]
+        raise api_errors.ApiError(500, "", words[0] if len(words) == 1 else f"[{', '.join(words)}]")
+    if own.get("name") not in (None, "", name):
+        raise api_errors.bad_request("name in URL does not match name in Binding object")
+    if own.get("uid") not in (None, "", meta["uid"]):
+        why = f"Precondition failed: UID in precondition: {own['uid']}, UID in object meta: {meta['uid']}"
+        raise api_errors.conflict("pods/binding", name, why)
     if pod["metadata"].get("deletionTimestamp"):
         raise api_errors.conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
     if pod["spec"].get("nodeName"):
         raise api_errors.conflict("pods/binding", name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+    if pod["spec"].get("schedulingGates"):
+        raise api_errors.conflict("pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
     pod["spec"]["nodeName"] = node
-    if isinstance(extra := (binding.get("metadata") or {}).get("annotations"), dict):
+    if isinstance(extra := own.get("annotations"), dict):
         pod["metadata"]["annotations"] = (pod["metadata"].get("annotations") or {}) | extra
     state = pod.setdefault("status", {})
     scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": timestamp()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ from urllib.parse import unquote
 from labkit.apiserver import api_errors, api_resources
 from labkit.apiserver.api_resources import ApiResource
 from labkit.apiserver.requests import bodies
+from labkit.podspec.go_text import go_quote
 
 Query = dict[str, list[str]]
 
@@ -70,8 +72,10 @@ def number(query: Query, name: str) -> int | None:
     text = one(query, name)
     if not text:
         return None
-    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 19:
-        raise api_errors.bad_request(f'{name}: Invalid value: "{text}": must be an integer')
+    if not re.fullmatch(r"[-+]?\d+", text, re.ASCII):
+        raise api_errors.bad_request(f"strconv.ParseInt: parsing {go_quote(text)}: invalid syntax")
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise api_errors.bad_request(f"strconv.ParseInt: parsing {go_quote(text)}: value out of range")
     return int(text)
 
 

@@ -220,10 +220,7 @@ def _special(value: Any, kind: str, word: str) -> Any:
     if kind in ("time", "microtime"):
         if word != "string":
             raise Undecodable(f"json: cannot unmarshal {word} into Go value of type string")
-        moment = _moment(value, kind == "microtime")
-        if moment is None:
-            raise Undecodable(f'parsing time "{value}" as "{LAYOUT}": cannot parse "{value}" as "2006"')
-        return moment
+        return read_time(value, kind == "microtime")
     return value
 
 
@@ -252,6 +249,14 @@ def _bytes(value: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+def read_time(text: str, micro: bool = False) -> str:
+    """A moment as Kubernetes writes it. Raises Undecodable."""
+    moment = _moment(text, micro)
+    if moment is None:
+        raise Undecodable(f'parsing time "{text}" as "{LAYOUT}": cannot parse "{text}" as "2006"')
+    return moment
+
+
 def _moment(text: str, micro: bool) -> str | None:
     """A moment as Kubernetes writes it, in UTC; None if it is none."""
     if not MOMENT.fullmatch(text):
