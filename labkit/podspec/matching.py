@@ -10,10 +10,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Manifest = Mapping[str, Any]
+CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
 def labels(thing: Manifest) -> Mapping[str, str]:
     return thing["metadata"].get("labels") or {}
+
+
+def class_of(obj: Manifest) -> str:
+    """The storage class of a volume or claim (component-helpers' storage/volume: the old annotation comes first)."""
+    annotated = ((obj.get("metadata") or {}).get("annotations") or {}).get(CLASS_ANNOTATION)
+    return annotated if annotated is not None else (obj.get("spec") or {}).get("storageClassName") or ""
 
 
 def selects(selector: Manifest | None, of: Mapping[str, str]) -> bool:

@@ -216,6 +216,37 @@ def test_a_claim_with_a_selector_and_one_that_names_its_volume(api: Api) -> None
     assert claim(api)["spec"]["volumeName"] == "labelled"
 
 
+BETA = {"volume.beta.kubernetes.io/storage-class": "fast"}
+OURS = {"claimRef": {"namespace": "default", "name": "data"}}
+SSD = {"selector": {"matchLabels": {"disk": "ssd"}}}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "there", "phase"),
+    [
+        ({}, {"storageClassName": "slow", **OURS}, "Bound"),  # a volume that names the claim needs neither its class nor labels
+        (SSD, OURS, "Bound"),
+        ({"accessModes": ["ReadWriteMany"]}, OURS, "Pending"),
+        ({"volumeName": "v", **SSD}, {}, "Bound"),
+        ({"volumeName": "v"}, {"storageClassName": "slow"}, "Pending"),
+        ({"volumeName": "v"}, {"volumeAttributesClassName": "gold"}, "Pending"),
+        ({}, {"volumeAttributesClassName": "gold"}, "Pending"),
+        ({"annotations": BETA}, {"storageClassName": "fast"}, "Bound"),
+        ({"annotations": BETA}, {}, "Pending"),
+    ],
+)
+def test_what_a_volume_and_a_claim_have_to_have_in_common(api: Api, claimed: Any, there: Any, phase: str) -> None:
+    """As FindMatchingVolume and checkVolumeSatisfyClaim see it, each of them for itself."""
+    claimed = dict(claimed)
+    annotations = claimed.pop("annotations", {})
+    make_volume(api, "v", **there)
+    make_claim(api, **claimed)
+    found = claim(api)
+    api.store.put("persistentvolumeclaims", {**found, "metadata": {**found["metadata"], "annotations": annotations}})
+    Binder(api).reconcile(0)
+    assert claim(api)["status"]["phase"] == phase
+
+
 def test_a_kill_between_the_two_halves_of_a_binding_is_mended(api: Api) -> None:
     make_volume(api, "v")
     make_claim(api)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from labkit.apiserver.admission import ignored, warnings
+from labkit.podspec.matching import CLASS_ANNOTATION
 
 Manifest = Mapping[str, Any]
-BETA_CLASS, BETA_OPTIONS = "volume.beta.kubernetes.io/storage-class", "volume.beta.kubernetes.io/mount-options"
+BETA_OPTIONS = "volume.beta.kubernetes.io/mount-options"
 OLD_CLASS = 'deprecated since v1.8; use "storageClassName" attribute instead'
 OLD_OPTIONS = 'deprecated since v1.31; use "mountOptions" attribute instead'
 RECYCLE = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
@@ -71,7 +72,7 @@ def of_account(account: Manifest, old: Manifest | None) -> Iterator[str]:
 
 def of_volume(volume: Manifest, old: Manifest | None) -> Iterator[str]:
     spec = volume.get("spec") or {}
-    for key, words in ((BETA_CLASS, OLD_CLASS), (BETA_OPTIONS, OLD_OPTIONS)):
+    for key, words in ((CLASS_ANNOTATION, OLD_CLASS), (BETA_OPTIONS, OLD_OPTIONS)):
         if key in _annotations(volume):
             yield f"metadata.annotations[{key}]: {words}"
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
@@ -88,8 +89,8 @@ def of_volume(volume: Manifest, old: Manifest | None) -> Iterator[str]:
 
 def of_claim(claim: Manifest, old: Manifest | None) -> Iterator[str]:
     spec = claim.get("spec") or {}
-    if BETA_CLASS in _annotations(claim):
-        yield f"metadata.annotations[{BETA_CLASS}]: {OLD_CLASS}"
+    if CLASS_ANNOTATION in _annotations(claim):
+        yield f"metadata.annotations[{CLASS_ANNOTATION}]: {OLD_CLASS}"
     for kind in ("requests", "limits"):
         yield from warnings.fractions((spec.get("resources") or {}).get(kind), f"spec.resources.{kind}", ("storage",))
     if old is None and (spec.get("dataSource") or spec.get("dataSourceRef")):

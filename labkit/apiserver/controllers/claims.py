@@ -14,7 +14,7 @@ from typing import Any
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.controllers.controller import Controller
 from labkit.apiserver.objects.rest import Api
-from labkit.podspec.matching import labels, selects
+from labkit.podspec.matching import class_of, labels, selects
 from labkit.podspec.quantity import exact
 
 log = logging.getLogger("kubeapi")
@@ -79,7 +79,7 @@ class Binder(Controller):
                 self.bind_as_asked(claim, named)
         elif volume := best(claim, volumes):
             self.bind(claim, volume)
-        elif class_name := claim["spec"].get("storageClassName"):
+        elif class_name := class_of(claim):
             self.say(claim, "Warning", "ProvisioningFailed", f'storageclass.storage.k8s.io "{class_name}" not found')
         else:
             self.say(claim, "Normal", "FailedBinding", NOTHING_SUITS)
@@ -126,9 +126,12 @@ class Binder(Controller):
 
 
 def best(claim: Manifest, volumes: Iterable[Manifest]) -> Manifest | None:
-    """The volume that was made for this claim, else the smallest that suits it."""
-    suit = [v for v in volumes if is_free_for(claim, v) and not misfit(claim, v)]
-    return min(suit, key=lambda v: (not v["spec"].get("claimRef"), capacity(v), v["metadata"]["name"]), default=None)
+    """The volume that names this claim, whatever its class and labels, else the smallest that suits it (FindMatchingVolume)."""
+    free = [v for v in volumes if is_free_for(claim, v)]
+    named = [v for v in free if v["spec"].get("claimRef") and not misfit(claim, v, any_class=True)]
+    selector = claim["spec"].get("selector")
+    suit = named or [v for v in free if not misfit(claim, v) and (selector is None or selects(selector, labels(v)))]
+    return min(suit, key=lambda v: (capacity(v), v["metadata"]["name"]), default=None)
 
 
 def is_free_for(claim: Manifest, volume: Manifest) -> bool:
@@ -142,19 +145,20 @@ def is_free_for(claim: Manifest, volume: Manifest) -> bool:
     return same_name and reference.get("uid") in (None, "", meta["uid"])
 
 
-def misfit(claim: Manifest, volume: Manifest) -> str:
-    """Why a volume does not suit a claim, "" where it does."""
+def misfit(claim: Manifest, volume: Manifest, *, any_class: bool = False) -> str:
+    """Why a volume does not suit a claim, "" where it does (checkVolumeSatisfyClaim)."""
     wanted, there = claim["spec"], volume["spec"]
     if exact((wanted.get("resources") or {}).get("requests", {}).get("storage", 0)) > capacity(volume):
         return "requested PV is too small"
-    if (wanted.get("storageClassName") or "") != (there.get("storageClassName") or ""):
+    if not any_class and class_of(claim) != class_of(volume):
         return "storageClassName does not match"
+    if (wanted.get("volumeAttributesClassName") or "") != (there.get("volumeAttributesClassName") or ""):
+        return "volumeAttributesClassName does not match"
     if (wanted.get("volumeMode") or "Filesystem") != (there.get("volumeMode") or "Filesystem"):
         return "incompatible volumeMode"
     if not set(wanted.get("accessModes") or []) <= set(there.get("accessModes") or []):
         return "incompatible accessMode"
-    selector = wanted.get("selector")
-    return "" if selector is None or selects(selector, labels(volume)) else "the selector does not match"
+    return ""
 
 
 def capacity(volume: Manifest) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 from labkit.apiserver.printers.ages import age
 from labkit.apiserver.printers.tables_pod import NONE, pod_cells, pod_conditions
+from labkit.podspec.matching import class_of
 from labkit.podspec.schema import description
 
 Manifest = Mapping[str, Any]
 UNSET, UNKNOWN = "<unset>", "<unknown>"
 SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
-CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 ROLE_PREFIX, ROLE_LABEL = "node-role.kubernetes.io/", "kubernetes.io/role"
 
 
@@ -148,7 +148,7 @@ def _persistent_volume(volume: Manifest, now: datetime) -> list[Any]:
         name, (spec.get("capacity") or {}).get("storage") or "0", _modes(spec), spec.get("persistentVolumeReclaimPolicy") or "",
         "Terminating" if going else status.get("phase") or "",
         f"{claim.get('namespace') or ''}/{claim.get('name') or ''}" if claim else "",
-        _class(volume), spec.get("volumeAttributesClassName") or UNSET, status.get("reason") or "", since,
+        class_of(volume), spec.get("volumeAttributesClassName") or UNSET, status.get("reason") or "", since,
         spec.get("volumeMode") or UNSET,
     ]
 
@@ -160,18 +160,13 @@ def _claim(claim: Manifest, now: datetime) -> list[Any]:
     return [
         name, "Terminating" if going else status.get("phase") or "", spec.get("volumeName") or "",
         ((status.get("capacity") or {}).get("storage") or "0") if bound else "", _modes(status) if bound else "",
-        _class(claim), spec.get("volumeAttributesClassName") or UNSET, since, spec.get("volumeMode") or UNSET,
+        class_of(claim), spec.get("volumeAttributesClassName") or UNSET, since, spec.get("volumeMode") or UNSET,
     ]
 
 
 def _modes(holder: Manifest) -> str:
     modes = holder.get("accessModes") or []
     return ",".join(short for mode, short in SHORT_MODES.items() if mode in modes)
-
-
-def _class(obj: Manifest) -> str:
-    annotated = ((obj.get("metadata") or {}).get("annotations") or {}).get(CLASS_ANNOTATION)
-    return annotated if annotated is not None else (obj.get("spec") or {}).get("storageClassName") or ""
 
 
 @dataclass(frozen=True)
