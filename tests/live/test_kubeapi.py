@@ -243,7 +243,12 @@ OWNER = "Whoever has the lab's kubeconfig may do everything that is served."
         ("auth can-i create pods", OWNER),
         ("auth whoami", OWNER),
         ("create role r --verb=get --resource=pods", OWNER),
-        ("create token default", "A Pod gets no token here"),
+        ("create token default", "The lab's API issues no tokens."),
+        ("scale pod web --replicas=3", "A Pod has no replicas"),
+        ("patch pod web --subresource resize -p {{}}", "Delete the Pod and create it again"),
+        ("get pods --as bob", 'User "labkit" cannot impersonate resource "users"'),
+        ("get pods -l a=b,,", "found ',', expected: identifier after ','"),
+        ("apply --prune -l a=b -f {pod}", "pod/web configured"),
         ("create quota q --hard=pods=1", "Nothing here limits or extends a Pod"),
         ("get storageclasses", "nothing provisions them"),
         ("get componentstatuses", "`labkit status` shows the parts of the lab."),
@@ -255,10 +260,12 @@ def test_what_is_not_served_is_told_with_what_to_do(shared: Served, tmp_path: Pa
     template = {"metadata": {"labels": {"a": "b"}}, "spec": pod("x")["spec"]}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
                   "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
-    files = {"service": tmp_path / "service.json", "deployment": tmp_path / "deployment.json"}
+    files = {"service": tmp_path / "service.json", "deployment": tmp_path / "deployment.json", "pod": tmp_path / "pod.json"}
     files["service"].write_text(json.dumps(service))
     files["deployment"].write_text(json.dumps(deployment))
-    shared.kubectl("apply", "-f", "-", stdin=json.dumps(pod("web") | {"metadata": {"name": "web", "labels": {"a": "b"}}}))
+    web = json.dumps(pod("web") | {"metadata": {"name": "web", "labels": {"a": "b"}}})
+    files["pod"].write_text(web.replace('"a": "b"', '"a": "b", "c": "d"'))
+    shared.kubectl("apply", "-f", "-", stdin=web)
     assert said in shared.kubectl(*command.format(**files).split(), check=False)
 
 

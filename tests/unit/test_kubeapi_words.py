@@ -21,7 +21,7 @@ POD = "/api/v1/namespaces/default/pods/p"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
-def ask(directory: Path, method: str, path: str, **headers: str) -> tuple[int, dict[str, Any], str]:
+def ask(directory: Path, method: str, path: str, sent: str = "", **headers: str) -> tuple[int, dict[str, Any], str]:
     """The code, the body and the first warning of one answer."""
 
     async def served() -> bytes:
@@ -33,9 +33,10 @@ def ask(directory: Path, method: str, path: str, **headers: str) -> tuple[int, d
         server.add_socket(bind_unix_socket("api"))
         try:
             reader, writer = await asyncio.open_unix_connection("api")
-            sent = {"Host": "x", "Authorization": "Bearer token", "Connection": "close", "Content-Length": "0"}
-            sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-            writer.write("".join([f"{method} {path} HTTP/1.1\r\n", *(f"{k}: {v}\r\n" for k, v in sent.items()), "\r\n"]).encode())
+            known = {"Host": "x", "Authorization": "Bearer token", "Connection": "close", "Content-Length": str(len(sent))}
+            known |= {name.replace("_", "-"): value for name, value in headers.items()}
+            lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in known.items()), "", sent]
+            writer.write("\r\n".join(lines).encode())
             answer = await asyncio.wait_for(reader.read(), 20)
             writer.close()
             return answer
@@ -98,3 +99,31 @@ def test_a_client_that_prunes_finds_nothing_of_what_is_not_served(directory: Pat
     answered, body, _ = ask(directory, "GET", path, Accept=accept)
     assert answered == code
     assert body.get("items") == ([] if code == 200 else None)
+
+
+NO_JSON = "application/merge-patch+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "words"),
+    [
+        ("PUT", "fieldManager=" + "x" * 129, "UpdateOptions: fieldManager: Too long: may not be more than 128 bytes"),
+        ("PUT", "fieldManager=a%0Ab",
+         'UpdateOptions: fieldManager: Invalid value: "a\\nb": invalid character U+000A (at position 1)'),
+        ("PATCH", "dryRun=Some", 'PatchOptions: dryRun: Unsupported value: ["Some"]: supported values: "All"'),
+        ("PATCH", "fieldValidation=strict",
+         'PatchOptions: fieldValidation: Unsupported value: "strict": supported values: "", "Ignore", "Strict", "Warn"'),
+        ("PATCH", "force=true", "PatchOptions: force: Forbidden: may not be specified for non-apply patch"),
+        ("DELETE", "dryRun=Some", 'DeleteOptions: dryRun: Unsupported value: ["Some"]: supported values: "All"'),
+        ("DELETE", "propagationPolicy=Odd",
+         'DeleteOptions: propagationPolicy: Unsupported value: "Odd": supported values: "Foreground", "Background", '
+         '"Orphan", "nil"'),
+    ],
+)
+def test_options_that_make_no_sense(directory: Path, method: str, query: str, words: str) -> None:
+    sent = '{"metadata":{"name":"p"}}' if method != "DELETE" else ""
+    kind = NO_JSON if method == "PATCH" else "application/json"
+    code, body, _ = ask(directory, method, f"{POD}?{query}", sent, Content_Type=kind)
+    kind, _, why = words.partition(": ")
+    assert (code, body["message"]) == (422, f'{kind}.meta.k8s.io "" is invalid: {why}')
+    assert body["reason"] == "Invalid" and body["details"]["group"] == "meta.k8s.io"

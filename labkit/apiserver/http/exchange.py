@@ -19,8 +19,8 @@ from labkit.apiserver.http import credentials
 from labkit.apiserver.objects.rest import Api
 from labkit.apiserver.objects.write_options import Deletion, Options
 from labkit.apiserver.printers import tables
-from labkit.apiserver.requests import bodies, paths
-from labkit.apiserver.requests.paths import Query, Target, number, one
+from labkit.apiserver.requests import bodies, paths, query_options
+from labkit.apiserver.requests.paths import Query, Target, flag, number, one
 from labkit.apiserver.storage import listing, watch
 from labkit.apiserver.storage.store import Object, Store, StoredObject
 from labkit.podspec.validation.field_errors import invalid, unsupported
@@ -31,7 +31,6 @@ OPEN = ("/healthz", "/livez", "/readyz", "/version")
 DRAINED_AT_MOST = 64 * 1024 * 1024
 """A body too large is read so far, that the client gets to see why; beyond, the connection is cut."""
 
-MANAGER_MAX = 128
 WARNING_MAX = 4096
 """As much as kube-apiserver says in all (pkg/endpoints/filters/warning.go)."""
 NO_OTHERS = (
@@ -220,19 +219,14 @@ class Exchange(RequestHandler):
             raise api_errors.unsupported_media_type(kind, bodies.ACCEPTED)
         return bodies.decode_object(body, kind, self.twice)
 
-    def options_of_write(self, force: bool = False) -> Options:
+    def options_of_write(self, *, apply: bool = False) -> Options:
         """What the query says about a write; the body has been read. Raises ApiError (422)."""
-        agent = self.request.headers.get("User-Agent", "").partition("/")[0][:MANAGER_MAX]
-        manager = one(self.query, "fieldManager") or agent or "unknown"
-        if len(manager) > MANAGER_MAX or not manager.isprintable():
-            raise api_errors.unprocessable(f"fieldManager: Invalid value: must be at most {MANAGER_MAX} printable characters")
+        query_options.check(self.request.method or "", self.query, apply=apply)
+        agent = self.request.headers.get("User-Agent", "").partition("/")[0][: query_options.MANAGER_MAX]
+        manager = one(self.query, "fieldManager") or "".join(filter(str.isprintable, agent)) or "unknown"
         checked = one(self.query, "fieldValidation") or "Warn"
-        if checked not in ("Strict", "Warn", "Ignore"):
-            raise api_errors.unprocessable(
-                f'fieldValidation: Unsupported value: "{checked}": supported values: "Ignore", "Strict", "Warn"'
-            )
         twice = tuple(self.twice) if checked != "Ignore" else ()
-        return Options(manager, paths.dry_run(self.query.get("dryRun", [])), checked, force, twice=twice)
+        return Options(manager, bool(self.query.get("dryRun")), checked, flag(self.query, "force"), twice=twice)
 
     def options_of_deletion(self) -> tuple[Deletion, Options]:
         """How to delete, from the query and the body; the body's word counts. Raises ApiError (400, 422)."""
@@ -246,7 +240,9 @@ class Exchange(RequestHandler):
         if grace is not None and grace not in INT32:
             raise api_errors.bad_request("DeleteOptions: gracePeriodSeconds is out of range")
         how = Deletion(grace, str(wanted.get("uid") or ""), str(wanted.get("resourceVersion") or ""), self._propagation(options))
-        return how, Options(dry_run=paths.dry_run([*self.query.get("dryRun", []), *map(str, dry)]))
+        dry = [*self.query.get("dryRun", []), *map(str, dry)]
+        query_options.refuse("DELETE", query_options.dry_run(dry))
+        return how, Options(dry_run=bool(dry))
 
     def _propagation(self, options: Object) -> str:
         """What a deletion does with dependents. Raises ApiError (400, 422)."""

@@ -24,9 +24,6 @@ from labkit.util.streams import CHUNK, relay
 RETURNS_DELETED = ("pods", "persistentvolumes", "persistentvolumeclaims", "serviceaccounts", "namespaces")
 """What a deletion answers with the object itself; for all else it is a Status."""
 
-PATCH_INVALID = 'PatchOptions.meta.k8s.io "" is invalid: '
-NEEDS_MANAGER = "fieldManager: Required value: is required for apply patch"
-NO_FORCE = "force: Forbidden: may not be specified for non-apply patch"
 OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 TOP = ("/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
@@ -124,16 +121,12 @@ class Handler(Exchange):
             raise api_errors.unsupported_media_type(kind, patch.KINDS)
         body = bodies.YAML if kind == patch.APPLY else bodies.JSON
         change = bodies.decode(self.body(), body, self.twice)
-        options = self.options_of_write(force=flag(self.query, "force"))
+        options = self.options_of_write(apply=kind == patch.APPLY)
         api, where = self.context.api, (target.resource, target.namespace, target.name)
         if kind == patch.APPLY:
-            if not one(self.query, "fieldManager"):
-                raise api_errors.unprocessable(PATCH_INVALID + NEEDS_MANAGER)
             wanted = bodies.an_object(change)
             code = 200 if self.context.store.get(target.resource.plural, target.namespace, target.name) else 201
             return self.answer_entry(target, api.apply(*where, wanted, options, target.sub), options, code)
-        if options.force:
-            raise api_errors.unprocessable(PATCH_INVALID + NO_FORCE)
         self.answer_entry(target, api.patch(*where, change, kind, options, target.sub), options)
 
     async def subresource(self, method: str, target: Target) -> None:

@@ -79,13 +79,6 @@ def number(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def dry_run(values: list[str]) -> bool:
-    """Raises ApiError (422) for what is not All."""
-    if bad := [value for value in values if value != "All"]:
-        raise api_errors.unprocessable(f'dryRun: Unsupported value: {json.dumps(bad)}: supported values: "All"')
-    return bool(values)
-
-
 def version(query: Query) -> int | None:
     """resourceVersion; None where it is not given. Raises ApiError (400)."""
     text = one(query, "resourceVersion")
