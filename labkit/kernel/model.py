@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 NAMESPACE_TYPES = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user", "time")
 """The eight kinds of namespace, by the names that /proc/PID/ns gives them (man 7 namespaces)."""
@@ -40,6 +41,15 @@ class Process:
     cgroups: Mapping[str, str]
     exe: str
     threads: int = 1
+
+    @property
+    def program(self) -> str:
+        """The name of its program, by its arguments; "" where it has none."""
+        return self.cmdline[0].rpartition("/")[2] if self.cmdline else ""
+
+    def option(self, name: str) -> str:
+        """The argument that follows an option in its command line, "" where there is none."""
+        return dict(pairwise(self.cmdline)).get(name, "")
 
     @property
     def ended(self) -> str:

@@ -167,8 +167,8 @@ def test_an_image_keeps_the_name_that_the_user_gave() -> None:
 # The bundle
 
 
-def process(pid: int, *cmdline: str) -> Any:
-    return SimpleNamespace(pid=pid, cmdline=cmdline)
+def process(pid: int, *cmdline: str) -> Process:
+    return Process(pid, 1, "", cmdline, "S", 0, 0, 0, (pid,), {}, {}, "")
 
 
 USERDATA = f"/run/containers/storage/overlay-containers/{WEB}/userdata"

@@ -314,9 +314,9 @@ def test_a_thread_of_the_owner_that_dies_is_told_by_status(tmp_path: Path) -> No
     log = tmp_path / "labkit.log"
     program = """
 import logging, threading
-from labkit.node.lab import supervisor
+from labkit.node.lab import owner_process
 logging.basicConfig(filename="LOG", format="%(asctime)s %(levelname)s %(message)s")
-threading.excepthook = supervisor.log_thread_failure
+threading.excepthook = owner_process.log_thread_failure
 thread = threading.Thread(target=lambda: {}["odd"], name="pods")
 thread.start()
 thread.join()
@@ -344,7 +344,7 @@ def test_a_home_that_has_an_owner_gets_no_second_one(tmp_path: Path) -> None:
         return subprocess.run([sys.executable, "-c", SECOND], env=environ, cwd=Path(__file__).parents[2]).returncode
 
     assert second() == 3
-    with (home.run / "supervisor.lock").open("a") as lock:
+    with (home.run / "owner.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert second() == 1
-    assert "another supervisor owns" in home.log_file.read_text()
+    assert "another process owns the node" in home.log_file.read_text()

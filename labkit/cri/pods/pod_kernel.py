@@ -108,7 +108,7 @@ def container_ids(path: str) -> tuple[str, ...]:
 
 def is_shim(process: Process) -> bool:
     """containerd's shim, or conmon, which stands in its place with CRI-O."""
-    return bool(process.cmdline) and process.cmdline[0].rpartition("/")[2].startswith(("containerd-shim", "conmon"))
+    return process.program.startswith(("containerd-shim", "conmon"))
 
 
 def descends(process: Process, ancestor: int, snapshot: Snapshot) -> bool:

@@ -72,8 +72,8 @@ def container_ids(home: Home, snapshot: Snapshot) -> frozenset[str]:
 
 def is_shim(process: Process, home: Home) -> bool:
     """Whether it is a shim (or a runc) of the lab's containerd."""
-    names = process.cmdline and os.path.basename(process.cmdline[0]).startswith(("containerd-shim", "runc"))
-    return bool(names) and names_home(process.cmdline, home) and not in_a_container(process)
+    named = process.program.startswith(("containerd-shim", "runc"))
+    return named and names_home(process.cmdline, home) and not in_a_container(process)
 
 
 def node_owners(home: Home) -> list[OwnProcess]:
@@ -92,7 +92,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
         return None
     if (module := module_of(process)) in OWNERS or str(relay_loop.PROGRAM) in process.cmdline:
         return "owner"
-    if module or os.path.basename(process.cmdline[0]) in DAEMONS:
+    if module or process.program in DAEMONS:
         return "daemon"
     return "shim" if is_shim(process, home) else None
 

@@ -310,7 +310,8 @@ def state_file(path: Path) -> Path:
 
 
 def die_with(parent: int) -> None:
-    """In a new child: end when the relay ends, be it by SIGKILL. Elsewhere than on Linux the command ends with its connection."""
+    """In a new child: end when the parent ends, be it by SIGKILL (man 2 PR_SET_PDEATHSIG). Elsewhere than on Linux a relay's
+    command ends with its connection."""
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:

@@ -22,6 +22,7 @@ from pathlib import Path
 from labkit.cri import CriClient, CriError, verbose
 from labkit.kernel import LocalKernel, Process, Snapshot
 from labkit.node.lab import residue
+from labkit.node.observe.shims import is_shim
 from labkit.node.packages.programs import find_programs
 from labkit.node.state.home import Home
 from labkit.util.termination import signal_all
@@ -58,7 +59,7 @@ def remove_unowned(home: Home, then: PreStartState) -> tuple[list[str], frozense
         sandboxes = {s.id for s in cri.list_pod_sandbox().items}
         known = sandboxes | {c.id for c in cri.list_containers().containers}
         unowned, undecided = unowned_namespaces(home, then.namespaces, cri, sandboxes)
-    orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and option(p, "-id") not in sandboxes]
+    orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and p.option("-id") not in sandboxes]
     removed = [end_shim(home, snapshot, p) for p in orphans]
     removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
     others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
@@ -101,7 +102,7 @@ def find_orphans(home: Home) -> Orphans:
     containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
     own = shims(home, snapshot)
-    alive = {option(p, "-id") for p in own}
+    alive = {p.option("-id") for p in own}
     alive |= {path.rpartition("/")[2] for p in snapshot.processes.values() for path in p.cgroups.values()}
     idle = [p for p in own if not snapshot.children(p.pid)]
     dead = [b for b in own_bundles(home) if b.name not in alive]
@@ -109,7 +110,7 @@ def find_orphans(home: Home) -> Orphans:
         with CriClient(f"unix://{home.socket}") as cri:
             sandboxes = {s.id for s in cri.list_pod_sandbox().items}
             known = sandboxes | {c.id for c in cri.list_containers().containers}
-        idle = [p for p in idle if option(p, "-id") not in sandboxes]
+        idle = [p for p in idle if p.option("-id") not in sandboxes]
         dead = [b for b in dead if b.name not in known]
     forgotten = {state.name for state in runc_root(home).glob("*")} - {bundle.name for bundle in home.bundles()}
     return Orphans(frozenset(p.pid for p in idle), frozenset(dead), frozenset(forgotten))
@@ -161,18 +162,12 @@ class GarbageCollector:
 
 def shims(home: Home, snapshot: Snapshot) -> list[Process]:
     """The shims of the node's containerd, each named by the sandbox whose containers it holds."""
-    found = [p for p in snapshot.processes.values() if os.path.basename((p.cmdline or ("",))[0]).startswith("containerd-shim")]
-    return [p for p in found if option(p, "-address") == str(home.socket) and "start" not in p.cmdline]
-
-
-def option(process: Process, name: str) -> str:
-    """The value that follows an option in a process's arguments; "" where there is none."""
-    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name, "")
+    return [p for p in snapshot.processes.values() if is_shim(p, str(home.socket))]
 
 
 def end_shim(home: Home, snapshot: Snapshot, shim: Process) -> str:
     signal_all((process.pid for process in (shim, *snapshot.descendants(shim.pid))), signal.SIGKILL)
-    sandbox = option(shim, "-id")
+    sandbox = shim.option("-id")
     residue.unlink_shim_socket(home, sandbox)
     return f"shim {shim.pid} of the sandbox {sandbox[:13]}"
 

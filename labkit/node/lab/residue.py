@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from labkit.kernel import LocalKernel
 from labkit.node.host import links
-from labkit.node.host.config import SOCKETS_OF_SHIMS, SYSTEM_DIRECTORIES
+from labkit.node.host.config import SYSTEM_DIRECTORIES
 from labkit.node.host.lab_processes import container_ids, own_processes
+from labkit.node.observe.shims import socket_path
 from labkit.node.state.home import Home
 from labkit.node.state.ledger import kept_files
 from labkit.util import trees
@@ -129,13 +129,7 @@ def unmount_below(directory: Path) -> None:
 
 def unlink_shim_socket(home: Home, sandbox_id: str) -> None:
     """The socket of a shim that ended without removing it."""
-    shim_socket(str(home.socket), sandbox_id).unlink(missing_ok=True)
-
-
-def shim_socket(address: str, sandbox_id: str) -> Path:
-    """Where a shim listens: its name is a hash of containerd's address, namespace and the sandbox's id (containerd 1.6 to 2.1,
-    runtime/v2/shim, SocketAddress)."""
-    return SOCKETS_OF_SHIMS / hashlib.sha256(f"{address}/k8s.io/{sandbox_id}".encode()).hexdigest()
+    socket_path(str(home.socket), sandbox_id).unlink(missing_ok=True)
 
 
 def shim_sockets(home: Home) -> list[Path]:
@@ -150,8 +144,7 @@ def shim_sockets(home: Home) -> list[Path]:
     pids = {p.pid for p in own_processes(home) if p.role == "shim"}
     for process in LocalKernel().snapshot(fds=False).processes.values():
         if process.pid in pids:
-            values = dict(zip(process.cmdline, process.cmdline[1:], strict=False))
-            found.add(str(shim_socket(values.get("-address", ""), values.get("-id", ""))))
+            found.add(str(socket_path(process.option("-address"), process.option("-id"))))
     return sorted(Path(address.removeprefix("unix://")) for address in found)
 
 

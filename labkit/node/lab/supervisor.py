@@ -8,25 +8,20 @@ down again on SIGTERM. What it is doing stands in `node.json`, which `labkit sta
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import logging
-import os
 import signal
 import sys
-import threading
 import time
 
 from labkit.node.host import containerd_setup, lab_processes, links
 from labkit.node.host.services import Service, limit_size
-from labkit.node.lab import kubernetes
+from labkit.node.lab import kubernetes, owner_process
 from labkit.node.lab.control import Control
 from labkit.node.lab.garbage_collection import GarbageCollector
 from labkit.node.lab.runtime_controller import PrivateRuntimeController
-from labkit.node.state import status, trust
+from labkit.node.state import status
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
-from labkit.util.showable import start_log
 
 log = logging.getLogger("labkit")
 
@@ -56,36 +51,17 @@ class StopRequest:
 
 
 def main() -> int:
-    """Own the node of the home that the environment names, until told to stop.
-
-    Returns in the caller as soon as `node.json` says who owns the node; the owner itself is a child that nobody waits for. Exit
-    code 1 when another owns the node.
-    """
+    """Own the node of the home that the environment names, until SIGTERM. Exit code 1 when another process owns it."""
     home = Home.find()
-    set_process_name("labkit")
-    threading.excepthook = log_thread_failure
-    os.umask(0o077)
-    log_file = trust.append(home.log_file)
-    start_log(log_file)
-    lock = trust.append(home.run / "supervisor.lock")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.error("another supervisor owns %s", home.run)
-        return 1
-    read_end, write_end = os.pipe()
-    if os.fork():
-        os.close(write_end)
-        os.read(read_end, 1)  # until the child has written who it is
-        os._exit(0)
     stop_request = StopRequest()
+    lock = owner_process.become_owner(home, "labkit")
+    if lock is None:
+        return 1
     services: list[Service] = []
     control = None
     code = 0
     try:
-        scale = kubernetes.time_scale()
-        status.write(home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()), time_scale=scale)
-        os.close(write_end)
+        status.write(home, time_scale=kubernetes.time_scale())
         lab_processes.end_orphaned_daemons(home)
         control = Control(home)
         services = [*containerd_setup.services(home), *kubernetes.services(home)]
@@ -114,16 +90,6 @@ def main() -> int:
         status.remove(home)
     log.info("node is down")
     return code
-
-
-def set_process_name(name: str) -> None:
-    """Show up under this name in ps and in the process tree (man 2 prctl, PR_SET_NAME)."""
-    ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
-
-
-def log_thread_failure(failed: threading.ExceptHookArgs) -> None:
-    """A thread of the owner died: its log has it, and so `labkit status` tells of it."""
-    log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
 def bring_up(home: Home, services: list[Service], stop_request: StopRequest) -> None:

@@ -8,7 +8,6 @@ schema (migrate, query-migrate, cont); docs/devel/migration.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import hashlib
 import json
@@ -27,9 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.node.host.relay_loop import die_with
 from labkit.node.machine import hand_over
 from labkit.node.machine.guest import ADDRESS, API, API_PORT, DOOR_PORT
 from labkit.node.machine.tools import Tools
+from labkit.node.registry.registry import free_port
 from labkit.util.progress import attempts
 
 MEMORY_MB = 512
@@ -300,16 +301,3 @@ def received(line: socket.socket, within_s: float) -> bytes:
         return line.recv(65536)
     except TimeoutError:
         return b""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def die_with(parent: int) -> None:
-    """In a new child: end when its parent ends, be it by SIGKILL (man 2 PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from labkit.cri import CriClient, verbose
 from labkit.kernel import Process
 from labkit.node.host.access import Kernel
+from labkit.node.observe.shims import is_shim
 from labkit.util.errors import NodeError
 
 
@@ -28,15 +29,8 @@ def directory(cri: CriClient, kernel: Kernel, container_id: str) -> str:
 def find(processes: Iterable[Process], container_id: str, sandbox_id: str) -> str | None:
     """The directory, as a path on the node; None where neither kind of shim is there."""
     for process in processes:
-        program = (process.cmdline or ("",))[0].rpartition("/")[2]
-        lasting = not {"start", "delete"} & set(process.cmdline)
-        if program.startswith("containerd-shim") and lasting and option(process, "-id") == sandbox_id:
+        if is_shim(process) and process.option("-id") == sandbox_id:
             return f"/proc/{process.pid}/cwd/../{container_id}"
-        if program.startswith("conmon") and container_id in (option(process, "-c"), option(process, "--cid")):
-            return option(process, "-b") or option(process, "--bundle")
+        if process.program.startswith("conmon") and container_id in (process.option("-c"), process.option("--cid")):
+            return process.option("-b") or process.option("--bundle") or None
     return None
-
-
-def option(process: Process, name: str) -> str | None:
-    """What follows an option on a process's command line."""
-    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name)

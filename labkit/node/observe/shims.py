@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from labkit.kernel import Process, Snapshot
@@ -90,11 +91,10 @@ def shims(node: ObservedNode) -> tuple[ShimHold, ...]:
     return tuple(sorted(held, key=lambda s: (s.namespace, s.pod, s.start_ns)))
 
 
-def is_shim(process: Process, socket: str) -> bool:
-    """Whether it is a lasting shim of the runtime at `socket`; its short-lived "start" and "delete" are not."""
-    program = os.path.basename((process.cmdline or ("",))[0])
+def is_shim(process: Process, socket: str = "") -> bool:
+    """Whether it is a lasting shim of containerd (of the one at `socket`); its short-lived "start" and "delete" are not."""
     ours = not socket or socket in process.cmdline
-    return program.startswith("containerd-shim") and ours and not {"start", "delete"} & set(process.cmdline)
+    return process.program.startswith("containerd-shim") and ours and not {"start", "delete"} & set(process.cmdline)
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ class Bundle:
 def hold(
     shim: Process, snapshot: Snapshot, facts: ShimFacts, bundles: list[Bundle], dial: Callable[[str], socket.socket]
 ) -> ShimHold:
-    sandbox = dict(zip(shim.cmdline, shim.cmdline[1:], strict=False)).get("-id", "")
+    sandbox = shim.option("-id")
     own = [b for b in bundles if b.sandbox == sandbox]
     first = next((b for b in own if b.id == sandbox), Bundle(sandbox, 0, "", {}))
-    address = first.address or default_socket(shim, sandbox)
+    address = first.address or str(socket_path(shim.option("-address"), sandbox, shim.option("-namespace")))
     containers = [container(b, snapshot, facts.links, address, dial) for b in sorted(own, key=lambda b: (b.id != sandbox, b.pid))]
     name, namespace = (first.annotations.get(f"io.kubernetes.cri.sandbox-{what}", "") for what in ("name", "namespace"))
     return ShimHold(
@@ -140,11 +140,10 @@ def container(
     return HeldContainer(name, bundle.id, bundle.pid if alive else 0, code, tuple(fifos))
 
 
-def default_socket(shim: Process, sandbox: str) -> str:
-    """Where a shim whose bundle does not say listens: a hash of containerd's address, namespace and the sandbox's id."""
-    options = dict(zip(shim.cmdline, shim.cmdline[1:], strict=False))
-    name = f"{options.get('-address', '')}/{options.get('-namespace', '')}/{sandbox}"
-    return str(SOCKETS_OF_SHIMS / hashlib.sha256(name.encode()).hexdigest())
+def socket_path(address: str, sandbox_id: str, namespace: str = "k8s.io") -> Path:
+    """Where a shim listens: its name is a hash of containerd's address, namespace and the sandbox's id (containerd 1.6 to 2.1,
+    runtime/v2/shim, SocketAddress)."""
+    return SOCKETS_OF_SHIMS / hashlib.sha256(f"{address}/{namespace}/{sandbox_id}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

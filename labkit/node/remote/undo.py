@@ -232,21 +232,17 @@ def orphans(place: Place) -> list[Process]:
         return []
     node = place.running()
     processes = node.kernel.snapshot(fds=False).processes.values()
-    mine = [p for p in processes if is_shim(p, "") and argument(p, "-id") in made]
+    mine = [p for p in processes if is_shim(p) and p.option("-id") in made]
     known = {s.id for s in sandboxes(node.cri)} if mine else set()
-    return [p for p in mine if argument(p, "-id") not in known]
-
-
-def argument(process: Process, name: str) -> str:
-    return dict(zip(process.cmdline, process.cmdline[1:], strict=False)).get(name, "")
+    return [p for p in mine if p.option("-id") not in known]
 
 
 def find_shims(place: Place) -> list[str]:
-    return [f"shim {p.pid} of the sandbox {argument(p, '-id')[:13]}" for p in orphans(place)]
+    return [f"shim {p.pid} of the sandbox {p.option('-id')[:13]}" for p in orphans(place)]
 
 
 def end_shims(place: Place, found: list[str]) -> None:
-    pod_residue.end_shims(place.shell, [argument(p, "-id") for p in orphans(place)])
+    pod_residue.end_shims(place.shell, [p.option("-id") for p in orphans(place)])
 
 
 # What Pods leave

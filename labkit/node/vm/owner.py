@@ -7,34 +7,29 @@ state, boots it where that does not fit, keeps its clock right, and says in `nod
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import json
 import logging
-import os
 import signal
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from labkit.node.host import containerd_setup, lab_processes
 from labkit.node.host.services import Service, limit_size
-from labkit.node.lab import kubernetes
+from labkit.node.lab import kubernetes, owner_process
 from labkit.node.lab.control import Control
-from labkit.node.lab.supervisor import log_thread_failure, set_process_name
 from labkit.node.machine import build, machine
 from labkit.node.machine.machine import Machine, MachineError
 from labkit.node.machine.packages import find_tools
 from labkit.node.machine.tools import Tools
-from labkit.node.state import status, trust
+from labkit.node.state import status
 from labkit.node.state.home import Home
 from labkit.node.vm import clock, vm_cluster
 from labkit.node.vm import vm_pods as vm_pods
 from labkit.node.vm.vm_home import MachinePaths
 from labkit.node.vm.vm_runtime_controller import VmRuntimeController
-from labkit.util.showable import start_log
 
 log = logging.getLogger("labkit")
 
@@ -44,30 +39,14 @@ OFF_S = 0.5
 
 
 def main() -> int:
-    """Own the machine of the home that the environment names, until SIGTERM. Returns in the caller as soon as `node.json` says
-    who owns it; the owner itself is a child that nobody waits for."""
+    """Own the machine of the home that the environment names, until SIGTERM. Exit code 1 when another process owns it."""
     home = Home.find()
     places = MachinePaths(home)
-    set_process_name("labkit-vm")
-    threading.excepthook = log_thread_failure
-    os.umask(0o077)
-    log_file = trust.append(places.home.log_file)
-    start_log(log_file)
-    lock = trust.append(places.home.run / "owner.lock")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.error("another owner has %s", places.home.run)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: sys.exit(0))
+    lock = owner_process.become_owner(places.home, "labkit-vm")
+    if lock is None:
         return 1
-    read_end, write_end = os.pipe()
-    if os.fork():
-        os.close(write_end)
-        os.read(read_end, 1)
-        os._exit(0)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
-    status.write(places.home, state="starting", pid=os.getpid(), started=status.start_time(os.getpid()))
-    os.close(write_end)
     running: list[Machine] = []
     services: list[Service] = []
     control = Control(places.home)
