@@ -1,4 +1,4 @@
-"""The commands of `labkit`, one room for each subject; each room's `add` puts its commands into the parser."""
+"""The commands of `labkit`, a module for each subject. The module's `add` puts its commands into the parser."""
 
 from __future__ import annotations
 

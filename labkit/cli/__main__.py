@@ -1,4 +1,4 @@
-"""`labkit …`: the lab from a shell."""
+"""`labkit …`, the command line."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ EPILOG = "Choose the kind of node with LABKIT_NODE, and another place for all fi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0 when it did what it says, 1 when it could not (one sentence why, one what to do; with
-    --json also as {"error": …} on standard output), 2 for wrong usage."""
+    """Run one command. Exit code 0 where it succeeded; 1 where it failed, with one sentence of what happened and one of what to
+    do (with --json also as {"error": …} on standard output); 2 for wrong usage."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if argv is None:
         environment.speak_utf8()
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def failed(arguments: argparse.Namespace, why: str, code: int = 1) -> int:
-    """Say why a command failed: to people, and to a program that asked for JSON. The exit code."""
+    """Print why a command failed, and as JSON for a program that asked for it. Returns the exit code."""
     with contextlib.suppress(NodeError):  # of a home that cannot be used
         incident_store.note(Home.find(), "error", why.split("\n")[0])
     print(f"labkit: {showable_lines(why)}", file=sys.stderr)
@@ -89,7 +89,7 @@ def failed(arguments: argparse.Namespace, why: str, code: int = 1) -> int:
 
 
 def happened(error: OSError) -> str:
-    """What the system said and of which file; what to do about it where that is one of the lab's own."""
+    """The system's error message with the file's name, and what to do if it is one of the lab's files."""
     text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
     file = Path(str(error.filename))
     with contextlib.suppress(NodeError):  # of a home that cannot be used there is nothing to say here

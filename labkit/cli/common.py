@@ -1,4 +1,4 @@
-"""What every command shares: how it answers, and which node it speaks of."""
+"""What all commands share: how they print, and how they select a node."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from labkit.node.state import incident_note, node_selector
 from labkit.util.showable import showable_lines
 
 ANSWER = 10_000_000
-"""So many letters an answer may have."""
+"""The most letters that a result may have."""
 
 
 class AddVerb(Protocol):
-    """Adds a command to the parser: its name, what runs it, one line of help, an example. `reports`: it has --json; `node`: it
-    has the options that choose a node."""
+    """Adds a command to the parser: its name, its function, one line of help, an example. `reports`: it has --json. `node`: it
+    has the options that select a node."""
 
     def __call__(
         self,
@@ -44,7 +44,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_node(arguments: argparse.Namespace) -> None:
-    """Make the environment say what the options do: for this command, and for those that it runs. Raises NodeError."""
+    """Put the options that select a node into the environment, for this command and for those that it runs. Raises NodeError."""
     if "node_name" in arguments and (arguments.node != "auto" or arguments.cluster or arguments.node_name):
         wanted = NodeSelector.parse(arguments.node, arguments.cluster, arguments.node_name)
         discovery.require_known_kind(wanted)
@@ -53,7 +53,7 @@ def choose_node(arguments: argparse.Namespace) -> None:
 
 
 def say(text: str) -> None:
-    """Progress, for people: on standard error, so that standard output holds only the answer."""
+    """Print progress on standard error, so that standard output has only the result."""
     print(f"labkit: {showable_lines(text)}", file=sys.stderr, flush=True)
 
 
@@ -62,7 +62,7 @@ def answer(arguments: argparse.Namespace, data: Any, text: Callable[[], str]) ->
 
 
 def state(home: Home) -> dict[str, Any]:
-    """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where LABKIT_NODE names no kind."""
+    """The report of the selected node, as `up` and `status` print it. Raises NodeError where LABKIT_NODE names no kind."""
     return discovery.report(home, NodeSelector.parse())
 
 
@@ -72,7 +72,7 @@ def describe(report: dict[str, Any]) -> str:
 
 
 def need_up(home: Home) -> str:
-    """The state of the node that is meant. Raises NodeError where it is down: a command that reports starts none."""
+    """The state of the selected node. Raises NodeError where it is down: a command that reports starts none."""
     report = state(home)
     if report["state"] == "down":
         raise NodeError("The node is down.", report.get("error") or f"Start it with `{NodeSelector.parse().command('up')}`.")
@@ -82,7 +82,7 @@ def need_up(home: Home) -> str:
 
 
 def running_node() -> Any:
-    """The node that is meant, which must be up, its runtime too."""
+    """The selected node, which must be up with its runtime."""
     now = need_up(Home.find())
     if now == "stopped" and not is_held_down():
         raise NodeError("The node's containerd is stopped.", "Start it with `labkit containerd start`.")
@@ -92,6 +92,6 @@ def running_node() -> Any:
 
 
 def is_held_down() -> bool:
-    """Whether an open incident has stopped the runtime of the node that is meant: then whoever asks it gets no answer."""
+    """Whether an open incident has stopped the runtime of the selected node, so that it answers nobody."""
     home = Home.find()
     return incident_note.holds(home, incident_note.RUNTIME, discovery.resolve(NodeSelector.parse(), home).kind)

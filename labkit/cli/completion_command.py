@@ -1,4 +1,4 @@
-"""`labkit completion`: what a shell needs to complete labkit's commands and options."""
+"""`labkit completion`: code for a shell that completes labkit's commands and options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def complete(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 
 def code(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Code for `shell`, to be evaluated by it: of zsh also where its completion was not switched on before."""
+    """The code for `shell` to evaluate. For zsh it also switches completion on where it is off."""
     made = shtab.complete(parser, shell)
     if shell == "zsh":
         made = f"(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -u -D; }}\n{made}"

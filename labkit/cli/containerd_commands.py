@@ -1,4 +1,4 @@
-"""`labkit containerd …`: the node's container runtime itself, from a shell."""
+"""`labkit containerd …`: kills, stops, starts and replaces the node's container runtime."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def the_daemon() -> Any:
-    """The daemon of the node that is meant, also while its containerd is stopped: nothing is started by asking for it."""
+    """The daemon of the selected node. It starts nothing, also where containerd is stopped."""
     home = Home.find()
     need_up(home)
     meant = discovery.resolve(NodeSelector.parse(), home)

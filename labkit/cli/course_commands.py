@@ -1,4 +1,4 @@
-"""`labkit course`: the notebooks, as a copy of the learner's own; `labkit progress`: what the course remembers of her."""
+"""`labkit course` makes the learner's copy of the notebooks; `labkit progress` shows what the course remembers of her."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def newer_text(directory: Path, lesson: str) -> str:
 
 
 def is_default(directory: Path) -> bool:
-    """Whether the commands mean this copy where they name none."""
+    """Whether this copy is the one that the commands use by default."""
     with contextlib.suppress(NodeError):
         return copy.default() == directory
     return False

@@ -139,8 +139,8 @@ def check(arguments: argparse.Namespace, home: Home) -> int:
 def show(arguments: argparse.Namespace, home: Home, action: str) -> None:
     result = Result(home, store.load(home))
     if arguments.html:
-        said = result.save(Path(arguments.html))
-        answer(arguments, {"file": arguments.html}, lambda: said)
+        saved = result.save(Path(arguments.html))
+        answer(arguments, {"file": arguments.html}, lambda: saved)
     elif action == "report":
         answer(arguments, result.report(), result.text)
     else:

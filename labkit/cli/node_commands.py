@@ -160,7 +160,7 @@ def down(arguments: argparse.Namespace) -> int:
 
 
 def containerd_begun(home: Home) -> bool:
-    """Whether an `up` was ended before the node was ready: then nobody has noted it."""
+    """Whether an `up` ended before the node was ready, so that no list has it."""
     return os.geteuid() == 0 and home.run.exists()
 
 
@@ -183,7 +183,8 @@ def clean(arguments: argparse.Namespace) -> int:
 
 
 def counted(kind: str, names: Sequence[str]) -> str:
-    """ "3 files"; of what was on a node, which begins with what it is, "2 Pods and 1 image from the node kind-control-plane"."""
+    """"3 files"; for things on a node, whose names begin with their sort, "2 Pods and 1 image from the node
+    kind-control-plane"."""
     if not kind.startswith("node "):
         return f"{len(names)} {kind if len(names) != 1 else kind.removesuffix('es' if kind == 'processes' else 's')}"
     sorts = Counter(name.partition(" ")[0] for name in names)
@@ -192,7 +193,7 @@ def counted(kind: str, names: Sequence[str]) -> str:
 
 
 def env(arguments: argparse.Namespace) -> int:
-    """All that another shell needs to mean this node of this lab, and that other programs need to use it."""
+    """Print the variables by which another shell selects this node of this lab, and by which other programs use it."""
     node = running_node()
     values = {
         **Home.find().environ(),

@@ -65,7 +65,7 @@ def ps(arguments: argparse.Namespace) -> int:
 
 
 def pod_json(pod: PodSnapshot, host_pids: Mapping[int, int]) -> dict[str, Any]:
-    """A Pod for programs. `host_pid` is there where this machine numbers the node's processes otherwise than the node does."""
+    """A Pod as JSON. `host_pid` is there where this machine numbers the processes of the node differently."""
     return {
         "name": pod.name,
         "namespace": pod.namespace,
@@ -91,7 +91,7 @@ def pod_json(pod: PodSnapshot, host_pids: Mapping[int, int]) -> dict[str, Any]:
 
 
 def logs(arguments: argparse.Namespace) -> int:
-    """What a container wrote, from the file that the runtime keeps, for Pods made by hand too."""
+    """Print a container's output from the file that the runtime writes, also of Pods made by hand."""
     node = running_node()
     container = chosen(node, arguments)
     path = node.cri.container_status(container_id=container.id).status.log_path
@@ -111,7 +111,7 @@ def logs(arguments: argparse.Namespace) -> int:
 
 
 def chosen(node: Any, arguments: argparse.Namespace) -> Any:
-    """CRI's container that is meant. Raises NodeError with what there is to choose from."""
+    """The selected container of CRI. Raises NodeError with those that exist."""
     sandboxes = [s for s in node.cri.list_pod_sandbox().items if s.metadata.name == arguments.pod]
     sandboxes = [s for s in sandboxes if arguments.namespace in (None, s.metadata.namespace)]
     namespaces = sorted({s.metadata.namespace for s in sandboxes})
@@ -144,7 +144,7 @@ def runs(node: Any, container_id: str) -> bool:
 
 
 class RemoteReader:
-    """A log on a node whose files are not this machine's: `read` brings the lines that are new."""
+    """Reads a log on a node whose files are not on this machine. `read` returns the new lines."""
 
     def __init__(self, node: Any, path: str, options: LogOptions) -> None:
         self.node, self.path, self.formatter, self.tail, self.seen = node, path, Formatter(options), options.tail, 0
@@ -159,7 +159,7 @@ class RemoteReader:
 
 
 def run_kubectl(arguments: argparse.Namespace) -> int:
-    """This process becomes kubectl, with its terminal and its signals; the exit code is kubectl's own."""
+    """Replace this process by kubectl, with its terminal and its signals. The exit code is kubectl's."""
     program = kubectl.program()
     node = running_node()
     if node.ledger and verb_of(arguments.arguments) in MAKERS:

@@ -46,7 +46,7 @@ def add(verb: AddVerb) -> None:
 
 
 def record(arguments: argparse.Namespace) -> int:
-    """What the command calls through CONTAINER_RUNTIME_ENDPOINT is recorded, whoever it is. Its exit code is passed on."""
+    """Record the calls that a command makes through CONTAINER_RUNTIME_ENDPOINT. Exits with its exit code."""
     names = {kind: name for kind in ("json", "trace", "plot") if (name := getattr(arguments, kind))}
     check(names)  # first: that one cannot be written must not be found out when all is recorded
     node = running_node()
@@ -74,7 +74,7 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def check(names: Mapping[str, str]) -> None:
-    """Raises NodeError for a file that cannot be written, by its name."""
+    """Raise NodeError, with its name, for a file that cannot be written."""
     for kind, name in names.items():
         try:
             if kind == "plot":
@@ -86,7 +86,7 @@ def check(names: Mapping[str, str]) -> None:
 
 
 def written(name: str, make: Callable[[], Any]) -> str:
-    """Write one answer, whole or not at all; a sentence where that failed."""
+    """Write one result, whole or not at all. Returns an error message where it failed."""
     try:
         made = make()
         if name == "-":
@@ -108,7 +108,7 @@ def unwritten(name: str, error: OSError | ValueError) -> str:
 
 
 def wanted_command(words: Sequence[str]) -> list[str]:
-    """The command behind `--`, [] for none. Raises NodeError where there is no such program."""
+    """The command after `--`, [] for none. Raises NodeError where there is no such program."""
     command = [*words[words[:1] == ["--"] :]]
     if command and not shutil.which(command[0]):
         raise NodeError(f"There is no command {showable(command[0])}.", "Check its name and PATH.")
@@ -117,7 +117,7 @@ def wanted_command(words: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def proxied(node: Node) -> Iterator[tuple[CallLog, dict[str, str]]]:
-    """A recording proxy for a command: the log that its calls go to, and the environment by which it finds it."""
+    """Start a recording proxy for a command. Yields the log of its calls, and the environment by which the command uses it."""
     log = CallLog()
     with RecordingProxy(node.endpoint, log) as proxy:
         ours = {"CONTAINER_RUNTIME_ENDPOINT": proxy.endpoint, "IMAGE_SERVICE_ENDPOINT": proxy.endpoint}
@@ -125,7 +125,7 @@ def proxied(node: Node) -> Iterator[tuple[CallLog, dict[str, str]]]:
 
 
 def run_for(command: Sequence[str], seconds: float | None, environment: Mapping[str, str]) -> int:
-    """Run a command, `seconds` at most; its exit code (128 + signal where a signal ended it)."""
+    """Run a command for at most `seconds`. Returns its exit code (128 + signal where a signal ended it)."""
     with subprocess.Popen(command, env={**os.environ, **environment}) as process:
         try:
             process.wait(seconds)

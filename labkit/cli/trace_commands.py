@@ -30,8 +30,8 @@ def add(verb: AddVerb) -> None:
 
 
 def trace(arguments: argparse.Namespace) -> int:
-    """One line for each call's start and end, and for each exec and exit of the runtime's processes; ms since the start. The exit
-    code of the command is passed on."""
+    """Print a line for each start and end of a call, and for each exec and exit of the runtime's processes, in ms since the
+    start. Exits with the command's exit code."""
     node = running_node()
     command, show = wanted_command(arguments.command), shower()
     over = threading.Event()
@@ -68,7 +68,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float | None, over: threadin
 
 
 def shower() -> Callable[[str, str], None]:
-    """Prints a line in the colour of its role where standard output is a terminal."""
+    """Print a line, on a terminal in the colour of its role."""
     from rich.console import Console
 
     from labkit.figures.style import TERMINAL

@@ -1,4 +1,4 @@
-"""`labkit vm …`: the virtual machine as such: built, carried elsewhere, looked at."""
+"""`labkit vm …`: builds the virtual machine, packs it into a file, and opens its console."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def make_image(arguments: argparse.Namespace) -> int:
-    """Every step with its time; in the end the sizes."""
+    """Build it. Prints each step with its time, and the sizes in the end."""
     if reason := packages.builds_here():
         raise NodeError(reason, "Use the kind containerd or kind, or `labkit vm use FILE`.")
     if arguments.output:
@@ -84,7 +84,7 @@ def use_image(arguments: argparse.Namespace) -> int:
 
 
 def console(arguments: argparse.Namespace) -> int:
-    """This terminal joined to the machine's first serial line, where a shell of root's waits."""
+    """Join this terminal to the machine's first serial line, where a root shell waits."""
     path = MachinePaths(Home.find()).sockets / "console.sock"
     with socket.socket(socket.AF_UNIX) as line:
         try:
@@ -106,7 +106,7 @@ def console(arguments: argparse.Namespace) -> int:
 
 
 def join(line: socket.socket) -> None:
-    """Until Ctrl-], or the machine's end."""
+    """Copy between the terminal and the serial line until Ctrl-] or the end of the machine."""
     while True:
         for ready in select.select([0, line.fileno()], [], [])[0]:
             data = os.read(ready, 4096)

@@ -48,11 +48,11 @@ def verdict(asked: Question, seen: str, choice: str | None) -> Verdict:
     options: Mapping[str, Option] = {option.answer: option for option in asked.options}
     there, expected = options.get(seen), next(option for option in asked.options if option.right)
     if choice is None:
-        told = f"Seen: {seen}. {NOT_COMMITTED}"
+        message = f"Seen: {seen}. {NOT_COMMITTED}"
     else:
-        told = f"Seen: {seen}. You predicted {'the same' if choice == seen else f'{choice}'}."
+        message = f"Seen: {seen}. You predicted {'the same' if choice == seen else f'{choice}'}."
     if there is None:
-        told += " None of the options says what your node showed."
+        message += " None of the options says what your node showed."
     paragraphs: list[tuple[str, str]] = []
     if choice and choice != seen and options[choice].tempts:
         wrong = options[choice]
@@ -63,7 +63,7 @@ def verdict(asked: Question, seen: str, choice: str | None) -> Verdict:
     else:
         paragraphs.append(("Your node differs", f"The node on which this notebook was written showed: {expected.answer}."))
         paragraphs += [("Why it was so there", expected.right), ("Source", expected.source)]
-    return Verdict(told, tuple(paragraphs), choice is not None)
+    return Verdict(message, tuple(paragraphs), choice is not None)
 
 
 def unseen(asked: Question, why: str, choice: str | None) -> Verdict:

@@ -173,8 +173,8 @@ FAULTS = (
     Fault(
         "lock: two owners of one home",
         "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    except BlockingIOError:\n"
-        '        log.error("another supervisor owns',
-        '        pass\n    except BlockingIOError:\n        log.error("another supervisor owns',
+        '        log.error("another process owns',
+        '        pass\n    except BlockingIOError:\n        log.error("another process owns',
         ("tests/unit/test_unexpected.py",),
     ),
     Fault(

@@ -128,7 +128,7 @@ def test_a_namespace_that_may_be_anybodys_is_looked_at_again(monkeypatch: pytest
     collector = garbage_collection.GarbageCollector(home)
     _, collector.undecided = garbage_collection.free_namespaces(home, frozenset({*there, "/run/gone"}))
     assert collector.undecided == there == {"/run/owned", "/run/left"}
-    collector.look()
+    collector.collect()
     assert (collector.undecided, there) == (frozenset(), {"/run/owned"})
 
 

@@ -171,15 +171,15 @@ def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
 
     asked: Any = SimpleNamespace(check_stop=check_stop)
     control: Any = SimpleNamespace(next=lambda seconds: None)
-    operator: Any = SimpleNamespace(tidy=lambda: None)
+    controller: Any = SimpleNamespace(collect_garbage=lambda: None)
     with pytest.raises(supervisor.Stop):
-        supervisor.watch(SimpleNamespace(log_file=tmp_path / "labkit.log"), [service], asked, control, operator)  # type: ignore[arg-type]
+        supervisor.watch(SimpleNamespace(log_file=tmp_path / "labkit.log"), [service], asked, control, controller)  # type: ignore[arg-type]
     assert len(tries) == 1 and service.not_before > 0
 
 
 def test_a_search_for_orphans_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(garbage_collection, "find_orphans", lambda home: {}["odd"])
-    garbage_collection.GarbageCollector(SimpleNamespace()).look()  # type: ignore[arg-type]
+    garbage_collection.GarbageCollector(SimpleNamespace()).collect()  # type: ignore[arg-type]
     assert "KeyError" in caplog.text
 
 

@@ -40,10 +40,10 @@ def shows(chosen: Fault, kept: Mapping[str, Any], text: str) -> bool:
         return True
     if {*kept.get("values", ())} & {*words(text)}:
         return True
-    told = kept.get("signs", {})
-    if {reason.lower() for reason in told.get("reasons", ())} & {*words(text)}:
+    signs = kept.get("signs", {})
+    if {reason.lower() for reason in signs.get("reasons", ())} & {*words(text)}:
         return True
-    return is_quoted(text, told.get("messages", ()), {*words(str(kept.get("manifest", "")))})
+    return is_quoted(text, signs.get("messages", ()), {*words(str(kept.get("manifest", "")))})
 
 
 def is_quoted(text: str, messages: Iterable[str], known: set[str]) -> bool:

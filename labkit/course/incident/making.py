@@ -120,8 +120,8 @@ def remove_labelled(node: Node) -> None:
     node.cluster.kubectl("delete", KINDS, "-l", INCIDENT, "--wait=true", "--ignore-not-found", DELETE_WITHIN)
     neighbours = {name for each in FAULTS.values() for name in each.neighbours}
     for name in sorted({POD, NEXT, *neighbours}):
-        told = f"involvedObject.kind=Pod,involvedObject.name={name}"
-        node.cluster.kube.delete_collection_namespaced_event(NAMESPACE, field_selector=told)
+        selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+        node.cluster.kube.delete_collection_namespaced_event(NAMESPACE, field_selector=selector)
 
 
 def is_on(state: State, node: Node) -> bool:

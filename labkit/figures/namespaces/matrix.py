@@ -278,16 +278,16 @@ def _legend(
         for weaker in (ng.NONE, ng.PINNED, ng.OWN):
             if any(each not in (weaker, ng.HOST, ng.NONE) for each in patterns):
                 patterns = [each for each in patterns if each != weaker]
-        told = " or ".join("one a Pod" if each == ng.WHOLE and len(pods) > 1 else each for each in patterns)
-        if spans and spans[-1][2] == told:
-            spans[-1] = (spans[-1][0], index + 1, told)
+        label = " or ".join("one a Pod" if each == ng.WHOLE and len(pods) > 1 else each for each in patterns)
+        if spans and spans[-1][2] == label:
+            spans[-1] = (spans[-1][0], index + 1, label)
         else:
-            spans.append((index, index + 1, told))
+            spans.append((index, index + 1, label))
     if plan.stacked:
-        told_of = [f"{ng.words(kinds[a:b])}: {told}" for a, b, told in spans if told]
-        return [(0.0, 0.0, [line for told in told_of for line in wrap(told, plan.width - 2 * MARGIN, style.SMALL)])]
+        labels = [f"{ng.words(kinds[a:b])}: {label}" for a, b, label in spans if label]
+        return [(0.0, 0.0, [line for label in labels for line in wrap(label, plan.width - 2 * MARGIN, style.SMALL)])]
     column = plan.column
-    return [(a * column, b * column, wrap(told, (b - a) * column - 4, style.SMALL)) for a, b, told in spans if told]
+    return [(a * column, b * column, wrap(label, (b - a) * column - 4, style.SMALL)) for a, b, label in spans if label]
 
 
 def _paint_legend(

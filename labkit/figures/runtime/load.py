@@ -100,10 +100,10 @@ def exchange(connection: socket.socket) -> bytes:
     """Send one request and read its answer's body. Raises OSError where it breaks, ValueError for any answer but 200."""
     connection.settimeout(PATIENCE_S)
     connection.sendall(ASK)
-    said = b""
-    while b"\r\n\r\n" not in said:
-        said += received(connection)
-    head, _, body = said.partition(b"\r\n\r\n")
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += received(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode(errors="replace").split("\r\n")
     if " 200 " not in f"{lines[0]} ":
         raise ValueError(f"answered {lines[0]}")

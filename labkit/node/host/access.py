@@ -23,7 +23,7 @@ Kernel = LocalKernel | RemoteKernel
 
 
 class Shell(Protocol):
-    """What runs commands on a node."""
+    """Runs commands on a node."""
 
     def shell(self, argv: Sequence[str], *, timeout: float = ...) -> str:
         """Run a command on the node itself, not in a Pod; its standard output. Raises NodeError with its error message when it
@@ -32,8 +32,8 @@ class Shell(Protocol):
 
 
 class Host(Shell, Protocol):
-    """The machine that a node is. `shares_loopback`: whether this machine's loopback is the runtime's, which serves exec, attach
-    and port-forward there."""
+    """The machine that a node is. `shares_loopback`: whether the runtime uses this machine's loopback, where it serves exec,
+    attach and port-forward."""
 
     shares_loopback: bool
 
@@ -57,7 +57,8 @@ class Host(Shell, Protocol):
 
 
 class ObservedNode(Protocol):
-    """A node, as far as it is observed without its runtime. socket_path: where the runtime's socket is on the node itself."""
+    """The part of a node that is observed without its runtime. socket_path: the path of the runtime's socket on the node
+    itself."""
 
     @property
     def host(self) -> Host: ...
@@ -95,7 +96,7 @@ class ThisMachine:
 
 
 class ByCommands:
-    """What a host that is reached by commands only has in common; `run` is the way there."""
+    """A host that is reached by commands only. `run` runs one there."""
 
     shares_loopback = False
 
@@ -117,7 +118,7 @@ class ByCommands:
 
 
 def run_local(argv: Sequence[str], timeout: float) -> str:
-    """Run a command here; its standard output. Raises NodeError."""
+    """Run a command on this machine. Returns its standard output. Raises NodeError."""
     try:
         done = subprocess.run(list(argv), capture_output=True, encoding="utf-8", errors="replace", timeout=timeout)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The files that make a containerd private: its configuration, the CNI network, and what this machine allows."""
+"""The configuration of a private containerd and of its CNI network, for what this machine allows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SYSTEM_DIRECTORIES = (
     "/etc/containerd",
     "/run/netns",
 )
-"""Directories outside the home that containerd, its shims or CNI's library make for themselves, whatever they are told."""
+"""Directories outside the home that containerd, its shims or CNI's library make whatever their configuration is."""
 
 SOCKETS_OF_SHIMS = Path("/run/containerd/s")
 """containerd 1.x puts each shim's socket here whatever its own state directory is (pkg `defaults`, runtime/v2/shim)."""

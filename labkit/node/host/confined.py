@@ -16,7 +16,7 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it
 
 
 def account(seed: str) -> int | None:
-    """A user id that no account has, the same for the same `seed`; None where this process may not become another user."""
+    """A user id that no account has. The same `seed` gives the same id. None where this process may not become another user."""
     if os.geteuid() != 0:
         return None
     first = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) % (LAST - FIRST + 1)
@@ -28,13 +28,14 @@ def account(seed: str) -> int | None:
 
 
 def popen(uid: int | None) -> dict[str, Any]:
-    """Arguments of subprocess.Popen for a process of the user and the group `uid` without any capability; None: of this user."""
+    """Arguments of subprocess.Popen for a process with the user and group `uid` and without capabilities. None means this
+    user."""
     other = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
     return {**other, "preexec_fn": no_new_privileges}
 
 
 def no_new_privileges() -> None:
-    """From now on no set-uid program gives this process anything (man 2 prctl). It runs between fork and exec."""
+    """Keep set-uid programs from giving this process privileges (man 2 prctl). It runs between fork and exec."""
     if _prctl:
         _prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 

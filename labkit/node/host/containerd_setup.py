@@ -1,4 +1,4 @@
-"""A private containerd: its files, its services, its images. Used by the background process that owns it."""
+"""The files, services and images of a private containerd. The process that owns the node uses them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ REGISTRY_TLS = registry.Tls("server.crt", "server.key")
 """As `labkit.apiserver.http.credentials` names them."""
 
 CHOICE = "containerd-version"
-"""The file that names the version which the node was upgraded to; it stays over `labkit down`, and goes with `labkit clean`."""
+"""The file that names the version that the node was upgraded to. It survives `labkit down`, and `labkit clean` removes it."""
 
 
 def prepare(home: Home) -> None:
-    """Make directories, bridge and configuration. Idempotent; keeps the subnet and the ports of an earlier start while
-    they are free."""
+    """Make directories, bridge and configuration. Idempotent. Subnet and ports of an earlier start are kept while they are
+    free."""
     home.make()
     for directory in (home.run / "tmp", home.data / "cni" / "net.d", home.data / "certs.d", home.kubelet_root, home.log_root):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,7 +57,7 @@ def prepare(home: Home) -> None:
 
 
 def make_bridge(home: Home) -> ipaddress.IPv4Network:
-    """Make the Pods' bridge unless it is there; its subnet. Raises NodeError where none is free (see
+    """Make the Pods' bridge where it is missing. Returns its subnet. Raises NodeError where none is free (see
     `labkit.node.host.subnet`)."""
     if not links.loopback_is_up():
         raise NodeError("The loopback interface of this machine is down.", "Bring it up: sudo ip link set lo up")
@@ -71,7 +71,7 @@ def make_bridge(home: Home) -> ipaddress.IPv4Network:
 
 
 def write_config(home: Home, programs: Programs) -> None:
-    """Write containerd.toml for what this machine allows."""
+    """Write a containerd.toml that works on this machine."""
     (home.data / "containerd.toml").write_text(
         config.containerd_config(
             home,
@@ -84,7 +84,7 @@ def write_config(home: Home, programs: Programs) -> None:
 
 
 def remember_system_directories(home: Home) -> None:
-    """Write down, once, which directories of SYSTEM_DIRECTORIES were here before labkit: `clean` removes the others."""
+    """Record, once, which of SYSTEM_DIRECTORIES existed before labkit: `clean` removes the others."""
     note = home.data / "system-directories.json"
     if not note.exists():
         write_whole(note, json.dumps([d for d in config.SYSTEM_DIRECTORIES if Path(d).exists()]).encode(), PRIVATE)
@@ -126,12 +126,12 @@ def services(home: Home) -> list[Service]:
 
 
 def command(home: Home, programs: Programs) -> tuple[tuple[str, ...], dict[str, str]]:
-    """containerd's argv and what its environment has besides."""
+    """containerd's argv, and the variables that its environment has in addition."""
     return (str(programs.containerd), "--config", str(home.data / "containerd.toml")), environment(home, programs)
 
 
 def chosen(home: Home, here: Sequence[releases.Release] | None = None) -> releases.Release:
-    """The containerd that this node is to run: the one it was upgraded to, as long as that is `here`; else the first one."""
+    """The release of containerd that this node runs: the one that it was upgraded to if that is `here`, else the first one."""
     found = releases.here(home.cache) if here is None else here
     note = home.data / CHOICE
     wanted = note.read_text().partition("\n")[0] if note.exists() else "default"
@@ -148,7 +148,7 @@ def chosen_by(home: Home) -> str:
 
 
 def choose(home: Home, release: releases.Release | None, lesson: str = "") -> None:
-    """Remember that this node is to run this containerd, when it is brought up again too, and which lesson chose it. None: its
+    """Remember the release of containerd that this node runs, also after `down` and `up`, and the lesson that chose it. None: the
     first one."""
     if release is None:
         (home.data / CHOICE).unlink(missing_ok=True)
@@ -157,8 +157,8 @@ def choose(home: Home, release: releases.Release | None, lesson: str = "") -> No
 
 
 def environment(home: Home, programs: Programs) -> dict[str, str]:
-    """PATH on which containerd finds its shim, the libraries that came along, and a place of the lab's own for
-    temporary files."""
+    """The variables by which containerd finds its shim, the libraries of its package, and the lab's directory for temporary
+    files."""
     path = [
         str(programs.shim.parent),
         str(programs.runc.parent),
@@ -187,10 +187,11 @@ def runtime_version(socket: Path, timeout: float = 5.0) -> dict[str, str]:
 
 
 def registry_service(home: Home, programs: Programs, name: str) -> Service:
-    """One of the two registries, on a loopback port that is free each time it starts. Both serve the course's images, and neither
-    can be written to: it has them before it listens, runs as a user of no account, and owns nothing.
+    """One of the two registries. It takes a free loopback port at each start. Both serve the course's images and are read-only:
+    the images are in place before the registry listens, it runs as a user without an account, and owns nothing.
 
-    Who takes its port while it does not run gets nothing served: containerd asks for the certificate."""
+    Another program that takes its port while it does not run can serve nothing: containerd asks for the certificate.
+    """
     directory, account = registries(home), confined.account(str(home.data))
 
     def prepare() -> tuple[str, ...]:
@@ -232,10 +233,10 @@ def registries(home: Home) -> Path:
 
 
 def authority(home: Home) -> Path:
-    """The certificate by which a client knows the registries."""
+    """The certificate by which a client recognises the registries."""
     return registries(home) / "ca.crt"
 
 
 def registry_url(home: Home, name: str = OPEN_REGISTRY) -> str:
-    """Where a registry answers now, e.g. "https://127.0.0.1:40123"."""
+    """The address of a registry now, e.g. "https://127.0.0.1:40123"."""
     return (registries(home) / name / "url").read_text()

@@ -1,4 +1,4 @@
-"""Processes that belong to one lab, found by what they are, not by a list that may be lost."""
+"""The processes of one lab, found by their arguments and cgroups and not by a list that could be lost."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class OwnProcess:
 
 
 def own_processes(home: Home) -> list[OwnProcess]:
-    """Every process of this lab: told by its executable's arguments (they name the home's directories) or its cgroup (below the
-    home's root, or named after a container of the lab, as containerd names one when a sandbox asks for no cgroup_parent)."""
+    """Every process of this lab. The arguments of its programs name the home's directories. The cgroup of its containers is below
+    the home's root, or has a container's id where the sandbox asks for no cgroup_parent."""
     if sys.platform != "linux":
         return []
     snapshot = LocalKernel().snapshot(fds=False)
@@ -57,8 +57,8 @@ def own_processes(home: Home) -> list[OwnProcess]:
 
 
 def container_ids(home: Home, snapshot: Snapshot) -> frozenset[str]:
-    """The ids of the lab's containers: its bundles are named so. Where the bundles were deleted, the cgroups of what its shims
-    have started are."""
+    """The ids of the lab's containers: the names of their bundles. Where the bundles were deleted, the names of the cgroups in
+    which children of the lab's shims run."""
     ids = {bundle.name for bundle in home.bundles()}
     for shim in snapshot.processes.values():
         if not is_shim(shim, home):
@@ -98,7 +98,7 @@ def role_of(process: Process, home: Home, ids: Collection[str]) -> str | None:
 
 
 def in_a_container(process: Process) -> bool:
-    """Whether it is in another PID namespace than this process: the paths that it names are not those of this machine."""
+    """Whether it runs in another PID namespace than this process. The paths that it names are then not those of this machine."""
     return process.namespaces.get("pid", own_pid_namespace()) != own_pid_namespace()
 
 
@@ -108,13 +108,14 @@ def own_pid_namespace() -> int:
 
 
 def module_of(process: Process) -> str:
-    """What `python -m` runs, where that is labkit's; "" of other programs."""
+    """The module that `python -m` runs if it is one of labkit's, else ""."""
     module = process.cmdline[2] if process.cmdline[1:2] == ("-m",) and len(process.cmdline) > 2 else ""
     return module if module in {KUBEAPI, KUBELET, OLDER_KUBEAPI, *OWNERS} else ""
 
 
 def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
-    """Whether one of its arguments lies in the home's directories, and not in those of the virtual machine's home below them."""
+    """Whether one of its arguments is a path in the home's directories, other than those of the virtual machine's home below
+    them."""
     roots = (str(home.run), str(home.data))
     return any(
         arg == root or (arg.startswith(f"{root}/") and not arg.startswith(f"{root}/{VM}/") and arg != f"{root}/{VM}")
@@ -124,8 +125,8 @@ def names_home(cmdline: tuple[str, ...], home: Home) -> bool:
 
 
 def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProcess]:
-    """SIGTERM, wait, SIGKILL; returns those that were ended. Containers and shims get SIGKILL at once: nobody is left
-    to wait for them."""
+    """Send SIGTERM, wait, send SIGKILL. Containers and shims get SIGKILL at once, since nobody waits for them. Returns what was
+    ended."""
     listed = list(processes)
     for process in listed:
         signal_all([process.pid], signal.SIGKILL if process.role in ("shim", "container") else signal.SIGTERM)
@@ -136,14 +137,14 @@ def end(processes: Iterable[OwnProcess], grace_s: float = 3.0) -> list[OwnProces
 
 
 def end_orphaned_daemons(home: Home) -> None:
-    """End daemons that an owner killed by SIGKILL left behind. Shims and containers are left: they are the Pods, and
-    containerd finds them again."""
+    """End the daemons of an owner that was killed by SIGKILL. Shims and containers stay: they are the Pods, and containerd finds
+    them again."""
     for process in end(p for p in own_processes(home) if p.role == "daemon"):
         log.warning("ended %s (pid %d), left by an owner that was killed", process.comm, process.pid)
 
 
 def wait_gone(processes: Sequence[OwnProcess], within_s: float) -> Sequence[OwnProcess]:
-    """Wait until none of them runs; those that still do after `within_s` seconds."""
+    """Wait until none of them runs. Returns those that still run after `within_s` seconds."""
     for _ in attempts(within_s):
         if not (processes := [p for p in processes if start_time(p.pid) is not None]):
             break
@@ -154,8 +155,7 @@ REAPED_WITHIN_S = 5.0
 
 
 def wait_reaped(processes: Iterable[OwnProcess]) -> None:
-    """Wait until the parents have collected these ended processes: a shim is a child of the machine's init, which may
-    take its time."""
+    """Wait until the parents have reaped these processes. A shim's parent is the machine's init, which may be slow."""
     waiting = list(processes)
     for _ in attempts(REAPED_WITHIN_S, 0.05):
         if not (waiting := [p for p in waiting if os.path.exists(f"/proc/{p.pid}")]):

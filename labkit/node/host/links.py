@@ -18,10 +18,10 @@ IFF_UP = 1
 
 
 def taken(bridge: str = "", resolv_conf: Path = RESOLV_CONF) -> Taken:
-    """What this machine reaches by IPv4, but for what is the lab's own `bridge`: see `labkit.node.host.subnet`.
+    """What this machine reaches by IPv4, without the lab's own `bridge`: see `labkit.node.host.subnet`.
 
-    Routes of every table, since rules may lead to each; also those of type blackhole or unreachable, which keep a range for
-    somebody; and what rules choose by destination. A route's gateway and a DNS server may lie in no route but the default one.
+    It has the routes of every table, since rules may lead to each of them; routes of type blackhole or unreachable, which reserve
+    a range; and the destinations of rules. A route's gateway and a DNS server may be covered by the default route only.
     """
     addresses, routes, hosts = [], [], dns_servers(resolv_conf)
     with IPRoute() as ip:
@@ -64,7 +64,7 @@ def loopback_is_up() -> bool:
 
 
 def way_to(address: str) -> str:
-    """The name of the interface by which this machine sends to an address; "" where it has no way."""
+    """The name of the interface through which this machine sends to an address; "" where there is none."""
     with IPRoute() as ip:
         try:
             found = ip.route("get", dst=address)
@@ -75,7 +75,7 @@ def way_to(address: str) -> str:
 
 
 def bridge_subnet(bridge: str) -> ipaddress.IPv4Network | None:
-    """The subnet of a bridge that is there already, else None."""
+    """The subnet of an existing bridge, else None."""
     with IPRoute() as ip:
         for index in ip.link_lookup(ifname=bridge):
             for m in ip.get_addr(index=index, family=2):
@@ -84,10 +84,10 @@ def bridge_subnet(bridge: str) -> ipaddress.IPv4Network | None:
 
 
 def make_bridge(bridge: str, subnet: ipaddress.IPv4Network) -> None:
-    """Make the bridge, give it the subnet's first address, bring it up. Idempotent.
+    """Make the bridge, give it the first address of the subnet, bring it up. Idempotent.
 
-    Its link address is set, since one that was not takes the lowest of its ports' (Linux, br_stp_recalculate_bridge_id): it would
-    change when a Pod comes or goes, and what other Pods send to the one that they remember would be lost.
+    Its link address is set explicitly. Otherwise it would be the lowest one of its ports (Linux, br_stp_recalculate_bridge_id)
+    and change when a Pod comes or goes, and packets of other Pods to the old address would be lost.
     """
     with IPRoute() as ip:
         found = ip.link_lookup(ifname=bridge)
@@ -111,7 +111,7 @@ def links_of(bridge: str) -> list[str]:
 
 
 def remove_links(bridge: str) -> list[str]:
-    """Delete the bridge and what is plugged into it; the names deleted."""
+    """Delete the bridge and the links plugged into it. Returns their names."""
     removed = []
     for name in links_of(bridge):
         with IPRoute() as ip:

@@ -48,11 +48,11 @@ a client that has shut down its sending half."""
 
 
 def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Path:
-    """Serve `home.run/NAME.sock` (mode 0600) in the background, each connection by a process `argv` of its own; returns the path.
+    """Serve `home.run/NAME.sock` (mode 0600) in the background, each connection by a process `argv` of its own. Returns the path.
 
-    Idempotent: a relay that runs with the same `argv` stays, one with another is replaced, the socket that a killed one left is
-    taken over. The command sees the environment of the first start and `env`: where that decides whom it asks, give each its own
-    `name`. Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
+    Idempotent: a relay that runs with the same `argv` stays, and one with another is replaced. The socket that a killed relay
+    left is taken over. The command gets the environment of the first start and `env`; where these decide which engine it asks,
+    give each engine its own `name`. Its output goes to `home.data/NAME-relay.log`. Raises NodeError.
     """
     path = socket_of(home, name)
     home.make()
@@ -80,16 +80,17 @@ def start_relay(home: Home, name: str, argv: Sequence[str], env: Mapping[str, st
 
 
 def stop_relay(home: Home, name: str) -> None:
-    """End the relay and every command it runs, and leave no socket. Idempotent; tidies up after a killed one, too."""
+    """End the relay and every command that it runs, and remove the socket. Idempotent; also removes what a killed relay left."""
     if home.run.exists():
         with one_at_a_time(home):
             end(socket_of(home, name))
 
 
 def relay_error(home: Home, name: str) -> str | None:
-    """Why the relay's last connection failed, in the command's own words; None while they work or where no relay was started.
+    """Why the relay's last connection failed, in the command's own words. None while connections work, and where no relay was
+    started.
 
-    It is known before the client of that connection sees its end.
+    It is known before the client sees the end of that connection.
     """
     path = socket_of(home, name)
     if not (last := state(path)):
@@ -103,7 +104,8 @@ def relay_error(home: Home, name: str) -> str | None:
 def inside(exec_argv: Sequence[str], path: str) -> list[str]:
     """The command for a socket in a container: `inside(["docker", "exec", "-i", NODE], "/run/containerd/containerd.sock")`.
 
-    It needs sh and socat there. That socat is missing the shell says on stderr; Docker would say it on stdout, amid the data.
+    It needs sh and socat there. Where socat is missing, the shell says so on stderr; Docker would say it on stdout, amid the
+    data.
     """
     return [*exec_argv, "sh", "-c", JOIN, f"UNIX-CONNECT:{path}"]
 
@@ -153,13 +155,13 @@ def socket_of(home: Home, name: str) -> Path:
 
 
 def state(path: Path) -> dict[str, Any]:
-    """{"argv", "error"} as the relay wrote it, {} where there is none."""
+    """{"argv", "error"} as the relay wrote it; {} where there is none."""
     note = read_note(relay_loop.state_file(path), dict)
     return note if {"argv", "error"} <= note.keys() else {}
 
 
 def running(path: Path) -> bool:
-    """Whether a relay holds the lock. Under `one_at_a_time` only: to look is to take it for a moment."""
+    """Whether a relay holds the lock. Call it under `one_at_a_time` only, since it takes the lock for a moment."""
     try:
         with open(f"{path}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -187,7 +189,7 @@ def end(path: Path) -> None:
 
 @contextlib.contextmanager
 def one_at_a_time(home: Home) -> Iterator[None]:
-    """Starts and stops of relays, from however many notebooks, are one after the other."""
+    """Hold the lock for starts and stops of relays, which notebooks take one after the other."""
     directory = os.open(home.run, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)

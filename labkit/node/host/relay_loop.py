@@ -59,9 +59,9 @@ def most_connections() -> int:
 
 
 def raise_open_files(wanted: int) -> int:
-    """Raise this process's limit of open files to `wanted`, as far as it may be; what it is then.
+    """Raise this process's limit of open files towards `wanted`. Returns the limit.
 
-    Not `labkit.util.environment.raise_limit`: this program is run by its path, and finds no labkit.
+    It does not use `labkit.util.environment.raise_limit`: this program is run by its path and finds no labkit.
     """
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in limits)
@@ -85,7 +85,7 @@ def ended_child() -> tuple[int, int] | None:
 
 
 def is_gone(client: socket.socket) -> bool:
-    """Whether the other end is closed, both halves of it: nobody would read an answer."""
+    """Whether the other end has closed both halves, so that nobody would read an answer."""
     poll = select.poll()
     poll.register(client, 0)
     return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
@@ -319,7 +319,8 @@ def die_with(parent: int) -> None:
 
 
 def reason(program: str, code: int, output: bytes) -> str:
-    """Why a command failed, in one sentence: the last line it wrote, advice on usage apart, and without socat's time and pid."""
+    """Why a command failed, in one sentence: the last line that it wrote, without advice on usage and without socat's time and
+    pid."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
     messages = [line for line in lines if line and not line.startswith(("See '", "Run '"))]
     if messages:

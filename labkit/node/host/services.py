@@ -1,4 +1,4 @@
-"""Long-running programs of a node: started, watched, restarted, ended."""
+"""Long-running programs of a node: how they are started, watched, restarted and ended."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ log = logging.getLogger("labkit")
 
 READY_WITHIN_S = 60.0
 STABLE_S = 30.0
-"""A program that ran this long starts anew at once; one that dies sooner waits longer each time."""
+"""A program that ran this long is restarted at once; one that ends sooner waits longer each time."""
 OUTPUT_MOST = 32_000_000
 """Bytes of a log file; there are at most two such files for each program."""
 LONGEST_S, LONGEST_AFTER_ANSWER_S = 30.0, 1.0
-"""The longest wait: for one that never answered, and for one that did, which somebody may be killing for a lesson."""
+"""The longest waiting time: of a program that never answered, and of one that did, which a lesson may be killing."""
 
 
 @dataclass
 class Service:
-    """One program. `prepare` is called before each start and gives its argv; `ready` returns when it answers and raises
-    when it does not, and whether it has since its last start stands in `answered`; `output` is the file its words go to; while
-    it is `held` nobody starts it again; `popen` has more arguments of subprocess.Popen."""
+    """One program. `prepare` is called before each start and returns its argv. `ready` returns when the program answers and
+    raises when it does not; `answered` is whether it has answered since its last start. Output goes to the file `output`. While
+    it is `held` nobody starts it again. `popen`: more arguments of subprocess.Popen."""
 
     name: str
     prepare: Callable[[], Sequence[str]]
@@ -51,9 +51,10 @@ class Service:
     held: bool = False
 
     def start(self) -> None:
-        """Start the program in a session of its own, so that a Ctrl-C meant for somebody else does not reach it.
+        """Start the program in a session of its own, so that a Ctrl-C for another program does not reach it.
 
-        Its environment is `labkit.util.environment.daemon`'s: REGISTRY_* for example would overrule docker-registry's file.
+        It gets the environment of `labkit.util.environment.daemon`: a REGISTRY_* variable, for example, would override
+        docker-registry's file.
         """
         limit_size(self.output)
         with trust.append(self.output) as output:
@@ -72,7 +73,7 @@ class Service:
         log.info("%s started, pid %d", self.name, self.process.pid)
 
     def died(self) -> bool:
-        """Whether it ran and has ended; said in the log, once, with how it ended and when it may start again."""
+        """Whether it ran and has ended. The log says once how it ended and when it may start again."""
         if self.process is None or self.process.poll() is None:
             return False
         code = self.process.returncode
@@ -94,7 +95,7 @@ class Service:
         return True
 
     def due(self) -> bool:
-        """Whether it is to be started again now: it has ended, nobody holds it, and its time has come."""
+        """Whether to start it again now: it has ended, nobody holds it, and its waiting time is over."""
         return not self.held and (self.died() or self.process is None) and time.monotonic() >= self.not_before
 
     def wait_ready(self, check_stop: Callable[[], None] = lambda: None) -> None:
@@ -117,7 +118,7 @@ class Service:
                     ) from error
 
     def kill(self) -> None:
-        """End the program by SIGKILL, and hold it: it is not started again until somebody does."""
+        """End the program by SIGKILL and hold it: nobody starts it again until `start`."""
         self.held = True
         if self.process is not None:
             self.process.kill()
@@ -135,9 +136,9 @@ class Service:
 
 
 def limit_size(log_file: Path) -> None:
-    """Keep a log file below OUTPUT_MOST bytes: what it holds becomes NAME.1, in place of what that held.
+    """Keep a log file below OUTPUT_MOST bytes: its text becomes NAME.1, and the earlier NAME.1 is dropped.
 
-    The file is emptied, not replaced: a program that runs has it open for appending, and goes on at the new end.
+    The file is emptied, not replaced: a running program has it open for appending and goes on at the new end.
     """
     with contextlib.suppress(FileNotFoundError):
         if log_file.stat().st_size > OUTPUT_MOST:
@@ -148,12 +149,12 @@ def limit_size(log_file: Path) -> None:
 
 
 def last_words(output: Path) -> str:
-    """The last thing of weight that a program said in its output file."""
+    """The last important line of a program's output file."""
     return weighty(output.read_text(errors="replace"))
 
 
 def weighty(text: str) -> str:
-    """The last line of weight in what a program said."""
+    """The last important line of a program's output."""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
     return (errors or lines or ["it said nothing"])[-1][:400]

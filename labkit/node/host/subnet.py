@@ -1,7 +1,8 @@
-"""The choice of the Pods' subnet: one that shadows nothing that this machine reaches by a route of its own.
+"""Chooses the Pods' subnet so that it hides no network that this machine reaches by a route of its own.
 
-Pure functions over what `labkit.node.host.links` reads. The most specific route wins (RFC 1812, 5.2.4.3): the Pods' subnet may
-lie in a wider route; but where that route is somebody's network, as a VPN's 10.0.0.0/8, the Pods would hide a part of it.
+Pure functions over the data of `labkit.node.host.links`. The most specific route wins (RFC 1812, 5.2.4.3), so the Pods' subnet
+may lie in a wider route. Where that route leads to a network of somebody's, such as a VPN's 10.0.0.0/8, the Pods would hide a
+part of it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def somebodys(routes: Iterable[Network]) -> list[Network]:
 
 
 def named(text: str, taken: Taken) -> Network:
-    """The subnet that the learner named. Raises NodeError where it is none, or where the Pods could not use it.
+    """The subnet that the learner named. Raises NodeError where it is no subnet, or where the Pods could not use it.
 
     It may be a part of a wider route: that is why it can be named.
     """

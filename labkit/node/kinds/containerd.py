@@ -13,7 +13,7 @@ from labkit.kernel import Mount, Process
 from labkit.node.host import lab_processes
 from labkit.node.lab import health, lifecycle, residue, secondary
 from labkit.node.lab.daemon import Daemon
-from labkit.node.lab.secondary import Second
+from labkit.node.lab.secondary import SecondaryHome
 from labkit.node.node import Node
 from labkit.node.observe.source import Sources
 from labkit.node.packages import releases
@@ -56,7 +56,7 @@ class ContainerdNode(Node):
     @property
     def daemon(self) -> OwnDaemon:
         """The node's containerd itself: kill, stop, start, restart, upgrade it, or run another version beside it."""
-        if isinstance(self.home, Second):
+        if isinstance(self.home, SecondaryHome):
             raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
         return OwnDaemon(self.home, self)
 

@@ -1,8 +1,8 @@
-"""How any process asks the node's owner to do something: a line of JSON over a Unix socket, lines of JSON back.
+"""How any process asks the node's owner to do something: one line of JSON over a Unix socket, lines of JSON back.
 
-A request is {"do": NAME, …}; the answers are any number of {"said": TEXT}, then {"done": {…}} or {"refused": [happened, todo]}.
-One request at a time: while the owner works on one, others are refused at once. What was begun goes on when the asker dies.
-PING is answered at any time: it asks only whether there is an owner that runs.
+A request is {"do": NAME, …}. The answers are any number of {"said": TEXT}, then {"done": {…}} or {"refused": [happened, todo]}.
+The owner works on one request at a time and refuses others meanwhile. It finishes what it has begun even if the asker dies. PING
+is answered at any time: it asks only whether the owner runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SILENT = ("The node's owner runs and does not answer.", "Its log, labkit.log, ma
 
 
 class ControlRequest:
-    """A request that waits for its answer; `progress`, `done` and `refused` write to an asker who may have gone."""
+    """A request that waits for its answer. `progress`, `done` and `refused` write to an asker who may be gone."""
 
     def __init__(self, connection: socket.socket, words: dict[str, Any], over: Callable[[], None]) -> None:
         self.connection, self.words, self.over = connection, words, over
@@ -53,7 +53,7 @@ class ControlRequest:
 
 
 class Control:
-    """The owner's end. A thread listens, so that a second asker hears at once that the owner is busy."""
+    """The owner's end of the socket. A thread listens, so that a second asker is refused at once while the owner is busy."""
 
     def __init__(self, home: Home) -> None:
         self.busy = ""
@@ -64,14 +64,14 @@ class Control:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next(self, timeout: float) -> ControlRequest | None:
-        """The next request, within `timeout` seconds; None where there is none. It must be answered by `done` or `refused`."""
+        """The next request within `timeout` seconds, else None. Answer it by `done` or `refused`."""
         try:
             return self.requests.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def close(self) -> None:
-        """Refuse what still waits, and listen no longer."""
+        """Refuse the requests that wait, and stop listening."""
         self.path.unlink(missing_ok=True)
         self.listener.close()
         while request := self.next(0.001):
@@ -117,10 +117,11 @@ class Control:
 
 
 def ask(home: Home, progress: Progress, within_s: float | None = None, **words: Any) -> dict[str, Any]:
-    """Ask the node's owner, wait for its answer (each part within `within_s`). Raises NodeError when it refuses or is not there.
+    """Ask the node's owner and wait for its answer, `within_s` seconds for each line. Raises NodeError when it refuses or does
+    not run.
 
-    An interrupt does not stop what the owner has begun: the answer is waited for all the same, and KeyboardInterrupt is
-    raised then, with the answer as its argument. A second interrupt is not waited out.
+    An interrupt does not stop what the owner has begun: the answer is awaited all the same, and KeyboardInterrupt is raised then,
+    with the answer as its argument. A second interrupt ends the waiting.
     """
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -140,7 +141,7 @@ def ask(home: Home, progress: Progress, within_s: float | None = None, **words: 
 
 
 def answered(lines: Any) -> Iterator[str]:
-    """Lines until the owner is done, or gone."""
+    """Yield lines until the owner is done or gone."""
     with contextlib.suppress(OSError):
         try:
             yield from lines

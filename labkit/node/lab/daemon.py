@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labkit.node.node import Node
 
 SOON_S = 5.0
-"""What is done within so long needs no progress below a notebook's cell."""
+"""Work that takes less than this shows no progress below a notebook's cell."""
 
 
 class Daemon:
@@ -131,7 +131,7 @@ class Daemon:
         return self._replace(version, "downgrade")
 
     def reset(self) -> RuntimeChange:
-        """Start it where it does not run, and bring back the version that the node had first: what a lesson does at its end."""
+        """Start it where it does not run, and bring back the first version, as a lesson does at its end."""
         self.start()
         if self._chosen().default:
             return RuntimeChange("reset", self.version, self.version, self.pid, 0.0)
@@ -175,7 +175,7 @@ class Daemon:
         return self._do(action, do="replace", version=release.version, **self._lesson())
 
     def _lesson(self) -> dict[str, str]:
-        """For the owner, which notes whose change it was."""
+        """Tells the owner which lesson makes the change."""
         return {"lesson": self.node.lesson} if self.node is not None and self.node.lesson else {}
 
     def _do(self, action: str, **words: Any) -> RuntimeChange:

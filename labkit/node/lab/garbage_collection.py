@@ -1,9 +1,9 @@
-"""What containerd leaves without an owner, found and removed by the node's owner.
+"""Garbage collection: the node's owner removes what containerd leaves behind.
 
-A sandbox that was being made when containerd ended may leave a shim, a bundle, a network namespace or an address that no sandbox
-names; containerd does not look for them when it starts (its CRI plugin's recovery goes by its own records). After a downgrade
-some shims outlive their Pods too. And when a shim dies, containerd 2 has runc delete the sandbox alone, and forgets the
-containers in it, which may run on (its issue 10727). What may belong to a call that is still under way is left alone.
+When containerd ends while it makes a sandbox, a shim, a bundle, a network namespace or an address may stay that no sandbox names.
+containerd does not look for them when it starts: its CRI plugin's recovery goes by its own records. After a downgrade some shims
+outlive their Pods. When a shim dies, containerd 2 has runc delete the sandbox alone and forgets the sandbox's containers, which
+may go on running (its issue 10727). What may belong to a call that still runs is left alone.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from labkit.util.termination import signal_all
 
 log = logging.getLogger("labkit")
 
-LOOK_EVERY_S = 10.0
+COLLECT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class PreStartState:
-    """What there was while no containerd ran, and so belongs to no call that is under way: shims, bundles, network namespaces'
-    mount points, reserved addresses."""
+    """Shims, bundles, mount points of network namespaces and reserved addresses that existed while no containerd ran. So none of
+    them belongs to a call that still runs."""
 
     shims: frozenset[int]
     bundles: frozenset[Path]
@@ -44,33 +44,33 @@ class PreStartState:
 
 
 def pre_start_state(home: Home) -> PreStartState:
-    """To be called while no containerd runs."""
+    """The state now; no containerd may run."""
     found = shims(home, LocalKernel().snapshot(fds=False))
     return PreStartState(
         frozenset(p.pid for p in found), frozenset(own_bundles(home)), frozenset(namespaces(home)), frozenset(addresses(home))
     )
 
 
-def remove_unowned(home: Home, then: PreStartState) -> tuple[list[str], frozenset[str]]:
-    """Remove what no sandbox owns of what was there before containerd started. What it was, and the network namespaces of which
-    that cannot be said yet. Raises CriError."""
+def remove_unowned(home: Home, before: PreStartState) -> tuple[list[str], frozenset[str]]:
+    """Remove what existed before containerd started and has no sandbox. Returns what was removed, and the network namespaces
+    whose owner is not known yet. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
     with CriClient(f"unix://{home.socket}") as cri:
         sandboxes = {s.id for s in cri.list_pod_sandbox().items}
         known = sandboxes | {c.id for c in cri.list_containers().containers}
-        unowned, undecided = unowned_namespaces(home, then.namespaces, cri, sandboxes)
-    orphans = [p for p in shims(home, snapshot) if p.pid in then.shims and p.option("-id") not in sandboxes]
+        unowned, undecided = unowned_namespaces(home, before.namespaces, cri, sandboxes)
+    orphans = [p for p in shims(home, snapshot) if p.pid in before.shims and p.option("-id") not in sandboxes]
     removed = [end_shim(home, snapshot, p) for p in orphans]
-    removed += [remove_bundle(home, b) for b in own_bundles(home) if b in then.bundles and b.name not in known]
+    removed += [remove_bundle(home, b) for b in own_bundles(home) if b in before.bundles and b.name not in known]
     others = {bundle.name for bundle in set(home.bundles()) - set(own_bundles(home))}
-    unowned_addresses = [f for f in addresses(home) if f in then.addresses and owner_of(f) not in sandboxes | others]
+    unowned_addresses = [f for f in addresses(home) if f in before.addresses and owner_of(f) not in sandboxes | others]
     removed += [remove_namespace(n) for n in sorted(unowned)]
     return removed + [release_address(f) for f in unowned_addresses], undecided
 
 
 def free_namespaces(home: Home, those: frozenset[str]) -> tuple[list[str], frozenset[str]]:
-    """Remove those of the network namespaces that no sandbox owns. What they were, and all of them where that cannot be said
-    yet. Raises CriError."""
+    """Remove those of the network namespaces that no sandbox owns. Returns what was removed, and the namespaces whose owner is
+    not known yet. Raises CriError."""
     with CriClient(f"unix://{home.socket}") as cri:
         unowned, undecided = unowned_namespaces(home, those, cri, {s.id for s in cri.list_pod_sandbox().items})
     return [remove_namespace(n) for n in sorted(unowned)], undecided
@@ -79,7 +79,7 @@ def free_namespaces(home: Home, those: frozenset[str]) -> tuple[list[str], froze
 def unowned_namespaces(
     home: Home, those: frozenset[str], cri: CriClient, sandboxes: Set[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Those of the network namespaces that none of the sandboxes owns, and those of which that cannot be said yet."""
+    """Those of the network namespaces that no sandbox owns, and those whose owner is not known yet."""
     there = those & frozenset(namespaces(home))
     owned = owned_namespaces(cri, sandboxes) if there else set()
     return (frozenset(), there) if owned is None else (there - owned, frozenset())
@@ -87,7 +87,8 @@ def unowned_namespaces(
 
 @dataclass(frozen=True)
 class Orphans:
-    """What seems to belong to nobody, and does if that is so at the next look too: pids of shims, bundles, containers of runc."""
+    """Pids of shims, bundles, and containers of runc that seem to have no owner. They have none if the next search finds them
+    again."""
 
     shims: frozenset[int] = frozenset()
     bundles: frozenset[Path] = frozenset()
@@ -98,8 +99,8 @@ class Orphans:
 
 
 def find_orphans(home: Home) -> Orphans:
-    """Shims without a child and without the sandbox that they are for; bundles in which nothing runs, of a container that
-    containerd does not know; containers that runc knows and that have no bundle. Raises CriError."""
+    """Shims without a child and without their sandbox; bundles of containers that do not run and that containerd does not know;
+    containers that runc knows and that have no bundle. Raises CriError."""
     snapshot = LocalKernel().snapshot(fds=False)
     own = shims(home, snapshot)
     alive = {p.option("-id") for p in own}
@@ -117,7 +118,7 @@ def find_orphans(home: Home) -> Orphans:
 
 
 def remove_orphans(home: Home, those: Orphans) -> list[str]:
-    """Remove all of them; what they were."""
+    """Remove them. Returns what was removed."""
     snapshot = LocalKernel().snapshot(fds=False) if those.shims else None
     removed = [end_shim(home, snapshot, p) for p in shims(home, snapshot) if p.pid in those.shims] if snapshot else []
     removed += [remove_bundle(home, bundle) for bundle in sorted(those.bundles)]
@@ -125,39 +126,39 @@ def remove_orphans(home: Home, those: Orphans) -> list[str]:
 
 
 class GarbageCollector:
-    """Sweeps once after each start of containerd, and looks for strangers from time to time."""
+    """Removes what an earlier containerd left, once after each start of containerd, and orphans every COLLECT_EVERY_S."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.then: PreStartState | None = None
+        self.before: PreStartState | None = None
         self.undecided: frozenset[str] = frozenset()
-        self.find_orphans = Orphans()
+        self.orphans = Orphans()
         self.next = 0.0
 
-    def note(self) -> None:
-        """To be called just before containerd is started."""
-        self.then = pre_start_state(self.home)
+    def before_start(self) -> None:
+        """Call this just before containerd starts."""
+        self.before = pre_start_state(self.home)
 
-    def look(self) -> None:
-        """To be called while containerd answers, as often as one likes. What is removed stands in the log."""
+    def collect(self) -> None:
+        """Call this while containerd answers, as often as you like. The log lists what is removed."""
         removed: list[str] = []
         try:
-            if self.then:
-                removed, self.undecided = remove_unowned(self.home, self.then)
-                self.then = None
+            if self.before:
+                removed, self.undecided = remove_unowned(self.home, self.before)
+                self.before = None
             elif time.monotonic() > self.next:
-                self.next = time.monotonic() + LOOK_EVERY_S
-                before, self.find_orphans = self.find_orphans, find_orphans(self.home)
-                removed = remove_orphans(self.home, before & self.find_orphans)
+                self.next = time.monotonic() + COLLECT_EVERY_S
+                before, self.orphans = self.orphans, find_orphans(self.home)
+                removed = remove_orphans(self.home, before & self.orphans)
                 if self.undecided:
                     freed, self.undecided = free_namespaces(self.home, self.undecided)
                     removed += freed
         except (CriError, OSError) as error:
-            log.warning("could not look for what belongs to nobody: %s", error)
+            log.warning("garbage collection failed: %s", error)
         except Exception:
-            log.exception("the look for what belongs to nobody failed; the next one follows")
+            log.exception("garbage collection failed; it is tried again")
         if removed:
-            log.warning("removed what belonged to no Pod: %s", ", ".join(removed))
+            log.warning("removed leftovers that belong to no Pod: %s", ", ".join(removed))
 
 
 def shims(home: Home, snapshot: Snapshot) -> list[Process]:
@@ -185,7 +186,7 @@ def runc_root(home: Home) -> Path:
 
 
 def delete_container(home: Home, id: str) -> str:
-    """What still runs of it is killed, and its cgroup and runc's own record removed."""
+    """Kill what still runs of the container, and remove its cgroup and runc's record of it."""
     programs = find_programs(home.cache)
     environment = {**os.environ, **({"LD_LIBRARY_PATH": programs.library_path} if programs.library_path else {})}
     command = [str(programs.runc), "--root", str(runc_root(home)), "delete", "--force", id]
@@ -202,8 +203,8 @@ def namespaces(home: Home) -> list[str]:
 
 
 def owned_namespaces(cri: CriClient, sandboxes: Set[str]) -> set[str] | None:
-    """The network namespaces' paths that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus); None where
-    one of them has no configuration there, so that any namespace may be its."""
+    """The paths of the network namespaces that sandboxes name in their OCI configurations (in the verbose PodSandboxStatus). None
+    where a sandbox has no configuration there: then any namespace may belong to it."""
     owned = set()
     for sandbox in sandboxes:
         try:

@@ -1,7 +1,6 @@
-"""Whether the programs of a running node answer, asked at this moment over the sockets that their clients use.
+"""Whether the programs of a running node answer now, on the sockets that their clients use.
 
-`node.json` has what the node's owner knows: a program that hangs, or that a signal stopped, has not ended, and is restarted by
-nobody.
+`node.json` has what the node's owner knows. A program that hangs, or that a signal stopped, has not ended, so nobody restarts it.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from labkit.node.state.home import Home
 from labkit.util.progress import quiet
 
 WITHIN_S = 3.0
-"""A program that answers needs milliseconds; on a busy machine some hundred."""
+"""A program needs milliseconds to answer, and some hundred of them on a busy machine."""
 PROVES_TOKEN = "/api/v1/namespaces/default"
-"""What the API answers to nobody without the token."""
+"""A path that the API serves only to a client with the token."""
 OWNER = "labkit"
 
 Probe = Callable[[], object]
 
 
 def probes(home: Home, endpoint: Path) -> dict[str, Probe]:
-    """What asks the node's owner, the runtime behind the socket `endpoint`, the API and the kubelet; each raises when there is no
-    good answer."""
+    """Functions that ask the node's owner, the runtime behind the socket `endpoint`, the API and the kubelet. Each raises where
+    there is no good answer."""
     return {
         OWNER: lambda: control.ask(home, quiet, WITHIN_S, do=control.PING),
         "containerd": lambda: containerd_setup.answer(endpoint, WITHIN_S),
@@ -45,7 +44,8 @@ def registry_probes(home: Home) -> dict[str, Probe]:
 
 
 def unanswered(probes: Mapping[str, Probe], pids: Mapping[str, int], logs: Path) -> dict[str, dict[str, Any]]:
-    """The programs without a good answer: name → pid (None where it has none here), error, todo. All are asked at once."""
+    """The programs without a good answer: name → pid (None where it has none on this machine), error, todo. All are asked at
+    once."""
     found: dict[str, dict[str, Any]] = {}
     for name, error in failures(probes).items():
         pid = pids.get(name)

@@ -1,8 +1,7 @@
 """The lab's own Kubernetes on a private node: its API and its kubelet, as services of the node's owner.
 
-Both are Python processes that read nothing of each other: the kubelet finds the API by the kubeconfig, the API the kubelet by the
-socket that it leaves in the run directory. What the API keeps stays over `labkit down`; the next `up` starts its Pods again, as
-a machine does that was switched off and on.
+Each is a Python process of its own. The kubelet finds the API by the kubeconfig, and the API finds the kubelet by the socket in
+the run directory. The API's objects survive `labkit down`: the next `up` starts its Pods again, as after a reboot.
 """
 
 from __future__ import annotations
@@ -50,7 +49,8 @@ def api_service(home: Home, *more: str) -> Service:
 
 
 def kubelet_argv(home: Home) -> tuple[str, ...]:
-    """To be asked when the node's network is made: its address is the bridge's, by which Pods reach the node."""
+    """The kubelet's command line. The node's network must be made: the node's address, at which Pods reach it, is the
+    bridge's."""
     address = (home.data / "cni" / "address").read_text()
     return (
         sys.executable, "-m", KUBELET, "--kubeconfig", str(home.kubeconfig), "--endpoint", f"unix://{home.socket}",
@@ -96,9 +96,9 @@ def ready_condition(node: Any) -> dict[str, str]:
 
 @contextlib.contextmanager
 def kubelet_stopped(home: Home) -> Iterator[None]:
-    """While the block removes Pods nobody starts them again: the kubelet stands still, and ends with the block.
+    """Suspend the kubelet while the block removes Pods, so that it does not start them again, and end it with the block.
 
-    When the block fails the kubelet goes on.
+    When the block fails, the kubelet resumes.
     """
     pids = [p.pid for p in own_processes(home) if p.module == KUBELET]
     signal_all(pids, signal.SIGSTOP)
@@ -121,12 +121,12 @@ def ask(kubeconfig: Path, path: str, within_s: float = ASK_WITHIN_S) -> bytes:
 
 
 def kubelet_answers(home: Home, within_s: float = ASK_WITHIN_S) -> None:
-    """Whether the kubelet's own server answers; raises as `ask` does. Whether its node is Ready is another question."""
+    """Ask the kubelet's own server. Raises as `ask` does. It does not ask whether the node is Ready."""
     got(UnixConnection(home.kubelet_socket, within_s), "/healthz")
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, which only the lab's owner can have made: nothing secret is sent to find out who answers."""
+    """HTTP over a Unix socket that only the lab's owner can have made, so no secret is needed to know who answers."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -139,7 +139,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def got(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
-    """The body of an answer with status 200; any other is an OSError."""
+    """The body of an answer with status 200. Raises OSError for any other status."""
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

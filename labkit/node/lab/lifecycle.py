@@ -1,4 +1,4 @@
-"""Up and down: bring a private node to life, and stop it, whatever state the machine is in."""
+"""Brings a private node up and down, whatever state the machine is in."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ OWNER_ENDS_WITHIN_S = 20.0
 
 
 def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
-    """Bring the private node up, or find it up; returns its status (see `status.read`).
+    """Bring the private node up where it is not. Returns its status (see `status.read`).
 
-    Idempotent. Two at once are one after the other. Ctrl-C and any failure take down what this call started. Raises NodeError.
-    A containerd that an open incident has stopped stays so.
+    Idempotent. Of two calls at once one waits for the other. Ctrl-C and any failure take down what this call started. A
+    containerd that an open incident has stopped stays stopped. Raises NodeError.
     """
     require_root()
     with home_lock(home, progress):
@@ -61,11 +61,11 @@ def up(home: Home, progress: Progress = quiet) -> dict[str, Any]:
 
 
 def down(home: Home, progress: Progress = quiet) -> int:
-    """Stop the node: its Pods are stopped and removed, containerd and the registries end, the bridge goes. Images and logs stay.
-    What its Kubernetes API holds stays too: its Pods are started again with the next `up`.
+    """Stop the node: its Pods are stopped and removed, containerd and the registries end, the bridge is deleted. Images and logs
+    stay. So do the objects of its Kubernetes API, whose Pods are started again by the next `up`.
 
-    Returns how many Pods were removed. Idempotent; works on what a killed owner left, too, and on a node whose directories were
-    deleted or moved while it ran: its Pods are killed.
+    Returns how many Pods were removed. Idempotent. It also ends what a killed owner left, and a node whose directories were
+    deleted or moved while it ran; the Pods of such a node are killed.
     """
     require_root()
     if not home.run.exists() and not residue.in_kernel(home):
@@ -94,7 +94,7 @@ def down(home: Home, progress: Progress = quiet) -> int:
 
 
 def end_all(home: Home) -> None:
-    """End whatever runs of the node, and remove what it has in the kernel."""
+    """End every process of the node, and remove its mounts, links and cgroups."""
     sockets, cgroups = residue.shim_sockets(home), residue.cgroups(home)
     for role in ("owner", "daemon", "shim", "container"):
         end(p for p in own_processes(home) if p.role == role)
@@ -137,8 +137,8 @@ def room_mb(home: Home) -> float:
 
 
 def clean(home: Home, progress: Progress = quiet, *, keep: bool = False) -> residue.Residue:
-    """Stop the node and remove every trace of it from this machine; what there was, by kind. `residue.find` has what is left.
-    keep: the list of nodes elsewhere stays (see `labkit.node.kinds.cleaning`)."""
+    """Stop the node and remove everything of it from this machine. Returns what was found, by kind; `residue.find` tells what is
+    left. keep: keep the list of nodes elsewhere (see `labkit.node.kinds.cleaning`)."""
     require_root()
     found = residue.find(home, status.former_home(home))
     own = own_processes(home)

@@ -1,4 +1,4 @@
-"""The background process that owns a node: started so that it stays when notebooks and terminals go, and waited for."""
+"""The background process that owns a node: how it is started, how it becomes a daemon, and how others wait for it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def start(home: Home, module: str, environ: dict[str, str]) -> None:
 
 
 def become_owner(home: Home, name: str) -> TextIO | None:
-    """Make this process the owner of the home's node, called `name` in ps. Returns the lock, to be held until the owner ends;
-    None where another process owns the node.
+    """Make this process the owner of the home's node, under the name `name` in ps. Returns the lock, which the owner must keep
+    open until it ends, or None where another process owns the node.
 
-    It returns in a child that nobody waits for. The caller's own process ends as soon as `node.json` names the child.
+    It returns in a child that nobody waits for. The calling process ends as soon as `node.json` names the child.
     """
     set_process_name(name)
     threading.excepthook = log_thread_failure
@@ -72,12 +72,12 @@ def set_process_name(name: str) -> None:
 
 
 def log_thread_failure(failed: threading.ExceptHookArgs) -> None:
-    """A thread of the owner died: its log has it, and so `labkit status` tells of it."""
+    """Log the exception that ended a thread of the owner; `labkit status` reports it from the log."""
     log.error("the thread %s failed", failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
 
 
 def wait_ready(home: Home, within_s: float, what: str = "node") -> dict[str, Any]:
-    """Wait until the owner says that the node is ready; its status. Raises NodeError."""
+    """Wait until the owner reports that the node is ready. Returns the status. Raises NodeError."""
     log = f"The log is {home.log_file}."
     for _ in attempts(within_s):
         found = status.read(home)
@@ -91,5 +91,5 @@ def wait_ready(home: Home, within_s: float, what: str = "node") -> dict[str, Any
 
 
 def end(home: Home, pid: int) -> None:
-    """SIGTERM until the owner is gone, then SIGKILL."""
+    """Send SIGTERM until the owner is gone, then SIGKILL."""
     terminate(lambda: pid, lambda: status.read(home)["state"] not in ("starting", *status.UP), END_WITHIN_S)

@@ -1,4 +1,4 @@
-"""Everything that a lab can leave on a machine: found, removed, and looked for again."""
+"""Everything that a lab can leave on a machine: how it is found, removed, and looked for again."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from labkit.util.errors import NodeError
 KINDS = ("processes", "mounts", "network namespaces", "links", "cgroups", "rules", "files")
 Residue = dict[str, list[str]]
 CNI_NOTES = Path("/var/lib/cni")
-"""Where CNI's library notes what it made (libcni, CacheDir)."""
+"""Where CNI's library records what it made (libcni, CacheDir)."""
 
 NOT_IN_KERNEL = ("not supported", "invalid argument", "does not exist")
-"""What these programs say where the kernel has no netfilter of their sort, and so no rule."""
+"""The messages of these programs where the kernel has no netfilter of their kind, and so no rules."""
 
 
 def find(home: Home, former: Home | None = None) -> Residue:
-    """What of this lab is on the machine now, by kind (KINDS). Empty lists where nothing is. former: the home under whose names
-    the lab was started, if another (`labkit.node.state.status.former_home`)."""
+    """What of this lab is on the machine now, by kind (KINDS); empty lists where there is nothing. former: the home in which the
+    lab was started, if it was another (`labkit.node.state.status.former_home`)."""
     if former:
         return {kind: list(dict.fromkeys([*own, *find(former)[kind]])) for kind, own in find(home).items()}
     own = mounts(home)
@@ -48,8 +48,8 @@ def find(home: Home, former: Home | None = None) -> Residue:
 
 
 def still_there(paths: Iterable[str]) -> list[str]:
-    """Which of the files and cgroups that were found are there still, also where what told whose they are is gone by now. Not
-    directories that labs share: another one may have put something there meanwhile."""
+    """Those of the found files and cgroups that still exist, even if what showed whose they are is gone. Directories that labs
+    share are left out: another lab may have put something there meanwhile."""
     shared = {*SYSTEM_DIRECTORIES, "k8s.io"}
     return [path for path in paths if os.path.lexists(path) and path not in shared and os.path.basename(path) not in shared]
 
@@ -69,8 +69,8 @@ def below(path: str, directory: Path) -> bool:
 
 
 def cgroups(home: Home) -> list[Path]:
-    """The lab's cgroup directories in every hierarchy, innermost first: below its root, or named after its containers
-    in containerd's own /k8s.io."""
+    """The lab's cgroup directories in every hierarchy, innermost first: those below its root, and those in containerd's own
+    /k8s.io that have the id of one of its containers."""
     ids = container_ids(home, LocalKernel().snapshot(fds=False))
     found = []
     for mount in LocalKernel().cgroup_mounts().values():
@@ -83,8 +83,8 @@ def cgroups(home: Home) -> list[Path]:
 
 
 def rules(home: Home) -> list[str]:
-    """iptables and nftables rules that name the lab's bridge: labkit makes none, and this is the proof. Also a sentence for each
-    program that is here and could not look."""
+    """iptables and nftables rules that name the lab's bridge. labkit makes none, and this proves it. Also a sentence for each
+    program that is installed and could not list them."""
     found = []
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # root by su(1) has no sbin in its PATH
     for command in (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"]):
@@ -102,7 +102,7 @@ def rules(home: Home) -> list[str]:
 
 
 def files(home: Home) -> list[Path]:
-    """The lab's directories, and what containerd, shims and CNI's library put elsewhere for it."""
+    """The lab's directories, and the files that containerd, shims and CNI's library put elsewhere for it."""
     found = [d for d in (home.run, home.data) if d.exists()]
     found += cni_results(home)
     found += [s for s in shim_sockets(home) if s.exists()]
@@ -110,7 +110,8 @@ def files(home: Home) -> list[Path]:
 
 
 def cni_results(home: Home) -> list[Path]:
-    """What CNI's library noted of the lab's networks: named by network and sandbox, the loopback's by sandbox alone."""
+    """The results that CNI's library keeps of the lab's networks. Their names have network and sandbox; the loopback's has the
+    sandbox alone."""
     ids = container_ids(home, LocalKernel().snapshot(fds=False))
     of_network = re.compile(rf"{re.escape(home.network)}-[0-9a-f]{{64}}-")  # another lab's network may begin with this one's name
     return sorted(f for f in CNI_NOTES.glob("*/*") if of_network.match(f.name) or any(i in f.name for i in ids))
@@ -128,13 +129,13 @@ def unmount_below(directory: Path) -> None:
 
 
 def unlink_shim_socket(home: Home, sandbox_id: str) -> None:
-    """The socket of a shim that ended without removing it."""
+    """Remove the socket of a shim that ended without removing it."""
     socket_path(str(home.socket), sandbox_id).unlink(missing_ok=True)
 
 
 def shim_sockets(home: Home) -> list[Path]:
-    """The sockets of the lab's shims, which a shim that was killed leaves behind: each bundle says where (containerd
-    1.x in `address`, 2.x in `bootstrap.json`), and so do the arguments of a shim whose bundle is gone."""
+    """The sockets of the lab's shims. A shim that was killed leaves its socket. Each bundle says where it is (containerd 1.x in
+    `address`, 2.x in `bootstrap.json`); where the bundle is gone, the shim's arguments do."""
     found = set()
     for bundle in home.bundles():
         with contextlib.suppress(OSError):
@@ -149,7 +150,7 @@ def shim_sockets(home: Home) -> list[Path]:
 
 
 def left_system_directories(home: Home) -> list[Path]:
-    """Directories that were not here before the lab, and hold nothing now, innermost first."""
+    """Empty directories that did not exist before the lab, innermost first."""
     try:
         before = json.loads((home.data / "system-directories.json").read_text())
     except (OSError, ValueError, RecursionError):
@@ -165,13 +166,13 @@ def left_system_directories(home: Home) -> list[Path]:
 
 
 def in_kernel(home: Home) -> bool:
-    """Whether the kernel has anything of the lab, whatever became of its files."""
+    """Whether processes, mounts, cgroups or links of the lab exist, even if its files are gone."""
     return bool(own_processes(home) or mounts(home) or cgroups(home) or links.links_of(home.bridge))
 
 
 def remove_kernel_objects(home: Home, cgroups_before: Iterable[Path] = ()) -> None:
-    """Unmount, remove links and cgroups. The processes must be gone. cgroups_before: the lab's cgroups while its processes ran,
-    some of which may be known by these alone."""
+    """Remove mounts, links and cgroups. The processes must have ended. cgroups_before: the cgroups that the lab had while its
+    processes ran; some are found only then."""
     for mount_point in mounts(home):
         subprocess.run(["umount", "--lazy", mount_point], capture_output=True)
     links.remove_links(home.bridge)
@@ -181,8 +182,8 @@ def remove_kernel_objects(home: Home, cgroups_before: Iterable[Path] = ()) -> No
 
 
 def remove_files(home: Home, keep: bool = False, found: Iterable[str] = ()) -> None:
-    """Remove the lab's files, and those that were `found` while it ran. While anything of it is mounted nothing is removed: a
-    lazy unmount gone wrong must not empty what is mounted."""
+    """Remove the lab's files, and the files that were `found` while it ran. Nothing is removed while anything of the lab is
+    mounted: if a lazy unmount failed, the mounted file system must not be emptied."""
     if mounts(home):
         return
     for stray in {*files(home), *map(Path, found)}:
@@ -195,7 +196,7 @@ def remove_files(home: Home, keep: bool = False, found: Iterable[str] = ()) -> N
 
 
 def remove_trees(home: Home, keep: bool) -> None:
-    """Remove the lab's directories; with `keep`, all but the list of the nodes elsewhere and of what was changed there."""
+    """Remove the lab's directories. keep: keep the list of nodes elsewhere and of the changes made there."""
     trees.remove(home.run)
     if not keep:
         trees.remove(home.data)
@@ -210,7 +211,7 @@ def remove_trees(home: Home, keep: bool) -> None:
 
 
 def remove_empty_parents(home: Home) -> None:
-    """The directory that LABKIT_HOME names, when labkit's were all it held."""
+    """Remove the directory that LABKIT_HOME names if nothing else is in it."""
     if home.tag:
         with contextlib.suppress(OSError):
             home.run.parent.rmdir()

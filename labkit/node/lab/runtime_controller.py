@@ -1,4 +1,4 @@
-"""What the node's owner does to containerd when it is asked: kill, stop, start, restart, replace by another version."""
+"""Kills, stops, starts, restarts and replaces containerd, as requested from the node's owner."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger("labkit")
 
 
 class RuntimeController(ABC):
-    """Does what requests ask, one at a time; what is the same for each containerd that labkit owns."""
+    """Carries out requests, one at a time. The base for every containerd that labkit owns."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
 
     def answer(self, request: ControlRequest) -> None:
-        """Do what a request asks and answer it; whatever goes wrong is an answer too."""
+        """Carry out a request and answer it; a failure is an answer, too."""
         actions: dict[str, Callable[..., dict[str, Any]]] = {
             "kill": self.kill,
             "stop": self.stop,
@@ -82,12 +82,12 @@ class RuntimeController(ABC):
         return self.report("ready")
 
     def replace(self, say: Callable[[str], None], version: str, lesson: str = "") -> dict[str, Any]:
-        """Another version on the same root and state directories. When it does not start, the old one is started again."""
+        """Start another version on the same root and state directories. If it does not start, the old one is started again."""
         release = releases.pick(self.here(), version)
         if release is None:
             raise NodeError(f"containerd {version} is not here.", f"Fetch it with `labkit fetch containerd {version}`.")
         old, old_by = self.chosen(), containerd_setup.chosen_by(self.home)
-        self.bring(release, say)
+        self.install(release, say)
         containerd_setup.choose(self.home, release, lesson)
         status.write(self.home, state="restarting", restarting="containerd")
         say(f"stopping containerd {old.version}")
@@ -95,12 +95,12 @@ class RuntimeController(ABC):
         self.end()
         say(f"starting containerd {release.version}")
         try:
-            self.become(release)
+            self.switch_to(release)
         except NodeError as error:
             say(f"containerd {release.version} does not start; going back to {old.version}")
             self.end()
             containerd_setup.choose(self.home, old, old_by)
-            self.become(old)
+            self.switch_to(old)
             self.report("ready")
             raise NodeError(
                 f"containerd {release.version} did not start, so the node runs {old.version} again: {error.happened}", error.todo
@@ -122,49 +122,49 @@ class RuntimeController(ABC):
 
     @abstractmethod
     def held(self) -> bool:
-        """Whether containerd is kept from running, until `begin`."""
+        """Whether containerd is held: it does not run until `begin`."""
 
     @abstractmethod
     def runs(self) -> bool: ...
 
     @abstractmethod
     def pid(self) -> int | None:
-        """containerd's, on the node."""
+        """containerd's pid on the node."""
 
     @abstractmethod
     def processes(self) -> dict[str, int]:
-        """Name → pid of what the owner runs, for `node.json`."""
+        """Name → pid of the programs that the owner runs, for `node.json`."""
 
     @abstractmethod
     def runtime(self) -> dict[str, str]:
-        """containerd's name and version, as it says itself."""
+        """containerd's name and version, as it reports them."""
 
     @abstractmethod
     def end(self, *, by_kill: bool = False) -> None:
-        """End containerd by SIGKILL or SIGTERM, and keep it from running. Nothing happens where it does not run."""
+        """End containerd by SIGKILL or SIGTERM, and hold it. Does nothing where it does not run."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Let containerd run, and wait until it answers. Raises NodeError."""
+        """Start containerd, and wait until it answers. Raises NodeError."""
 
     @abstractmethod
-    def become(self, release: Release) -> None:
-        """Begin with another release."""
+    def switch_to(self, release: Release) -> None:
+        """Start another release."""
 
     @abstractmethod
-    def bring(self, release: Release, say: Callable[[str], None]) -> None:
-        """Put a release where it can be run, while the old one still does. Raises NodeError."""
+    def install(self, release: Release, say: Callable[[str], None]) -> None:
+        """Put a release where it can be run, while the old one still runs. Raises NodeError."""
 
 
 class Collector(Protocol):
-    """Garbage collection (`labkit.node.lab.garbage_collection`), as far as it is needed here."""
+    """The part of the garbage collector (`labkit.node.lab.garbage_collection`) that is used here."""
 
-    def note(self) -> None: ...
-    def look(self) -> None: ...
+    def before_start(self) -> None: ...
+    def collect(self) -> None: ...
 
 
 class PrivateRuntimeController(RuntimeController):
-    """For a private node. `wait_ready` waits until a service answers (raises NodeError)."""
+    """For a private node. `wait_ready` waits until a service answers, and raises NodeError."""
 
     def __init__(
         self, home: Home, services: Sequence[Service], wait_ready: Callable[[Service], None], collector: Collector
@@ -177,13 +177,13 @@ class PrivateRuntimeController(RuntimeController):
         self.collector = collector
 
     def prepare(self) -> Sequence[str]:
-        self.collector.note()
+        self.collector.before_start()
         return self.argv
 
-    def tidy(self) -> None:
-        """Remove what belongs to no Pod any more, where containerd runs."""
+    def collect_garbage(self) -> None:
+        """Remove what belongs to no Pod, while containerd runs."""
         if self.containerd.process:
-            self.collector.look()
+            self.collector.collect()
 
     def here(self) -> Sequence[Release]:
         return releases.here(self.home.cache)
@@ -210,14 +210,14 @@ class PrivateRuntimeController(RuntimeController):
             self.containerd.stop()
             self.containerd.held = True
 
-    def bring(self, release: Release, say: Callable[[str], None]) -> None:
-        """It is run from where it lies."""
+    def install(self, release: Release, say: Callable[[str], None]) -> None:
+        """Nothing to do: it runs from the cache."""
 
-    def become(self, release: Release) -> None:
+    def switch_to(self, release: Release) -> None:
         self.argv, self.containerd.env = containerd_setup.command(self.home, release.programs(find_programs(self.home.cache)))
         self.begin()
 
     def begin(self) -> None:
         self.containerd.start()
         self.wait_ready(self.containerd)
-        self.tidy()
+        self.collect_garbage()

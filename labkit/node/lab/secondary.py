@@ -1,4 +1,4 @@
-"""A second containerd beside the node's own: another version on the same kernel, for as long as a block lasts."""
+"""A second containerd next to the node's own: another version on the same kernel, for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 """So that a notebook's kernel that is killed leaves no process (man 1 setpriv, of util-linux as mount is)."""
 
 
-class Second(Home):
-    """The home of a containerd beside the node's own: the same network, another cgroup, so that its containers can be told."""
+class SecondaryHome(Home):
+    """The home of a second containerd. It has the lab's network and a cgroup of its own, by which its containers are known."""
 
     @property
     def cgroup_root(self) -> str:
@@ -39,10 +39,11 @@ class Second(Home):
 
 @contextlib.contextmanager
 def running(home: Home, release: Release) -> Iterator[Home]:
-    """A containerd of this release with a root, a state directory and a socket of its own below the lab's home; yields its Home.
+    """Run a containerd of this release with a root, a state directory and a socket of its own below the lab's home. Yields its
+    Home.
 
-    It shares the lab's bridge, registries and images' names, so Pods can be started on it, and it ends with the block: its Pods
-    are removed, its process and files are gone. It is a child of this process and dies with it. Raises NodeError.
+    It shares the lab's bridge, registries and image names, so Pods can run on it. With the block its Pods are removed, its
+    process ends and its files are deleted. It is a child of this process and ends with it. Raises NodeError.
     """
     second = claim(home)
     process = None
@@ -58,10 +59,10 @@ def running(home: Home, release: Release) -> Iterator[Home]:
 
 
 def claim(home: Home) -> Home:
-    """A directory of the home that no other one uses, emptied. A claim whose process is gone is void."""
+    """Reserve an unused directory of the home and empty it. A reservation ends with its process."""
     with home_lock(home, quiet):
         for number in range(1, 100):
-            second = Second(home.run / f"b{number}", home.data / f"b{number}", home.cache, home.tag)
+            second = SecondaryHome(home.run / f"b{number}", home.data / f"b{number}", home.cache, home.tag)
             if status.read(second)["state"] == "down":
                 forget(second)
                 second.make()
@@ -107,7 +108,7 @@ def wait_ready(second: Home, release: Release, process: subprocess.Popen[bytes])
 
 
 def forget(second: Home) -> None:
-    """End what still runs for it, unmount, and remove its cgroups, sockets and directories."""
+    """End its processes, unmount, and remove its cgroups, sockets and directories."""
     sockets = residue.shim_sockets(second)
     for role in ("daemon", "shim", "container"):
         end(p for p in own_processes(second) if p.role == role)

@@ -1,8 +1,8 @@
 """The background process that owns a private node: `python -m labkit.node.lab.supervisor`.
 
-Notebooks come and go, kernels restart; this process stays. It makes the bridge and the configuration, starts the two
-registries, containerd, the Kubernetes API and the kubelet, restarts what dies and says so in its log, and takes everything
-down again on SIGTERM. What it is doing stands in `node.json`, which `labkit status` and `labkit.connect` read.
+Notebooks come and go, and this process stays. It makes the bridge and the configuration, starts the two registries, containerd,
+the Kubernetes API and the kubelet, restarts and logs what dies, and takes everything down on SIGTERM. It writes its state to
+`node.json`, which `labkit status` and `labkit.connect` read.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ log = logging.getLogger("labkit")
 
 LOOK_EVERY_S, LOGS_EVERY_S = 0.1, 10.0
 START_AGAIN_S = 5.0
-"""Until a program that could not be started is tried again: a disk that is full, too many processes."""
+"""The time until a program that could not be started (full disk, too many processes) is tried again."""
 
 
 class Stop(Exception):
-    """The owner was asked to stop, and has come to a place where it can."""
+    """The owner was asked to stop, and can stop here."""
 
 
 class StopRequest:
-    """Whether SIGTERM or SIGINT came. Nothing is interrupted in the middle: `check_stop` is called where it is safe to stop."""
+    """Whether SIGTERM or SIGINT came. It interrupts nothing: `check_stop` is called where it is safe to stop."""
 
     def __init__(self) -> None:
         self.to_stop = False
@@ -109,7 +109,7 @@ def bring_up(home: Home, services: list[Service], stop_request: StopRequest) -> 
 def watch(
     home: Home, services: list[Service], stop_request: StopRequest, control: Control, controller: PrivateRuntimeController
 ) -> None:
-    """Restart what dies, do what is asked for, and keep logs small, for ever."""
+    """Restart what dies, carry out requests, and limit the size of logs, until a stop is requested."""
     logs_at = time.monotonic()
     while True:
         stop_request.check_stop()
@@ -136,7 +136,7 @@ def watch(
                 status.write(home, state=state, restarting=None, processes={s.name: s.process.pid for s in services if s.process})
         if request := control.next(LOOK_EVERY_S):
             controller.answer(request)
-        controller.tidy()
+        controller.collect_garbage()
 
 
 if __name__ == "__main__":

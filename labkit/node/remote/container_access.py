@@ -1,6 +1,6 @@
 """How a node that is a container is reached: by commands, and by the relay to its runtime (see `labkit.node.host.relay`).
 
-Commands go through the engine's command line, also while the node's runtime does not run.
+Commands go through the engine's command line, which also works while the node's runtime does not run.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class InContainer(ByCommands):
 
 
 PLAIN = "[A-Za-z0-9_.-]"
-"""Letters of an engine's names (moby: daemon/names), which a path may have."""
+"""Letters of an engine's names (moby: daemon/names), which may be part of a path."""
 NAME_LETTERS = 40
 """A relay's name is part of a socket's path, which may not be long."""
 
 
 def relay_name(engine: Engine, node_name: str) -> str:
-    """Another one for each node, also where several engines have nodes of the same name: whoever uses one stays with it."""
+    """A name for each node, different also for nodes of the same name in several engines."""
     decides = engine.address()
     name = f"kind-{node_name}"
     if decides == COMMANDS[0] and len(name) <= NAME_LETTERS and re.fullmatch(f"{PLAIN}+", name):
@@ -72,7 +72,8 @@ def relay_name(engine: Engine, node_name: str) -> str:
 
 
 def start_relay(home: Home, engine: Engine, container: NodeContainer, socket_path: str) -> Path:
-    """The relay's socket. The relay keeps the environment of its start, by which it asks the engine that `relay_name` means."""
+    """Start the relay, and return its socket. The relay keeps the environment of its start, by which it asks the engine of
+    `relay_name`."""
     argv = relay_argv(engine, container, socket_path)
     return relay.start_relay(home, relay_name(engine, container.name), argv, engine.pinned())
 
@@ -83,7 +84,7 @@ def kubeconfig(home: Home, engine: Engine, node_name: str) -> Path:
 
 
 def relay_argv(engine: Engine, container: NodeContainer, socket_path: str) -> list[str]:
-    """Directly where this user may enter the node's root, else through the engine."""
+    """The relay's command: direct where this user may enter the node's root, else through the engine."""
     engine = Engine(shutil.which(engine.command) or engine.command)  # the relay has the PATH of the shell that started it
     if os.geteuid() == 0 and container.pid and Path(f"/proc/{container.pid}/root{socket_path}").exists():
         return relay.direct(socket_path, engine.argv("inspect", "--format", "{{.State.Pid}}", container.name))
@@ -92,7 +93,7 @@ def relay_argv(engine: Engine, container: NodeContainer, socket_path: str) -> li
 
 @contextlib.contextmanager
 def explained(home: Home, engine: Engine, container: NodeContainer) -> Iterator[None]:
-    """A CRI call that fails because of the relay says what the relay heard."""
+    """Add the relay's own error to a CRI call that fails because of the relay."""
     try:
         yield
     except CriError as error:

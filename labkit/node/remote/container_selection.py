@@ -1,4 +1,4 @@
-"""Which container is the node that is meant, and where in it the runtime listens."""
+"""Selects the container that is the node, and finds the socket of its runtime."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def advice(nodes: Sequence[NodeContainer]) -> str:
 
 
 def may_make(selector: NodeSelector, found: Sequence[NodeContainer]) -> bool:
-    """Whether `up` makes the cluster that is meant: labkit's own by its name, or where there is none at all and none is named."""
+    """Whether `up` may make a cluster: labkit's own by its name, or any where there is none and none is named."""
     return not any(n.cluster == CLUSTER for n in found) and (
         selector.cluster == CLUSTER or not (found or selector.cluster or selector.node_name)
     )
 
 
 def pick(engine: Engine, selector: NodeSelector) -> NodeContainer:
-    """The node container that is meant. Raises NodeError with a list where several could be, or with what is wrong with
-    the one."""
+    """The node container that is selected. Raises NodeError with a list where several fit, or with the reason why the one cannot
+    be used."""
     found = engine.node_containers()
     meant = [n for n in found if selector.cluster in ("", n.cluster) and selector.node_name in ("", n.name)]
     if not meant:
@@ -65,7 +65,7 @@ def pick(engine: Engine, selector: NodeSelector) -> NodeContainer:
 
 
 def find_socket(engine: Engine, container: NodeContainer) -> str:
-    """Where the runtime listens inside of the node. Raises NodeError."""
+    """The path of the runtime's socket in the node. Raises NodeError."""
     script = "for s in " + " ".join(SOCKETS) + '; do [ -S "$s" ] && echo "$s"; done; true'
     paths = engine.run("exec", container.name, "sh", "-c", script, timeout=20).split()
     if not paths:

@@ -1,7 +1,7 @@
-"""The container engine on the learner's machine (Docker, or Podman, or nerdctl), by its own command line.
+"""The container engine on the learner's machine (Docker, Podman or nerdctl), used through its command line.
 
-The command line finds the engine as the learner's other programs do: DOCKER_HOST, contexts, a virtual machine on a Mac. Nothing
-of that is repeated here, but which engine that is can be noted (`Engine.address`) and asked again from another shell (`asked`).
+The command line finds the engine as the learner's other programs do: by DOCKER_HOST, contexts, a virtual machine on a Mac. labkit
+does not repeat that. It can record which engine was used (`Engine.address`) and use it again from another shell (`asked`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DECIDE = (
     "CONTAINERD_ADDRESS", "CONTAINERD_NAMESPACE", "CONTAINERS_CONF", "CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY",
     "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "NERDCTL_TOML",
 )  # fmt: skip
-"""The variables by which the commands choose the engine that they ask."""
+"""The variables by which the commands select their engine."""
 
 CONTEXT, DEFAULT_CONTEXT = "DOCKER_CONTEXT", "default"
 
@@ -39,8 +39,8 @@ MINIKUBE = "name.minikube.sigs.k8s.io"
 
 @dataclass(frozen=True)
 class NodeContainer:
-    """One cluster node that is a container: its name, the cluster it is of ("" for none), its role and its state
-    ("running", "paused", "exited", …)."""
+    """A cluster node that is a container: its name, its cluster ("" for none), its role and its state ("running", "paused",
+    "exited", …)."""
 
     name: str
     cluster: str
@@ -53,29 +53,29 @@ class NodeContainer:
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine, by the command that speaks to it."""
+    """A container engine, and the command that speaks to it."""
 
     command: str
 
     @classmethod
     def find(cls) -> Engine | None:
-        """The first of COMMANDS on PATH, None where there is none. Whether its engine runs is not asked yet."""
+        """The first of COMMANDS on PATH, None where there is none. The engine itself is not asked."""
         return next((cls(command) for command in COMMANDS if shutil.which(command)), None)
 
     def environment(self) -> dict[str, str]:
-        """What another process needs in its environment to ask the same engine; an empty variable means none to the commands."""
+        """The variables by which another process uses the same engine; the commands treat an empty one as unset."""
         found = {name: value for name in DECIDE if (value := os.environ.get(name))}
         if self.command == "docker" and not found.keys() & {"DOCKER_HOST", CONTEXT} and (context := current_context()):
             found[CONTEXT] = context
         return found
 
     def pinned(self) -> dict[str, str]:
-        """As `environment`, also where the shell, or `docker context use`, chooses another engine meanwhile."""
+        """As `environment`, and independent of what the shell or `docker context use` selects later."""
         found = self.environment()
         return found if self.command != "docker" or "DOCKER_HOST" in found else {CONTEXT: DEFAULT_CONTEXT, **found}
 
     def address(self) -> str:
-        """The engine that is asked now, in words that `asked` understands: its command, and the variables that choose it."""
+        """The engine that is used now, in a form that `asked` reads: its command, and the variables that select it."""
         decides = {**self.environment()}
         if decides.get(CONTEXT) == DEFAULT_CONTEXT:
             del decides[CONTEXT]
@@ -85,8 +85,7 @@ class Engine:
         return [self.command, *arguments]
 
     def run(self, *arguments: str, timeout: float = ANSWERS_WITHIN_S, stdin: bytes | None = None) -> str:
-        """The standard output of one command of the engine. Raises NodeError, which says why the engine cannot be
-        asked, or what it said."""
+        """The standard output of one command of the engine. Raises NodeError with the engine's message."""
         return self.run_bytes(*arguments, timeout=timeout, stdin=stdin).decode(errors="replace")
 
     def run_bytes(self, *arguments: str, timeout: float = ANSWERS_WITHIN_S, stdin: bytes | None = None) -> bytes:
@@ -110,8 +109,8 @@ class Engine:
         return done.stdout
 
     def exec_bytes(self, *arguments: str, program: str, timeout: float, stdin: bytes | None = None) -> bytes:
-        """Standard output of `program`, run by an `exec` of the engine under timeout(1). Raises NodeError: about the engine where
-        it could not run it, else with the program's own words."""
+        """The standard output of `program`, run by the engine's `exec` under timeout(1). Raises NodeError: about the engine where
+        it could not run the program, else with the program's own error message."""
         try:
             return self.run_bytes(*arguments, timeout=timeout + ANSWERS_WITHIN_S, stdin=stdin)
         except EngineError as error:
@@ -155,8 +154,8 @@ def current_context() -> str:
 
 @contextlib.contextmanager
 def asked(address: str) -> Iterator[None]:
-    """Ask the engine of an `Engine.address` while the block runs, whatever the shell chooses now; "": the shell's. Raises
-    NodeError where another command would be asked."""
+    """Use the engine of an `Engine.address` for the block, whatever the shell selects now; "" is the shell's. Raises NodeError
+    where it would be another command."""
     found = Engine.find()
     if not address or (found and found.address() == address):
         yield
@@ -195,7 +194,7 @@ ENGINES_WORDS = re.compile(
 
 
 class EngineError(NodeError):
-    """What an engine's command line complained about; `words` and `code` are its own."""
+    """An error of an engine's command line, with its own `words` and `code`."""
 
     def __init__(self, happened: str, todo: str, words: str, code: int) -> None:
         super().__init__(happened, todo)
@@ -203,7 +202,7 @@ class EngineError(NodeError):
 
 
 def explain(command: str, words: str, code: int) -> EngineError:
-    """Make a sentence of what an engine's command line complained about."""
+    """Turn an error of an engine's command line into a sentence."""
     return EngineError(*sentences(command, words, code), words, code)
 
 

@@ -1,4 +1,4 @@
-"""Taking labkit off a node that is a container: `labkit down` and `labkit clean` for the kinds `kind` and `cri:docker://…`."""
+"""Removes labkit from a node that is a container: `labkit down` and `labkit clean` for the kinds `kind` and `cri:docker://…`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ ANSWERS_WITHIN_S = 30.0
 
 
 def down(home: Home, selector: NodeSelector, progress: Progress) -> int:
-    """Remove the Pods that this lab made by hand, let the kubelet go on, stop the registry; delete the cluster if this home made
-    it. How many Pods were removed. Raises NodeError where the node could not be looked at, or something stayed.
-    """
+    """Remove the Pods that this lab made by hand, resume the kubelet, stop the registry; delete the cluster if this home made it.
+    Returns how many Pods were removed. Raises NodeError where the node could not be checked, or something was left."""
 
     def stop_registry(place: Place) -> None:
         if not share.others(runner(place), mark_of(home)):
@@ -55,7 +54,8 @@ def undo_parts(
     parts: tuple[Part, ...],
     then: Callable[[Place], None] = lambda place: None,
 ) -> Cleaned:
-    """Delete the cluster if this home made it, else undo `parts` of what it changed on the node, and do something more there."""
+    """Delete the cluster if this home made it, else undo `parts` of what it changed on the node. `then` is called with the
+    node."""
     found: list[str] = []
     left: list[str] = []
     alone: list[str] = []
@@ -76,7 +76,7 @@ def undo_parts(
 
 @contextlib.contextmanager
 def relay_ended(home: Home, selector: NodeSelector) -> Iterator[None]:
-    """End the node's relay when the block is over."""
+    """End the node's relay after the block."""
     try:
         yield
     finally:
@@ -84,7 +84,8 @@ def relay_ended(home: Home, selector: NodeSelector) -> Iterator[None]:
 
 
 def delete_cluster(home: Home, selector: NodeSelector, progress: Progress) -> tuple[list[str], list[str], bool]:
-    """Delete the cluster of a node where this home made it. (what stays, what was left alone, whether the node is gone)."""
+    """Delete the cluster of a node if this home made it. Returns (what is left, what was left alone, whether the node is
+    gone)."""
     if selector.cluster != CLUSTER:
         return [], [], False
     left, alone = kind_cluster.delete(home, progress)
@@ -92,12 +93,13 @@ def delete_cluster(home: Home, selector: NodeSelector, progress: Progress) -> tu
 
 
 def name_of(selector: NodeSelector) -> str:
-    """The node's container: of kind "kind" by its name, of kind "cri" by its endpoint, docker://NAME/path."""
+    """The name of the node's container: of kind "kind" the node's name, of kind "cri" a part of its endpoint,
+    docker://NAME/path."""
     return selector.node_name or selector.endpoint.removeprefix("docker://").partition("/")[0] or selector.cluster
 
 
 def container_of(selector: NodeSelector) -> NodeContainer | None:
-    """None where there is no such container any more. Raises NodeError where the engine cannot say."""
+    """The container, None where it no longer exists. Raises NodeError where the engine cannot tell."""
     engine = need_engine()
     names = engine.run("ps", "--all", "--format", "{{.Names}}").split()
     return engine.node_container(name_of(selector)) if name_of(selector) in names else None
@@ -105,7 +107,7 @@ def container_of(selector: NodeSelector) -> NodeContainer | None:
 
 @contextlib.contextmanager
 def reached(home: Home, selector: NodeSelector) -> Iterator[Place | None]:
-    """The node: None where it is gone, and all of labkit's with it. Raises NodeError where it cannot be reached."""
+    """The node, None where it no longer exists and all of labkit's with it. Raises NodeError where it cannot be reached."""
     container = container_of(selector)
     if container is None:
         yield None
@@ -137,7 +139,7 @@ def open_node(home: Home, selector: NodeSelector, container: NodeContainer, comm
 
 
 def restart_runtime(place: Place) -> bool:
-    """Start the runtime where this home has stopped it. Whether it did."""
+    """Start the runtime if this home stopped it. Returns whether it did."""
     units = place.ledger.values("runtime", "unit")
     with contextlib.suppress(NodeError):  # that it does not answer is told afterwards
         for unit in units:
@@ -175,4 +177,4 @@ PARTS = (
     undo.NETWORK, undo.PODS, undo.HOLD, undo.OBJECTS, undo.SHIMS, undo.LEAVINGS,
     Part("the course's registry", find_shared, remove_shared),
 )
-"""In this order: no Pod can be removed without a network, and the kubelet that is let go on deletes those of the API."""
+"""In this order: no Pod can be removed without a network, and the kubelet deletes the API's Pods once it has resumed."""

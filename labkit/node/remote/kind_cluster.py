@@ -1,6 +1,7 @@
-"""The kind cluster `labkit` that `labkit up` makes where there is none, and `labkit down` deletes.
+"""The kind cluster `labkit`, which `labkit up` makes where there is none, and `labkit down` deletes.
 
-Who made it is told by a mark on each of its nodes, never by its name: other labs on the same engine make one of the same name.
+A mark on each of its nodes tells which home made it. Its name does not: another lab on the same engine makes one of the same
+name.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ NO_SUCH_FILE = ("no such container:path", "could not find the file", "no such fi
 def make(home: Home, engine: Engine, progress: Any) -> None:
     """`kind create cluster --name labkit`: a control plane and a worker called sim-worker. Raises NodeError.
 
-    What was begun and not finished, also by Ctrl-C, is deleted again: there was no cluster before.
+    A cluster that was begun and not finished, also because of Ctrl-C, is deleted.
     """
     if not shutil.which("kind"):
         raise NodeError(
@@ -68,7 +69,7 @@ def make(home: Home, engine: Engine, progress: Any) -> None:
 
 
 def ledger(home: Home, engine: Engine) -> Ledger:
-    """What this home noted of the cluster as a whole; each node has one of its own besides."""
+    """The record of what this home changed on the cluster as a whole. Each node has another one."""
     return Ledger(home, NodeSelector("kind", CLUSTER, engine=engine.address()))
 
 
@@ -83,7 +84,7 @@ def put_mark(home: Home, engine: Engine) -> None:
 
 
 def read_mark(engine: Engine, node: NodeContainer) -> dict[str, str]:
-    """The mark on a node, running or not; {} where it has none, or half of one. Raises NodeError where it cannot be read."""
+    """The mark on a node, running or not; {} where it has none, or a part of one. Raises NodeError where it cannot be read."""
     for text in files(engine, node, MARK).values():
         with contextlib.suppress(ValueError, TypeError, RecursionError):  # labkit was killed while it wrote
             return {key: value for key, value in dict(json.loads(text)).items() if isinstance(value, str)}
@@ -91,7 +92,7 @@ def read_mark(engine: Engine, node: NodeContainer) -> dict[str, str]:
 
 
 def files(engine: Engine, node: NodeContainer, path: str) -> dict[str, str]:
-    """The file, or the files of the directory, at a path of a node, running or not: name -> text. {} where there is none. Raises
+    """The file, or the files of the directory, at a path of a node, running or not: name → text. {} where there is none. Raises
     NodeError."""
     try:
         packed = engine.run_bytes("cp", f"{node.name}:{path}", "-", timeout=30)
@@ -105,8 +106,8 @@ def files(engine: Engine, node: NodeContainer, path: str) -> dict[str, str]:
 
 
 def made_here(home: Home, engine: Engine, found: Sequence[NodeContainer]) -> bool:
-    """Whether this home made the cluster of these nodes: they carry its mark and no other, or none carries one and all were made
-    after this home began to make a cluster (it was killed before it could mark them). Raises NodeError."""
+    """Whether this home made the cluster of these nodes: they carry its mark and no other, or they carry none and were all
+    created after this home began to make a cluster (it was killed before it could mark them). Raises NodeError."""
     if marks := {mark for node in found if (mark := read_mark(engine, node).get("mark"))}:
         return marks == {mark_of(home)}
     begun = ledger(home, engine).values("cluster", "begun")
@@ -119,7 +120,7 @@ def names(found: Sequence[NodeContainer]) -> list[str]:
 
 
 def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
-    """Delete the cluster if this home made it and no other uses it. ([what is still there], [what was left alone, and why]).
+    """Delete the cluster if this home made it and no other uses it. Returns ([what is left], [what was left alone, and why]).
 
     Raises NodeError where that cannot be found out.
     """
@@ -148,7 +149,8 @@ def delete(home: Home, progress: Any) -> tuple[list[str], list[str]]:
 
 
 def other_users(home: Home, engine: Engine, node: NodeContainer) -> list[str]:
-    """The homes of other labs that use a node, running or not; the mark of one that did not finish writing. Raises NodeError."""
+    """The homes of other labs that use a node, running or not; a mark where a home was not written to the end. Raises
+    NodeError."""
     marks = files(engine, node, share.HOMES)
     return [text.strip() or mark for mark, text in marks.items() if mark != mark_of(home)]
 

@@ -1,4 +1,5 @@
-"""`node.daemon` of a kind node: its containerd by way of the node's systemd. It is the cluster's, so its version stays."""
+"""`node.daemon` of a kind node: its containerd, controlled through the node's systemd. The cluster owns it, so its version does
+not change."""
 
 from __future__ import annotations
 
@@ -23,10 +24,9 @@ WARNING = (
 
 class KindDaemon:
     """The containerd of a node of a learner's cluster: `kill`, `stop`, `start` and `restart`. The methods and what they return
-    are Daemon's; `upgrade` and its like are refused. All raise NodeError.
+    are Daemon's; `upgrade`, `downgrade`, `fetch` and `beside` are refused. All raise NodeError.
 
-    Where the node's first process is no systemd, only `kill` and `restart` are possible: that process starts containerd again
-    by itself.
+    Where the node's first process is not systemd, only `kill` and `restart` are possible: that process starts containerd again.
     """
 
     def __init__(self, node: KindNode) -> None:
@@ -66,7 +66,7 @@ class KindDaemon:
         return found
 
     def kill(self) -> RuntimeChange:
-        """SIGKILL. Under systemd it stays away until `start`; elsewhere the node's first process starts it again at once."""
+        """SIGKILL. Under systemd it does not run until `start`; elsewhere the node's first process starts it again at once."""
         before = self.pid
         if before is None:  # killed before, by a cell that is run again
             return RuntimeChange("kill", self.version, self.version, None)
@@ -80,7 +80,7 @@ class KindDaemon:
         return self._systemctl("stop", "kill")
 
     def stop(self) -> RuntimeChange:
-        """SIGTERM, and wait for its end; it stays away until `start`."""
+        """SIGTERM, and wait for its end. It does not run until `start`."""
         self._need_systemd("stop")
         self._warn()
         self._note()
@@ -102,7 +102,7 @@ class KindDaemon:
         return self._again("restart", before)
 
     def reset(self) -> RuntimeChange:
-        """Start it where it does not run: its version stays."""
+        """Start it where it does not run. Its version never changes."""
         return self.start()
 
     def upgrade(self, version: str) -> NoReturn:
@@ -149,7 +149,7 @@ class KindDaemon:
         return self.pid
 
     def _note(self) -> None:
-        """So that `labkit clean` starts it again where this notebook does not."""
+        """Record the change, so that `labkit clean` starts it again if this notebook does not."""
         if self.node.ledger:
             self.node.ledger.note("runtime", unit=UNIT, lesson=self.node.lesson or "")
 

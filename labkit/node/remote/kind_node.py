@@ -90,7 +90,7 @@ class KindNode(Node):
 
 
 class EngineSources(ContainerSources):
-    """With the console that the engine keeps."""
+    """With the console, which the engine keeps."""
 
     node: KindNode
 
@@ -99,7 +99,7 @@ class EngineSources(ContainerSources):
 
 
 def users_api(home: Home, host: InContainer) -> UsersApi:
-    """The API of the node's cluster. kubeadm calls a node by its host's name, but for the one that `kind_cluster` names."""
+    """The API of the node's cluster. kubeadm names a node after its host, except for the one that `kind_cluster` names."""
     engine, container = host.engine, host.container
     is_labs = container.cluster == CLUSTER and container.role == "worker"
     prefix = "kind-" if KIND_CLUSTER in container.labels else ""
@@ -127,7 +127,7 @@ def selector_of(engine: Engine, container: NodeContainer) -> NodeSelector:
 
 
 def stop(home: Home, node_name: str) -> None:
-    """End the relay of a node, and with it every `docker exec` that it runs; remove the kubeconfig that `labkit env` wrote."""
+    """End the node's relay, and with it every `docker exec` that it runs; remove the kubeconfig that `labkit env` wrote."""
     engine = Engine.find() or Engine(COMMANDS[0])
     relay.stop_relay(home, relay_name(engine, node_name))
     kubeconfig(home, engine, node_name).unlink(missing_ok=True)

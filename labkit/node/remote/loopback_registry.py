@@ -1,4 +1,4 @@
-"""The course's registry on this machine's loopback, for a runtime of the learner's own."""
+"""The course's registry on this machine's loopback, for a runtime that the learner brings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ START_WITHIN_S = 8.0
 
 
 class Loopback:
-    """A docker-registry of labkit's own on loopback, for runtimes whose configuration is not labkit's to write. It runs
-    until `stop` and keeps its port, which may be in a runtime's configuration."""
+    """A docker-registry on loopback, for runtimes whose configuration labkit does not write. It runs until `stop`. It keeps its
+    port, since a runtime's configuration may name it."""
 
     PORT = 15055
 
@@ -47,7 +47,7 @@ class Loopback:
         return f"localhost:{self.port}"
 
     def choose_port(self, progress: Progress) -> int:
-        """The port that it had before; another one only where that is taken. Kept for the next start."""
+        """The port of the last time; a new one only where that is taken. It is kept for the next start."""
         port = self.port
         if not registry.is_free(port):
             port = registry.free_port()
@@ -57,7 +57,7 @@ class Loopback:
         return port
 
     def ensure(self, progress: Progress) -> str:
-        """Start it unless it runs; "localhost:PORT". Raises NodeError, RegistryError and OSError."""
+        """Start it where it does not run. Returns "localhost:PORT". Raises NodeError, RegistryError and OSError."""
         if note := self.running():
             return str(note["host"])
         programs = ensure_programs(self.home.cache, progress)

@@ -1,6 +1,6 @@
-"""What a Pod that was made by hand leaves on its node besides its sandbox: files, logs, cgroups, systemd's slices.
+"""What a Pod made by hand leaves on its node when its sandbox is gone: files, logs, cgroups, systemd slices.
 
-A runtime removes none of it, a kubelet only that of Pods which it made itself. All of it carries the Pod's uid in its name.
+A runtime removes none of it, and a kubelet removes only that of its own Pods. The Pod's uid is in each name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from labkit.node.registry import share
 from labkit.util.safepath import is_component
 
 Shell = Callable[[Sequence[str]], str]
-"""Runs a command on the node; its standard output. Raises NodeError."""
+"""Runs a command on the node. Returns its standard output. Raises NodeError."""
 
 FIND = r"""
 logs=$1 pods=$2 root=$3 slices=$4
@@ -73,7 +73,8 @@ true
 
 @dataclass(frozen=True)
 class PodPaths:
-    """Where a node keeps what its Pods leave: directories of logs and of Pods; `root`, the name of the cgroup of all of them."""
+    """Where a node keeps the files of its Pods: the directories of logs and of Pods; `root` is the name of the cgroup above all
+    Pods."""
 
     logs: str
     pods: str
@@ -85,8 +86,8 @@ PLACES = PodPaths(f"{share.DIRECTORY}/log/pods", f"{share.DIRECTORY}/kubelet/pod
 
 
 def find(shell: Shell, places: PodPaths, uids: Collection[str]) -> list[str]:
-    """What there is of the Pods of these uids, and of the cgroups that all Pods share if no other Pod has one: "file PATH",
-    "cgroup PATH" or "unit NAME", the innermost first. Raises NodeError."""
+    """The residue of the Pods of these uids, and the cgroups that all Pods share if no other Pod has one: "file PATH", "cgroup
+    PATH" or "unit NAME", innermost first. Raises NodeError."""
     known = {uid for uid in uids if is_component(uid)}
     output = shell(["sh", "-c", FIND, "sh", places.logs, places.pods, places.root, places.root.replace("-", "_")])
     lines = [line for line in output.split("\n") if line.startswith(("file ", "cgroup ", "unit "))]
@@ -104,22 +105,22 @@ def end_shims(shell: Shell, sandboxes: Iterable[str]) -> None:
 
 
 def remove_of_pod(shell: Shell, places: PodPaths, sandbox: Any) -> None:
-    """What one Pod has left whose sandbox is removed just now. Raises NodeError, as `remove` does."""
+    """Remove the residue of one Pod whose sandbox has just been removed. Raises NodeError, as `remove` does."""
     end_shims(shell, [sandbox.id])
     if pod_files.has_files(sandbox.metadata):
         remove(shell, find(shell, places, [sandbox.metadata.uid]))
 
 
 def remove(shell: Shell, found: Iterable[str]) -> None:
-    """Remove it: units first, since they make cgroups. Raises NodeError, and removes no file, where something is still mounted
-    in a Pod's directory."""
+    """Remove the residue, units first, since they make cgroups. Raises NodeError, and removes no file, where anything is still
+    mounted in a Pod's directory."""
     order = sorted(found, key=lambda line: ("unit", "cgroup", "file").index(line.partition(" ")[0]))
     if order:
         shell(["sh", "-c", REMOVE, "sh", *(word for line in order for word in line.split(" ", 1))])
 
 
 def owner(line: str, places: PodPaths) -> str | None:
-    """The uid of the Pod whose leaving it is, "" for a cgroup that Pods share, None for anything else."""
+    """The uid of the Pod that it belongs to, "" for a cgroup that Pods share, None for anything else."""
     what, _, path = line.partition(" ")
     name = os.path.basename(path)
     if what == "file":

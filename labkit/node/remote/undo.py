@@ -1,7 +1,7 @@
-"""Undoing what a home has changed on a node that is not its own (`labkit.node.state.ledger`), and looking whether it is undone.
+"""Undoes what a home has changed on a node that is not its own (`labkit.node.state.ledger`), and checks that it is undone.
 
-Each part finds and removes one sort of change. A part that fails keeps no other from being tried, and what could not be looked
-for is told so: it is never taken for absent.
+Each part finds and removes one sort of change. A part that fails does not keep the others from being tried. What could not be
+checked is reported, and never taken for absent.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from labkit.node.node import Node
 
 KINDS = ("pod", "persistentvolumeclaim", "persistentvolume", "configmap", "secret")
-"""As the ledger notes those that a lesson made besides."""
+"""In addition, the ledger records those that a lesson made."""
 DELETE_WITHIN_S = 90
 UNSEEN = "could not look at"
-"""How a sentence begins that tells of something that may be there still."""
+"""The beginning of a sentence about something that may still be there."""
 TRIES = 3
 OWN_LABEL = re.compile(r"labkit\.[a-z0-9-]+")
 
 
 @dataclass
 class Place:
-    """A node as `clean` has it. node: None where its runtime does not answer, with `why`; commands run all the same."""
+    """A node as `clean` sees it. node: None where its runtime does not answer, with the reason in `why`; commands still run."""
 
     name: str
     ledger: Ledger
@@ -57,7 +57,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Part:
-    """One sort of change: `find` what there is of it, `remove` that."""
+    """One sort of change: `find` it, and `remove` what was found."""
 
     name: str
     find: Callable[[Place], list[str]]
@@ -65,7 +65,7 @@ class Part:
 
 
 def undo(place: Place, parts: tuple[Part, ...]) -> tuple[list[str], list[str]]:
-    """Undo all that there is. ([what was there], [what is still there, or could not be looked for and why])."""
+    """Undo all changes. Returns ([what was found], [what is left, or could not be checked and why])."""
     found: list[str] = []
     troubles: dict[str, str] = {}
     for part in parts:
@@ -87,7 +87,7 @@ def undo(place: Place, parts: tuple[Part, ...]) -> tuple[list[str], list[str]]:
 
 
 def unseen(what: str, why: str) -> str:
-    """The sentence for what may be there still."""
+    """The sentence about something that may still be there."""
     return f"{UNSEEN} {what}, because: {why.rstrip('. ')}. Start it and run `labkit clean` again"
 
 
@@ -115,8 +115,8 @@ def put_network_back(place: Place, found: list[str]) -> None:
 
 
 def own_sandboxes(place: Place) -> list[Any]:
-    """The sandboxes that this home made: by `node.start_pod` or like it, which leaves its label and notes the uid, or by a call
-    of CRI with a configuration of the learner's own, whose answer was noted."""
+    """The sandboxes that this home made: by `node.start_pod`, which leaves its label and records the uid, or by a CRI call with a
+    configuration of the learner's, whose answer was recorded."""
     known, made = known_pods(place.ledger.home), place.ledger.values("sandbox", "id")
     listed = sandboxes(place.running().cri)
     own = [s for s in listed if s.id in made or (is_ours(s.labels) and s.metadata.uid in known)]
@@ -127,7 +127,7 @@ def own_sandboxes(place: Place) -> list[Any]:
 
 
 def sandboxes(cri: CriClient) -> list[Any]:
-    """All of the runtime's. One that goes while they are listed is no reason to call the list empty. Raises CriError."""
+    """All sandboxes of the runtime. One that goes while they are listed does not make the list empty. Raises CriError."""
     for _ in range(TRIES - 1):
         try:
             return list(cri.list_pod_sandbox().items)
@@ -204,7 +204,7 @@ def find_objects(place: Place) -> list[str]:
 
 
 def own_labels(place: Place) -> list[str]:
-    """The labels that lessons put on nodes: none but those of labkit's own is ever removed."""
+    """The labels that lessons put on nodes. Only labkit's own are ever removed."""
     return [label for label in sorted(place.ledger.values("node label", "name")) if OWN_LABEL.fullmatch(label)]
 
 

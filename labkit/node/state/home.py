@@ -147,7 +147,7 @@ class Home:
     def bundles(self) -> list[Path]:
         """The OCI bundle directory of every container that a shim of this lab looks after, named by the container's id."""
         bundles = "containerd/io.containerd.runtime.v2.task/k8s.io/*"
-        return sorted([*self.run.glob(bundles), *self.run.glob(f"b*/{bundles}")])  # b*: those beside the node's own (beside.py)
+        return sorted([*self.run.glob(bundles), *self.run.glob(f"b*/{bundles}")])  # b*: of a second containerd (secondary.py)
 
     @property
     def kubelet_root(self) -> Path:

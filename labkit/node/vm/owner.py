@@ -154,7 +154,7 @@ def watch(
     while True:
         if request := control.next(LOOK_EVERY_S):
             controller.answer(request)
-        controller.tidy()
+        controller.collect_garbage()
         alive(made, noted, places)
         if abs(time.time() - time.monotonic() - ahead) > OFF_S:
             ahead = time.time() - time.monotonic()

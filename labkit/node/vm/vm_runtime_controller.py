@@ -77,7 +77,7 @@ class VmRuntimeController(RuntimeController):
         finally:
             self.sh(FORGET, self.chosen().version)  # they lie in the machine's memory
 
-    def tidy(self) -> None:
+    def collect_garbage(self) -> None:
         """Remove, where containerd runs, the containers whose shim is gone and which containerd has not removed itself.
 
         It does not where `runc delete` takes it too long, and containerd 2 forgets them (its issue 10727;
@@ -90,9 +90,9 @@ class VmRuntimeController(RuntimeController):
             before, self.orphans = self.orphans, set(self.sh(ORPHANS).split())
             if lasting := sorted(before & self.orphans):
                 self.sh(DELETE, *lasting, timeout=END_WITHIN_S)
-                log.warning("removed what belonged to no Pod: containers %s", ", ".join(id[:13] for id in lasting))
+                log.warning("removed leftover containers that belong to no Pod: %s", ", ".join(id[:13] for id in lasting))
         except NodeError as error:
-            log.warning("could not look for what belongs to nobody: %s", error)
+            log.warning("garbage collection failed: %s", error)
 
     def here(self) -> Sequence[Release]:
         return vm_releases.here(self.places)
@@ -124,7 +124,7 @@ class VmRuntimeController(RuntimeController):
         self.away = False
         self.wait_ready()
 
-    def bring(self, release: Release, say: Callable[[str], None]) -> None:
+    def install(self, release: Release, say: Callable[[str], None]) -> None:
         if release.default:
             return
         need = sum(os.path.getsize(path) for _, path in vm_releases.contents(release)) >> 20
@@ -137,7 +137,7 @@ class VmRuntimeController(RuntimeController):
         say(f"putting containerd {release.version} into the machine ({need} MB)")
         self.sh(PUT, str(vm_releases.directory(release)), stdin=vm_releases.packed(release), timeout=PUT_WITHIN_S)
 
-    def become(self, release: Release) -> None:
+    def switch_to(self, release: Release) -> None:
         self.sh(CHOOSE, *([] if release.default else [release.version]))
         self.begin()
 
