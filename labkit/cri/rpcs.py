@@ -1,6 +1,6 @@
 """The RPC methods of CriClient, one for each RPC of CRI v1, made from the service descriptors when this is imported.
 
-Editors read `rpcs.pyi` beside this file instead. `python -m labkit.cri.stub` writes it anew from the descriptors; a
+Editors read `rpcs.pyi` beside this file instead. `python -m authoring.generate.cri_stub` writes it anew from the descriptors; a
 unit test keeps the two equal.
 """
 

@@ -152,7 +152,7 @@ class ProcReader:
         process = Process(
             pid, stat.ppid, stat.comm, cmdline, stat.state, stat.start_ns, uid, gid, ns_pids, namespaces, cgroups, exe,
             stat.threads,
-        )  # fmt: skip
+        )
         if before is None:
             return _Known(ran, cgroup, stat.kernel_thread, process, Kept(f"{self._proc}/{pid}"))
         before.kept.seen = None

@@ -22,7 +22,7 @@ from labkit.node.observe.source import Sources
 from labkit.node.pods import cri_pods, operations
 from labkit.node.pods.api_access import NoApi
 from labkit.node.pods.cluster import Cluster
-from labkit.node.pods.kubelet_pause import Hold
+from labkit.node.pods.kubelet_pause import KubeletPause
 from labkit.node.pods.node_dns import NodeDns
 from labkit.node.pods.own_pods import OwnPods, is_ours, no_pod
 from labkit.node.registry.course_images import IMAGES, Images
@@ -178,10 +178,10 @@ class Node:
         except TimeoutError:
             raise NodeError(f"The sandbox {sandbox_id[:13]} is still ready after {timeout:.0f} s.", "") from None
 
-    def kubelet_held(self) -> Hold:
+    def kubelet_held(self) -> KubeletPause:
         """Hold the node's kubelet still while Pods are made by hand; where there is none it does nothing (see
         `labkit.node.pods.kubelet_pause`)."""
-        return Hold()
+        return KubeletPause()
 
     # The flight recorder
 

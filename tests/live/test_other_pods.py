@@ -78,7 +78,7 @@ class Seen:
         """Events that no rule asks for; but a probe may come before its server listens, a command may take longer than its second
         on a busy machine, a volume may be given up after 123 s, and a Pod may be looked at before its claim is made."""
         late = ("connection refused", "timed out after 1s", "failed to process volumes=[]: context deadline exceeded",
-                "waiting for ephemeral volume controller")  # fmt: skip
+                "waiting for ephemeral volume controller")
         told = (one for one in self.events.get(name, set()) if one[1] not in ALWAYS and not any(word in one[3] for word in late))
         return [f"event {one}" for one in sorted(told) if not any(is_like(one, event) for event in wanted["events"])]
 

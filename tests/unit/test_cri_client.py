@@ -19,9 +19,9 @@ from cri_api.v1alpha2 import api_pb2 as alpha_pb
 from cri_api.v1alpha2 import api_pb2_grpc as v1alpha2
 from google.protobuf.descriptor import FieldDescriptor
 
+from authoring.generate.cri_stub import STUB, stub
 from labkit.cri import CriClient, CriError, services
 from labkit.cri.client import MAX_MESSAGE_BYTES
-from labkit.cri.stub import STUB, stub
 from labkit.cri.v1 import api_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_every_rpc_of_both_services_has_its_own_method():
 
 
 def test_the_stub_for_editors_is_the_generated_one():
-    assert STUB.read_text(encoding="utf-8") == stub(), "run: python -m labkit.cri.stub"
+    assert STUB.read_text(encoding="utf-8") == stub(), "run: python -m authoring.generate.cri_stub"
     compile(stub(), "rpcs.pyi", "exec")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from authoring.generate import api_schema
 from labkit.apiserver.objects import object_defaults
 from labkit.apiserver.objects.validation import decoding_error, unknown_fields, validate
 from labkit.podspec import schema
-from labkit.podspec.schema import make_schema
 from labkit.podspec.validation import rules
 from tests.truth import truth
 from tests.unit.kubeapi_objects import WILD, container, pod, shaped
@@ -563,7 +563,7 @@ def test_every_row_of_the_tables_is_reached_by_a_refusal(monkeypatch):
 
 def test_every_enumeration_of_the_schema_is_that_of_a_field():
     kinds = {name.rpartition(".")[2] for name in schema.definitions()}
-    assert {name.partition(".")[0] for name in make_schema.ENUMS} <= kinds
-    for name, values in make_schema.ENUMS.items():
+    assert {name.partition(".")[0] for name in api_schema.ENUMS} <= kinds
+    for name, values in api_schema.ENUMS.items():
         kind, _, field = name.partition(".")
         assert schema.field(kind, field).enum == tuple(values)

@@ -17,7 +17,7 @@ import pytest
 from labkit.cri import CriError
 from labkit.node import NodeError
 from labkit.node.pods import kubelet_pause
-from labkit.node.pods.kubelet_pause import KubeletPause
+from labkit.node.pods.kubelet_pause import ClusterKubeletPause
 from labkit.node.state.node_selector import NodeSelector
 from tests.waits import wait_for
 
@@ -96,8 +96,8 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNode]:
         kubelet.kill()
 
 
-def held(node: Any, mark: str = "anne") -> KubeletPause:
-    made = KubeletPause(node, asks=False, mark=mark)
+def held(node: Any, mark: str = "anne") -> ClusterKubeletPause:
+    made = ClusterKubeletPause(node, asks=False, mark=mark)
     made.start()
     return made
 
@@ -139,7 +139,7 @@ def test_two_homes_hold_one_kubelet_and_it_goes_on_with_the_last(node: FakeNode)
     hers, his = held(node, "anne"), held(node, "bob")
     kubelet_pause.resume_kubelet(node, "bob.")  # what bob's `labkit clean` does
     assert state(node.kubelet) == "T" and [name.partition(".")[0] for name in kubelet_pause.holders(node)] == ["anne"]
-    assert "another one holds" in KubeletPause(node, asks=False, mark="bob").release()
+    assert "another one holds" in ClusterKubeletPause(node, asks=False, mark="bob").release()
 
     hers.release()
 

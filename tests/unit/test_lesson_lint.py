@@ -167,7 +167,7 @@ FAULTS = {
     "an exemption for nothing": (put(code("x = 1", lint={"length": "It is long."})), "exemption", "finds nothing"),
     "an exemption from everything": (put(code("x = 1", lint="It is fine.")), "exemption", "not 'It is fine.'"),
     "an exemption without a reason": (put(code("x = 1\n" * 11, lint={"length": " "})), "length", "11 lines"),
-}  # fmt: skip
+}
 
 
 def asks_which(root: Path, text: str = WHICH) -> None:
@@ -194,7 +194,7 @@ def test_a_fault_is_found(course: Path, name: str) -> None:
     [("notebooks/quizzes/08.yaml", "prediction"),
      ("notebooks/solutions/08.1.py", "exercise"), ("tests/notebooks/wrong/08.1.py", "exercise"),
      ("labkit/course/checks/lesson_08.py", "exercise"), ("docs/glossary.md", "term")],
-)  # fmt: skip
+)
 def test_a_missing_file_is_found(course: Path, file: str, rule: str) -> None:
     (course / file).unlink()
     assert rule in {name for name, says in found(course) if file in says}

@@ -10,7 +10,7 @@ import pytest
 from labkit.cri.v1 import api_pb2
 from labkit.node import Home, NodeError
 from labkit.node.host import containerd_setup
-from labkit.node.pods.kubelet_pause import Hold
+from labkit.node.pods.kubelet_pause import KubeletPause
 from labkit.node.state import unfinished
 from labkit.node.state.ledger import HOME, INCIDENT, LESSON
 
@@ -34,7 +34,7 @@ def node(*sandboxes: api_pb2.PodSandbox, daemon: Any = FIRST, holds: tuple[str, 
 
 def test_of_a_node_as_it_was_nothing_is_said() -> None:
     assert unfinished.sentences(node(sandbox("mine", "03"), sandbox("by-kubectl"))) == []
-    assert Hold().others() == [] and unfinished.of_stopped({"state": "ready", "stopped_by": "04"}, READY) == []
+    assert KubeletPause().others() == [] and unfinished.of_stopped({"state": "ready", "stopped_by": "04"}, READY) == []
 
 
 def test_another_version_is_named_with_the_notebook_that_brings_the_first_back() -> None:

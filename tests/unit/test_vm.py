@@ -353,7 +353,7 @@ def test_the_clock_is_set_when_this_machine_has_slept(tmp_path: Path, monkeypatc
     monkeypatch.setattr(owner, "set_clock", lambda places: set_at.append(wall[0]))
     made: Any = SimpleNamespace(ended=lambda: next(looks))
     control: Any = SimpleNamespace(next=look)
-    operator: Any = SimpleNamespace(tidy=lambda: None)
+    operator: Any = SimpleNamespace(collect_garbage=lambda: None)
     api: Any = SimpleNamespace(due=lambda: False, output=tmp_path / "kubeapi.log")
     noted: Any = SimpleNamespace(sandboxes={})
     with pytest.raises(machine.MachineError, match="it ended"):

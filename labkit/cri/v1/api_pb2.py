@@ -1,7 +1,7 @@
 """The messages and enumerations of CRI v1: `from labkit.cri.v1.api_pb2 import ContainerConfig, CONTAINER_RUNNING`.
 
 The contract is `api.proto` of k8s.io/cri-api, in its release CONTRACT; api.binpb is what protoc makes of it, and editors read
-api_pb2.pyi (see `labkit.cri.v1.make_descriptors`). Copyright The Kubernetes Authors, Apache License 2.0, as api.proto.
+api_pb2.pyi (see `authoring.generate.cri_descriptors`). Copyright The Kubernetes Authors, Apache License 2.0, as api.proto.
 
 They have a pool of their own, so that stubs of another release can be imported as well. CriClient takes messages of either.
 """

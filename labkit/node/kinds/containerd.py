@@ -20,7 +20,7 @@ from labkit.node.packages import releases
 from labkit.node.packages.programs import missing_advice
 from labkit.node.pods import pod_files
 from labkit.node.pods.api_access import LabApi
-from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
+from labkit.node.pods.kubelet_pause import NOT_HELD, KubeletPause
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.state import node_selector, status, unfinished
 from labkit.node.state.home import Home
@@ -60,8 +60,8 @@ class ContainerdNode(Node):
             raise NodeError("This containerd runs beside the node's own and ends with its block.", "Use the node's own daemon.")
         return OwnDaemon(self.home, self)
 
-    def kubelet_held(self) -> Hold:
-        return Hold(NOT_HELD)
+    def kubelet_held(self) -> KubeletPause:
+        return KubeletPause(NOT_HELD)
 
 
 class LabSources(Sources):

@@ -24,7 +24,7 @@ from labkit.node.machine import build, guest, machine, packages
 from labkit.node.node import Node
 from labkit.node.observe.source import Source, Sources, Watch
 from labkit.node.pods.api_access import LabApi
-from labkit.node.pods.kubelet_pause import NOT_HELD, Hold
+from labkit.node.pods.kubelet_pause import NOT_HELD, KubeletPause
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import share
 from labkit.node.remote import pod_residue
@@ -85,8 +85,8 @@ class VmNode(Node):
         """The machine's containerd itself, to be killed, stopped, started, upgraded (see `labkit.node.lab.daemon`)."""
         return VmDaemon(self.places, self)
 
-    def kubelet_held(self) -> Hold:
-        return Hold(NOT_HELD)
+    def kubelet_held(self) -> KubeletPause:
+        return KubeletPause(NOT_HELD)
 
 
 class InMachine(ByCommands):

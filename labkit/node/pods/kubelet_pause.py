@@ -1,11 +1,11 @@
-"""Holding a node's kubelet still while a learner makes Pods by hand.
+"""Suspends a node's kubelet while a learner makes Pods by hand.
 
-A kubelet kills within a second every sandbox that it does not know. SIGSTOP holds it; running Pods do not notice. Without
-more, the cluster would take the node for lost: so its Lease is renewed meanwhile (man: Kubernetes, "Leases", node heartbeats). A
-watcher on the node itself lets the kubelet go on when nobody has said for a while that it shall be held.
+A kubelet kills within a second every sandbox that it does not know. SIGSTOP suspends it, and running Pods do not notice. The
+cluster would soon take the node for lost, so its Lease is renewed meanwhile (Kubernetes, "Leases", node heartbeats). A watcher on
+the node resumes the kubelet when nobody has renewed the pause for a while.
 
-Every hold has a file of its own on the node, whose name begins with the mark of the home: several notebooks, also of several
-users, may hold one kubelet. It goes on when the last of them lets go, and nobody ends a hold of another home.
+Every pause has a file of its own on the node, whose name begins with the home's mark: several notebooks, also of several users,
+may suspend one kubelet. It resumes when the last pause ends, and no home ends a pause of another.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from labkit.node.state.node_selector import NodeSelector
 
 HOLDS = "/run/labkit-hold"
-"""A directory on the node with a file for each hold: the watcher's pid, then the kubelet's."""
+"""A directory on the node with a file for each pause: the watcher's pid, then the kubelet's."""
 BEAT_S = 3.0
 SILENT_S = 15
-"""The watcher lets the kubelet go on when its file was not touched for so long (the notebook died)."""
+"""The watcher resumes the kubelet when its file was not touched for so long (the notebook died)."""
 HELD_WITHIN_S = 10.0
 WITHOUT_LEASE_S = 240
-"""The longest hold where the Lease cannot be renewed: Pods are evicted 300 s after the node was taken for lost
+"""The longest pause where the Lease cannot be renewed: Pods are evicted 300 s after the node was taken for lost
 (tolerationSeconds)."""
 LEASE_EVERY_BEATS = 3
 LEASES = "kube-node-lease"
 CONSENT = "LABKIT_HOLD"
 STALE_AFTER_S = 25.0
-"""A kubelet that was held for longer may say first that its runtime is down: the runtime's last answer is then older than 30 s
-(kubelet.go, baseRuntimeSyncThreshold). Ten seconds later, at its next status, it says that the node is ready."""
+"""A kubelet that was suspended for longer may first report that its runtime is down: the runtime's last answer is then older than
+30 s (kubelet.go, baseRuntimeSyncThreshold). Ten seconds later, with its next status, it reports that the node is ready."""
 SETTLED_S = 3.0
 READY_WITHIN_S = 60.0
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -51,7 +51,7 @@ TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 NOT_HELD = "The lab's kubelet ignores Pods made by hand, so it is not suspended."
 
 
-class Said(str):
+class Sentence(str):
     """A sentence that a notebook shows without quotation marks."""
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ class Detaches(Protocol):
 
 
 class ClusterNode(Protocol):
-    """A node of a cluster that is a container, as far as it is needed here."""
+    """The part of a node that is used here: a node of a cluster that is a container."""
 
     name: str
     selector: NodeSelector
@@ -88,8 +88,8 @@ class ClusterNode(Protocol):
     def engine(self) -> Detaches: ...
 
 
-class Hold:
-    """Nothing to hold: this node has no kubelet. `start` and `release` say so, so that cells are the same everywhere.
+class KubeletPause:
+    """No pause: this node has no kubelet to suspend. `start` and `release` say so, so that cells are the same on every node.
 
     Also a context manager: `with node.kubelet_held(): …`.
     """
@@ -97,17 +97,17 @@ class Hold:
     def __init__(self, why: str = "No kubelet runs on this node, so none is suspended.") -> None:
         self.why = why
 
-    def start(self) -> Said:
-        return Said(self.why)
+    def start(self) -> Sentence:
+        return Sentence(self.why)
 
-    def release(self) -> Said:
-        return Said("No kubelet was suspended.")
+    def release(self) -> Sentence:
+        return Sentence("No kubelet was suspended.")
 
     def others(self) -> list[str]:
-        """The holds of other notebooks on this node's kubelet. Raises NodeError."""
+        """The pauses of other notebooks on this node. Raises NodeError."""
         return []
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> KubeletPause:
         self.start()
         return self
 
@@ -115,13 +115,13 @@ class Hold:
         self.release()
 
 
-HELD: dict[tuple[NodeSelector, str], KubeletPause] = {}
-"""This process's holds that are not released, by node and by the mark of the home."""
+HELD: dict[tuple[NodeSelector, str], ClusterKubeletPause] = {}
+"""The pauses of this process that are not released, by node and by the home's mark."""
 
 
-class KubeletPause(Hold):
-    """Holds the kubelet of one node of a cluster still. `asks`: whether to ask first (a cluster that this lab did not make).
-    `mark`: of the home."""
+class ClusterKubeletPause(KubeletPause):
+    """Suspends the kubelet of one node of a cluster. `asks`: whether to ask the learner first (where this lab did not make the
+    cluster). `mark`: of the home."""
 
     def __init__(self, node: ClusterNode, *, asks: bool, mark: str = "") -> None:
         super().__init__()
@@ -129,14 +129,15 @@ class KubeletPause(Hold):
         self.key = node.selector, mark
         self.name = f"{mark}.{secrets.token_hex(4)}"
         self.since: float | None = None
-        """When this hold began (CLOCK_MONOTONIC); None where there is none."""
+        """When this pause began (CLOCK_MONOTONIC), else None."""
         self.done = threading.Event()
-        self.beats: threading.Thread | None = None
+        self.keeper: threading.Thread | None = None
         self.lease: Callable[[], object] | None = None
         self.before: frozenset[str] = frozenset()
 
-    def start(self) -> Said:
-        """Hold the kubelet; a second call changes nothing. Raises NodeError where it may not be held, or nobody agreed."""
+    def start(self) -> Sentence:
+        """Suspend the kubelet; a second call changes nothing. Raises NodeError where it may not be suspended, or the learner did
+        not agree."""
         pids = list(self.kubelets())
         if not pids:
             return super().start()
@@ -147,7 +148,7 @@ class KubeletPause(Hold):
             refuse_limits(self.node)
             self.before = frozenset()
             with contextlib.suppress(Exception):  # whatever the API's client raises, the hold itself needs no API
-                self.before = troubles(self.node)
+                self.before = not_ready_reasons(self.node)
             self.since = time.monotonic()
             try:
                 self.watch(pids)
@@ -158,21 +159,21 @@ class KubeletPause(Hold):
                 resume_kubelet(self.node, self.name)
                 raise
             self.done.clear()
-            self.beats = threading.Thread(target=self.beat, daemon=True)
-            self.beats.start()
+            self.keeper = threading.Thread(target=self.keep_alive, daemon=True)
+            self.keeper.start()
             HELD[self.key] = self
         how = "its Lease is renewed" if self.lease else f"for {WITHOUT_LEASE_S} s at most, since its Lease cannot be renewed"
-        return Said(f"The kubelet of {self.node.name} is suspended until release() or until this notebook ends ({how}).")
+        return Sentence(f"The kubelet of {self.node.name} is suspended until release() or until this notebook ends ({how}).")
 
-    def release(self) -> Said:
-        """Remove labkit's Pods, let the kubelet go on, and wait until the node is ready again. Idempotent.
+    def release(self) -> Sentence:
+        """Remove labkit's Pods, resume the kubelet, and wait until the node is ready again. Idempotent.
 
-        The kubelet goes on whatever becomes of the Pods: those that could not be removed it removes itself. Raises NodeError
-        where it cannot be reached; then a second call tries again, and so does the watcher on the node.
+        The kubelet resumes even if Pods could not be removed: it removes these itself. Raises NodeError where the kubelet cannot
+        be reached; a second call tries again, and so does the watcher on the node.
         """
         if self.since is None:
             if self.others():
-                return Said(f"This notebook holds no kubelet; another one holds that of {self.node.name}.")
+                return Sentence(f"This notebook holds no kubelet; another one holds that of {self.node.name}.")
             return super().release()
         try:
             # NodeError and CriError both: the runtime may be away, or the whole node.
@@ -180,9 +181,9 @@ class KubeletPause(Hold):
                 self.node.own_pods.remove_all()
         finally:
             self.done.set()
-            if self.beats is not None:
-                self.beats.join()
-                self.beats = None
+            if self.keeper is not None:
+                self.keeper.join()
+                self.keeper = None
             try:
                 resume_kubelet(self.node, self.name)
             except NodeError as error:
@@ -193,13 +194,13 @@ class KubeletPause(Hold):
         held_s, self.since = time.monotonic() - self.since, None
         HELD.pop(self.key, None)
         left = wait_ready(self.node, held_s, self.before) if self.lease else ""
-        return Said(f"The kubelet of {self.node.name} runs again{left}.")
+        return Sentence(f"The kubelet of {self.node.name} runs again{left}.")
 
     def others(self) -> list[str]:
         return [name for name in holders(self.node) if name != self.name]
 
     def watch(self, pids: Sequence[int]) -> None:
-        """Start the watcher on the node, which stops the kubelet."""
+        """Start the watcher on the node, which suspends the kubelet."""
         longest = 24 * 3600 if self.lease else WITHOUT_LEASE_S
         watcher = ["sh", "-c", WATCHER, "labkit-hold", HOLDS, self.name, str(SILENT_S), str(longest), *map(str, pids)]
         self.node.engine.run("exec", "--detach", self.node.name, *watcher)
@@ -211,7 +212,7 @@ class KubeletPause(Hold):
         """The node's kubelets: pid → state (man 5 proc_pid_stat), "T" for a stopped one."""
         return {p.pid: p.state for p in self.node.kernel.snapshot(fds=False).processes.values() if p.comm == "kubelet"}
 
-    def beat(self) -> None:
+    def keep_alive(self) -> None:
         number = 0
         while not self.done.wait(BEAT_S):
             # Whatever is raised, by the engine, the kernel's view or the API's client: the next beat tries again in time.
@@ -225,23 +226,23 @@ class KubeletPause(Hold):
             number += 1
 
 
-def kubelet_held(node: ClusterNode, *, asks: bool, mark: str = "") -> KubeletPause:
-    """The hold of a node's kubelet: the one that this process has already, since a notebook's cell is run twice, or a new one."""
-    return HELD.get((node.selector, mark)) or KubeletPause(node, asks=asks, mark=mark)
+def kubelet_held(node: ClusterNode, *, asks: bool, mark: str = "") -> ClusterKubeletPause:
+    """The pause of a node's kubelet: the one that this process has, since a cell can be run twice, else a new one."""
+    return HELD.get((node.selector, mark)) or ClusterKubeletPause(node, asks=asks, mark=mark)
 
 
 def resume_kubelet(node: ClusterNode, prefix: str) -> None:
-    """End the holds whose names begin with `prefix`: a home's mark, or one hold's name. Raises NodeError."""
+    """End the pauses whose names begin with `prefix`: a home's mark, or one pause's name. Raises NodeError."""
     node.host.run(["sh", "-c", LET_GO, "sh", HOLDS, prefix])
 
 
 def holders(node: ClusterNode) -> list[str]:
-    """The names of the holds of a node's kubelet, each beginning with the mark of its home. Raises NodeError."""
+    """The names of the pauses of a node's kubelet. Each begins with the mark of its home. Raises NodeError."""
     return node.host.run(["sh", "-c", f'{LIVE} live "$1"', "sh", HOLDS]).decode().split()
 
 
-def troubles(node: ClusterNode) -> frozenset[str]:
-    """What keeps Pods from the node, by the API's word: "not ready", and taints for that. Raises whatever the client raises."""
+def not_ready_reasons(node: ClusterNode) -> frozenset[str]:
+    """What keeps Pods from the node, according to the API: "not ready", and taints. Raises whatever the client raises."""
     node_object: Any = node.api.kube.read_node(node.api.node_name(), _request_timeout=5)
     found = {taint.key for taint in node_object.spec.taints or [] if taint.key in TAINTS}
     if not any(c.type == "Ready" and c.status == "True" for c in node_object.status.conditions or []):
@@ -250,9 +251,10 @@ def troubles(node: ClusterNode) -> frozenset[str]:
 
 
 def wait_ready(node: ClusterNode, held_s: float, before: frozenset[str]) -> str:
-    """Wait until the API knows of no trouble that was not there before the hold. "" or what is to be added to a sentence.
+    """Wait until the API reports nothing against the node that was not there before the pause. Returns "", or words to add to a
+    sentence.
 
-    A kubelet that was held for long tells of a trouble a moment after it woke: so that none is there must be true for a while.
+    A kubelet that was suspended for long reports a failure a moment after it resumes, so the node must stay ready for a while.
     """
     settled_s = SETTLED_S if held_s > STALE_AFTER_S else 0.0
     well_since: float | None = None
@@ -261,7 +263,7 @@ def wait_ready(node: ClusterNode, held_s: float, before: frozenset[str]) -> str:
     def settled() -> bool:
         nonlocal well_since, last
         try:
-            new = troubles(node) - before
+            new = not_ready_reasons(node) - before
             last = f"its node is {', '.join(sorted(new))}"
         except Exception as error:  # of the API's client, of its connections, or NodeError: asked again until the time is over
             new, last = frozenset({"unknown"}), f"its node could not be seen ({type(error).__name__})"
@@ -302,7 +304,7 @@ def refuse_limits(node: ClusterNode) -> None:
         return
     if limited := [p.metadata.name for p in pods if p.spec.active_deadline_seconds is not None]:
         raise NodeError(f"The Pod {limited[0]} on {node.name} has a time limit, which a suspended kubelet cannot keep.",
-                        "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")  # fmt: skip
+                        "Choose another node (LABKIT_NODE_NAME), or wait until that Pod is done.")
 
 
 def lease_of(node: ClusterNode) -> Callable[[], object] | None:

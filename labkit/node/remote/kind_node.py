@@ -16,7 +16,7 @@ from labkit.node.node import Node
 from labkit.node.observe.source import ContainerSources
 from labkit.node.packages.programs import ensure_programs
 from labkit.node.pods.api_access import UsersApi
-from labkit.node.pods.kubelet_pause import Hold, kubelet_held
+from labkit.node.pods.kubelet_pause import KubeletPause, kubelet_held
 from labkit.node.pods.node_dns import KubeletDns
 from labkit.node.pods.own_pods import OwnPods
 from labkit.node.registry import node_registry as inside
@@ -67,7 +67,7 @@ class KindNode(Node):
         self.sources = EngineSources(self)
         self.images_by = inside.Supply("")
 
-    def kubelet_held(self) -> Hold:
+    def kubelet_held(self) -> KubeletPause:
         return kubelet_held(self, asks=not self.is_made_here(), mark=mark_of(self.home))
 
     def is_made_here(self) -> bool:

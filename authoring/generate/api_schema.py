@@ -1,4 +1,4 @@
-"""Makes schema.json: the kinds that kubeapi serves, as OpenAPI v2 definitions: `python -m labkit.podspec.schema.make_schema`.
+"""Makes schema.json: the kinds that kubeapi serves, as OpenAPI v2 definitions: `python -m authoring.generate.api_schema`.
 
 Names, types, required fields and descriptions come from the models of the `kubernetes` package, which are themselves made
 from Kubernetes' OpenAPI. What those models lose on the way (the width of integers, quantities, and how lists are merged by
@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).with_name("schema.json")
+import labkit.podspec.schema
+
+PATH = Path(labkit.podspec.schema.__file__).with_name("schema.json")
 CORE, META = "io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1."
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
