@@ -69,10 +69,10 @@ def the_daemon() -> Any:
     """The daemon of the selected node. It starts nothing, also where containerd is stopped."""
     home = Home.find()
     need_up(home)
-    meant = discovery.resolve(NodeSelector.parse(), home)
-    if meant.kind == "vm":
+    selected = discovery.resolve(NodeSelector.parse(), home)
+    if selected.kind == "vm":
         return VmDaemon(MachinePaths(home))
-    return Daemon(home) if meant.kind == "containerd" else connect().daemon
+    return Daemon(home) if selected.kind == "containerd" else connect().daemon
 
 
 def changed(done: RuntimeChange | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def check_start(arguments: argparse.Namespace, home: Home) -> None:
 
 
 def its_node(home: Home) -> Node:
-    """The node of the incident that is open, whichever was brought up last; where none is open, the one that is meant."""
+    """The node of the incident that is open, whichever was brought up last; where none is open, the selected one."""
     found = None
     with contextlib.suppress(NodeError):  # a damaged file
         found = store.load(home)

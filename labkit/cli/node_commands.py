@@ -47,23 +47,25 @@ def doctor(arguments: argparse.Namespace) -> int:
     discovery.require_known_kind(wanted)
     availabilities = probe_all(home, wanted)
     try:
-        meant = discovery.resolve(wanted, home)
+        selected = discovery.resolve(wanted, home)
     except NodeError:
-        meant = None
+        selected = None
 
     def text() -> str:
         lines = []
         for availability in availabilities:
             lines.append(f"{'✓' if availability.usable else '✗'} {availability.kind:<11} {availability.why}")
-            if meant and meant.kind == availability.kind:
-                lines.append(f"  {'':<11}   this is the node that is meant{f': {meant}' if str(meant) != meant.kind else ''}")
+            if selected and selected.kind == availability.kind:
+                name = f": {selected}" if str(selected) != selected.kind else ""
+                lines.append(f"  {'':<11}   this is the selected node{name}")
             if availability.fix:
                 lines.append(f"  {'':<11} → {availability.fix}")
             elif availability.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
                 lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
         return "\n".join(lines)
 
-    report = [{**vars(v), "meant": meant.environ() if meant and meant.kind == v.kind else None} for v in availabilities]
+    variables = {selected.kind: selected.environ()} if selected else {}
+    report = [{**vars(each), "selected": variables.get(each.kind)} for each in availabilities]
     answer(arguments, report, text)
     return 0 if any(v.usable for v in availabilities) else 1
 
@@ -132,14 +134,14 @@ def down(arguments: argparse.Namespace) -> int:
     home, wanted = Home.find(), NodeSelector.parse()
     discovery.require_known_kind(wanted)
     brought = discovery.brought_up(home)
-    meant = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
-    if brought and not meant:
+    selected = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
+    if brought and not selected:
         there = " or ".join(f"`{c.command('down')}`" for c in brought)
         raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
     if not brought and containerd_begun(home):
-        meant = [NodeSelector("containerd")]
+        selected = [NodeSelector("containerd")]
     removed, failures = 0, []
-    for node in meant:  # one that fails keeps no other up
+    for node in selected:  # one that fails keeps no other up
         try:
             removed += discovery.kinds()[node.kind].down(home, node, say)
         except (NodeError, CriError) as error:
@@ -148,7 +150,7 @@ def down(arguments: argparse.Namespace) -> int:
         say(str(failure))
     if failures:
         raise failures[-1]
-    others = [c for c in brought if c not in meant and discovery.kinds()[c.kind].report(home, c)["state"] != "down"]
+    others = [c for c in brought if c not in selected and discovery.kinds()[c.kind].report(home, c)["state"] != "down"]
     report = {"state": "down", "pods_removed": removed, "still_up": [c.environ() for c in others]}
 
     def text() -> str:

@@ -1,4 +1,4 @@
-"""Which node is meant: the same words, the same answer, for every command; and every command that a message advises is one."""
+"""Which node is selected: the same words, the same answer, for every command; and every command that a message advises is one."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def has(patch: pytest.MonkeyPatch, nodes: dict[str, tuple[str, str, str]]) -> No
 def chosen(home: Home, node: str = "auto", cluster: str = "", node_name: str = "") -> str:
     """The container that `connect` would take, having seen to it that `status` and `look` mean the same one."""
     wanted = NodeSelector.parse(node, cluster, node_name)
-    meant, _ = discovery.resolve_usable(wanted, home)
-    picked = container_selection.pick(Engine("docker"), meant)
+    selected, _ = discovery.resolve_usable(wanted, home)
+    picked = container_selection.pick(Engine("docker"), selected)
     assert discovery.report(home, wanted)["name"] == picked.name
     return picked.name
 
@@ -91,9 +91,9 @@ def test_a_node_that_cannot_be_used_is_not_silently_another(home: Home, monkeypa
     choice.remember(home, B)
     has(monkeypatch, {name: of for name, of in TWO.items() if of[0] == "a"})
     for words in ({}, {"node": "kind"}, {"cluster": "b"}):
-        meant, _ = discovery.resolve_usable(NodeSelector.parse(**words), home)
+        selected, _ = discovery.resolve_usable(NodeSelector.parse(**words), home)
         with pytest.raises(NodeError, match="no cluster b") as refused:
-            container_selection.pick(Engine("docker"), meant)
+            container_selection.pick(Engine("docker"), selected)
         assert "labkit up --node kind --cluster a" in refused.value.todo
         report = discovery.report(home, NodeSelector.parse(**words))
         assert report["state"] == "down" and "no cluster b" in report["error"]
@@ -113,7 +113,7 @@ def test_options_and_environment_are_the_same_words(home: Home, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "meant"),
+    ("words", "environ", "selected"),
     [
         ({"cluster": "b"}, {"LABKIT_CLUSTER": "a", "LABKIT_NODE_NAME": "a-worker"}, NodeSelector("kind", "b")),
         ({"node_name": "b-worker"}, {"LABKIT_CLUSTER": "a"}, NodeSelector("kind", "", "b-worker")),
@@ -127,8 +127,8 @@ def test_options_and_environment_are_the_same_words(home: Home, monkeypatch: pyt
         ({"node": "cri:docker://n/run/x.sock"}, {}, NodeSelector("cri", endpoint="docker://n/run/x.sock")),
     ],
 )
-def test_what_is_given_overrules_the_environment(words: dict[str, str], environ: dict[str, str], meant: NodeSelector) -> None:
-    assert NodeSelector.parse(**words, environ=environ) == meant
+def test_what_is_given_overrules_the_environment(words: dict[str, str], environ: dict[str, str], selected: NodeSelector) -> None:
+    assert NodeSelector.parse(**words, environ=environ) == selected
 
 
 def test_words_that_contradict_each_other_are_refused(home: Home) -> None:

@@ -1,4 +1,4 @@
-"""Which kinds of node there are, which can work on this machine, and which node is meant."""
+"""The kinds of node: which exist, which can work on this machine, and which node is selected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = {
 
 
 def kinds() -> dict[str, KindOfNode]:
-    """The course's kinds of node, and those that other packages bring. Raises NodeError for one that cannot be used."""
+    """The kinds of the course and of other packages, by name. Raises NodeError for one that cannot be used."""
     return {**course_kinds(), **plugin_kinds()}
 
 
@@ -42,8 +42,8 @@ def course_kinds() -> dict[str, KindOfNode]:
 
 @cache
 def plugin_kinds() -> dict[str, KindOfNode]:
-    """The kinds of other packages: an entry point of the group `labkit.kinds` names the kind and leads to its KindOfNode. Raises
-    NodeError for one that cannot be loaded, or has the name of another."""
+    """The kinds of other packages: an entry point of the group `labkit.kinds` has the name of the kind and leads to its
+    KindOfNode. Raises NodeError for one that cannot be loaded, or that has the name of another."""
     found: dict[str, KindOfNode] = {}
     for point in entry_points(group=ENTRY_POINTS):
         package = point.dist.name if point.dist else point.value
@@ -83,16 +83,16 @@ def brought_up(home: Home) -> list[NodeSelector]:
 
 
 def last_used(wanted: NodeSelector, home: Home) -> NodeSelector | None:
-    """Of the nodes that fit, the one that was brought up last; None where none was."""
+    """The last node brought up that fits `wanted`, None where there is none."""
     return next((c for c in reversed(brought_up(home)) if wanted.fits(c)), None)
 
 
 def resolve(wanted: NodeSelector, home: Home) -> NodeSelector:
-    """The one node that is meant: the rule of `connect` and of every command.
+    """The selected node, by the rule of `connect` and of every command.
 
-    Of the nodes that fit what is wanted, it is the one that `labkit up` brought last, whether it can be used now or not. Where
-    none was brought, it is what is wanted, and for "auto" the first kind that can work here. Raises NodeError, saying why none
-    can be had and what to do.
+    Of the nodes that fit `wanted`, it is the one that `labkit up` brought up last, whether it can be used now or not. Where there
+    is none, it is `wanted` itself, and for "auto" the first kind that can work here. Raises NodeError, with the reason why no
+    kind can and what to do.
     """
     require_known_kind(wanted)
     if last := last_used(wanted, home):
@@ -109,7 +109,7 @@ def resolve(wanted: NodeSelector, home: Home) -> NodeSelector:
 
 
 def resolve_usable(wanted: NodeSelector, home: Home) -> tuple[NodeSelector, str]:
-    """The node that is meant, and why it can be used. Raises NodeError where it cannot."""
+    """The selected node, and why it can be used. Raises NodeError where it cannot."""
     chosen = resolve(wanted, home)
     availability = kinds()[chosen.kind].probe(home, chosen)
     if not availability.usable and chosen.kind != "kind":  # which says more of one node, and can make one where there is none
@@ -119,7 +119,7 @@ def resolve_usable(wanted: NodeSelector, home: Home) -> tuple[NodeSelector, str]
 
 
 def report(home: Home, wanted: NodeSelector) -> Report:
-    """The state of the node that is meant, as `up` and `status` report it. Raises NodeError where the kind is unknown."""
+    """The report of the selected node, as `up` and `status` print it. Raises NodeError where the kind is unknown."""
     require_known_kind(wanted)
     try:
         chosen = resolve(wanted, home)
@@ -129,8 +129,8 @@ def report(home: Home, wanted: NodeSelector) -> Report:
 
 
 def probed_report(home: Home, wanted: NodeSelector) -> Report:
-    """The report, after each of the lab's programs on a node that is up was asked. `unanswered` has those that do not answer,
-    with what to do; the node is then not "ready" but "degraded"."""
+    """The report, after each of the programs of a running node was asked. `unanswered` has those that do not answer, with what to
+    do; the state is then "degraded" and not "ready"."""
     found = report(home, wanted)
     if found["state"] not in ("ready", "restarting"):
         return found

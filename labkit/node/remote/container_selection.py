@@ -40,21 +40,21 @@ def pick(engine: Engine, selector: NodeSelector) -> NodeContainer:
     """The node container that is selected. Raises NodeError with a list where several fit, or with the reason why the one cannot
     be used."""
     found = engine.node_containers()
-    meant = [n for n in found if selector.cluster in ("", n.cluster) and selector.node_name in ("", n.name)]
-    if not meant:
+    selected = [n for n in found if selector.cluster in ("", n.cluster) and selector.node_name in ("", n.name)]
+    if not selected:
         if selector.cluster or selector.node_name:
             parts = [selector.cluster and f"cluster {selector.cluster}", selector.node_name and f"node {selector.node_name}"]
             wanted = " ".join(filter(None, parts))
             todo = f"There is {describe(found)}: {advice(found)}." if found else "`labkit up --node kind` makes a cluster."
             raise NodeError(f"{engine.command} has no {wanted}.", todo)
         raise NodeError("There is no kind cluster.", "`labkit up --node kind` makes one where the kind command is installed.")
-    own = [n for n in meant if n.cluster == CLUSTER and n.role == "worker"]
-    if len(meant) > 1 and not own:
+    own = [n for n in selected if n.cluster == CLUSTER and n.role == "worker"]
+    if len(selected) > 1 and not own:
         raise NodeError(
-            f"Several nodes could be meant: {describe(meant)}.",
-            f"Choose one: {advice(meant)}, or set {node_selector.CLUSTER} or {node_selector.NODE_NAME}.",
+            f"Several nodes fit: {describe(selected)}.",
+            f"Choose one: {advice(selected)}, or set {node_selector.CLUSTER} or {node_selector.NODE_NAME}.",
         )
-    node = (own or meant)[0]
+    node = (own or selected)[0]
     if node.state == "paused":
         raise NodeError(f"The node {node.name} is paused.", f"Resume it with `{engine.command} unpause {node.name}`.")
     if node.state != "running":

@@ -1,4 +1,4 @@
-"""Which node is meant: a kind, and where there are several of that kind, which. `labkit up` writes it down; notebooks follow."""
+"""Selects a node: its kind, and where there are several of that kind, which one. `labkit up` records it, and notebooks follow."""
 
 from __future__ import annotations
 
