@@ -15,8 +15,8 @@ from labkit.node.vm.vm_home import MachinePaths
 
 ACTIONS = {
     "status": "say which version runs, and its pid",
-    "kill": "SIGKILL; it stays away until it is started again",
-    "stop": "SIGTERM; it stays away until it is started again",
+    "kill": "SIGKILL; it does not run until it is started again",
+    "stop": "SIGTERM; it does not run until it is started again",
     "start": "start it and wait until it answers",
     "restart": "stop it, start it, and wait until it answers",
     "upgrade": "replace it by a newer version under running Pods; fetched first where it is not here",
@@ -87,4 +87,4 @@ def sentence(report: dict[str, Any], done: RuntimeChange | None) -> str:
         return f"{now}{pid}{hint}."
     if done.before == done.after:
         return f"{now}{pid}; there was nothing to do."
-    return f"{now}{pid}, in place of {done.before}; it was away for {done.away_s:.2f} s."
+    return f"{now}{pid}, in place of {done.before}; it was down for {done.away_s:.2f} s."

@@ -11,9 +11,9 @@ from labkit.node.packages import releases
 
 
 def add(verb: AddVerb) -> None:
-    text = "bring another release of containerd beside the node's own; without a version, list what is here and what can be had"
+    text = "fetch another release of containerd; without a version, list those that are here and those that can be fetched"
     command = verb("fetch", fetch, text, "labkit fetch containerd 1.7", node=False)
-    command.add_argument("program", choices=["containerd"], help="what to bring")
+    command.add_argument("program", choices=["containerd"], help="the program")
     command.add_argument("version", nargs="?", help="a version or its beginning: 1.7, 1.7.24, 2")
     command.add_argument("--from", dest="file", metavar="FILE", type=Path, help="a release file of containerd's own (.tar.gz)")
     command.add_argument("--sha256", metavar="SUM", default="", help="its checksum (default: that in FILE.sha256sum)")
@@ -22,7 +22,7 @@ def add(verb: AddVerb) -> None:
 def fetch(arguments: argparse.Namespace) -> int:
     cache = Home.find().cache
     if arguments.file and arguments.version:
-        raise NodeError("--from FILE brings the version that is in the file.", "Leave out the version.")
+        raise NodeError("--from FILE takes the version from the file.", "Leave out the version.")
     if not (arguments.file or arguments.version):
         return listed(arguments, cache)
     if arguments.file:

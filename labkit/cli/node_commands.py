@@ -34,7 +34,7 @@ def add(verb: AddVerb) -> None:
     verb("status", show_status, "say whether the node is up, and what runs on it", "labkit status --json")
     stop = verb("down", down, "stop the node and its Pods; images and logs stay", "labkit down --all")
     stop.add_argument("--all", action="store_true", help="every node of this lab, whichever is chosen")
-    text = "remove every trace of the lab from all of its nodes, and look whether any is left"
+    text = "remove everything of the lab from all of its nodes, and check that nothing is left"
     remove = verb("clean", clean, text, "labkit clean --json", node=False)
     remove.add_argument("--all", action="store_true", help="also remove the cache of downloaded programs")
     remove.add_argument("--forget", action="store_true", help="forget nodes that are gone for good")
@@ -61,7 +61,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             if availability.fix:
                 lines.append(f"  {'':<11} → {availability.fix}")
             elif availability.kind == "containerd" and (versions := [r.version for r in releases.here(Home.find().cache)]):
-                lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` brings others")
+                lines.append(f"  {'':<11}   here: {', '.join(versions)}; `labkit fetch containerd` fetches others")
         return "\n".join(lines)
 
     variables = {selected.kind: selected.environ()} if selected else {}
@@ -137,7 +137,7 @@ def down(arguments: argparse.Namespace) -> int:
     selected = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
     if brought and not selected:
         there = " or ".join(f"`{c.command('down')}`" for c in brought)
-        raise NodeError("No node that fits was brought up here.", f"There are others: {there}.")
+        raise NodeError("None of this lab's nodes fits.", f"There are others: {there}.")
     if not brought and containerd_begun(home):
         selected = [NodeSelector("containerd")]
     removed, failures = 0, []

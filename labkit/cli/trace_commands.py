@@ -18,7 +18,7 @@ def add(verb: AddVerb) -> None:
     live = verb(
         "trace",
         trace,
-        "tell CRI calls and processes as they happen, as strace -f does, until Ctrl-C or while a command runs",
+        "print CRI calls and processes as they happen, as strace -f does, until Ctrl-C or while a command runs",
         "labkit trace --pod web",
         reports=False,
     )
@@ -43,7 +43,7 @@ def trace(arguments: argparse.Namespace) -> int:
                 running.append(subprocess.Popen(command, env={**os.environ, **environment}))
                 threading.Thread(target=wait, args=(running[0], arguments.seconds, over), daemon=True).start()
             else:
-                say(f"calls made at {environment['CONTAINER_RUNTIME_ENDPOINT']} are told with their caller; Ctrl-C ends it")
+                say(f"calls made at {environment['CONTAINER_RUNTIME_ENDPOINT']} are printed with their caller; Ctrl-C ends it")
 
         if arguments.seconds and not command:
             timer = threading.Timer(arguments.seconds, over.set)

@@ -27,7 +27,7 @@ def add(verb: AddVerb) -> None:
     command = verb("vm", run, text, "labkit vm build", reports=False, node=False)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     make = actions.add_parser("build", help="make the machine of the distribution's packages, boot it once, and save it")
-    make.add_argument("--output", metavar="FILE", type=Path, help="also write all of it into one file, its checksum beside it")
+    make.add_argument("--output", metavar="FILE", type=Path, help="also write it into one file, and its checksum into another")
     make.add_argument("--json", action="store_true", help="print JSON for programs")
     use = actions.add_parser("use", help="take a machine that `labkit vm build --output FILE` wrote")
     use.add_argument("file", type=Path)

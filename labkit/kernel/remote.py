@@ -138,7 +138,7 @@ class RemoteKernel:
         before, *chunks = rest.split(f"{token}\n") if token else ["no token"]
         if before or not chunks or chunks.pop() != _END:
             raise OSError(
-                f"The node did not tell all of its /proc (the answer begins with {text[:40]!r}, and ends with {text[-40:]!r}). "
+                f"The node did not send all of its /proc (the answer begins with {text[:40]!r}, and ends with {text[-40:]!r}). "
                 "Try again, and see that /proc is mounted there, and writable."
             )
         return token, chunks

@@ -142,9 +142,9 @@ class Follower:
                     self._close_feeds()
                     self._wait_until_back(error)
                 except Exception as error:  # a fault of labkit's shall not leave a panel that stands still without a word
-                    log.exception("a look at the node failed")
+                    log.exception("reading the node failed")
                     for panel in list(self.panels.values()):
-                        panel.tell(f"A look at the node failed ({type(error).__name__}: {error}). It is tried again.")
+                        panel.tell(f"Reading the node failed ({type(error).__name__}: {error}). It is tried again.")
                 finally:
                     self._close_feeds()
                 self._rest()

@@ -76,7 +76,7 @@ def showable_lines(text: object, longest: int = 20 * LONGEST) -> str:
 
 def last_line(output: str) -> str:
     """The last line that a program printed: where it failed, as a rule why."""
-    return (output.strip().splitlines() or ["it said nothing"])[-1]
+    return (output.strip().splitlines() or ["it printed nothing"])[-1]
 
 
 def escaped(letter: str) -> str:

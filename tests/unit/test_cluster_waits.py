@@ -54,5 +54,5 @@ def test_news_of_a_pod_ends_the_wait(status: str, warnings: tuple[str, ...], mon
 
 
 def test_a_pod_without_news_is_given_up() -> None:
-    with pytest.raises(NodeError, match="The Pod web is ContainerCreating after 0 s, and nobody warns of it"):
+    with pytest.raises(NodeError, match="The Pod web is ContainerCreating after 0 s, and no event warns of it"):
         made("web", "ContainerCreating").wait_outcome("web", timeout=0.2)

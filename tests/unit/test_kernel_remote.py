@@ -143,7 +143,7 @@ def test_text_does_as_well_as_bytes():
 
 @pytest.mark.parametrize("answer", [b"", b"\n", b"sh: 1: syntax error\n", captured("gnu")[:-1], captured("gnu")[:5000]])
 def test_half_an_answer_is_none(answer):
-    with pytest.raises(OSError, match=r"did not tell all of its /proc.*Try again"):
+    with pytest.raises(OSError, match=r"did not send all of its /proc.*Try again"):
         RemoteKernel(lambda argv: answer).snapshot()
 
 

@@ -340,7 +340,7 @@ def test_a_fault_in_a_look_is_told_and_the_panel_goes_on(followed: SimpleNamespa
     wait_for(lambda: followed.feeds)
     followed.away = ZeroDivisionError("x")
     followed.changed()
-    wait_for(lambda: "A look at the node failed (ZeroDivisionError: x)" in panel.status)
+    wait_for(lambda: "Reading the node failed (ZeroDivisionError: x)" in panel.status)
     followed.away, followed.pods = None, (pod("web", 1),)
     wait_for(lambda: "Pod web" in repr(panel))
 

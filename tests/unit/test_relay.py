@@ -350,7 +350,7 @@ def test_after_kill_9_of_the_relay_its_commands_end_and_a_new_one_takes_over(hom
             failing('2026/11/24 10:01:10 socat[260] E connect(, AF=1 "/s/cri.sock", 13): Connection refused'),
             'socat: connect(, AF=1 "/s/cri.sock", 13): Connection refused',
         ),
-        (["sh", "-c", "exit 3"], "sh ended with exit code 3 and said nothing."),
+        (["sh", "-c", "exit 3"], "sh ended with exit code 3 and printed nothing."),
         (["sh", "-c", "kill -TERM $$"], "sh was ended by SIGTERM."),
         (["/no/docker", "exec"], "/no/docker cannot be run: No such file or directory."),
         (inside(["env", "PATH=/nowhere", "/bin/sh", "-c", 'exec "$@"', "sh"], "/run/far.sock"), None),

@@ -41,7 +41,7 @@ def check_namespaces() -> None:
     for type, inode in (("pid", INITIAL_PID_NAMESPACE), ("user", INITIAL_USER_NAMESPACE)):
         if os.stat(f"/proc/self/ns/{type}").st_ino != inode:
             raise ConnectorRefused(
-                f"The kernel tells process events in its initial {type} namespace only, and this is another one (a container?).",
+                f"The kernel reports process events in its initial {type} namespace only, and this is another (a container?).",
                 "Run labkit on the machine itself.",
             )
 
@@ -66,11 +66,11 @@ def listen() -> socket.socket:
         await_acknowledgement(connector, number)
     except PermissionError:
         raise ConnectorRefused(
-            "The kernel tells process events only to whom has the capability CAP_NET_ADMIN.", "Run labkit as root."
+            "The kernel reports process events only to processes with the capability CAP_NET_ADMIN.", "Run labkit as root."
         ) from None
     except ConnectionRefusedError:
         raise ConnectorRefused(
-            "The kernel tells process events in its initial network namespace only, and this is another one, "
+            "The kernel reports process events in its initial network namespace only, and this is another one, "
             "or it was built without the proc connector.",
             "Run labkit on the machine itself.",
         ) from None

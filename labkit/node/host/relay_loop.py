@@ -327,4 +327,4 @@ def reason(program: str, code: int, output: bytes) -> str:
         return re.sub(r"^[\d/]+ [\d:.]+ socat\[\d+\] [A-Z] ", "socat: ", messages[-1])[:400]
     if code < 0:
         return f"{program} was ended by {signal.Signals(-code).name}."
-    return f"{program} ended with exit code {code} and said nothing."
+    return f"{program} ended with exit code {code} and printed nothing."

@@ -86,7 +86,7 @@ def listen(path: Path) -> socket.socket:
     """A listening socket of mode 0600 at `path`. What a killed program left there is replaced; anything else is left alone."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise RelayRefused(f"{path} is in the way: it is not a socket.", "Move it away and try again.")
+            raise RelayRefused(f"{path} is in the way: it is not a socket.", "Move it and try again.")
         if answers(path):
             raise RelayRefused(f"Another program already listens on {path}.", "End it and try again.")
         path.unlink()

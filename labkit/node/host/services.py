@@ -157,4 +157,4 @@ def weighty(text: str) -> str:
     """The last important line of a program's output."""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines[-20:] if "level=fatal" in line or "level=error" in line or line.startswith("containerd:")]
-    return (errors or lines or ["it said nothing"])[-1][:400]
+    return (errors or lines or ["it printed nothing"])[-1][:400]

@@ -231,7 +231,7 @@ def ensure_up(home: Home, progress: Progress) -> None:
                 owner_process.end(places.home, found["pid"])
             raise
         if lost := status.read(places.home).get("lost"):
-            progress(f"lost with the machine that had ended, since nobody but it knew them: {', '.join(lost)}")
+            progress(f"lost with the machine that ended, which alone had them: {', '.join(lost)}")
         node_selector.remember(home, NodeSelector("vm"))
 
 

@@ -97,7 +97,7 @@ class Daemon:
         return self._do("kill", **self._lesson())
 
     def stop(self) -> RuntimeChange:
-        """SIGTERM, and wait for its end. Like `kill`, it stays away until `start`."""
+        """SIGTERM, and wait for its end. As after `kill`, it does not run until `start`."""
         return self._do("stop", **self._lesson())
 
     def start(self) -> RuntimeChange:

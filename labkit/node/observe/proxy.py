@@ -215,7 +215,7 @@ class _Front:
             try:
                 serve.start()
             except RuntimeError as error:  # no more threads: this client is told by the end of its connection
-                log.warning("a client of the recording proxy is turned away: %s", error)
+                log.warning("a client of the recording proxy is refused: %s", error)
                 outside.close()
 
     def _serve(self, outside: socket.socket, number: int) -> None:

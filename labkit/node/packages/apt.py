@@ -247,7 +247,7 @@ def explain(output: str, action: str, place: Path) -> ProgramsError:
             f"The package sources of this machine have no package {names}.",
             "Enable the component that has it (Debian: main, Ubuntu: universe) in /etc/apt/sources.list.d and try again.",
         )
-    reason = _first(output, "^E:") or output.strip()[-300:] or "it said nothing"
+    reason = _first(output, "^E:") or output.strip()[-300:] or "it printed nothing"
     return ListsError(f"apt could not {action}: {reason}.", "Run `apt-get update` by hand to see what apt says then.")
 
 

@@ -148,7 +148,7 @@ def instead(wanted: str) -> str:
     """What to do for a version that no suite has."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return (
-        "`labkit fetch containerd` lists what can be had. For any other release download"
+        "`labkit fetch containerd` lists the versions. For any other release download"
         f" containerd-VERSION-linux-{machine}.tar.gz and its .sha256sum from {WHERE},"
         " then `labkit fetch containerd --from FILE`."
     )

@@ -124,7 +124,7 @@ class Cluster:
 
         if not progress.wait(f"news of the Pod {pod}", settled, timeout):
             raise NodeError(
-                f"The Pod {pod} is {seen} after {timeout:.0f} s, and nobody warns of it.", f"See `kubectl describe pod {pod}`."
+                f"The Pod {pod} is {seen} after {timeout:.0f} s, and no event warns of it.", f"See `kubectl describe pod {pod}`."
             )
         return seen
 

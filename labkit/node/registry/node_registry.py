@@ -111,7 +111,7 @@ class Supply:
     why: str = ""
 
 
-NO_PATH = "Its containerd looks nowhere for the addresses of registries: the configuration has no config_path."
+NO_PATH = "Its containerd reads no addresses of registries: the configuration has no config_path."
 
 
 def provide(
@@ -132,7 +132,7 @@ def provide(
     if answers(run, ALIVE):
         return Supply("pull")
     if (name := cri.version().runtime_name) != "containerd":
-        raise NodeError(f"The runtime of this node is {name}; labkit brings its images to a containerd only.", OTHER_RUNTIME)
+        raise NodeError(f"The runtime of this node is {name}; labkit imports its images into containerd only.", OTHER_RUNTIME)
     places = certs.directories(cri, run, socket)
     why = "" if again else refused_before(run, places)
     why = NO_PATH if not places else why or serve(cri, run, programs, places, progress)

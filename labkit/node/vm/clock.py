@@ -39,7 +39,7 @@ def offset(door: Path) -> Offset:
             words = lines.readline()
             received = time.monotonic_ns()
             if not words.strip().isdigit():
-                raise ConnectionAbortedError("it did not tell its time")
+                raise ConnectionAbortedError("it did not report its time")
             found.append(Offset((sent + received) // 2 - int(words), (received - sent) // 2))
     return min(found, key=lambda each: each.error_ns)
 
@@ -76,7 +76,7 @@ def wall(door: Path) -> Iterator[Callable[[str], float]]:
         def exchange(words: str) -> float:
             connection.sendall(f"{words}\n".encode())
             if not (answer := lines.readline().strip()):
-                raise ConnectionAbortedError("it did not tell its time")
+                raise ConnectionAbortedError("it did not report its time")
             return float(answer)
 
         yield exchange

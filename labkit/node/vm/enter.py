@@ -44,7 +44,7 @@ def enter(door: Path, verb: str, argv: Sequence[str]) -> socket.socket:
     users = server_users(connection) or server_users(connection)  # a list that is read while it changes may lack one
     if users is not None and users != {os.geteuid()}:
         connection.close()
-        raise ConnectionRefusedError(f"the user {min(users)} has its port" if users else "its port is nobody's any more")
+        raise ConnectionRefusedError(f"the user {min(users)} has its port" if users else "nothing listens on its port")
     connection.settimeout(None)
     connection.sendall(b"%s %s %s\n" % (address["word"].encode(), verb.encode(), b" ".join(map(quoted, argv))))
     return connection
