@@ -22,7 +22,9 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
 def ask(directory: Path, method: str, path: str, sent: str = "", **headers: str) -> tuple[int, dict[str, Any], str]:
-    """The code, the body and the first warning of one answer."""
+    """The code, the body and the first warning of one answer of a new API."""
+    for old in directory.iterdir():
+        old.unlink()
 
     async def served() -> bytes:
         made = Api(Store(directory / "objects.sqlite"))
@@ -127,3 +129,12 @@ def test_options_that_make_no_sense(directory: Path, method: str, query: str, wo
     kind, _, why = words.partition(": ")
     assert (code, body["message"]) == (422, f'{kind}.meta.k8s.io "" is invalid: {why}')
     assert body["reason"] == "Invalid" and body["details"]["group"] == "meta.k8s.io"
+
+
+def test_a_namespace_is_finalized_below_it(directory: Path) -> None:
+    """What every page about a namespace that hangs tells to do: kubectl replace --raw …/finalize."""
+    path = "/api/v1/namespaces/kube-public/finalize"
+    sent = json.dumps({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "kube-public"}, "spec": {}})
+    code, body, _ = ask(directory, "PUT", path, sent, Content_Type="application/json")
+    assert code == 200 and not body["spec"].get("finalizers") and body["status"] == {"phase": "Active"}
+    assert ask(directory, "GET", path)[0] == 405
