@@ -60,6 +60,13 @@ def already_exists(plural: str, name: str, group: str = "", leaving: bool = Fals
     return ApiError(409, "AlreadyExists", "object is being deleted: " * leaving + words, _about(plural, group, name))
 
 
+def name_not_generated(plural: str, name: str, group: str = "") -> ApiError:
+    """The name that was made of generateName is taken, however often it was tried."""
+    words = "already exists, the server was not able to generate a unique name for the object"
+    details = {**_about(plural, group, name), "retryAfterSeconds": 1}
+    return ApiError(409, "AlreadyExists", f'{_qualified(plural, group)} "{name}" {words}', details)
+
+
 STALE = "the object has been modified; please apply your changes to the latest version and try again"
 
 

@@ -11,7 +11,7 @@ import pytest
 from labkit.apiserver.api_errors import ApiError
 from labkit.apiserver.api_resources import BY_PLURAL
 from labkit.apiserver.controllers.namespaces import NamespaceController
-from labkit.apiserver.objects import patch
+from labkit.apiserver.objects import patch, rest
 from labkit.apiserver.objects.rest import Api, Deletion, Options
 from labkit.apiserver.storage.store import Store
 
@@ -165,6 +165,16 @@ def test_a_replacement_has_a_name(api: Api, verb: str) -> None:
     resource, words = BY_PLURAL["configmaps"], "the name of the object (a based on URL) was undeterminable: name must be provided"
     body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}
     assert words == refusal(api, lambda: getattr(api, verb)(resource, "default", "a", body, Options()))
+
+
+def test_a_name_that_cannot_be_made_unique(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "generated", lambda prefix: f"{prefix}same")
+    create(api, "configmaps", {"metadata": {"generateName": "g-"}})
+    with pytest.raises(ApiError) as refused:
+        create(api, "configmaps", {"metadata": {"generateName": "g-"}})
+    assert refused.value.message == (
+        'configmaps "g-same" already exists, the server was not able to generate a unique name for the object')
+    assert refused.value.details["retryAfterSeconds"] == 1
 
 
 def test_a_patch_does_not_rename(api: Api) -> None:

@@ -51,7 +51,8 @@ class Api:
         meta = destination.metadata(resource, namespace, obj)
         if meta.get("resourceVersion"):
             raise api_errors.bad_request("resourceVersion should not be set on objects to be created")
-        if not meta.get("name") and isinstance(prefix := meta.get("generateName"), str) and prefix:
+        unnamed = not meta.get("name")
+        if unnamed and isinstance(prefix := meta.get("generateName"), str) and prefix:
             names = [generated(prefix) for _ in range(GENERATED_AT_MOST)]
             meta["name"] = next((name for name in names if not self.store.get(resource.plural, namespace, name)), names[0])
         for name in (*KEPT, "resourceVersion"):
@@ -74,6 +75,8 @@ class Api:
         options.warnings.extend(self._warned(resource, obj, None))
         options.warnings.extend(self._admit(resource, obj, None))
         if there := self.store.get(resource.plural, namespace, meta["name"]):
+            if unnamed:
+                raise api_errors.name_not_generated(resource.plural, meta["name"], resource.group)
             leaving = "deletionTimestamp" in there.obj["metadata"]
             raise api_errors.already_exists(resource.plural, meta["name"], resource.group, leaving)
         return self._keep(resource, obj, options)
