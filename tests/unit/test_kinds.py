@@ -58,6 +58,22 @@ def test_a_package_brings_a_kind(points: list[EntryPoint], tmp_path: Path) -> No
     assert "kind, containerd, vm, stub, cri:ENDPOINT" in " ".join(help_of("up").split())
 
 
+def test_the_smallest_kind_of_the_guide_is_one(
+    points: list[EntryPoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (tmp_path / "stubnode.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    points.append(point("stub", "stubnode:KIND"))
+    home = Home(tmp_path / "run", tmp_path / "data", tmp_path / "cache")
+    kind = discovery.kinds()["stub"]
+    assert kind.up(home, NodeSelector("stub"), print) == discovery.report(home, NodeSelector("auto"))
+    with contextlib.closing(kind.connect(home, NodeSelector("stub"), why="", lesson=None, progress=print)) as node:
+        assert node.runtime == "stub 1.0" and node.selector == NodeSelector("stub")
+    assert kind.down(home, NodeSelector("stub"), print) == 0
+    assert cleaning.clean_node(home, NodeSelector("stub"), print) == ([], [], [])
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
