@@ -105,7 +105,7 @@ Fault = Callable[[Chaos], tuple[str, set[str]]]
 
 
 def kill_a_program(chaos: Chaos) -> tuple[str, set[str]]:
-    name = chaos.chance.selector(KILLED)
+    name = chaos.chance.choice(KILLED)
     before = chaos.cluster.process(name)
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: chaos.cluster.process(name) not in (0, before), f"the owner to start {name} again")
@@ -113,7 +113,7 @@ def kill_a_program(chaos: Chaos) -> tuple[str, set[str]]:
 
 
 def stop_a_program(chaos: Chaos) -> tuple[str, set[str]]:
-    name, seconds = chaos.chance.selector(STOPPED), chaos.chance.uniform(0.5, 2.0)
+    name, seconds = chaos.chance.choice(STOPPED), chaos.chance.uniform(0.5, 2.0)
     held(chaos.cluster.process(name), seconds)
     return f"SIGSTOP {name} for {seconds:.1f} s", set()
 
@@ -196,7 +196,7 @@ def victim(chaos: Chaos) -> tuple[str, Process, Process, Process]:
             shims[arguments["-id"]] = process
     ready = [box for box in known.sandboxes.values() if box.state == pb.SANDBOX_READY and box.id in shims]
     names = {box.metadata.name: box.id for box in ready if box.metadata.name.startswith("pod-")}
-    name = chaos.chance.selector(sorted(names))
+    name = chaos.chance.choice(sorted(names))
     shim = shims[names[name]]
     pause = application = None
     for child in snapshot.children(shim.pid):

@@ -58,8 +58,8 @@ class Churn:
 
     def step(self) -> None:
         if self.made and (len(self.made) >= AT_ONCE or self.chance.random() < 0.4):
-            name = self.chance.selector(sorted(self.made))
-            uid, body = self.made.pop(name), {"gracePeriodSeconds": self.chance.selector([0, 1, 2])}
+            name = self.chance.choice(sorted(self.made))
+            uid, body = self.made.pop(name), {"gracePeriodSeconds": self.chance.choice([0, 1, 2])}
             self.cluster.api.delete(f"{self.cluster.path}/pods/{name}", body)
             self.ended.add(uid)
         else:
@@ -106,7 +106,7 @@ def test_killed_at_random_moments(cluster: Cluster, rounds: int, kills: int) -> 
             with churn:
                 for _ in range(kills):
                     time.sleep(chance.uniform(0.0, 1.0))
-                    told.append(killed(cluster, chance.selector([("kubelet",), ("kubeapi",), ("kubelet", "kubeapi")])))
+                    told.append(killed(cluster, chance.choice([("kubelet",), ("kubeapi",), ("kubelet", "kubeapi")])))
             began = time.monotonic()
             converged(cluster, churn)
             took.append(time.monotonic() - began)
