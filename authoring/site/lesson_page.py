@@ -24,6 +24,8 @@ ONLY_ASKS = re.compile(r"\s*(\w+) = labkit\.predict(?:_order)?\(\"[^\"]*\"\)\n\1
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FIGURES = "figures"
 """The directory of the site with the lessons' pictures."""
+EDGE = 16
+"""px left free at each side of the text on a narrow page."""
 _FOR_JUPYTERLAB = re.compile(r"\n\nIf you see outputs already,[^\n]*Clear Outputs of All Cells[^\n]*")
 _FOLDED = re.compile(r"\n\n<details[^>]*><summary>.*?</summary>\n\n(.*)\n\n</details>\s*", re.DOTALL)
 _SOLUTION = re.compile(r" \(\[code\]\((solutions/[\w.]+\.py)\)\)")
@@ -109,12 +111,26 @@ class _Cell:
         return f'<div class="wide">{data["text/html"]}</div>' if "text/html" in data else ""
 
     def _figure(self, svg: str, alt: str, file: str) -> str:
-        self.pictures[file] = for_both_themes(variants(svg)[0])
-        size = re.search(r'\bwidth="([\d.]+)pt" height="([\d.]+)pt"', svg)
-        width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
+        wide, *narrow = variants(svg)
+        self.pictures[file] = for_both_themes(wide)
+        width, height = size_of(wide)
         address, text = f"../{FIGURES}/{file}", html.escape(alt)
         image = f'<img src="{address}" alt="{text}" width="{width}" height="{height}" loading="lazy">'
-        return f'<figure class="drawn wide"><a href="{address}">{image}</a></figure>'
+        sources, wider = "", width
+        for each in narrow:  # from wide to narrow; a browser takes the first source that fits
+            small, tall = size_of(each)
+            name = f"{Path(file).stem}-{small}.svg"
+            self.pictures[name] = for_both_themes(each)
+            media = f'media="(max-width: {wider + 2 * EDGE - 1}px)" width="{small}" height="{tall}"'
+            sources, wider = f'<source srcset="../{FIGURES}/{name}" {media}>{sources}', small
+        picture = f"<picture>{sources}{image}</picture>"
+        return f'<figure class="drawn wide" style="--width: {width}px"><a href="{address}">{picture}</a></figure>'
+
+
+def size_of(svg: str) -> tuple[int, int]:
+    """Width and height of a figure's SVG, px."""
+    size = re.search(r'\bwidth="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    return (round(float(size[1]) * 96 / 72), round(float(size[2]) * 96 / 72)) if size else (0, 0)
 
 
 def verdict(markdown: str) -> str:

@@ -21,6 +21,7 @@ from authoring.site.quiz_form import anchor, form
 from labkit.course.answer import verdict as verdict_of
 from labkit.course.quiz import Question, quiz
 from labkit.figures.style import COLOURS
+from labkit.figures.written import with_variants
 from tests.conftest import ROOT
 
 QUESTIONS = {name: asked for path in sorted((ROOT / "notebooks/quizzes").glob("*.yaml")) for name, asked in quiz(path).items()}
@@ -142,6 +143,19 @@ def test_a_figure_is_a_picture_for_light_and_dark_with_its_text(course: Path) ->
     ]
     light, dark, _ = COLOURS["background"]
     assert f'[style*="fill: {light}"]{{fill:{dark}!important}}' in page.pictures["02-01-0.svg"]
+
+
+def test_a_narrow_page_shows_the_figure_that_was_drawn_for_it(course: Path) -> None:
+    small = SVG.replace('width="75pt" height="30pt"', 'width="45pt" height="60pt"')
+    smaller = SVG.replace('width="75pt" height="30pt"', 'width="30pt" height="90pt"')
+    figure = {"image/svg+xml": with_variants(SVG, [small, smaller]), "image/png": "x", "text/plain": "A tree"}
+    page = page_of(course, new_code_cell("draw()", outputs=[shows(figure)]))
+    shown = page.notebook.cells[1].outputs[0].data["text/html"]
+    assert re.findall(r'srcset="([^"]*)" media="([^"]*)" width="(\d+)" height="(\d+)"', shown) == [
+        ("../figures/02-01-0-40.svg", "(max-width: 91px)", "40", "120"),
+        ("../figures/02-01-0-60.svg", "(max-width: 131px)", "60", "80"),
+    ]
+    assert set(page.pictures) == {"02-01-0.svg", "02-01-0-60.svg", "02-01-0-40.svg"}
 
 
 def test_a_verdict_is_folded_and_blames_nobody(course: Path) -> None:
