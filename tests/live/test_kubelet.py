@@ -89,7 +89,7 @@ def test_configuration_reaches_the_container(cluster: Cluster) -> None:
     secret = base64.b64encode(b"open sesame").decode()
     cluster.create({"metadata": {"name": "login"}, "data": {"password": secret}}, "secrets")
     script = "echo $COLOUR $PASSWORD $MY_IP $CPUS $1; cat /c/colour; echo; cat /s/pw; echo; cat /d/labels; echo"
-    script += "; touch /c/x || echo no"
+    script += "; touch /c/x || echo no; touch /c/inside/x && echo yes; grep -c '^tmpfs /[sd] ' /proc/mounts"
     env = [
         {"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
         {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
@@ -100,15 +100,16 @@ def test_configuration_reaches_the_container(cluster: Cluster) -> None:
         {"name": "c", "configMap": {"name": "settings"}},
         {"name": "s", "secret": {"secretName": "login", "items": [{"key": "password", "path": "pw"}]}},
         {"name": "d", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"name": "c-inside", "emptyDir": {}},
     ]
-    mounts = [{"name": v["name"], "mountPath": f"/{v['name']}"} for v in volumes]
+    mounts = [{"name": v["name"], "mountPath": f"/{v['name'].replace('-', '/')}"} for v in volumes]
     container = app("sh", "-c", script, "sh", "is-$(COLOUR)", env=env, volumeMounts=mounts, resources={"limits": {"cpu": "1"}})
     manifest = pod("reader", container, volumes=volumes, restartPolicy="Never")
     manifest["metadata"]["labels"] = {"app": "reader"}
     cluster.create(manifest)
     assert ends(cluster, "reader") == "Succeeded"
     ip = cluster.status("reader")["podIP"]
-    wanted = [f"blue open sesame {ip} 1 is-blue", "blue", "open sesame", 'app="reader"', "no"]
+    wanted = [f"blue open sesame {ip} 1 is-blue", "blue", "open sesame", 'app="reader"', "no", "yes", "2"]
     assert [line for line in cluster.log("reader").splitlines() if "touch:" not in line] == wanted
 
 
