@@ -7,7 +7,7 @@ TODO Two or three sentences: what the learner has seen already, with kubectl or 
 
 > **QUESTION**
 
-After this notebook (TODO 20 minutes) you can
+After this notebook (about TODO 20 minutes) you can
 
 - TODO one thing to do, a verb first: find, tell, read, repair;
 - TODO another one.

@@ -352,7 +352,7 @@ def exercise(lesson: Lesson) -> Found:
             yield -1, f"exercise {name} has no check.", checks
         if name not in starters:
             yield -1, f"no cell runs labkit.check({name!r}, node)."
-        elif (
+        elif starters[name].executed and (
             not (lines := printed(starters[name]))
             or not lines[0].startswith("Not yet")
             or any(x.startswith("Done") for x in lines)

@@ -25,7 +25,15 @@ from tests.waits import wait_for
 __all__ = ["spawn"]
 
 Spawn = Callable[..., subprocess.Popen]
-OBEYS = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nfor line in sys.stdin: exec(line); print(flush=True)"
+OBEYS = """
+import ctypes, os, sys, threading
+libc = ctypes.CDLL(None)
+for line in sys.stdin:
+    exec(line)
+    while len(os.listdir("/proc/self/task")) != threading.active_count():
+        pass  # a thread that was joined is leaving the kernel
+    print(flush=True)
+"""
 
 
 @pytest.fixture
