@@ -29,6 +29,7 @@ class LocalKernel:
         self._root = self._proc.removesuffix("/proc")
         self._processes, self._pins, self._mounts = ProcReader(self._proc), PinReader(self._proc), MountReader(self._proc)
         self._last: Snapshot | None = None
+        self._listeners: dict[str, int] = {}
 
     def snapshot(self, fds: bool = True, programs: bool = True) -> Snapshot:
         """Everything the kernel shows, in one pass.
@@ -77,19 +78,27 @@ class LocalKernel:
         return cgroups_of(self._cgroup_paths(pid), self.mounts(), self._root)
 
     def unix_listener(self, path: str) -> int | None:
-        """The lowest pid that holds the listening Unix socket bound to `path`; None where nobody listens, or it may not be
-        seen (needs root)."""
+        """The lowest pid that holds the listening Unix socket bound to `path`, or the pid of the answer before where that process
+        still holds it; None where nobody listens, or it may not be seen (needs root)."""
         inode = parse_unix_sockets(read_text(f"{self._proc}/net/unix")).get(path)
         if inode is None:
             return None
         link = f"socket:[{inode}]"
-        for pid in sorted(int(name) for name in os.listdir(self._proc) if name.isdigit()):
-            try:
-                if any(os.readlink(entry.path) == link for entry in os.scandir(f"{self._proc}/{pid}/fd")):
-                    return pid
-            except OSError:
-                continue  # it ended, or closed that descriptor, meanwhile
-        return None
+        before = self._listeners.get(path)
+        if before is not None and self._holds(before, link):  # else the open files of all processes below it are read each time
+            return before
+        pids = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())
+        found = next((pid for pid in pids if self._holds(pid, link)), None)
+        if found is not None:
+            self._listeners[path] = found
+        return found
+
+    def _holds(self, pid: int, link: str) -> bool:
+        """Whether a process has an open file of which this is the link."""
+        try:
+            return any(os.readlink(entry.path) == link for entry in os.scandir(f"{self._proc}/{pid}/fd"))
+        except OSError:  # it ended, or closed that descriptor, meanwhile
+            return False
 
     def _cgroup_paths(self, pid: int) -> Mapping[str, str]:
         try:

@@ -154,6 +154,7 @@ class ApiFeed:
                 if self._stopped.is_set():
                     return
                 self._open[name] = response
+            self._changed()  # what was deleted while nobody watched is in no line
             try:
                 for _ in lines_of(response):
                     self._changed()
@@ -173,10 +174,10 @@ def opened(watched: Callable[..., Any]) -> Iterator[Any]:
 
 
 def open_feeds(
-    node: Any, cri: CriClient, changed: Changed, ended: Changed, unserved: Changed, *, api: bool
+    node: Any, cri: CriClient, changed: Changed, ended: Changed, unserved: Changed, *, api: Changed | None
 ) -> tuple[list[Feed], str]:
-    """The feeds that this node has, and why the kernel's events are not among them ("" where they are). Raises CriError where
-    the runtime is away."""
+    """The feeds that this node has, and why the kernel's events are not among them ("" where they are). api: called for a change
+    in the API, which is watched where it is given. Raises CriError where the runtime is away."""
     feeds: list[Feed] = []
     missing = ""
     try:
@@ -188,7 +189,7 @@ def open_feeds(
         feeds.append(runtime)
         if api:
             with contextlib.suppress(NodeError):
-                feeds.append(ApiFeed(node.api.kube, changed))
+                feeds.append(ApiFeed(node.api.kube, api))
     except BaseException:
         for feed in feeds:
             feed.stop()

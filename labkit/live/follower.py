@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
+import math
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from labkit.cri import CriClient, CriError
 from labkit.cri.pods import PodReader
+from labkit.figures.pods.cluster_model import EventLine
 from labkit.live import feeds
 from labkit.live.panel import Panel
 from labkit.live.views import Look
@@ -23,12 +26,14 @@ from labkit.util.errors import NodeError
 
 log = logging.getLogger("labkit")
 
-GATHER_S = 0.02
-"""What happens so soon after a change is shown with it."""
-PAUSE_S = 0.2
-"""From one look to the next: at most five a second."""
-SHARE = 0.1
-"""Of a core, for looking and drawing: after a look that took long the pause is longer."""
+ApiFacts = tuple[Mapping[tuple[str, str], str] | None, Sequence[EventLine]]
+"""`statuses` and `events` of a Look."""
+
+PAUSE_S = 0.1
+"""From one look to the next."""
+SHARE, BURST_S = 0.08, 0.12
+"""Of a core, for looking and drawing, and for how much CPU time looks may follow each other without regard to it: a Pod's start
+is shown as it happens, and a node on which Pods start all the time costs no more than its share."""
 LATE_S = 1.0
 """So long after the last change the node is looked at once more: a runtime finishes its books after the kernel's last event."""
 CONNECTS_S = 1.0
@@ -73,6 +78,8 @@ class Follower:
         self._condition = threading.Condition()
         self._changed = self._reopen = False
         self._api: bool | None = None
+        self._api_changed = True
+        self._api_facts: ApiFacts = (None, ())
         self._feeds: list[feeds.Feed] = []
         self._missing = ""
         self._thread = threading.Thread(target=self._run, name="live panels", daemon=True)
@@ -89,7 +96,8 @@ class Follower:
             earlier.end("Another panel of this kind was opened, and has taken the place of this one.")
         panel.closing, panel.looking = lambda: self.leave(panel), self.changed
         try:
-            self._show([panel], self.look(api=panel.view.asks_api))
+            self._api_changed |= panel.view.asks_api
+            self._show([panel], self.look())
         except (CriError, NodeError) as error:
             panel.tell(f"The node cannot be looked at: {error}")
         with self._condition:
@@ -122,13 +130,12 @@ class Follower:
             self._changed = True
             self._condition.notify_all()
 
-    def look(self, *, api: bool) -> Look:
-        """The node as it is now. Raises CriError and NodeError."""
+    def look(self) -> Look:
+        """The node as it is now, without the API. Raises CriError and NodeError."""
         with self._looking:
             snapshot = self.node.kernel.snapshot(fds=False)
             pods = self.reader.read(snapshot)
-            found = Look(pod_processes.tree(self.node, snapshot, pods), pods)
-        return self._with_api(found) if api else found
+            return Look(pod_processes.tree(self.node, snapshot, pods), pods)
 
     # The thread
 
@@ -155,10 +162,11 @@ class Follower:
     def _open(self) -> None:
         with self._condition:
             self._api = any(panel.view.asks_api for panel in self.panels.values())
-            self._reopen, self._changed = False, True
+            self._reopen, self._changed, self._api_changed = False, True, True
         self.cri.version()
+        api = self._api_has_changed if self._api else None
         self._feeds, self._missing = feeds.open_feeds(
-            self.node, self.cri, self.changed, self._open_again, self._say_what_is_followed, api=self._api
+            self.node, self.cri, self.changed, self._open_again, self._say_what_is_followed, api=api
         )
         self._say_what_is_followed()
 
@@ -166,6 +174,11 @@ class Follower:
         for feed in self._feeds:
             feed.stop()
         self._feeds = []
+
+    def _api_has_changed(self) -> None:
+        """Called by the thread of a watch."""
+        self._api_changed = True
+        self.changed()
 
     def _open_again(self) -> None:
         """Called by the thread of a feed that has failed."""
@@ -180,26 +193,30 @@ class Follower:
     def _follow(self) -> None:
         """Look whenever something has changed, until the feeds are to be opened anew. Raises CriError and NodeError."""
         late: float | None = None
+        budget = Budget()
         while True:
             with self._condition:
                 timeout = None if late is None else max(late - time.monotonic(), 0.0)
                 was = self._condition.wait_for(lambda: self._changed or self.ended or self._reopen, timeout)
                 if self.ended or self._reopen:
                     return
-            if was:
-                time.sleep(GATHER_S)
-            with self._condition:
                 self._changed = False
             late = time.monotonic() + LATE_S if was else None
             before = time.thread_time()
-            self._show(list(self.panels.values()), self.look(api=bool(self._api)))
-            pause = max(PAUSE_S, (time.thread_time() - before) / SHARE)
+            self._show(list(self.panels.values()), self.look())
+            pause = budget.pause(time.thread_time() - before, time.monotonic())
             with self._condition:
                 self._condition.wait_for(lambda: self.ended or self._reopen, pause)
 
     def _show(self, panels: list[Panel], look: Look) -> None:
+        """Those that need not wait for the API first."""
         for panel in panels:
-            panel.show(look)
+            if not panel.view.asks_api:
+                panel.show(look)
+        if asking := [panel for panel in panels if panel.view.asks_api]:
+            statuses, events = self._from_api()
+            for panel in asking:
+                panel.show(replace(look, statuses=statuses, events=events))
 
     def _wait_until_back(self, error: CriError | NodeError) -> None:
         """The runtime or the node is away: say so, and wait for its socket."""
@@ -227,12 +244,32 @@ class Follower:
             return False
         return True
 
-    def _with_api(self, look: Look) -> Look:
-        """With what the cluster's API has in the namespace "default"; without, where it does not answer."""
-        with contextlib.suppress(Exception):  # the client raises several kinds, and the runtime has told of the Pods
-            kube = self.node.api.kube
-            statuses = {(NAMESPACE, name): status for name, status in PodStatuses(kube).all().items()}
-            told: Any = kube.list_namespaced_event(NAMESPACE).items  # to the client every field may be None
-            events = tuple(event_line(each) for each in told if each.involved_object.kind == "Pod")
-            return Look(look.processes, look.pods, look.host, statuses, events)
-        return look
+    def _from_api(self) -> ApiFacts:
+        """What the cluster's API has in the namespace "default", asked for when a watch has told of a change; nothing, where it
+        does not answer."""
+        if self._api_changed:
+            self._api_changed = False
+            try:
+                self._api_facts = api_facts(self.node.api.kube)
+            except Exception:  # the client raises several kinds, and the runtime has told of the Pods
+                self._api_facts, self._api_changed = (None, ()), True
+        return self._api_facts
+
+
+def api_facts(kube: Any) -> ApiFacts:
+    statuses = {(NAMESPACE, name): status for name, status in PodStatuses(kube).all().items()}
+    events = kube.list_namespaced_event(NAMESPACE).items
+    return statuses, tuple(event_line(each) for each in events if each.involved_object.kind == "Pod")
+
+
+class Budget:
+    """CPU time for looks: it grows by SHARE of a core to BURST_S at most."""
+
+    def __init__(self) -> None:
+        self.left, self.since = BURST_S, -math.inf
+
+    def pause(self, spent_s: float, now_s: float) -> float:
+        """How long to wait after a look that took so much CPU time and has just ended, in seconds."""
+        self.left = min(self.left + SHARE * (now_s - self.since), BURST_S) - spent_s
+        self.since = now_s
+        return max(PAUSE_S, -self.left / SHARE)

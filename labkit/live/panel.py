@@ -31,6 +31,7 @@ class Panel:
         self.closing: Callable[[], None] = lambda: None
         self.looking: Callable[[], None] = lambda: None
         self._look: Look | None = None
+        self._parts: object = None
         self._picture: Picture | None = None
         self._sent = ("", "")
         self._width = WIDTH
@@ -43,7 +44,9 @@ class Panel:
             if self.closed:
                 return
             self._look, self.seen_at = look, feeds.moment()
-            self._draw()
+            before, self._parts = self._parts, self.view.parts(look)
+            if self._parts != before:
+                self._draw()
 
     def tell(self, status: str) -> None:
         """Show a sentence about the node; the picture stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from operator import attrgetter
 
 from labkit import figures
 from labkit.cri.pods import PodContainer, PodProcess, PodSnapshot
@@ -71,12 +72,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class View:
-    """One kind of panel. name: of the kind. title: for its head. draw: a look and a width in px → what is shown. asks_api:
-    whether it shows what the cluster's API has."""
+    """One kind of panel. name: of the kind. title: for its head. draw: a look and a width in px → what is shown. parts: what of a
+    look it draws; while that is the same, so is the picture. asks_api: whether it shows what the cluster's API has."""
 
     name: str
     title: str
     draw: Callable[[Look, float], Picture] = field(compare=False)
+    parts: Callable[[Look], object] = field(compare=False)
     asks_api: bool = False
 
 
@@ -111,6 +113,6 @@ def newest(pod: PodSnapshot) -> list[PodContainer]:
     return list({container.name: container for container in pod.containers}.values())
 
 
-TREE = View("tree", "Processes, live", draw_tree)
-NAMESPACES = View("namespaces", "Namespaces, live", draw_namespaces)
-PODS = View("pods", "Pods and events, live", draw_pods, asks_api=True)
+TREE = View("tree", "Processes, live", draw_tree, attrgetter("processes", "pods"))
+NAMESPACES = View("namespaces", "Namespaces, live", draw_namespaces, attrgetter("pods", "host"))
+PODS = View("pods", "Pods and events, live", draw_pods, attrgetter("pods", "statuses", "events"), asks_api=True)

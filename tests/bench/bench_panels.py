@@ -39,7 +39,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def run() -> dict[str, Any]:
     """{"name", "ratio", "goal", "more"}: % of a core while nothing happens (goal 3) and while Pods start without a pause (goal
-    10), MB, messages, and ms from the kernel's event of an end to the message with the new picture (goal 200)."""
+    10), MB, messages, and ms from the kernel's event of an end to the message with the new picture of the processes and of the
+    namespaces, whichever comes last (goal 200)."""
     with own_home():
         node = connect("containerd", lesson="bench")
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -68,7 +69,7 @@ def run() -> dict[str, Any]:
         {"name": f"messages in {IDLE_S:g} s without a change", "ratio": len(quiet), "goal": 0},
         {"name": "messages for each Pod that starts and goes", "ratio": len(busy) / PASSES, "goal": None},
         {"name": "kB for each Pod that starts and goes", "ratio": sum(map(size_kb, busy)) / PASSES, "goal": None},
-        {"name": "ms from the end of a process to the picture", "ratio": statistics.median(took), "goal": 200},
+        {"name": "ms from the end of a process to its two pictures", "ratio": statistics.median(took), "goal": 200},
         {"name": "the same, the slowest", "ratio": max(took), "goal": None},
         {"name": "process events a second of the whole machine", "ratio": sum(1 for _ in events) / IDLE_S, "goal": None},
     ]
@@ -113,14 +114,16 @@ def one_start(node: Node, number: int) -> None:
 
 
 def redraw_ms(client: Any, pid: int) -> float:
-    """From the kernel's event that a container's process ended until the next message with a picture is here."""
+    """From the kernel's event that a container's process ended until the next messages with a picture of two panels are here."""
     while messages(client, SETTLES_S):
         pass
     with watch() as events:
         os.kill(pid, signal.SIGKILL)
         ended = next(event.at_ns for event in events if event.kind == "exit" and event.pid == pid)
-        while not has_picture(client.get_iopub_msg(timeout=30)):
-            pass
+        drawn: set[str] = set()
+        while len(drawn) < 2:
+            message = client.get_iopub_msg(timeout=30)
+            drawn |= {message["content"]["comm_id"]} if has_picture(message) else set()
         return (time.monotonic_ns() - ended) / 1e6
 
 

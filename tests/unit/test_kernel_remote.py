@@ -337,3 +337,18 @@ def test_who_listens_on_a_unix_socket(remote, tmp_path):
         listening.listen()
         assert (remote.unix_listener(place), LocalKernel().unix_listener(place)) == (os.getpid(), os.getpid())
     assert remote.unix_listener(place) is None
+
+
+def test_another_process_listens_in_place_of_one_that_ended(tmp_path):
+    """As a runtime that is restarted: the answer before is no answer then."""
+    place, kernel = tmp_path / "a.sock", LocalKernel()
+    program = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(); sys.stdin.read()"
+    pids = []
+    for _ in range(2):
+        place.unlink(missing_ok=True)
+        child = subprocess.Popen([sys.executable, "-c", program, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child.stdout.readline()
+        pids += [(child.pid, kernel.unix_listener(str(place)), kernel.unix_listener(str(place)))]
+        child.communicate()
+        assert kernel.unix_listener(str(place)) is None
+    assert all(first == found == again for first, found, again in pids), pids

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +122,25 @@ def test_a_panel_draws_again_only_what_has_changed() -> None:
     assert panel.redraws == 2 and sent == ["picture"] * 2
 
 
+@pytest.mark.parametrize("view", [views.TREE, views.NAMESPACES, views.PODS], ids=lambda view: view.name)
+def test_a_look_that_shows_the_same_is_not_drawn(view: views.View) -> None:
+    """And one that differs in any part is: each part of a look is drawn by some panel that knows it for its own."""
+    drawn: list[Look] = []
+    counting = replace(view, draw=lambda look, width: drawn.append(look) or view.draw(look, width))
+    panel, facts = Panel(counting), {"statuses": {}, "events": (), "host": {"net": 1}}
+    for name in ("web", "web", "api"):
+        panel.show(look(pod(name, 1), **facts))
+    assert len(drawn) == 2
+    panel._asked(None, {"do": "width", "px": 420}, [])
+    assert len(drawn) == 3
+
+
+def test_every_part_of_a_look_is_some_panels() -> None:
+    parts = {name: object() for name in vars(look())}
+    known = [part for view in (views.TREE, views.NAMESPACES, views.PODS) for part in view.parts(SimpleNamespace(**parts))]
+    assert {id(part) for part in known} == {id(part) for part in parts.values()}
+
+
 def test_its_static_form_is_the_figure() -> None:
     """Text, pictures, and a widget for pages that show one; the text has no pid and no time."""
     panel = Panel(views.TREE)
@@ -228,7 +248,7 @@ class StandIn(Node):
 
     def __init__(self, endpoint: str) -> None:
         self.kind, self.endpoint, self.runtime = "containerd", endpoint, "containerd 2"
-        self.cri = SimpleNamespace(away=lambda: None)
+        self.cri, self.api = SimpleNamespace(away=lambda: None), SimpleNamespace(kube=None)
 
     def listener(self) -> None:
         return None
@@ -238,19 +258,25 @@ class StandIn(Node):
 def followed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> SimpleNamespace:
     """A node that shows `pods`, and is down while `away` is set; `changed` is what its feed calls."""
     world = SimpleNamespace(pods=(), away=None, feeds=[], changed=lambda: None, node=StandIn(f"unix://{tmp_path}/s"))
+    world.api_changed, world.asked, world.answers = None, [], lambda: ({}, ())
 
     def open_feeds(node, cri, changed, ended, unserved, *, api):
-        world.changed, world.failed = changed, ended
+        world.changed, world.failed, world.api_changed = changed, ended, api
         world.feeds.append(Feed("the API's watches" if api else "the runtime's events"))
         return [world.feeds[-1]], ""
 
-    def now(self, *, api):
+    def ask_api(kube):
+        world.asked.append(kube)
+        return world.answers()
+
+    def now(self):
         if world.away:
             raise world.away
         return look(*world.pods)
 
     monkeypatch.setattr(feeds, "open_feeds", open_feeds)
     monkeypatch.setattr(follower.Follower, "look", now)
+    monkeypatch.setattr(follower, "api_facts", ask_api)
     monkeypatch.setattr(CriClient, "version", lambda self, **_: None)
     monkeypatch.setattr(CriClient, "connects", lambda self, within: world.away is None)
     yield world
@@ -316,6 +342,56 @@ def test_the_api_is_watched_once_a_panel_shows_it(followed: SimpleNamespace) -> 
     wait_for(lambda: tree.follows == "Follows the runtime's events.")
     labkit.live.pods(followed.node)
     wait_for(lambda: tree.follows == "Follows the API's watches.")
+
+
+def test_a_panel_of_the_kernel_does_not_wait_for_the_api(followed: SimpleNamespace) -> None:
+    """Nor is the API asked again before one of its watches has told of a change."""
+    tree, pods = labkit.live.tree(followed.node), labkit.live.pods(followed.node)
+    wait_for(lambda: followed.api_changed and pods.follows)
+    go_on = threading.Event()
+
+    def slow():
+        go_on.wait()
+        return {("default", "web"): "Running"}, ()
+
+    followed.answers, followed.pods = slow, (pod("web", 1),)
+    followed.api_changed()
+    try:
+        wait_for(lambda: "Pod web" in repr(tree), "the tree, while the API does not answer")
+        assert "web" not in repr(pods)
+    finally:
+        go_on.set()
+    wait_for(lambda: "Pod web: Running, c0 Running, API" in repr(pods))
+    asked = len(followed.asked)
+    followed.pods = (pod("web", 1), pod("new", 2))
+    followed.changed()
+    wait_for(lambda: "Pod new" in repr(pods))
+    assert len(followed.asked) == asked
+
+
+def test_an_api_that_does_not_answer_is_asked_again(followed: SimpleNamespace) -> None:
+    def down():
+        raise OSError("refused")
+
+    followed.answers = down
+    pods = labkit.live.pods(followed.node)
+    wait_for(lambda: pods.follows)
+    followed.pods, followed.answers = (pod("web", 1),), lambda: ({("default", "web"): "Running"}, ())
+    followed.changed()
+    wait_for(lambda: "Pod web: Running, c0 Running, API" in repr(pods))
+
+
+def test_looks_that_follow_each_other_cost_no_more_than_their_share() -> None:
+    """A few come at once; then the pauses are as long as the looks are dear. After a rest a few may come at once again."""
+    budget, now, spent, pauses = follower.Budget(), 0.0, 0.0, []
+    for _ in range(40):
+        pauses.append(budget.pause(0.04, now))
+        spent, now = spent + 0.04, now + 0.04 + pauses[-1]
+    assert pauses[:3] == [follower.PAUSE_S] * 3
+    assert spent <= follower.BURST_S + follower.SHARE * now
+    assert pauses[-1] == pytest.approx(0.04 / follower.SHARE - 0.04)
+    assert budget.pause(0.04, now + 60) == follower.PAUSE_S
+    assert budget.pause(4.0, now + 120) > 40
 
 
 def test_a_panel_that_joins_others_says_what_is_followed(followed: SimpleNamespace) -> None:

@@ -141,6 +141,11 @@ def pattern(found: Sequence[Group]) -> str:
     return EACH if all(len(group.members) == 1 and not group.host for group in lived) else MIXED
 
 
+def patterns(pod: PodSnapshot, host: Mapping[str, int]) -> dict[str, str]:
+    """The pattern of each type of namespace in one Pod."""
+    return {kind: pattern(found) for kind, found in groups(pod, host).items()}
+
+
 def describe(pod: PodSnapshot, host: Mapping[str, int]) -> str:
     """One Pod in words, without its name: "pause and web share net, ipc and uts; each has its own pid and mnt; …"."""
     found = groups(pod, host)

@@ -208,7 +208,8 @@ def _blocks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) -
             lines.append(_Line("no process left", (None,) * len(states), light=True))
         headings = tuple(matrix_text.heading(some) for some in (known, *([pod] if pod else [] for pod in states)))
         same = tuple((pod.state, ng.describe(pod, host)) if pod else None for pod in states)
-        similar = (*((line.note, line.light) for line in lines), *((pod.state, _patterns(pod, host)) for pod in known))
+        shapes = [(pod.state, *ng.patterns(pod, host).values()) for pod in known]
+        similar = (*((line.note, line.light) for line in lines), *shapes)
         blocks.append(_Block(known[-1], headings, tuple(lines), same, similar))
     return blocks
 
@@ -259,10 +260,6 @@ def _looks(moments: Sequence[Sequence[PodSnapshot]], host: Mapping[str, int]) ->
     }
 
 
-def _patterns(pod: PodSnapshot, host: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(ng.pattern(ng.groups(pod, host)[kind]) for kind in NAMESPACE_TYPES)
-
-
 def _letter(number: int) -> str:
     rest, last = divmod(number, len(ALPHABET))
     return (_letter(rest - 1) if rest else "") + ALPHABET[last]
@@ -273,8 +270,9 @@ def _legend(
 ) -> list[tuple[float, float, list[str]]]:
     """Words under the columns: (left, right, lines) with neighbours that say the same made one; px from the first column."""
     spans: list[tuple[int, int, str]] = []
+    of_each = [ng.patterns(pod, host) for pod in pods]
     for index, kind in enumerate(kinds):
-        patterns = list(dict.fromkeys(ng.pattern(ng.groups(pod, host)[kind]) for pod in pods))
+        patterns = list(dict.fromkeys(found[kind] for found in of_each))
         for weaker in (ng.NONE, ng.PINNED, ng.OWN):
             if any(each not in (weaker, ng.HOST, ng.NONE) for each in patterns):
                 patterns = [each for each in patterns if each != weaker]

@@ -112,7 +112,8 @@ def title(pods: Sequence[PodSnapshot], host: Mapping[str, int], after: Sequence[
 
 
 def _title_of_many(pods: Sequence[PodSnapshot], host: Mapping[str, int]) -> str:
-    patterns = {t: [ng.pattern(ng.groups(pod, host)[t]) for pod in pods] for t in NAMESPACE_TYPES}
+    found = [ng.patterns(pod, host) for pod in pods]
+    patterns = {t: [each[t] for each in found] for t in NAMESPACE_TYPES}
     usual = [t for t in NAMESPACE_TYPES if sum(p in (ng.WHOLE, ng.OWN, ng.PINNED) for p in patterns[t]) * 2 > len(pods)]
     exceptions = []
     for wanted, verbs, tail in ((ng.HOST, ("uses the host's", "use the host's"), ""), (ng.WHOLE, ("shares", "share"), " too")):
