@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from labkit.cli.common import AddVerb, answer
+from labkit.cli.common import AddVerb, answer, say
 from labkit.course.incident import incident_store as store
 from labkit.course.incident import making, session
 from labkit.course.incident.fault import FAULTS, POD, draw, possible, seed_of
@@ -28,7 +29,8 @@ ACTIONS = {
     "end": "end the incident, found or not, and undo its fault",
 }
 FAULTS_LISTED = "faults"
-"""For teachers (docs/teaching.md), and not in the help: each fault, with the first seed that draws it on this kind of node."""
+"""For teachers (docs/teaching.md), and not in the help: the faults that this kind of node can have; with --seeds the first seed
+that draws each, which every result page of this home says from then on."""
 
 
 def add(verb: AddVerb) -> None:
@@ -42,6 +44,7 @@ def add(verb: AddVerb) -> None:
     command.add_argument("--cause", metavar="NAME", default="", help="for check: a name of `labkit incident causes`")
     command.add_argument("--evidence", metavar="TEXT", default="", help="for check: what on the node shows the cause")
     command.add_argument("--pod", metavar="NAME", default=POD, help=f"for manifest: another Pod than {POD}")
+    command.add_argument("--seeds", action="store_true", help=argparse.SUPPRESS)
     command.add_argument("--html", metavar="FILE", help="for report: write it as a page")
 
 
@@ -113,15 +116,27 @@ def listed(arguments: argparse.Namespace, action: str) -> None:
     if action == "causes":
         causes = [{"name": name, "cause": FAULTS[name].cause} for name in sorted(FAULTS)]
         return answer(arguments, causes, lambda: "\n".join(f"{each['name']:20}{each['cause']}" for each in causes))
-    kind = discovery.resolve(NodeSelector.parse(), Home.find()).kind
+    home = Home.find()
+    kind = discovery.resolve(NodeSelector.parse(), home).kind
+    here = possible(kind)
+    rows: list[dict[str, Any]] = [{"name": each.name, "cause": each.cause} for each in here]
+    if arguments.seeds:
+        seeds = first_seeds(kind)
+        rows = [{**row, "seed": seeds.get(row["name"])} for row in rows]
+        store.note_seeds_listed(home)
+        say("Noted: the result pages of incidents in this home say that the seeds were listed.")
+    lines = [f"{row['name']:20}{str(row['seed']).rjust(5) + '  ' if arguments.seeds else ''}{row['cause']}" for row in rows]
+    if left_out := [name for name in sorted(FAULTS) if FAULTS[name] not in here]:
+        lines.append(f"Not on a node of kind {kind}: {', '.join(left_out)}.")
+    answer(arguments, rows, lambda: "\n".join(lines))
+
+
+def first_seeds(kind: str) -> dict[str, int]:
+    """Of each fault the first seed that draws it on this kind of node."""
     seeds: dict[str, int] = {}
     for seed in range(1000):
         seeds.setdefault(draw(seed, kind).name, seed)
-    rows = [{"name": each.name, "seed": seeds.get(each.name), "cause": each.cause} for each in possible(kind)]
-    lines = [f"{row['name']:20}{row['seed']!s:>5}  {row['cause']}" for row in rows]
-    if left_out := [name for name in sorted(FAULTS) if name not in seeds]:
-        lines.append(f"Not on a node of kind {kind}: {', '.join(left_out)}.")
-    answer(arguments, rows, lambda: "\n".join(lines))
+    return seeds
 
 
 def check(arguments: argparse.Namespace, home: Home) -> int:
@@ -144,7 +159,7 @@ def show(arguments: argparse.Namespace, home: Home, action: str) -> None:
     elif action == "report":
         answer(arguments, result.report(), result.text)
     else:
-        complaint = textwrap.fill(f"The user says: “{FAULTS[result.state.fault].complaint}”", 100)
+        complaint = textwrap.fill(f"The user says: “{result.state.complaint}”", 100)
         is_down = result.state.phase == "open" and node_is_down(home, result.state)
         down = f"\nIts node {result.state.node} is down: `labkit up` brings it up, with its fault." if is_down else ""
         answer(arguments, {**result.report(), "node_down": is_down}, lambda: f"{complaint}\n{result!r}{down}")

@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from labkit.course.incident import image_faults, node_faults, pod_faults, repair
-from labkit.course.incident.fault import FAULTS, NEXT, POD, Scene, user_pod
+from labkit.course.incident.fault import FAULTS, FIRST, NEXT, POD, Scene, user_pod
 from labkit.podspec.defaults import fill_pod
 
 Spec = dict[str, Any]
@@ -90,6 +90,7 @@ def made(scene: PaperScene, name: str, monkeypatch: pytest.MonkeyPatch) -> Paper
     if isinstance(FAULTS[name], node_faults.ConfigurationFault):
         scene.kept["manifest"] = user_pod(scene)
         scene.apply(scene.kept["manifest"])
+        scene.neighbour({**user_pod(scene), "metadata": {"name": FIRST}})
     else:
         FAULTS[name].make(scene)
     return scene
@@ -246,8 +247,8 @@ WRONG: dict[str, list[tuple[str, Change, str]]] = {
     "shim-stopped": [PROBELESS, OTHER_PROGRAM, GONE],
     **{name: [HOST, OTHER_PROGRAM, OTHER_IMAGE] for name in OF_THE_NODE},
 }
-for _name in ("address-pool", "containerd-stopped"):
-    WRONG[_name].append(("no neighbour", gone(node_faults.FIRST), "There is no Pod first-come: it is another user's"))
+for _name in OF_THE_NODE:
+    WRONG[_name].append(("no neighbour", gone(FIRST), "There is no Pod first-come: it is another user's"))
 
 
 def test_every_fault_has_rows() -> None:

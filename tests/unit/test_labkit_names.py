@@ -41,12 +41,13 @@ def test_every_name_is_there_and_is_no_module(name: str) -> None:
 
 
 def test_every_view_with_a_figure_of_its_name_is_exported() -> None:
-    """flight_timeline alone is drawn by another name, `flight.plot()`."""
+    """Two are drawn by another name: `flight.plot()` and `incident.result().timeline()`."""
     for module in pkgutil.walk_packages(figures.__path__, "labkit.figures."):
         name = module.name.rpartition(".")[2]
         made = getattr(importlib.import_module(module.name), name, None)
         if inspect.isfunction(made) and made.__annotations__.get("return") in ("Figure", Figure):
-            assert name in [*FIGURES, "flight_timeline"], f"labkit/figures/__init__.py lacks a line for {name}"
+            exported = [*FIGURES, "flight_timeline", "incident_timeline"]
+            assert name in exported, f"labkit/figures/__init__.py lacks a line for {name}"
 
 
 @pytest.mark.parametrize("name", FIGURES)

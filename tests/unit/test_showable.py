@@ -33,6 +33,7 @@ from labkit.figures import (
 from labkit.figures.figure import Figure, drawable, fit, text_width, wrap
 from labkit.figures.pods.cluster_model import CgroupLine, EventLine, PodRequest, Resource, StatusChange
 from labkit.figures.pods.terminal import pod_tree
+from labkit.figures.runtime.incident_timeline import IncidentMoment, incident_timeline
 from labkit.figures.runtime.load import Answer, Moment
 from labkit.node import NodeError
 from labkit.node.observe.shims import HeldContainer, ShimHold
@@ -192,6 +193,7 @@ VIEWS = {
     "availability": lambda text: availability([Answer(0, 9, "new", text), Answer(5, 9, "new")], [Moment(0, text, 9, text)]),
     "lifecycle": lambda text: pod_lifecycle([StatusChange(0, text, text), StatusChange(95, text, text)], flight_of(text)),
     "layers": lambda text: layers(text, [Layer(text, 9, (text,), text)], OVERLAY, written=[text]),
+    "incident": lambda text: incident_timeline([IncidentMoment(9, "found", text), IncidentMoment(99, "found", text)], title=text),
     "shims": lambda text: shims([ShimHold(text, text, text, 7, 1, 5, text, text, 0, (HeldContainer(text, text, 8),))]),
     "fields": lambda text: field_map(manifest(text), to_dict(sandbox_config(POD)), to_dict(container_config(POD, "app"))),
     "bundle": lambda text: bundle(

@@ -16,13 +16,14 @@ from labkit.figures.pods.cgroup_tree import cgroup_tree
 from labkit.figures.pods.cluster_model import StatusChange
 from labkit.figures.pods.event_log import event_log
 from labkit.figures.pods.process_tree import process_tree
+from labkit.figures.runtime.incident_timeline import incident_timeline
 from labkit.figures.runtime.load import Answer, Moment
 from labkit.figures.runtime.requests_over_time import availability
 from labkit.figures.runtime.shim_holds import shims
 from labkit.figures.written import variants
 from labkit.recording.flight import Flight
 from tests.conftest import ROOT
-from tests.unit import drawn, flights, test_views_bundle, test_views_flight_others, test_views_kube
+from tests.unit import drawn, flights, test_views_bundle, test_views_flight_others, test_views_incident, test_views_kube
 from tests.unit.test_views_flight_timeline import Paper, clashes
 from tests.unit.test_views_namespace_matrix import HOST, crashed, make_pod
 from tests.unit.test_views_process_tree import everything
@@ -49,6 +50,7 @@ FIGURES = {
     "cgroups": lambda **o: cgroup_tree(test_views_kube.TREE, **o),
     "events": lambda **o: event_log(test_views_kube.EVENTS, **o),
     "availability": lambda **o: availability(ANSWERS, MOMENTS, **o),
+    "incident": lambda **o: incident_timeline(test_views_incident.MOMENTS, **o),
     "shims": lambda **o: shims([held("web", 4100, "server", version="1.6.20")], [held("young", 9, "m", version="2.1.9")], **o),
     "tree": lambda **o: process_tree(everything(WEB), [WEB], **o),
     "matrix": lambda **o: namespace_matrix([SHOP], HOST, **o),

@@ -19,6 +19,26 @@ POD = "orders"
 """The user's Pod: what she complains about."""
 NEXT = "orders-next"
 """A second Pod, which a check starts."""
+FIRST = "first-come"
+"""Another user's Pod, which runs on a node on which no new one starts."""
+
+# What users say. Each sentence is true of several faults, so that a learner who knows it still has to look.
+NOT_READY = "My Pod orders is not ready, and I do not know why. The other Pods on the node have no problem."
+NOT_UP = (
+    "Since our last release the Pod orders does not come up. The release before it was fine.",
+    "kubectl apply took the manifest of orders without a word, and yet nobody can use it.",
+    NOT_READY,
+)
+NO_NEW_PODS = (
+    f"My Pod orders does not start on this node, and I have made it twice. {FIRST} was there before, and answers as always.",
+    "New Pods do not start on this node, orders for instance. Those that ran before run on.",
+    "Somebody worked on the node last night, I am told. Since then no Pod that I make there starts, orders neither.",
+)
+NOT_REACHED = (
+    "orders runs, kubectl says Running, and yet our Service sends it not one request.",
+    "Nobody gets an answer from our Service any more. Its Pod orders is Running, says kubectl.",
+    NOT_READY,
+)
 EVERYWHERE = ("containerd", "vm", "kind")
 OWN = ("containerd", "vm")
 """The kinds of node of which all is the lab's own."""
@@ -96,8 +116,8 @@ class Fault:
     made of it, with a runtime that runs, and can be run twice."""
 
     name = ""
-    complaint = ""
-    """What the user says, and no more."""
+    complaints: tuple[str, ...] = ()
+    """What the user may say, and no more: the seed draws one."""
     cause = ""
     """A sentence; the learner chooses among those of all faults."""
     evidence: tuple[str, ...] = ()
@@ -123,6 +143,11 @@ class Fault:
     """Whether the repair has to let another Pod start."""
     holds: tuple[str, ...] = ()
     """What nothing of the lab may repair in passing (`labkit.node.state.incident_note`)."""
+
+    def complaint(self, seed: int | None) -> str:
+        """What the user says in the incident of this seed, the same on every machine."""
+        drawn = hashlib.sha256(f"{seed} complaint".encode()).digest()
+        return self.complaints[int.from_bytes(drawn[:4], "big") % len(self.complaints)]
 
     def make(self, scene: Scene) -> None:
         raise NotImplementedError

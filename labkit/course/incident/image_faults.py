@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.course.incident.fault import Fault, Scene, fault, has_event, start, user_pod
-from labkit.course.incident.pod_faults import NOT_UP, WHERE
+from labkit.course.incident.fault import NOT_UP, Fault, Scene, fault, has_event, start, user_pod
+from labkit.course.incident.pod_faults import WHERE
 from labkit.node.host import confined, containerd_setup
 from labkit.node.packages.programs import find_programs
 from labkit.node.registry import registry
@@ -37,7 +37,7 @@ class ImageAbsent(Fault):
 @fault
 class ImageTag(ImageAbsent):
     name = "image-tag"
-    complaint = NOT_UP
+    complaints = NOT_UP
     cause = "The registry does not have the image's tag."
     evidence = (r"busybox:2(?!\d)",)
     hints = (
@@ -54,7 +54,7 @@ class ImageTag(ImageAbsent):
 @fault
 class ImageLogin(Fault):
     name = "image-login"
-    complaint = NOT_UP + " Nobody has changed its manifest for it."
+    complaints = NOT_UP
     cause = "The registry refuses the login."
     evidence = (r"\b401\b", "unauthorized", r"\bcontainer1\b")
     may_change = ("imagePullSecrets",)
@@ -84,7 +84,7 @@ def login(registry: str, password: str) -> dict[str, Any]:
 @fault
 class ImagePlatform(ImageAbsent):
     name = "image-platform"
-    complaint = NOT_UP + " A colleague has built this one."
+    complaints = NOT_UP
     cause = "The image is for another CPU architecture than the node's."
     evidence = ("no match for platform", "architecture", r"\b(arm|amd|aarch)64\b")
     hints = (

@@ -55,6 +55,11 @@ class State:
         return max(0, sum(POINTS[part] for part in self.found) - HINT * self.hints - WRONG * len(self.wrong))
 
     @property
+    def complaint(self) -> str:
+        """What the user says."""
+        return FAULTS[self.fault].complaint(self.seed)
+
+    @property
     def solved(self) -> bool:
         return all(part in self.found for part in PARTS)
 
@@ -119,17 +124,32 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def remembered(home: Home) -> dict[str, Any]:
+    """What outlives an incident; empty where nothing does, or the file is damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return incident_note.decoded((home.data / MET).read_bytes())
+    return {}
+
+
 def met(home: Home) -> list[str]:
     """The faults that the learner has met, the last one at the end."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = incident_note.decoded((home.data / MET).read_bytes()).get("faults")
-        return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    return []
+    found = remembered(home).get("faults")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def note_met(home: Home, fault: str) -> None:
     faults = [*(name for name in met(home) if name != fault), fault]
-    write_whole(home.data / MET, incident_note.encoded({"faults": faults}), PRIVATE)
+    write_whole(home.data / MET, incident_note.encoded({**remembered(home), "faults": faults}), PRIVATE)
+
+
+def seeds_listed(home: Home) -> str:
+    """When somebody had the faults listed with the seeds that draw them; "" where nobody had."""
+    return str(remembered(home).get("seeds_listed", ""))
+
+
+def note_seeds_listed(home: Home) -> None:
+    home.make()
+    write_whole(home.data / MET, incident_note.encoded({**remembered(home), "seeds_listed": now()}), PRIVATE)
 
 
 def journal(home: Home) -> list[dict[str, str]]:

@@ -7,7 +7,21 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from labkit.course.incident.fault import OWN, POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.course.incident.fault import (
+    FIRST,
+    NO_NEW_PODS,
+    NOT_REACHED,
+    OWN,
+    POD,
+    READY_WITHIN_S,
+    Fault,
+    Scene,
+    fault,
+    has_event,
+    is_ready,
+    start,
+    user_pod,
+)
 from labkit.node.host import containerd_setup
 from labkit.node.observe.cni import NO_SUCH_PLUGIN
 from labkit.node.observe.shims import is_shim
@@ -19,16 +33,30 @@ from labkit.util import progress
 from labkit.util.errors import NodeError
 from labkit.util.outputs import write_whole
 
-NEW_ONES = "New Pods do not start on this node, orders for instance. Those that ran before run on."
-FIRST = "first-come"
 NO_SANDBOX = "FailedCreatePodSandBox"
 
 
-class NetworkFault(Fault):
-    """A fault of the CNI configuration. `node.cni` saves the files before it changes them."""
+class NodeFault(Fault):
+    """A fault of the node, with which no new Pod starts there. The Pod of another user is there before."""
 
+    complaints = NO_NEW_PODS
+    objects = (("pod", FIRST),)
+    neighbours: Mapping[str, tuple[str, ...]] = {FIRST: ()}
     another_pod = True
     lasts = False
+
+    def make(self, scene: Scene) -> None:
+        scene.neighbour({**user_pod(scene), "metadata": {"name": FIRST}})
+        self.make_alone(scene)
+
+    def make_alone(self, scene: Scene) -> None:
+        """Make the fault, and the Pod of its user."""
+        raise NotImplementedError
+
+
+class NetworkFault(NodeFault):
+    """A fault of the CNI configuration. `node.cni` saves the files before it changes them."""
+
     holds = (NETWORK,)
 
     def remember(self, scene: Scene) -> None:
@@ -51,7 +79,6 @@ class NetworkFault(Fault):
 @fault
 class NetworkPlugin(NetworkFault):
     name = "cni-plugin"
-    complaint = NEW_ONES
     cause = "The network's configuration names a plugin that is not there."
     evidence = (NO_SUCH_PLUGIN, r"\.conf(list)?\b", r"net\.d")
     hints = (
@@ -60,7 +87,7 @@ class NetworkPlugin(NetworkFault):
     )
     taught = "notebook 05, “The network”"
 
-    def make(self, scene: Scene) -> None:
+    def make_alone(self, scene: Scene) -> None:
         self.remember(scene)
         scene.node.cni.name_no_such_plugin()
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, NO_SUCH_PLUGIN), what="the sandbox fails")
@@ -69,7 +96,6 @@ class NetworkPlugin(NetworkFault):
 @fault
 class NetworkAbsent(NetworkFault):
     name = "cni-absent"
-    complaint = "kubectl get nodes shows NotReady, and my new Pod orders does not start. The Pods that ran before run on."
     cause = "The runtime has no network configuration."
     evidence = (r"network_?not_?ready", r"networkready", r"net\.d", "cni (config|plugin not initialized)")
     hints = (
@@ -79,7 +105,7 @@ class NetworkAbsent(NetworkFault):
     taught = "notebook 05, “The network”"
     kinds = OWN  # a cluster evicts other people's Pods from a node that is not ready
 
-    def make(self, scene: Scene) -> None:
+    def make_alone(self, scene: Scene) -> None:
         self.remember(scene)
         scene.node.cni.take_away()
         scene.node.cluster.wait_node(ready=False)
@@ -90,7 +116,6 @@ class NetworkAbsent(NetworkFault):
 @fault
 class AddressPool(NetworkFault):
     name = "address-pool"
-    complaint = NEW_ONES + " Since when? Since there are a few more of them, I think."
     cause = "No address is left to give to another Pod."
     evidence = ("no ip addresses available", r"range(start|end)\W+\d", r"\.conf(list)?\b", r"net\.d")
     hints = (
@@ -98,44 +123,31 @@ class AddressPool(NetworkFault):
         "One plugin asks another one for addresses. How many may that give, and who has them?",
     )
     taught = "notebook 05, “The network”"
-    objects = (("pod", FIRST),)
-    neighbours: Mapping[str, tuple[str, ...]] = {FIRST: ()}
 
-    def make(self, scene: Scene) -> None:
+    def make_alone(self, scene: Scene) -> None:
         self.remember(scene)
-        first_come(scene)
         scene.node.cni.shrink_range(scene.node.pod(FIRST).ip)
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, "no IP addresses"), what="the sandbox fails")
 
 
-def first_come(scene: Scene) -> None:
-    """Make the Pod of another user, which was there before."""
-    scene.neighbour({**user_pod(scene), "metadata": {"name": FIRST}})
-
-
 @fault
-class RuntimeStopped(Fault):
+class RuntimeStopped(NodeFault):
     name = "containerd-stopped"
-    complaint = f"My new Pod orders does not start, and kubectl exec into the old one, {FIRST}, fails. It does answer its users."
     cause = "The container runtime does not run."
     evidence = (
         r"\bcontainerd (is|has|does|was|cannot)( been)? (not|down|stopped|gone|dead|no)\b", r"\bno( process)? containerd\b",
         r"(nobody|nothing) (answers|listens)", "connection refused", "unavailable", "container ?runtime is ?(down|not)",
     )
-    objects = (("pod", FIRST),)
-    neighbours: Mapping[str, tuple[str, ...]] = {FIRST: ()}
     hints = (
         "What runs on without it, and what fails? You have seen this list of what fails before.",
         "Ask the runtime for its version by CRI. Who listens on its socket?",
     )
     taught = "notebook 04, “Without containerd”"
     kinds = OWN
-    restarts_runtime = another_pod = True
-    lasts = False
+    restarts_runtime = True
     holds = (RUNTIME,)
 
-    def make(self, scene: Scene) -> None:
-        first_come(scene)
+    def make_alone(self, scene: Scene) -> None:
         scene.node.daemon.stop()
         start(scene, user_pod(scene), until=None, what="")
 
@@ -143,7 +155,7 @@ class RuntimeStopped(Fault):
 @fault
 class ShimStopped(Fault):
     name = "shim-stopped"
-    complaint = "kubectl exec into orders hangs, and nobody sends it requests any more. If I ask it myself, it answers."
+    complaints = NOT_REACHED
     cause = "The shim of the Pod does not react: a signal has stopped it."
     evidence = (r"\(stopped\)", "sigstop", "sigcont", r"kill -(stop|cont)", r"shim.*\b(stopped|stat|state)\b", r"\bstate T\b")
     hints = (
@@ -173,9 +185,8 @@ def signal_shims(scene: Scene, signal: str) -> None:
 
 
 @fault
-class DiskFull(Fault):
+class DiskFull(NodeFault):
     name = "disk-full"
-    complaint = NEW_ONES + " Its disk is half empty, says df."
     cause = "The file system of the runtime's working directories is full."
     evidence = ("no space left", r"\binodes?\b", "df -i", r"runtime\.v2\.task")
     hints = (
@@ -184,10 +195,9 @@ class DiskFull(Fault):
     )
     taught = "notebook 03, on what containerd does for RunPodSandbox; notebook 05, “Where to look”"
     kinds = OWN
-    another_pod = restarts_runtime = True
-    lasts = False
+    restarts_runtime = True
 
-    def make(self, scene: Scene) -> None:
+    def make_alone(self, scene: Scene) -> None:
         scene.node.shell(["mount", "-t", "tmpfs", "-o", "mode=711,nr_inodes=1", "tmpfs", working_directories(scene)])
         start(scene, user_pod(scene), until=has_event(scene, NO_SANDBOX, "no space left"), what="the sandbox fails")
 
@@ -201,18 +211,16 @@ def working_directories(scene: Scene) -> str:
     return f"{config['containerdRootDir']}/io.containerd.runtime.v2.task/k8s.io"
 
 
-class ConfigurationFault(Fault):
+class ConfigurationFault(NodeFault):
     """A fault in containerd's own configuration file, on a node of which that file is the lab's: the lab can write it anew."""
 
     kinds = ("containerd",)
-    complaint = NEW_ONES + " Last night somebody has worked on the node."
     old = new = ""
     """A regular expression of what is in the file, and what is put in its place."""
-    restarts_runtime = another_pod = True
-    lasts = False
+    restarts_runtime = True
     taught = "notebook 05, “The network”, and notebook 04 on the runtime's restart"
 
-    def make(self, scene: Scene) -> None:
+    def make_alone(self, scene: Scene) -> None:
         file = configuration()
         text = file.read_text()
         changed, count = re.subn(self.old, self.new.format(data=file.parent), text, count=1)

@@ -6,13 +6,25 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.course.incident.fault import NEXT, POD, READY_WITHIN_S, Fault, Scene, fault, has_event, is_ready, start, user_pod
+from labkit.course.incident.fault import (
+    NEXT,
+    NOT_REACHED,
+    NOT_UP,
+    POD,
+    READY_WITHIN_S,
+    Fault,
+    Scene,
+    fault,
+    has_event,
+    is_ready,
+    start,
+    user_pod,
+)
 from labkit.podspec.quantity import milli
 from labkit.util import progress
 from labkit.util.errors import NodeError
 
 WHERE = "notebook 05, “Where to look”"
-NOT_UP = "Since our last release the Pod orders does not come up. The release before it was fine."
 SETTINGS, NIGHTLY = "orders-settings", "nightly-report"
 
 
@@ -24,7 +36,7 @@ def settings(**data: str) -> dict[str, Any]:
 @fault
 class VolumeKey(Fault):
     name = "volume-key"
-    complaint = NOT_UP
+    complaints = NOT_UP
     cause = "A volume wants a key that its ConfigMap does not have."
     evidence = (r"prices\.(conf|cfg)\b",)
     may_change = ("volumes[settings].configMap.name", "volumes[settings].configMap.items[0].key")
@@ -52,7 +64,7 @@ class VolumeKey(Fault):
 @fault
 class VariableKey(Fault):
     name = "variable-key"
-    complaint = NOT_UP
+    complaints = NOT_UP
     cause = "A variable of the container wants a key that its ConfigMap does not have."
     evidence = (r"\bcurr?ency\b",)
     may_change = tuple(f"containers[web].env[CURRENCY].valueFrom.configMapKeyRef.{field}" for field in ("name", "key"))
@@ -85,7 +97,7 @@ def lost(scene: Scene, name: str, key: str, what: str) -> str:
 @fault
 class Requests(Fault):
     name = "requests"
-    complaint = "The Pod orders hangs. The node has nothing to do: I have looked at its load."
+    complaints = NOT_UP
     cause = "The Pods of the node request all of its CPU."
     evidence = (NIGHTLY, r"insufficient cpu")
     neighbours: Mapping[str, tuple[str, ...]] = {NIGHTLY: ("containers[report].resources.requests.cpu",)}
@@ -120,7 +132,7 @@ class Requests(Fault):
 @fault
 class MemoryLimit(Fault):
     name = "memory-limit"
-    complaint = "orders starts, and is gone again, all the time. On my laptop it runs."
+    complaints = NOT_UP
     cause = "The container needs more memory than its limit."
     evidence = ("oom", r"\b137\b", "32 ?mi", r"memory\.(max|limit|events|oom)")
     may_change = tuple(f"containers[web].resources.{part}.memory" for part in ("limits", "requests"))
@@ -141,7 +153,7 @@ class MemoryLimit(Fault):
 @fault
 class CpuLimit(Fault):
     name = "cpu-limit"
-    complaint = "orders is asleep: it takes ages to answer, and nobody sends it requests any more. The node has nothing to do."
+    complaints = NOT_REACHED
     cause = "The container may use next to no CPU."
     evidence = (r"cpu\.(max|stat|cfs)", "throttl", r"\b10m\b", r"cpu limit|limit of cpu|limits\.cpu")
     may_change = tuple(f"containers[web].resources.{part}.cpu" for part in ("limits", "requests"))
@@ -167,7 +179,7 @@ def answers(port: int) -> dict[str, Any]:
 @fault
 class ProbePort(Fault):
     name = "probe"
-    complaint = "orders runs, kubectl says Running, and yet our Service sends it not one request."
+    complaints = NOT_REACHED
     cause = "A probe asks at a port at which nothing listens."
     evidence = (r"\b8081\b",)
     may_change = ("containers[web].readinessProbe", "containers[web].ports")
@@ -197,7 +209,7 @@ class ProbePort(Fault):
 @fault
 class VolumeFull(Fault):
     name = "volume-full"
-    complaint = "orders takes no order any more. It runs, nobody has changed anything, and the disk of the node is half empty."
+    complaints = NOT_REACHED
     cause = "A volume of the Pod is full."
     evidence = (r"no space left", r"sizelimit\W+1 ?mi", r"/var/orders.*\b(full|100 ?%)", r"(full|100 ?%).*/var/orders")
     may_change = ("volumes[data].emptyDir",)
@@ -222,7 +234,7 @@ class VolumeFull(Fault):
 @fault
 class Pids(Fault):
     name = "pids"
-    complaint = "orders does not answer any more. kubectl says that it runs, and its log is empty."
+    complaints = NOT_REACHED
     cause = "The container may start no further process."
     evidence = (r"pids\.(max|current|events)", r"\bpids\b", "can't fork", "fork failed", "resource temporarily unavailable")
     hints = (

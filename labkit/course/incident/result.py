@@ -10,6 +10,9 @@ from typing import Any
 from labkit.course.incident import incident_store as store
 from labkit.course.incident.fault import FAULTS
 from labkit.course.incident.incident_store import State
+from labkit.figures.figure import Figure
+from labkit.figures.markup import markup, theme_rules
+from labkit.figures.runtime.incident_timeline import FOUND, IncidentMoment, incident_timeline
 from labkit.node.state.home import Home
 from labkit.util.errors import NodeError
 from labkit.util.outputs import write_whole
@@ -25,11 +28,15 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; bo
 td.at { white-space: nowrap; font-variant-numeric: tabular-nums } tr.found td { background: #f3f3f3; font-weight: bold }
 tr.marked td { background: #f3f3f3; font-style: italic }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: .85em/1.4 ui-monospace, monospace }
-@media print { body { margin: 0; max-width: none; font-size: 10pt } tr { break-inside: avoid } }
-"""
+svg { max-width: 100%; height: auto }
+@media print { body { margin: 0; max-width: none; font-size: 10pt } tr, svg { break-inside: avoid } }
+@media screen and (prefers-color-scheme: dark) { body { color: #e8e8e8; background: #111 }
+  tr.found td, tr.marked td { background: #1f1f1f } th, td { border-color: #5c5c5c } DARK }
+""".replace("DARK", theme_rules("svg"))
 
 
 COMMANDS = ("notebook", "shell")
+"""Where a command is run."""
 MARKED = {"found": " class=found", "notebook": "", "shell": ""}
 
 
@@ -46,7 +53,7 @@ class Result:
     def __init__(self, home: Home, state: State | None) -> None:
         if state is None:
             raise NodeError("There was no incident.", "Begin one: labkit.open_incident(node), or `labkit incident start`.")
-        self.state, self.journal = state, store.journal(home)
+        self.state, self.journal, self.seeds_listed = state, store.journal(home), store.seeds_listed(home)
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -67,15 +74,16 @@ class Result:
         closed = {"fault": state.fault, "cause": FAULTS[state.fault].cause, "ended": state.ended}
         return {
             "state": state.phase, "seed": state.seed, "node": state.node, "kind": state.kind, "begun": state.begun,
-            "complaint": FAULTS[state.fault].complaint, "found": state.found, "hints": state.hints, "wrong": state.wrong,
-            "points": state.points, **(closed if state.phase == "closed" else {}), "commands": self.journal,
+            "complaint": state.complaint, "found": state.found, "hints": state.hints, "wrong": state.wrong,
+            "points": state.points, "seeds_listed": self.seeds_listed,
+            **(closed if state.phase == "closed" else {}), "commands": self.journal,
         }
 
     def text(self) -> str:
         """The result with times and commands."""
         rows = [f"{clock(at)}  {'' if where in COMMANDS else f'{where}: '}{showable(text)}" for at, where, text in self.rows()]
         head = [f"Incident, seed {self.state.seed}, on {self.state.node} (kind {self.state.kind})"]
-        return "\n".join([*head, f"“{FAULTS[self.state.fault].complaint}”", "", *self.lines(), "", *rows])
+        return "\n".join([*head, f"“{self.state.complaint}”", "", *self.lines(), "", *rows])
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Time, where, what, in their order: commands ("notebook", "shell"), "error", "hint", "wrong answer" and "found"."""
@@ -83,11 +91,23 @@ class Result:
         found = [(at, "found", part) for part, at in self.state.found.items()]
         return sorted([*commands, *found], key=lambda row: row[0])
 
+    def timeline(self) -> Figure:
+        """The same as a figure: when each part was found, and what was run and went wrong on the way."""
+        begun = datetime.fromisoformat(self.state.begun)
+        moments = []
+        for at, where, text in self.rows():
+            what = "command" if where in COMMANDS else where
+            after = datetime.fromisoformat(at) - begun
+            moments.append(IncidentMoment(after.total_seconds(), what, text if what == FOUND else ""))
+        return incident_timeline(moments)
+
     def page(self) -> str:
         """The result as an HTML page of its own, which fetches nothing."""
         state = self.state
         facts = [("Seed", state.seed), ("Node", f"{state.node}, kind {state.kind}"), ("Begun", day(state.begun)),
                  ("Ended", day(state.ended) if state.ended else "still open")]
+        if self.seeds_listed:
+            facts.append(("Seeds and their faults", f"were listed in this home, {self.seeds_listed[:16].replace('T', ' ')} UTC"))
         table = "".join(f"<tr><th scope=row>{name}<td>{escaped(value)}" for name, value in facts)
         rows = "".join(
             f"<tr{MARKED.get(where, ' class=marked')}><td class=at>{clock(at)}<td>{escaped(where)}<td><pre>{escaped(text)}</pre>"
@@ -99,9 +119,10 @@ class Result:
             f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
             f"<title>Incident {escaped(state.seed)}</title><style>{STYLE}</style>"
             f"<h1>Incident {escaped(state.seed)}</h1><table>{table}</table>"
-            f"<h2>The complaint</h2><blockquote>{escaped(FAULTS[state.fault].complaint)}</blockquote>"
+            f"<h2>The complaint</h2><blockquote>{escaped(state.complaint)}</blockquote>"
             f"<h2>The result</h2>{lines}{f'<p>Wrong answers:</p><ul>{wrong}</ul>' if wrong else ''}"
-            f"<h2>What was done, and when</h2><table><tr><th>Time<th>Where<th>What{rows}</table></html>\n"
+            f"<h2>What was done, and when</h2>{markup(self.timeline())}"
+            f"<table><tr><th>Time<th>Where<th>What{rows}</table></html>\n"
         )
 
     def save(self, path: str | Path) -> Text:

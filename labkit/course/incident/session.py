@@ -103,7 +103,7 @@ class Incident:
         self.node, self.home, self._state = node, home, state
 
     def __repr__(self) -> str:
-        return f"The user says: “{FAULTS[self._state.fault].complaint}”"
+        return f"The user says: “{self._state.complaint}”"
 
     @property
     def causes(self) -> Text:
