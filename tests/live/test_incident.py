@@ -14,7 +14,19 @@ import labkit
 from labkit.cli.__main__ import main
 from labkit.course.incident import image_faults, node_faults, pod_faults
 from labkit.course.incident import incident_store as store
-from labkit.course.incident.fault import FAULTS, POD, READY_WITHIN_S, Scene, is_ready, possible
+from labkit.course.incident.fault import (
+    FAULTS,
+    FIRST,
+    NEXT,
+    NO_NEW_PODS,
+    NOT_REACHED,
+    NOT_READY,
+    POD,
+    READY_WITHIN_S,
+    Scene,
+    is_ready,
+    possible,
+)
 from labkit.node import Home, Node
 from labkit.node.packages.programs import find_programs
 from tests.waits import wait_for
@@ -105,6 +117,23 @@ def is_well(node: Node) -> bool:
     return is_ready(json.loads(node.cluster.kubectl("get", "pod", POD, "-o", "json")))
 
 
+def assert_complaints_are_true(node: Node, name: str) -> None:
+    """All that the user may say of this fault."""
+    complaints = FAULTS[name].complaints
+    assert not is_well(node)
+    if complaints is NO_NEW_PODS:  # asked of the API, which knows the address while no runtime runs
+        node.host.dial(node.cluster.kubectl("get", "pod", FIRST, "-o", "jsonpath={.status.podIP}"), 80).close()
+    if complaints is NOT_REACHED:
+        assert node.cluster.kubectl("get", "pod", POD, "-o", "jsonpath={.status.phase}") == "Running"
+    if name == "requests":  # of the faults after which other Pods start as always, the one that is not in the Pod alone
+        assert NOT_READY in complaints
+        again = {**labkit.open_incident(node).manifest(), "metadata": {"name": NEXT}}
+        again["spec"] = {"containers": [{"name": "web", "image": node.images["busybox"], "command": ["httpd", "-f"]}]}
+        node.cluster.recreate(again)
+        assert Scene(node).wait_ready(NEXT)
+        node.cluster.delete(NEXT)
+
+
 def nothing_repairs_or_tells(node: Node, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What a learner calls in passing: her next notebook's first cells, and the commands about the node."""
     before = parts(node)
@@ -131,7 +160,7 @@ def test_a_fault_is_made_found_repaired_and_undone(node: Node, name: str, capsys
     evidence, repair = REPAIRS[name]
     try:
         incident = labkit.open_incident(node, fault=name)
-        assert not is_well(node)  # the complaint is true
+        assert_complaints_are_true(node, name)
 
         refused = incident.check(cause="probe" if name != "probe" else "requests", evidence="I do not know")
         assert not refused.done and refused.missing.startswith("cause and evidence and repair.")

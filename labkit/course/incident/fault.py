@@ -23,7 +23,7 @@ FIRST = "first-come"
 """Another user's Pod, which runs on a node on which no new one starts."""
 
 # What users say. Each sentence is true of several faults, so that a learner who knows it still has to look.
-NOT_READY = "My Pod orders is not ready, and I do not know why. The other Pods on the node have no problem."
+NOT_READY = "My Pod orders is not ready, and I do not know why. Other Pods start on this node as always."
 NOT_UP = (
     "Since our last release the Pod orders does not come up. The release before it was fine.",
     "kubectl apply took the manifest of orders without a word, and yet nobody can use it.",
