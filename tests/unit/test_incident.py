@@ -439,7 +439,7 @@ def test_who_asks_for_the_seeds_of_faults_is_noted(
     home: Home, node: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The faults that there are do not say which seed draws which. The note outlives the incident and the draws after it."""
-    monkeypatch.setattr(discovery, "meant", lambda wanted, home: Choice("containerd"))
+    monkeypatch.setattr(discovery, "resolve", lambda wanted, home: NodeSelector("containerd"))
     seeds = {name: next(seed for seed in range(99) if draw(seed, "containerd").name == name) for name in ("paper", "other")}
     assert main(["incident", "faults", "--json"]) == 0
     assert [*map(dict.keys, json.loads(capsys.readouterr().out))] == [{"name", "cause"}] * 2
