@@ -31,7 +31,7 @@ ApiFacts = tuple[Mapping[tuple[str, str], str] | None, Sequence[EventLine]]
 
 PAUSE_S = 0.1
 """From one look to the next."""
-SHARE, BURST_S = 0.08, 0.12
+SHARE, BURST_S = 0.05, 0.12
 """Of a core, for looking and drawing, and for how much CPU time looks may follow each other without regard to it: a Pod's start
 is shown as it happens, and a node on which Pods start all the time costs no more than its share."""
 LATE_S = 1.0
