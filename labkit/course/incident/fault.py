@@ -31,7 +31,8 @@ NOT_UP = (
 )
 NO_NEW_PODS = (
     f"My Pod orders does not start on this node, and I have made it twice. {FIRST} was there before, and answers as always.",
-    "New Pods do not start on this node, orders for instance. Those that ran before run on.",
+    "New Pods do not start on this node, orders for instance. Those that ran before run on. Since when? Since there are a few"
+    " more of them, I think.",
     "Somebody worked on the node last night, I am told. Since then no Pod that I make there starts, orders neither.",
 )
 NOT_REACHED = (

@@ -132,7 +132,7 @@ class Requests(Fault):
 @fault
 class MemoryLimit(Fault):
     name = "memory-limit"
-    complaints = NOT_UP
+    complaints = (*NOT_UP[:2], "orders starts, and is gone again, all the time. On my laptop it runs.")
     cause = "The container needs more memory than its limit."
     evidence = ("oom", r"\b137\b", "32 ?mi", r"memory\.(max|limit|events|oom)")
     may_change = tuple(f"containers[web].resources.{part}.memory" for part in ("limits", "requests"))
