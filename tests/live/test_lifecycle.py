@@ -227,6 +227,9 @@ def test_without_root(own_home: Home) -> None:
     failed = subprocess.run([sys.executable, "-c", code, "up", "--node", "containerd"], capture_output=True, text=True)
     assert failed.returncode == 1
     assert "needs root" in failed.stderr and "sudo" in failed.stderr and "Traceback" not in failed.stderr
+    for verb in ("status", "down"):  # who may not enter a lab's directory sees none of its nodes
+        seen = subprocess.run([sys.executable, "-c", code, verb], capture_output=True, text=True)
+        assert "The node is down" in seen.stdout and seen.stderr == ""
 
 
 def test_without_apt_and_programs(own_home: Home) -> None:

@@ -6,6 +6,7 @@ homes never share a name: bridge, cgroup and sockets are derived from the home, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -147,7 +148,9 @@ class Home:
     def bundles(self) -> list[Path]:
         """The OCI bundle directory of every container that a shim of this lab looks after, named by the container's id."""
         bundles = "containerd/io.containerd.runtime.v2.task/k8s.io/*"
-        return sorted([*self.run.glob(bundles), *self.run.glob(f"b*/{bundles}")])  # b*: of a second containerd (secondary.py)
+        with contextlib.suppress(PermissionError):  # the lab of another user
+            return sorted([*self.run.glob(bundles), *self.run.glob(f"b*/{bundles}")])  # b*: of a second containerd (secondary.py)
+        return []
 
     @property
     def kubelet_root(self) -> Path:
