@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from labkit.cri.v1 import api_pb2
 from labkit.kubelet.api import ApiClientError
 from labkit.node import Home
 from labkit.node.host import containerd_setup
@@ -82,8 +83,10 @@ def pod(name: str, command: str = "sleep 1000000", mounts: Any = (), **spec: Any
 
 
 def inside(cluster: Cluster, script: str) -> str:
+    runs = {"label_selector": {"io.kubernetes.pod.name": "ordinary"}, "state": {"state": api_pb2.CONTAINER_RUNNING}}
     with cluster.cri() as cri:
-        (found,) = cri.list_containers(filter={"label_selector": {"io.kubernetes.pod.name": "ordinary"}}).containers
+        wait_for(lambda: cri.list_containers(filter=runs).containers, "the Pod to run, also after down and up")
+        (found,) = cri.list_containers(filter=runs).containers
         done = cri.exec_sync(container_id=found.id, cmd=["sh", "-c", f"exec 2>/dev/null\n{script}\necho tried"], timeout=60)
         return str(done.stdout.decode())
 
