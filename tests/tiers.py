@@ -20,6 +20,7 @@ PLACES = {
     "live/test_binder": "binder",
     "live/test_chaos": "chaos",
     "live/test_clean": "kind",
+    "live/test_incident": "incident",
     "live/test_kill": "chaos",
     "live/test_kind": "kind",
     "live/test_kubeapi_schemathesis": "fuzz",
@@ -35,7 +36,7 @@ PLACES = {
     "site/": "site",
 }
 """The beginning of a file's path below tests/, and the marker that its tests get."""
-LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring", "reruns", "site")
+LONG = ("kind", "vm", "chaos", "fuzz", "browser", "binder", "teacher", "wheel", "authoring", "reruns", "incident", "site")
 """The markers of what is not in the quick tier."""
 ONE_WORKER = ("kind", "vm", "browser")
 """The markers of tests that share what is expensive: a Docker engine, a virtual machine, JupyterLab."""
