@@ -134,7 +134,7 @@ def down(arguments: argparse.Namespace) -> int:
     home, wanted = Home.find(), NodeSelector.parse()
     discovery.require_known_kind(wanted)
     brought = discovery.brought_up(home)
-    selected = brought if arguments.all else [c for c in [discovery.last_used(wanted, home)] if c]
+    selected = brought if arguments.all else [c for c in [discovery.last_fitting(wanted, brought)] if c]
     if brought and not selected:
         there = " or ".join(f"`{c.command('down')}`" for c in brought)
         raise NodeError("None of this lab's nodes fits.", f"There are others: {there}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -62,8 +63,9 @@ def plugin_kinds() -> dict[str, KindOfNode]:
 
 def probe_all(home: Home, wanted: NodeSelector | None = None) -> list[Availability]:
     """The Availability of every kind of node: of the node of that kind that is `wanted`, else of the one brought up last."""
-    found = {wanted.kind: last_used(wanted, home) or wanted} if wanted else {}
-    return [kind.probe(home, found.get(name) or last_used(NodeSelector(name), home)) for name, kind in kinds().items()]
+    brought = brought_up(home)
+    found = {wanted.kind: last_fitting(wanted, brought) or wanted} if wanted else {}
+    return [kind.probe(home, found.get(name) or last_fitting(NodeSelector(name), brought)) for name, kind in kinds().items()]
 
 
 def require_known_kind(wanted: NodeSelector) -> None:
@@ -84,7 +86,12 @@ def brought_up(home: Home) -> list[NodeSelector]:
 
 def last_used(wanted: NodeSelector, home: Home) -> NodeSelector | None:
     """The last node brought up that fits `wanted`, None where there is none."""
-    return next((c for c in reversed(brought_up(home)) if wanted.fits(c)), None)
+    return last_fitting(wanted, brought_up(home))
+
+
+def last_fitting(wanted: NodeSelector, brought: Sequence[NodeSelector]) -> NodeSelector | None:
+    """The last of these nodes that fits `wanted`, None where there is none."""
+    return next((each for each in reversed(brought) if wanted.fits(each)), None)
 
 
 def resolve(wanted: NodeSelector, home: Home) -> NodeSelector:
